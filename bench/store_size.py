@@ -31,6 +31,7 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import (
     AppendLog,
+    AttemptEnd,
     FinishAttempt,
     FinishRun,
     OpenAttempt,
@@ -85,7 +86,8 @@ def _run(run_id: str, number: int, at_us: int, *, lines: int) -> Iterator[Transi
         yield AppendLog(step_index=0, chunk=_log(run_id, number, lines, at_us))
     yield RecordReport(**of, report_seq=2, at_us=at_us + 3, progress_json="")
     extras = json.dumps({"tenant": number % 1000}).encode()
-    yield FinishAttempt(**of, at_us=at_us + 3, state=AttemptState.SUCCEEDED, rows_affected=number, extras_json=extras)
+    end = AttemptEnd(state=AttemptState.SUCCEEDED, rows_affected=number, extras_json=extras)
+    yield FinishAttempt(**of, at_us=at_us + 3, end=end)
     yield FinishRun(run_id=run_id, job_id=job_id, at_us=at_us + 4, state=RunState.SUCCEEDED)
 
 

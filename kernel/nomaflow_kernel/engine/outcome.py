@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field, structs
+from msgspec import structs
 
 from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import LetterError, open_outcome
@@ -15,30 +14,21 @@ from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_kernel.history.transitions import FinishAttempt
+from nomaflow_kernel.history.transitions import AttemptEnd, FinishAttempt
 
 _STATES = {state.value: state for state in AttemptState}
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """A terminal state with its details.
+class Outcome(AttemptEnd, frozen=True, kw_only=True):
+    """The end of an attempt, with what decides whether another try follows.
+
+    Its facts lack the rungs and lost lines that the host reported before.
 
     :param innocent: True if the attempt was killed because of a neighbour
-    :param facts: what else the host reported, except the rungs and lost lines that it had reported before
     """
 
-    state: AttemptState
-    reason: Reason | None = None
-    error: str = ""
-    rows_affected: int | None = None
-    extras_json: bytes = b""
-    has_result: bool = False
     exception_types: tuple[str, ...] = ()
-    peak_rss_bytes: int = 0
-    cpu_seconds: float = 0.0
     innocent: bool = False
-    facts: AttemptFacts = NO_FACTS
-    data: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def reported(cls, event: Finished) -> Outcome:
@@ -80,29 +70,14 @@ class Outcome(Struct, frozen=True, kw_only=True):
             data=data,
         )
 
-    def _all_facts(self, earlier: AttemptFacts) -> AttemptFacts:
-        """Return the facts of the outcome together with those reported before."""
-        if earlier is NO_FACTS:
-            return self.facts
-        complete = self.facts.complete and not earlier.lost_lines
-        return structs.replace(self.facts, rungs=earlier.rungs, lost_lines=earlier.lost_lines, complete=complete)
-
     def transition(self, run: ActiveRun, now_us: int) -> FinishAttempt:
-        """Return the transition that records this outcome."""
-        return FinishAttempt(
-            *run.named(),
-            state=self.state,
-            at_us=now_us,
-            reason=self.reason,
-            error=self.error,
-            rows_affected=self.rows_affected,
-            extras_json=self.extras_json,
-            has_result=self.has_result,
-            peak_rss_bytes=self.peak_rss_bytes,
-            cpu_seconds=self.cpu_seconds,
-            facts=self._all_facts(run.attempt.facts),
-            data=self.data,
-        )
+        """Return the transition that records this outcome, with the facts that were reported before."""
+        earlier, end = run.attempt.facts, self
+        if earlier is not NO_FACTS:
+            complete = self.facts.complete and not earlier.lost_lines
+            facts = structs.replace(self.facts, rungs=earlier.rungs, lost_lines=earlier.lost_lines, complete=complete)
+            end = structs.replace(self, facts=facts)
+        return FinishAttempt(*run.named(), end=end, at_us=now_us)
 
 
 def _facts(event: Finished, warnings: tuple[str, ...]) -> AttemptFacts:

@@ -141,14 +141,13 @@ class AppendLog(Struct, frozen=True, kw_only=True):
     chunk: LogChunkRecord
 
 
-class FinishAttempt(_OfAttempt, frozen=True, kw_only=True):
-    """Move an open attempt to a terminal state. Event ``attempt.finished``.
+class AttemptEnd(Struct, frozen=True, kw_only=True):
+    """A terminal state of an attempt, with its details.
 
     :param data: contents of the event besides state and reason
     """
 
     state: AttemptState
-    at_us: int
     reason: Reason | None = None
     error: str = ""
     rows_affected: int | None = None
@@ -158,6 +157,13 @@ class FinishAttempt(_OfAttempt, frozen=True, kw_only=True):
     cpu_seconds: float = 0.0
     facts: AttemptFacts = NO_FACTS
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class FinishAttempt(_OfAttempt, frozen=True, kw_only=True):
+    """Move an open attempt to a terminal state. Event ``attempt.finished``."""
+
+    end: AttemptEnd
+    at_us: int
 
 
 class FinishRun(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import (
     AppendLog,
+    AttemptEnd,
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
@@ -107,7 +108,7 @@ def reported(run_id: str, report_seq: int, progress: str = "") -> RecordReport:
 
 
 def finished(run_id: str, state: AttemptState = AttemptState.SUCCEEDED, **changes: Any) -> FinishAttempt:
-    return FinishAttempt(**key(run_id), state=state, **changes)
+    return FinishAttempt(**key(run_id), end=AttemptEnd(state=state, **changes))
 
 
 def logged(run_id: str, first_seq: int, lines: int, **changes: Any) -> AppendLog:

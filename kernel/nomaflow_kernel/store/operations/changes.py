@@ -18,6 +18,7 @@ from nomaflow_kernel.history.records import AttemptRecord, RunRecord
 from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
 from nomaflow_kernel.history.transitions import (
     AppendLog,
+    AttemptEnd,
     ClearPause,
     DispatchAttempt,
     FinishAttempt,
@@ -38,21 +39,7 @@ from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, PAUSES, RUNS, Ro
 from nomaflow_kernel.store.statements import ADDED, JOINED, ONCE, RAISED, Statement, delete, insert, update
 
 _RUN_ENDS = Rows(RUNS.table, RunRecord, only=("state", "reason", "error", "rows_affected"))
-_ATTEMPT_ENDS = Rows(
-    ATTEMPTS.table,
-    AttemptRecord,
-    only=(
-        "state",
-        "reason",
-        "error",
-        "rows_affected",
-        "extras_json",
-        "has_result",
-        "peak_rss_bytes",
-        "cpu_seconds",
-        "facts",
-    ),
-)
+_ATTEMPT_ENDS = Rows(ATTEMPTS.table, AttemptRecord, only=AttemptEnd.__struct_fields__)
 _DISPATCHED = Rows(ATTEMPTS.table, AttemptRecord, only=("host", "incarnation", "epoch"))
 _STARTED = Rows(ATTEMPTS.table, AttemptRecord, only=("worker_pid", "generation", "child_run_id", "exclusive"))
 _CANCEL = Rows(RUNS.table, RunRecord, only=("cancel",))
@@ -223,7 +210,7 @@ def _record_rung(t: RecordRung) -> RowChange:
 
 
 def _finish_attempt(t: FinishAttempt) -> RowChange:
-    values = {**_ATTEMPT_ENDS.changes(t), "finished_at_us": t.at_us}
+    values = {**_ATTEMPT_ENDS.changes(t.end), "finished_at_us": t.at_us}
     return _update_attempt(t, values, _FROM_ATTEMPT[values["state"]])
 
 

@@ -134,7 +134,9 @@ def _stopping(t: RecordRung, seq: int, at_us: int) -> EventRecord:
 
 
 def _finished(t: FinishAttempt, seq: int, at_us: int) -> EventRecord:
-    return _attempt_event(t, seq, at_us, "attempt.finished", _end(t, t.data), state=t.state.value, reason=t.reason)
+    end = t.end
+    data = _end(end, end.data)
+    return _attempt_event(t, seq, at_us, "attempt.finished", data, state=end.state.value, reason=end.reason)
 
 
 def _start(t: Any) -> dict[str, Any]:
