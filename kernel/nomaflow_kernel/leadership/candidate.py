@@ -12,7 +12,8 @@ from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address
-from nomaflow_kernel.rpc import Endpoints, StandbyServer
+from nomaflow_kernel.rpc import Endpoints, standby_servers
+from nomaflow_kernel.rpc.server import DoorServers
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -41,7 +42,8 @@ class Sentry:
         self.certificates = certificates
         self._endpoints = endpoints
         self._address_file = address_file
-        self._server: StandbyServer | None = None
+        self._why: StoreError | None = None
+        self._servers: DoorServers | None = None
 
     @property
     def authority(self) -> str:
@@ -54,27 +56,30 @@ class Sentry:
         :raises AddressInUse: if another process has an address
         :raises AddressUntold: if the file that tells others the address cannot be written
         """
-        if self._server is not None:
-            self._server.why = why
+        self._why = why
+        if self._servers is not None:
             return
         for address in self.addresses.owner:
             claim_socket(address)
-        server = StandbyServer(
-            addresses=self.addresses, endpoints=self._endpoints, why=why, certificates=self.certificates
+        servers = standby_servers(
+            addresses=self.addresses,
+            certificates=self.certificates,
+            endpoints=self._endpoints,
+            why=lambda: self._why or why,
         )
-        self.addresses = await server.start()
-        self._server = server
+        self.addresses = await servers.start()
+        self._servers = servers
         publish_address(self._address_file, self.addresses.owner[0])
 
     async def retire(self) -> None:
         """Stop answering, so that the kernel can; the address file stays. Retiring twice is allowed."""
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop()
+        servers, self._servers = self._servers, None
+        if servers is not None:
+            await servers.stop(None)
 
     async def leave(self) -> None:
         """Stop answering, and remove the address file."""
-        if self._server is not None:
+        if self._servers is not None:
             forget_address(self._address_file, self.addresses.owner[0])
         await self.retire()
 

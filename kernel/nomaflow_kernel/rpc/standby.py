@@ -18,62 +18,47 @@ from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, KERNEL, SERVI
 from nomaflow_kernel.store.errors import StoreError, StoreLed
 
 _Status = health_pb2.HealthCheckResponse
+_Why = Callable[[], StoreError]
 
 
-class StandbyServer:
-    """Answers every call of a service with the reason why this kernel does not work.
+def standby_servers(
+    *, addresses: DoorAddresses, certificates: DoorCertificates | None, endpoints: Endpoints, why: _Why
+) -> DoorServers:
+    """Return servers that answer every call of a service with the reason why this kernel does not work.
 
     Health is SERVING for the process (the empty name), since it is alive, and NOT_SERVING for each service.
 
-    :param why: the error that ends every call, normally NOT_LEADER; may be replaced at any time
     :param certificates: for the TCP doors; None if there are none
+    :param why: returns the error that ends a call, normally NOT_LEADER
     """
+    return DoorServers(
+        addresses=addresses,
+        certificates=certificates,
+        services={
+            service: {method.name: _refusing(service, method, why) for method in service.methods}
+            for service in (KERNEL, ACCESS, GATEWAY, ENROLMENT)
+        },
+        health={"Check": _check},
+        endpoints=lambda _: endpoints,
+    )
 
-    def __init__(
-        self,
-        *,
-        addresses: DoorAddresses,
-        endpoints: Endpoints,
-        why: StoreError,
-        certificates: DoorCertificates | None = None,
-    ) -> None:
-        self.why = why
-        self._servers = DoorServers(
-            addresses=addresses,
-            certificates=certificates,
-            services={
-                service: {method.name: self._refusing(service, method) for method in service.methods}
-                for service in (KERNEL, ACCESS, GATEWAY, ENROLMENT)
-            },
-            health={"Check": self._check},
-            endpoints=lambda _: endpoints,
-        )
 
-    async def start(self) -> DoorAddresses:
-        """Listen and answer; return the addresses, with the actual port in place of 0.
+def _refusing(service: ServiceDescriptor, method: MethodDescriptor, why: _Why) -> Callable[..., Any]:
+    def refusal() -> StoreError:
+        error = why()
+        return error.for_hosts() if service is GATEWAY and isinstance(error, StoreLed) else error
 
-        :raises AddressInUse: if one is taken; the others of `why_not_listened` likewise
-        """
-        return await self._servers.start()
+    async def call(_request: Any, _caller: Caller) -> Any:
+        raise refusal()
 
-    async def stop(self) -> None:
-        """Stop at once: nothing needs to finish."""
-        await self._servers.stop(None)
+    async def stream(_request: Any, _caller: Caller) -> AsyncIterator[Any]:
+        raise refusal()
+        yield  # makes it a generator
 
-    def _refusing(self, service: ServiceDescriptor, method: MethodDescriptor) -> Callable[..., Any]:
-        def refusal() -> StoreError:
-            return self.why.for_hosts() if service is GATEWAY and isinstance(self.why, StoreLed) else self.why
+    return stream if method.server_streaming and method.name not in EXCHANGES else call
 
-        async def call(_request: Any, _caller: Caller) -> Any:
-            raise refusal()
 
-        async def stream(_request: Any, _caller: Caller) -> AsyncIterator[Any]:
-            raise refusal()
-            yield  # makes it a generator
-
-        return stream if method.server_streaming and method.name not in EXCHANGES else call
-
-    async def _check(self, request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
-        if request.service and request.service not in SERVICES:
-            raise UnknownService(request.service)
-        return _Status(status=_Status.NOT_SERVING if request.service else _Status.SERVING)
+async def _check(request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
+    if request.service and request.service not in SERVICES:
+        raise UnknownService(request.service)
+    return _Status(status=_Status.NOT_SERVING if request.service else _Status.SERVING)
