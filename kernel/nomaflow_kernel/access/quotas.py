@@ -12,10 +12,9 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import QuotaExceeded
 from nomaflow_project.models.settings_file import QuotaSection
 
-_CALLS_SECONDS = 10.0
-_TRIGGERS_SECONDS = 60.0
-
-
+_LIMITED = (PrincipalKind.USER, PrincipalKind.SERVICE)
+_SAVED_SECONDS: Mapping[str, float] = {"calls_per_second": 10.0, "triggers_per_second": 60.0, "bytes_per_second": 10.0}
+"""For each rate of ``[access.quotas]``: how long an allowance that is not used adds up."""
 _HOST_CALLS: Mapping[str, tuple[float, float]] = {
     "Attach": (10.0, 200.0),
     "IntroduceManifest": (2.0, 120.0),
@@ -60,15 +59,6 @@ class _Bucket:
 
 
 @dataclass(slots=True)
-class _Account:
-    """The allowances of one principal."""
-
-    calls: _Bucket
-    triggers: _Bucket
-    bytes: _Bucket
-
-
-@dataclass(slots=True)
 class Quotas:
     """Counts what each user, service and host asks for. The counts are in memory: a restart clears them.
 
@@ -77,9 +67,8 @@ class Quotas:
 
     limits: QuotaSection
     clock: Clock
-    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _buckets: dict[tuple[str, str, str], _Bucket] = field(default_factory=dict)
     _streams: Counter[str] = field(default_factory=Counter)
-    _hosts: dict[tuple[str, str], _Bucket] = field(default_factory=dict)
 
     def call(self, principal: Principal, method: str = "", cost: float = 1.0) -> None:
         """Count a call, or a message of a session.
@@ -90,17 +79,15 @@ class Quotas:
         """
         if principal.kind is PrincipalKind.HOST:
             self._call_of_host(principal, method, cost)
-            return
-        account = self._account(principal)
-        if account is not None:
-            self._take(account.calls, 1, principal, "calls", "calls_per_second")
+        else:
+            self._take(principal, "calls", "calls_per_second", 1)
 
     def _call_of_host(self, principal: Principal, method: str, cost: float) -> None:
         limit = _HOST_CALLS.get(method)
         if limit is None:
             return
         rate = limit[0]
-        wait = self._of_host(principal, method, limit).take(cost, self.clock.monotonic())
+        wait = self._bucket(principal, method, *limit).take(cost, self.clock.monotonic())
         if wait:
             often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
             raise QuotaExceeded(
@@ -115,20 +102,12 @@ class Quotas:
         :raises QuotaExceeded: if it is too much
         """
         if principal.kind is PrincipalKind.HOST:
-            wait = self._of_host(principal, "bytes", _HOST_BYTES).take(size, self.clock.monotonic())
+            wait = self._bucket(principal, "bytes", *_HOST_BYTES).take(size, self.clock.monotonic())
             if wait:
                 raise QuotaExceeded(
                     f"{principal} sends more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {wait:.1f} s",
                     retry_seconds=wait,
                 )
-
-    def _of_host(self, principal: Principal, what: str, limit: tuple[float, float]) -> _Bucket:
-        rate, size = limit
-        bucket = self._hosts.get((principal.name, what))
-        if bucket is None:
-            bucket = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
-            self._hosts[principal.name, what] = bucket
-        return bucket
 
     def request(self, principal: Principal, size: int, triggers: int) -> None:
         """Count what a call asks for.
@@ -137,12 +116,9 @@ class Quotas:
         :param triggers: how many runs it would start
         :raises QuotaExceeded: if it is too much
         """
-        account = self._account(principal)
-        if account is None:
-            return
-        self._take(account.bytes, size, principal, "bytes", "bytes_per_second")
+        self._take(principal, "bytes", "bytes_per_second", size)
         if triggers:
-            self._take(account.triggers, triggers, principal, "runs", "triggers_per_second")
+            self._take(principal, "runs", "triggers_per_second", triggers)
 
     @contextmanager
     def stream(self, principal: Principal) -> Iterator[None]:
@@ -150,7 +126,7 @@ class Quotas:
 
         :raises QuotaExceeded: if it is one too many
         """
-        if self._account(principal) is None:
+        if principal.kind not in _LIMITED:
             yield
             return
         name = str(principal)
@@ -167,29 +143,24 @@ class Quotas:
             if not self._streams[name]:
                 del self._streams[name]
 
-    def _take(self, bucket: _Bucket, cost: float, principal: Principal, what: str, key: str) -> None:
+    def _take(self, principal: Principal, what: str, key: str, cost: float) -> None:
+        """Take from an allowance of a user or service; others are exempt."""
+        if principal.kind not in _LIMITED:
+            return
+        rate: float = getattr(self.limits, key)
+        bucket = self._bucket(principal, what, rate, max(1.0, rate * _SAVED_SECONDS[key]))
         wait = bucket.take(cost, self.clock.monotonic())
         if wait:
             raise QuotaExceeded(
-                f"{principal} asks for more {what} than [access.quotas] {key} = {bucket.rate:g} allows; "
+                f"{principal} asks for more {what} than [access.quotas] {key} = {rate:g} allows; "
                 f"try again in {wait:.1f} s",
                 retry_seconds=wait,
             )
 
-    def _account(self, principal: Principal) -> _Account | None:
-        """Return the account of a principal; None if it is exempt."""
-        if principal.kind not in (PrincipalKind.USER, PrincipalKind.SERVICE):
-            return None
-        name = str(principal)
-        if name not in self._accounts:
-            limits = self.limits
-            self._accounts[name] = _Account(
-                calls=self._full(limits.calls_per_second, _CALLS_SECONDS),
-                triggers=self._full(limits.triggers_per_second, _TRIGGERS_SECONDS),
-                bytes=self._full(limits.bytes_per_second, _CALLS_SECONDS),
-            )
-        return self._accounts[name]
-
-    def _full(self, rate: float, seconds: float) -> _Bucket:
-        size = max(1.0, rate * seconds)
-        return _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
+    def _bucket(self, principal: Principal, what: str, rate: float, size: float) -> _Bucket:
+        """Return an allowance of a principal; all instances of a host share theirs. A new one is full."""
+        key = principal.kind, principal.name, what
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
+        return bucket

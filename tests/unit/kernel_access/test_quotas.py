@@ -104,7 +104,7 @@ def test_the_owner_hosts_and_who_is_refused_anyway_have_no_account(quotas: Quota
             quotas.request(principal, 10**9, 10**6)
         with quotas.stream(principal), quotas.stream(principal), quotas.stream(principal):
             pass
-    assert not quotas._accounts
+    assert not quotas._buckets
 
 
 def test_a_host_cannot_storm_and_is_told_when_to_come_again(quotas: Quotas, clock: HandClock) -> None:
