@@ -216,7 +216,7 @@ class Credentials:
 
     async def exchange(self, join: TokenRecord) -> tuple[TokenRecord, str]:
         """Make the token of a user or service that has used a join string; return it and its secret."""
-        order = TokenOrder(kind=join.kind, name=join.name, roles=_lines(join.roles), grants=_lines(join.grants))
+        order = TokenOrder(kind=join.kind, name=join.name, roles=join.roles, grants=join.grants)
         return await self.create(order, created_by=join.created_by, joined_with=join.token_id)
 
     async def rotate(self, target: str, *, overlap_seconds: int, created_by: str) -> tuple[TokenRecord, str]:
@@ -236,8 +236,8 @@ class Credentials:
             order = TokenOrder(
                 kind=old.kind,
                 name=old.name,
-                roles=_lines(old.roles),
-                grants=_lines(old.grants),
+                roles=old.roles,
+                grants=old.grants,
                 lifetime_seconds=(old.expires_at_us - old.created_at_us) // _SECOND,
             )
             ending = ended(old, self._clock.now_us() + overlap_seconds * _SECOND)
@@ -371,9 +371,8 @@ class Credentials:
                 )
 
     def _hold(self, record: TokenRecord) -> None:
-        roles = _lines(record.roles)
         try:
-            grants = self.grants_of(roles, _lines(record.grants))
+            grants = self.grants_of(record.roles, record.grants)
         except BadRequest as error:
             _LOG.error("token %s of %r grants nothing: %s", record.token_id, record.name, error)
             grants = ()
@@ -382,10 +381,6 @@ class Credentials:
             name=record.name,
             grants=grants,
             credential=record.token_id,
-            roles=roles,
+            roles=record.roles,
         )
         self._tokens[record.token_id] = self._by_hash[record.secret_hash] = _Held(record, principal)
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(text.splitlines())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from nomaflow_kernel.access.withdrawing import ended_at_us
 from nomaflow_kernel.domain.clock import Clock
@@ -35,28 +35,20 @@ class ReservedIds:
             *((each.host, each) for each in certificates),
         ]
         for host, record in held:
-            for reserved in record.ids.splitlines():
+            for reserved in record.ids:
                 ends = self._ends.setdefault(reserved, {})
                 ends[host] = max(ends.get(host, 0), ended_at_us(record))
 
     def host_of(self, job_id: str) -> str:
         """Return the host that an id is reserved for; empty if it is not reserved."""
-        if not self._ends:
-            return ""
-        now = self._clock.now_us()
-        for reserved, ends in self._ends.items():
-            if _fits(job_id, reserved):
-                for host, end in ends.items():
-                    if end > now:
-                        return host
-        return ""
+        return next((host for reserved, host in self._in_effect() if _fits(job_id, reserved)), "")
 
     def taken(self, reserved: str, host: str) -> tuple[str, str] | None:
         """Return another host, and a reservation of it that overlaps; None if there is none."""
+        held = ((name, other) for other, name in self._in_effect() if name != host and _overlap(reserved, other))
+        return next(held, None)
+
+    def _in_effect(self) -> Iterator[tuple[str, str]]:
+        """Yield each reservation that has not ended, with its host."""
         now = self._clock.now_us()
-        for other, ends in self._ends.items():
-            if _overlap(reserved, other):
-                for name, end in ends.items():
-                    if name != host and end > now:
-                        return name, other
-        return None
+        return ((reserved, host) for reserved, ends in self._ends.items() for host, end in ends.items() if end > now)

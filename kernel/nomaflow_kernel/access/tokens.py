@@ -155,15 +155,15 @@ class TokenOrder(Struct, frozen=True, kw_only=True):
             kind=self.kind,
             name=self.name,
             joins=self.joins,
-            roles="\n".join(map(str.strip, self.roles)),
-            grants="\n".join(map(str.strip, self.grants)),
+            roles=tuple(map(str.strip, self.roles)),
+            grants=tuple(map(str.strip, self.grants)),
             secret_hash=hash_of(secret),
             created_at_us=at_us,
             created_by=created_by,
             expires_at_us=at_us + self.seconds * 1_000_000,
             uses_left=self.uses_left,
             joined_with=joined_with,
-            ids="\n".join(self.ids),
+            ids=self.ids,
             instance_seconds=self.instance_seconds,
         )
 

@@ -10,12 +10,12 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
 
     :param kind: ``user``, ``service`` or ``host``
     :param joins: whether it is the secret of a join string
-    :param roles: as given, one a line
-    :param grants: ``VERB SCOPE``, one a line, without those of the roles
+    :param roles: as given
+    :param grants: ``VERB SCOPE`` each, without those of the roles
     :param secret_hash: SHA-256 of the secret, hexadecimal
     :param uses_left: how often a join string can still be used; None for other tokens
     :param joined_with: the join string that it was obtained with; empty for one that an administrator was given
-    :param ids: of a host: the job ids that are reserved for it, ``ID`` or ``PREFIX*``, one a line
+    :param ids: of a host: the job ids that are reserved for it, ``ID`` or ``PREFIX*`` each
     :param instance_seconds: for a join string for one instance of a host: how long that instance's certificate lasts;
       else 0
     """
@@ -24,8 +24,8 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
     kind: str
     name: str
     joins: bool
-    roles: str
-    grants: str
+    roles: tuple[str, ...]
+    grants: tuple[str, ...]
     secret_hash: str
     created_at_us: int
     created_by: str
@@ -34,7 +34,7 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
     last_used_at_us: int | None = None
     revoked_at_us: int | None = None
     joined_with: str = ""
-    ids: str = ""
+    ids: tuple[str, ...] = ()
     instance_seconds: int = 0
 
 
@@ -45,7 +45,7 @@ class CertificateRecord(Struct, frozen=True, kw_only=True):
     :param issued_to: the peer's address
     :param token_id: the join string that it, or the first of its line, was issued for
     :param line: serial of the first certificate, which this one renews directly or through others
-    :param ids: the job ids that are reserved for the host, ``ID`` or ``PREFIX*``, one a line
+    :param ids: the job ids that are reserved for the host, ``ID`` or ``PREFIX*`` each
     :param instance: whether it is for one instance alone, whose name is ``token_id``, and is not renewed
     """
 
@@ -57,7 +57,7 @@ class CertificateRecord(Struct, frozen=True, kw_only=True):
     token_id: str
     revoked_at_us: int | None = None
     line: str = ""
-    ids: str = ""
+    ids: tuple[str, ...] = ()
     instance: bool = False
 
 

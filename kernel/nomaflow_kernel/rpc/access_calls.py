@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -132,22 +133,11 @@ class AccessCalls:
             for each in self._credentials.certificates()
             if request.host in ("", each.host) and (request.include_ended or _holds(each, now))
         }
-        certificates, more = _page(kept, _certificate, request.page_token)
+        certificates, more = _page(kept, partial(encode, access.Certificate), request.page_token)
         return access.ListCertificatesResponse(certificates=certificates, next_page_token=more)
 
     def _token(self, record: TokenRecord) -> access.Token:
-        roles = record.roles.splitlines()
-        return encode(
-            access.Token,
-            record,
-            roles=roles,
-            grants=list(map(str, self._credentials.given_by(record))),
-            ids=record.ids.splitlines(),
-        )
-
-
-def _certificate(record: CertificateRecord) -> access.Certificate:
-    return encode(access.Certificate, record, ids=record.ids.splitlines())
+        return encode(access.Token, record, grants=list(map(str, self._credentials.given_by(record))))
 
 
 def _digits(at_us: int) -> str:

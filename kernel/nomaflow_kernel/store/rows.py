@@ -82,13 +82,18 @@ def _load_chain(text: str) -> tuple[Ancestor, ...]:
     return tuple(Ancestor(job_id=job_id, run_id=run_id) for job_id, run_id in json.loads(text))
 
 
-_JSON: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+def _load_lines(text: str) -> tuple[str, ...]:
+    return tuple(text.splitlines())
+
+
+_TEXTS: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "request": (_dump_request, _load_request),
     "parent_chain": (_dump_chain, _load_chain),
     "data": (_dump_object, json.loads),
     "facts": (dump_facts, load_facts),
+    **dict.fromkeys(("roles", "grants", "ids"), ("\n".join, _load_lines)),
 }
-"""Fields that are kept as JSON: how to write and read them."""
+"""Fields that are kept as texts of their own: how to write and read them."""
 
 
 _FREE = frozenset(
@@ -159,8 +164,8 @@ class Rows(Generic[R]):
 
 def _expressions(column: str, kind: Any, value: str, cell: str, names: dict[str, Any]) -> tuple[str, str]:
     """Return the expression to write a value, and that to read it from its cell; they may use ``names``."""
-    if column in _JSON:
-        names[f"dump_{column}"], names[f"load_{column}"] = _JSON[column]
+    if column in _TEXTS:
+        names[f"dump_{column}"], names[f"load_{column}"] = _TEXTS[column]
         return f"dump_{column}({value})", f"load_{column}({cell})"
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         names[kind.__name__] = kind

@@ -17,8 +17,8 @@ def token(number: int) -> TokenRecord:
         kind="service",
         name="ci",
         joins=number == 2,
-        roles="viewer job:ü*\nnightwatch",
-        grants="cancel tag:'; DROP TABLE tokens",
+        roles=("viewer job:ü*", "nightwatch"),
+        grants=("cancel tag:'; DROP TABLE tokens",),
         secret_hash=f"{number:064x}",
         created_at_us=T0 - number,
         created_by="alice (for bob)",
@@ -38,7 +38,7 @@ def certificate(number: int) -> CertificateRecord:
         issued_to="ipv6:[::1]:1",
         token_id="tok_1",
         line=f"{1:040x}",
-        ids="a.*\nb",
+        ids=("a.*", "b"),
     )
 
 

@@ -136,7 +136,7 @@ async def test_a_rotated_token_works_beside_its_successor_for_the_overlap(kernel
     credentials = kernel.credentials
     old, before = await credentials.create(CI, created_by="owner")
     new, after = await credentials.rotate("ci", overlap_seconds=600, created_by="alice")
-    assert new.grants == "trigger job:nightly"
+    assert new.grants == ("trigger job:nightly",)
     assert (new.roles, new.grants, new.name, new.kind) == (old.roles, old.grants, old.name, old.kind)
     assert of(credentials, before) is not ANYONE
     assert of(credentials, after) is not ANYONE

@@ -119,7 +119,7 @@ async def test_very_many_credentials_are_listed(world: World, monkeypatch: pytes
     ]  # fmt: skip
     tokens = [
         TokenRecord(
-            token_id=f"t{number}", kind="host", name="team", joins=True, roles="", grants="", secret_hash="",
+            token_id=f"t{number}", kind="host", name="team", joins=True, roles=(), grants=(), secret_hash="",
             created_at_us=number, created_by="", expires_at_us=2**60, ids=ids,
         )
         for number in range(1000)
