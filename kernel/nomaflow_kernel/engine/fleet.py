@@ -48,18 +48,7 @@ class Instance:
     @classmethod
     def awaited(cls, host: str, incarnation: str) -> Instance:
         """Return an instance that is known only from attempts that an earlier kernel assigned to it."""
-        hello = InstanceHello(
-            host=host,
-            incarnation=incarnation,
-            machine="",
-            pid=0,
-            version="",
-            generation=0,
-            manifest_digest="",
-            max_async=0,
-            max_sync=0,
-        )
-        return cls(hello=hello)
+        return cls(hello=InstanceHello(host=host, incarnation=incarnation))
 
     @property
     def host(self) -> str:

@@ -99,13 +99,13 @@ class InstanceHello(Struct, frozen=True, kw_only=True):
 
     host: str
     incarnation: str
-    machine: str
-    pid: int
-    version: str
-    generation: int
-    manifest_digest: str
-    max_async: int
-    max_sync: int
+    machine: str = ""
+    pid: int = 0
+    version: str = ""
+    generation: int = 0
+    manifest_digest: str = ""
+    max_async: int = 0
+    max_sync: int = 0
     inventory: Sequence[InventoryLine] = ()
     ended_incarnations: tuple[str, ...] = ()
     loaded_at_us: int = 0

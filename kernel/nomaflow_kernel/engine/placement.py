@@ -27,11 +27,9 @@ def pick(state: EngineState, run: ActiveRun, step: PlannedStep, *, exclusive: bo
     return roomiest(state.fleet, run.host, exclusive=exclusive, fits=partial(_takes, state, run, step))
 
 
-def _any(_instance: Instance) -> bool:
-    return True
-
-
-def roomiest(fleet: Fleet, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = _any) -> Instance | None:
+def roomiest(
+    fleet: Fleet, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = lambda _: True
+) -> Instance | None:
     """Return the instance of a host with the most free slots of a kind; None if no slot is free.
 
     Those that were started for one attempt do not count.

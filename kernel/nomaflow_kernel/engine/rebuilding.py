@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -163,13 +162,9 @@ def _recall(detail: RunDetail | None, key: str) -> EndedAttempt:
                 incarnation=attempt.incarnation,
                 state=attempt.state,
                 final_seq=attempt.report_seq,
-                retry_on_lost=_retries_lost(detail.definition),
+                retry_on_lost=bool(detail.definition.get("retry_on_lost")),
             )
     return missing
-
-
-def _retries_lost(definition: Mapping[str, Any]) -> bool:
-    return bool(definition.get("retry_on_lost", False))
 
 
 def discard(state: EngineState, run_id: str) -> None:

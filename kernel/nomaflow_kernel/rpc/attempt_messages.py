@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
 from nomaflow_kernel.history.attempt_facts import AttemptFacts
@@ -131,20 +131,11 @@ def _exit_message(facts: AttemptFacts) -> run_pb2.AttemptExit | None:
 def _stop_message(facts: AttemptFacts) -> run_pb2.AttemptStop | None:
     if not facts.rungs:
         return None
-    return run_pb2.AttemptStop(
-        rungs=[
-            run_pb2.StopRung(
-                rung=each.rung,
-                what=each.what,
-                why=each.why,
-                at=timestamp(each.at_us),
-                after_seconds=each.after_us / _US,
-                next_at=timestamp(each.next_at_us) if each.next_at_us else None,
-            )
-            for each in facts.rungs
-        ],
-        stopped_at=timestamp(facts.stopped_at_us) if facts.stopped_at_us else None,
-    )
+    rungs = [
+        encode(run_pb2.StopRung, each, after_seconds=each.after_us / _US, next_at=each.next_at_us or None)
+        for each in facts.rungs
+    ]
+    return encode(run_pb2.AttemptStop, rungs=rungs, stopped_at=facts.stopped_at_us or None)
 
 
 def _log_message(attempt: AttemptRecord, stored: AttemptLogRecord | None) -> run_pb2.AttemptLog:

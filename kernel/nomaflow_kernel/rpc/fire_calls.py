@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TypeVar
 
 from nomaflow_api.v1 import job_pb2
-from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Job
@@ -83,17 +83,15 @@ class FireCalls:
         )
         found = collisions(plan, seconds, paused=lambda fire: self._is_paused(fire.owner, fire.moment.at_us))
         fires = await _by_turns(
-            job_pb2.ListedFire(
-                at=timestamp(fire.moment.at_us),
-                local=fire.moment.local,
-                timezone=fire.moment.timezone,
-                job_id=fire.owner.job_id,
-                preset=fire.owner.preset,
+            encode(
+                job_pb2.ListedFire,
+                fire.moment,
+                fire.owner,
+                at=fire.moment.at_us,
                 at_once=at_once,
                 collides_with=others,
                 expected_seconds=seconds.get(fire.owner.job_id),
                 paused=self._is_paused(fire.owner, fire.moment.at_us),
-                daylight_saving=fire.moment.daylight_saving,
             )
             for fire, at_once, others in found
         )
@@ -103,13 +101,11 @@ class FireCalls:
         return job_pb2.ListFiresResponse(
             fires=fires,
             frequent=[
-                job_pb2.FrequentSchedule(
-                    job_id=each.owner.job_id,
-                    preset=each.owner.preset,
+                encode(
+                    job_pb2.FrequentSchedule,
+                    each,
+                    each.owner,
                     schedule=each.expression,
-                    timezone=each.timezone,
-                    fires=each.fires,
-                    next=timestamp(each.next),
                     expected_seconds=seconds.get(each.owner.job_id),
                     paused=self._is_paused(each.owner, to_us(each.next)),
                     collides_with=overlaps.found.get(each.owner),
