@@ -119,6 +119,10 @@ class Catalogue:
         """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""
         return [self._hosts[name] for name in sorted(self._hosts)]
 
+    def host(self, name: str) -> HostCatalogue:
+        """Return a host's catalogue; an empty one if it has introduced none."""
+        return self._hosts.get(name) or HostCatalogue(host=name)
+
     def manifest(self, host: str) -> Mapping[str, Any]:
         """Return the manifest that a host introduced last; an empty one if it has introduced none."""
         known = self._hosts.get(host)

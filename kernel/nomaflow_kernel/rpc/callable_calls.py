@@ -12,7 +12,6 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
@@ -49,8 +48,9 @@ class CallableCalls:
                 )
         most, after = page_size(request.page_size, _PER_PAGE), page_key(request.page_token, 2)
         host = self._hosts.the_host(request.host, Verb.READ, caller)
-        known = next((each for each in self._catalogue.hosts() if each.host == host), HostCatalogue(host=host))
-        offer = _Offer(known, self._jobs_by_callable(host, caller), frozenset(request.references))
+        offer = _Offer(
+            self._catalogue.manifest(host), self._jobs_by_callable(host, caller), frozenset(request.references)
+        )
         sees_values = caller.principal.may(Verb.LOGS, Target(host=host))
         response = job_pb2.ListCallablesResponse(host=host)
         page: Page[Message] = Page()
@@ -84,8 +84,7 @@ class _Offer:
     :param references: the callables that are asked for; empty for all, and the rest
     """
 
-    def __init__(self, known: HostCatalogue, jobs: Mapping[str, list[str]], references: Collection[str]) -> None:
-        manifest = known.manifest
+    def __init__(self, manifest: Mapping[str, Any], jobs: Mapping[str, list[str]], references: Collection[str]) -> None:
         self._callables: Mapping[str, Any] = manifest.get("callables") or {}
         self._modules: Mapping[str, Any] = manifest.get("modules") or {}
         self._types = {each["name"]: each for each in manifest.get("step_types") or ()}

@@ -14,7 +14,6 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED, OWN_FILE
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine.fleet import Instance
@@ -79,8 +78,8 @@ class CatalogueCalls:
             now_us=self._clock.now_us(),
             fires=_FIRES,
             pause=self._engine.pause_of(entry.job_id, entry.host),
-            why_not_running=self._why_not_running(entry),
-            last_run=None if entry.foreign else last_runs.get(request.job_id),
+            why_not_running=self._engine.why_not_running(entry.job_id),
+            last_run=last_runs.get(request.job_id),
         )
         if entry.definition is not None:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
@@ -92,7 +91,6 @@ class CatalogueCalls:
         """Return a page of the hosts that the caller may read, and their instances."""
         most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
         may = caller.principal.may
-        known = {each.host: each for each in self.catalogue.hosts()}
         instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
@@ -105,7 +103,7 @@ class CatalogueCalls:
         for name in names[:most]:
             message = host_message(
                 name,
-                known=known.get(name) or HostCatalogue(host=name),
+                known=self.catalogue.host(name),
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
                 absent_since_us=self._engine.absent_since_us(name),
@@ -156,7 +154,7 @@ class CatalogueCalls:
         host = self.the_host(request.host, Verb.OPERATE, caller)
         before = self._brought_by(host)
         results = await self.sessions.reload(host, force=request.force, by=by)
-        digest = next((each.digest for each in self.catalogue.hosts() if each.host == host), "")
+        digest = self.catalogue.host(host).digest
         jobs = self.catalogue.jobs()
         unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host)]
         changes = _changes(before, self._brought_by(host))
@@ -248,9 +246,6 @@ class CatalogueCalls:
     def _host_names(self) -> set[str]:
         introduced = {each.host for each in self.catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self.sessions.hosts())
-
-    def _why_not_running(self, entry: Job) -> str:
-        return "" if entry.foreign else self._engine.why_not_running(entry.job_id)
 
 
 def _changes(before: set[str], after: set[str]) -> dict[str, Any]:

@@ -107,8 +107,8 @@ class JobPages:
                 entry,
                 now_us=self._clock.now_us(),
                 pause=self._engine.pause_of(entry.job_id, entry.host),
-                why_not_running="" if entry.foreign else self._engine.why_not_running(entry.job_id),
-                last_run=None if entry.foreign else last_runs.get(entry.job_id),
+                why_not_running=self._engine.why_not_running(entry.job_id),
+                last_run=last_runs.get(entry.job_id),
             )
             page.add(shown_job(job, entry, caller, self._guard))
             if page.full:

@@ -124,7 +124,7 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
 def job_message(
     entry: Job, *, now_us: int, fires: int, pause: PauseRecord | None, why_not_running: str, last_run: RunRecord | None
 ) -> job_pb2.Job:
-    """Return a job of the catalogue, without its definition.
+    """Return a job of the catalogue, without its definition. One whose id is another host's has none of its runs.
 
     :param fires: number of next fires to compute
     """
@@ -143,8 +143,8 @@ def job_message(
         digest=definition.digest if entry.definition else "",
         next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
         pause=pause_message(pause),
-        why_not_running=why_not_running,
-        last_run=None if last_run is None else run_message(last_run),
+        why_not_running="" if entry.foreign else why_not_running,
+        last_run=None if entry.foreign or last_run is None else run_message(last_run),
         definition_json=b"",
     )
 
@@ -171,17 +171,18 @@ def host_message(
     """
     states = {instance.state for instance in instances}
     callables = known.manifest.get("callables")
-    return job_pb2.Host(
+    return encode(
+        job_pb2.Host,
         name=name,
-        state=job_pb2.HostState.Value(f"HOST_STATE_{next((s for s in _BEST_FIRST if s in states), 'DETACHED')}"),
+        state=next((state for state in _BEST_FIRST if state in states), "DETACHED"),
         instances=_instance_messages(instances),
         manifest_digest=known.digest,
-        introduced_at=timestamp(known.introduced_at_us) if known.introduced_at_us else None,
+        introduced_at=known.introduced_at_us or None,
         job_count=len(known.load.jobs),
         callable_count=len(callables) if isinstance(callables, Mapping) else 0,
         problems=listed_problems((*problems, *known.load.problems)),
         queued=queued,
-        absent_since=None if absent_since_us is None else timestamp(absent_since_us),
+        absent_since=absent_since_us,
         pause=pause_message(pause),
     )
 
