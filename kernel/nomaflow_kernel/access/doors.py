@@ -4,37 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal
 
+Identify = Callable[[str, bytes], Principal]
+"""A door's check of the proofs that a caller shows of itself, ``ANYONE`` if none is good.
 
-class Shown(Struct, frozen=True, kw_only=True):
-    """The proofs that a caller shows of itself.
-
-    :param peer: its address, as gRPC writes it
-    :param authorization: the metadata of that name; empty for none
-    :param certificate: its certificate, PEM, verified at the handshake; empty for none
-    """
-
-    peer: str
-    authorization: str = ""
-    certificate: bytes = b""
+They are the metadata ``authorization``, and the caller's certificate, PEM, verified at the handshake; empty for none.
+"""
 
 
-Identify = Callable[[Shown], Principal]
-"""A door's check: it returns who calls, ``ANYONE`` if no good proof is shown."""
-
-
-def owners_door(_shown: Shown) -> Principal:
+def owners_door(_authorization: str, _certificate: bytes) -> Principal:
     """Return the owner: whoever reaches the Unix socket has entered its directory."""
     return OWNER
 
 
 def clients_door(credentials: Credentials) -> Identify:
     """Return the proof of the clients' door: a token."""
-    return lambda shown: credentials.of_token(shown.authorization)
+    return lambda authorization, _certificate: credentials.of_token(authorization)
 
 
 def hosts_door(credentials: Credentials) -> Identify:
@@ -42,13 +29,13 @@ def hosts_door(credentials: Credentials) -> Identify:
     # Imported here: only a kernel with TCP has this door, and cryptography takes a while to load.
     from nomaflow_kernel.network.authority import host_of
 
-    def identify(shown: Shown) -> Principal:
-        found = host_of(shown.certificate)
+    def identify(_authorization: str, certificate: bytes) -> Principal:
+        found = host_of(certificate)
         return ANYONE if found is None else credentials.of_certificate(host=found[0], serial=found[1])
 
     return identify
 
 
-def joining_door(_shown: Shown) -> Principal:
+def joining_door(_authorization: str, _certificate: bytes) -> Principal:
     """Return nobody: a caller that joins has no credential yet, but a secret, which the service checks."""
     return ANYONE

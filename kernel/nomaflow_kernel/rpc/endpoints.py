@@ -21,7 +21,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.doors import Identify, Shown
+from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
@@ -279,10 +279,9 @@ class Endpoints:
                 authorization = value
             elif isinstance(value, str) and key == "traceparent":
                 traceparent = value
-        peer = context.peer()
         certificate = b"".join(context.auth_context().get("x509_pem_cert", ())) if self.shows_certificate else b""
-        shown = Shown(peer=peer, authorization=authorization, certificate=certificate)
-        return Caller(principal=self.identify(shown), peer=peer, traceparent=traceparent)
+        principal = self.identify(authorization, certificate)
+        return Caller(principal=principal, peer=context.peer(), traceparent=traceparent)
 
     def _count(self, caller: Caller, context: _Context) -> None:
         """Count a call until it is over. It is not before the caller takes the answer, and some never do."""
