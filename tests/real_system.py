@@ -9,11 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import grpc
 import psutil
@@ -29,7 +30,7 @@ from warm_start import Forked, as_at_start, fork
 
 __all__ = [
     "CLOCKS", "PATIENCE", "Running", "System", "address_of", "eventually", "free_ports", "launch",
-    "launch_kernel", "launch_up", "nothing_left",
+    "launch_kernel", "launch_up", "nothing_left", "run_to_end",
 ]  # fmt: skip
 
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
@@ -156,10 +157,35 @@ def launch(
     env = {**os.environ, **(environ or {})}
     if side or python != sys.executable or module not in _PROGRAMS or not as_at_start(env):
         return _start([*side, python, "-P", "-m", *program], project, log_file, env)
-    with log_file.open("ab") as log, Path(os.devnull).open("rb") as nothing:
-        modules, streams = (_PROGRAMS[module],), (nothing, log, log)
-        process = fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=streams)
-    return Running(project=project, process=process, log_file=log_file)
+    with log_file.open("ab") as log:
+        return Running(project=project, process=_fork(program, env, log), log_file=log_file)
+
+
+def run_to_end(*program: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a part that ends by itself; return its exit code and its output.
+
+    :param program: its module and its arguments
+    """
+    env = {**os.environ, **(environ or {})}
+    with tempfile.TemporaryFile() as log:
+        process: subprocess.Popen[bytes] | Forked
+        if as_at_start(env):
+            process = _fork(program, env, log)
+        else:
+            process = subprocess.Popen([sys.executable, "-P", "-m", *program], stdout=log, stderr=log, env=env)
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        return code, log.read().decode()
+
+
+def _fork(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Forked:
+    with Path(os.devnull).open("rb") as nothing:
+        modules, streams = (_PROGRAMS[program[0]],), (nothing, log, log)
+        return fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=streams)
 
 
 def launch_up(project: Path, *flags: str, log_file: Path, environ: Mapping[str, str] | None = None) -> Running:

@@ -29,10 +29,14 @@ __all__ = ["Forked", "as_at_start", "fork"]
 
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "GRPC_")
 """Beginnings of the names of variables that an interpreter, or a library, reads as it starts."""
+_SET_BY_OURS = "GRPC_ENABLE_FORK_SUPPORT"
+"""A variable that the client sets when it is imported, be that before this module or after it."""
 
 
 def _read_at_start(environ: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset((name, value) for name, value in environ.items() if name.startswith(_READ_AT_START))
+    return frozenset(
+        (name, value) for name, value in environ.items() if name.startswith(_READ_AT_START) and name != _SET_BY_OURS
+    )
 
 
 _AT_START = _read_at_start(os.environ)

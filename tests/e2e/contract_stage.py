@@ -140,14 +140,20 @@ def open_authors(folder: Path, *, spawned: bool) -> Iterator[Stage]:
     with (project / "jobs.toml").open("a") as jobs:
         jobs.writelines(_own_job(reference) for reference in sorted(_references()))
     environ = {"SECRETIVE_PASSWORD": PASSWORD, "PORT_OF_TEST": "not-a-port", "NOMAFLOW_TRACE_HOOKS": "1"}
-    with open_stage(project, folder, {**environ, "PYTHONPATH": str(project / "site")}) as stage:
+    with open_stage(project, folder, environ, host_environ={"PYTHONPATH": str(project / "site")}) as stage:
         yield stage
 
 
 @contextmanager
-def open_stage(project: Path, logs: Path, environ: Mapping[str, str]) -> Iterator[Stage]:
-    """Start kernel and host on a project; stop them without an error, and leave nothing behind."""
+def open_stage(
+    project: Path, logs: Path, environ: Mapping[str, str], *, host_environ: Mapping[str, str] | None = None
+) -> Iterator[Stage]:
+    """Start kernel and host on a project; stop them without an error, and leave nothing behind.
+
+    :param host_environ: what the environment of the host has in addition to that of both
+    """
     kernel = launch_kernel(project, log_file=logs / "kernel.log", environ=environ)
+    environ = {**environ, **(host_environ or {})}
     host = launch("nomaflow_host", project, log_file=logs / "host.log", environ=environ)
     try:
         with SyncKernelClient(ProjectAddress(project=project), by="tester") as client:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 from team_system import TeamSystem
 
-from real_system import Running, eventually
+from real_system import Running, eventually, run_to_end
 
 pytestmark = pytest.mark.e2e
 
@@ -186,8 +184,5 @@ def test_an_instance_drains_before_the_time_of_its_machine_ends(system: TeamSyst
 )
 def test_a_flag_that_cannot_be_read_is_refused_by_name(tmp_path: Path, flags: tuple[str, str], problem: str) -> None:
     """The command ends before it has done anything, with what was expected."""
-    command = [sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert ended.returncode == 2
-    assert f"argument {flags[0]}: " in ended.stderr
-    assert problem in ended.stderr
+    code, told = run_to_end("nomaflow_host", "--project", str(tmp_path), *flags)
+    assert (code, f"argument {flags[0]}: " in told, problem in told) == (2, True, True), told

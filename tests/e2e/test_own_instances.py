@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from team_system import NOTING_STEPS, TeamSystem, reason_of
 
 from nomaflow.client.values import InstanceView
 from processes import still_alive
-from real_system import Running, eventually
+from real_system import Running, eventually, run_to_end
 
 pytestmark = pytest.mark.e2e
 
@@ -204,7 +202,5 @@ def test_a_cancel_stops_the_code_and_the_instance_ends(system: TeamSystem) -> No
 
 def test_a_text_that_is_no_attempt_key_is_refused(tmp_path: Path) -> None:
     """The command ends before it has done anything, with what was expected."""
-    command = [sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), "--for-attempt", "run_1/a"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-    assert ended.returncode == 2
-    assert "'run_1/a' is not an attempt key; expected run_ID/STEP/NUMBER" in ended.stderr
+    code, told = run_to_end("nomaflow_host", "--project", str(tmp_path), "--for-attempt", "run_1/a")
+    assert (code, "'run_1/a' is not an attempt key; expected run_ID/STEP/NUMBER" in told) == (2, True), told

@@ -6,8 +6,6 @@ import contextlib
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from cli_command import run_command
 from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.settings import SettingsRefused
-from real_system import PATIENCE, Running, eventually, launch
+from real_system import PATIENCE, Running, eventually, launch, run_to_end
 
 Launch = Callable[..., Running]
 
@@ -49,10 +47,9 @@ def start(project: Path, tmp_path: Path) -> Iterator[Launch]:
         yield launch_console
 
 
-def refused(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Return how a console ended that does not start."""
-    command = [sys.executable, "-P", "-m", "nomaflow_console", "--project", str(project), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+def refused(project: Path, *flags: str) -> tuple[int, str]:
+    """Return how a console ended that does not start: its exit code, and what it said."""
+    return run_to_end("nomaflow_console", "--project", str(project), *flags)
 
 
 def url_of(project: Path) -> str:
@@ -67,18 +64,18 @@ def code_of(project: Path) -> str:
 
 def test_an_open_network_is_refused_with_exit_code_78(project: Path) -> None:
     """One line says what is wrong and the way out; nothing listens."""
-    done = refused(project, "--listen", "192.0.2.7:7434")
-    assert done.returncode == 78
-    assert done.stderr.startswith("nomaflow console: the console would listen at 192.0.2.7:7434 without TLS")
-    assert done.stderr.count("\n") == 1
+    code, told = refused(project, "--listen", "192.0.2.7:7434")
+    assert code == 78
+    assert told.startswith("nomaflow console: the console would listen at 192.0.2.7:7434 without TLS")
+    assert told.count("\n") == 1
 
 
 def test_a_taken_address_is_refused_with_exit_code_75(project: Path) -> None:
     """The refusal names a way to a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = refused(project, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-    assert done.returncode == 75
-    assert "--listen 127.0.0.1:0" in done.stderr
+        code, told = refused(project, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert code == 75
+    assert "--listen 127.0.0.1:0" in told
 
 
 def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None:
@@ -89,7 +86,7 @@ def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None
     secret.chmod(0o640)
     with pytest.raises(SettingsRefused, match="others can read the console's secret"):
         ConsoleSecret.of(secret.parent)
-    assert refused(project).returncode == 78
+    assert refused(project)[0] == 78
     secret.chmod(0o600)
     secret.write_bytes(b"short")
     with pytest.raises(SettingsRefused, match="has 5 bytes and not 32"):
@@ -109,9 +106,9 @@ def test_a_unix_socket_serves_whoever_forwards_it(project: Path, start: Launch) 
         assert client.post("/login", data={"code": code_of(project)}, headers=own).status_code == 303
         assert client.post("/login", data={"code": code_of(project)}, headers={"origin": "http://x"}).status_code == 403
         assert client.get("/login", headers={"host": "evil.example"}).status_code == 403
-    assert refused(project, "--listen", "unix:c.sock").returncode == 75
+    assert refused(project, "--listen", "unix:c.sock")[0] == 75
     (project / "file").touch()
-    assert refused(project, "--listen", "unix:file").returncode == 78
+    assert refused(project, "--listen", "unix:file")[0] == 78
 
 
 def test_a_proxy_is_believed_for_its_origin_and_the_name_of_the_person_only(project: Path, start: Launch) -> None:
@@ -153,8 +150,8 @@ def test_own_tls_serves_with_a_secure_cookie(project: Path, start: Launch, tmp_p
         plain = {"origin": url.replace("https", "http")}
         assert client.post("/login", data={"code": code_of(project)}, headers=plain).status_code == 403
     other = authority.issue("other", "localhost")
-    done = refused(project, "--listen", "127.0.0.1:0", "--tls-cert", str(pair.cert), "--tls-key", str(other.key))
-    assert (done.returncode, "cannot be used" in done.stderr) == (78, True)
+    code, told = refused(project, "--listen", "127.0.0.1:0", "--tls-cert", str(pair.cert), "--tls-key", str(other.key))
+    assert (code, "cannot be used" in told) == (78, True)
 
 
 def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project: Path, start: Launch) -> None:

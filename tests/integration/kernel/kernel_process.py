@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import uuid
 import zlib
@@ -41,7 +40,7 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
-from real_system import Running, address_of, launch_kernel
+from real_system import Running, address_of, launch_kernel, run_to_end
 from waiting import PATIENCE, eventually
 
 DEADLINE = 60.0
@@ -76,18 +75,9 @@ def manifest(host: str = "team", jobs: dict[str, Any] | None = None) -> dict[str
     }
 
 
-async def ended(*flags: str, environ: dict[str, str] | None = None, side: Sequence[str] = ()) -> tuple[int, str]:
-    """Run a kernel that is expected to end by itself; return its exit code and what it wrote to stderr.
-
-    :param side: the beginning of its command, such as a shell that sets limits
-    """
-    child = await asyncio.create_subprocess_exec(
-        *side, sys.executable, "-m", "nomaflow_kernel", *flags,
-        stderr=asyncio.subprocess.PIPE, env={**os.environ, **(environ or {})},
-    )  # fmt: skip
-    async with asyncio.timeout(DEADLINE):
-        _, errors = await child.communicate()
-    return child.returncode or 0, errors.decode()
+async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a kernel that is expected to end by itself; return its exit code and its output."""
+    return await asyncio.to_thread(run_to_end, "nomaflow_kernel", *flags, environ=environ)
 
 
 @dataclass(kw_only=True)

@@ -240,7 +240,7 @@ async def test_a_key_that_was_used_is_a_warning_for_programs_too(kernel: FakeKer
     assert "the key was used before" in json.loads(done.err)["warning"]
 
 
-@pytest.mark.parametrize("arguments", [("runs",), ("runs", "-o", "json"), ("logs", "run_1"), ("show", "run_1")])
+@pytest.mark.parametrize("arguments", [("runs",), ("logs", "run_1", "-o", "json")])
 async def test_output_that_cannot_be_written_is_no_traceback(
     kernel: FakeKernel, command: Command, arguments: tuple[str, ...]
 ) -> None:
