@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tcp_proxy import TcpProxy, Way  # found by the line above
 
 from processes import pids_below
+from warm_start import Forked, fork
 
 __all__ = ["SECRET", "TcpProxy", "Timeline", "TortureSystem", "Victim", "Way"]
 
@@ -52,17 +52,20 @@ class Timeline:
 class Victim:
     """A process that is started again whenever it has died.
 
+    :param program: the module that it runs, and its arguments
+    :param modules: what it has imported before it begins
     :param points: where its failpoints are armed
     :param restart_ms: how long it stays away
     :param on_death: told before it is started again
     """
 
     name: str
-    command: list[str]
+    program: list[str]
+    modules: str
     points: Path
     log: Path
     environ: Mapping[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    process: Forked | None = None
     restart_ms: int = 0
     deaths: int = 0
     fired: FiringLog = field(init=False)
@@ -78,9 +81,15 @@ class Victim:
 
     def start(self) -> None:
         """Start it."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.environ}
+        environ = {**os.environ, **self.environ}
+        with self.log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            self.process = fork(
+                self.program,
+                modules=(self.modules,),
+                cwd=Path.cwd(),
+                env=environ,
+                streams=(nothing, log, log),
+                path=str(_HERE),
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -114,16 +123,18 @@ class TortureSystem:
         self.proxy = TcpProxy(f"unix:{self._socket}", listen=f"unix:{root / 'proxy'}")
         self.kernel = Victim(
             name="kernel",
-            command=[
-                sys.executable, str(_HERE / "torture_kernel.py"), str(root / "fk"),
+            program=[
+                "torture_kernel", str(root / "fk"),
                 "--project", str(kernel_dir), "--address", f"unix:{self._socket}", *_CLOCKS,
             ],
+            modules="nomaflow_kernel.app",
             points=root / "fk",
             log=root / "kernel.log",
         )  # fmt: skip
         self.host = Victim(
             name="host",
-            command=[sys.executable, str(_HERE / "torture_host.py"), str(root / "fh"), "--project", str(self.host_dir)],
+            program=["torture_host", str(root / "fh"), "--project", str(self.host_dir)],
+            modules="nomaflow_host.app",
             points=root / "fh",
             log=root / "host.log",
             environ={"TORTURE_SECRET": SECRET},
