@@ -29,23 +29,23 @@ async def assert_runs_on(host: Host, neighbour: str, marker: Path) -> None:
     assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 11, ())
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize(
     "name", ["forgets_its_child", "waits_for_its_child", "runs_its_child_in_a_thread", "calls_system_in_a_thread"]
 )
 async def test_a_cancel_ends_child_processes_without_their_worker(
-    start_host: StartHost, marker: Path, name: str, script: str
+    start_host: StartHost, marker: Path, name: str
 ) -> None:
     """A child that runs on after the cancel of its step is dead before CANCELED is reported; neighbours run on."""
     host = await start_host(shared_workers=1)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
-    key = host.run(f"hostile.children:{name}", {"marker": str(marker), "script": script})
-    child = await host.started_in(marker)
-    host.supervisor.cancel(CancelOrder(attempt_key=key, reason_code="canceled_by_user", by="ann", why="enough"))
-    assert (await host.sink.end_of(key)).state is FinishedState.CANCELED
-    assert not is_alive(child)
-    assert is_alive(worker)
+    for script in SCRIPTS:
+        mine = marker.with_name(script)
+        key = host.run(f"hostile.children:{name}", {"marker": str(mine), "script": script})
+        child = await host.started_in(mine)
+        host.supervisor.cancel(CancelOrder(attempt_key=key, reason_code="canceled_by_user", by="ann", why="enough"))
+        assert (await host.sink.end_of(key)).state is FinishedState.CANCELED, script
+        assert (is_alive(child), is_alive(worker)) == (False, True), script
     await assert_runs_on(host, neighbour, go)
 
 

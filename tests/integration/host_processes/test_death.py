@@ -33,18 +33,16 @@ DEATHS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "cause", "last"), DEATHS)
-async def test_a_dead_worker_is_told_in_plain_words(
-    start_host: StartHost, name: str, cause: str, last: str, spawn_only: bool
-) -> None:
-    """A worker's death fails its attempt with the cause, and its last lines are kept."""
+async def test_a_dead_worker_is_told_in_plain_words(start_host: StartHost, spawn_only: bool) -> None:
+    """A worker's death fails its attempt with the cause; its last lines are kept."""
     host = await start_host(spawn_only=spawn_only)
-    key = host.run(f"hostile.deadly:{name}")
-    end = await host.sink.end_of(key)
-    assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_died")
-    assert cause in end.reason
-    assert last in host.sink.text(key)
-    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+    for name, cause, last in DEATHS:
+        key = host.run(f"hostile.deadly:{name}")
+        end = await host.sink.end_of(key)
+        assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_died"), name
+        assert cause in end.reason
+        assert last in host.sink.text(key)
+        assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED, name
 
 
 @pytest.mark.parametrize(

@@ -32,24 +32,22 @@ async def with_neighbour(host: Host, marker: Path) -> str:
     return neighbour
 
 
-@pytest.mark.parametrize("name", BOTH)
-async def test_a_child_that_comes_back_is_ended(
-    start_host: StartHost, marker: Path, name: str, spawn_only: bool
-) -> None:
+async def test_a_child_that_comes_back_is_ended(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
     """The step's outcome is its parent's, neighbours and later steps run on, and what the child said is in the log."""
     host = await start_host(spawn_only=spawn_only, shared_workers=1)
     neighbour = await with_neighbour(host, marker)
-    key = host.run(f"hostile.forking:{name}", {"marker": f"{marker}.fork"})
-    end = await host.sink.end_of(key)
-    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, 1)
-    assert not is_alive(int(Path(f"{marker}.fork.child").read_text()))
-    lines = host.sink.lines(key)
-    messages = [line.message for line in lines]
-    for said in ("printed by the child", "hostile.forking: logged by the child"):
-        assert [line.level for line in lines if line.message == said] == [logging.INFO]
-    assert sum(CAME_BACK in message for message in messages) == 1
-    assert ("ValueError: raised by the child" in messages) is ("raises" in name)
-    assert all("running.py" not in message for message in messages)
+    for name in BOTH:
+        key = host.run(f"hostile.forking:{name}", {"marker": f"{marker}.{name}"})
+        end = await host.sink.end_of(key)
+        assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, 1), name
+        assert not is_alive(int(Path(f"{marker}.{name}.child").read_text())), name
+        lines = host.sink.lines(key)
+        messages = [line.message for line in lines]
+        for said in ("printed by the child", "hostile.forking: logged by the child"):
+            assert [line.level for line in lines if line.message == said] == [logging.INFO], name
+        assert sum(CAME_BACK in message for message in messages) == 1, name
+        assert ("ValueError: raised by the child" in messages) is ("raises" in name), name
+        assert all("running.py" not in message for message in messages), name
     marker.touch()
     assert (await host.sink.end_of(neighbour)).rows_affected == 11
     for later in ("polite:anoop", "polite:noop"):
@@ -67,29 +65,26 @@ async def test_a_child_that_stays_is_not_left_behind(start_host: StartHost, mark
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("name", ["processes", "processes_on_the_loop"])
-async def test_multiprocessing_works_and_keeps_its_helpers(start_host: StartHost, name: str, method: str) -> None:
+async def test_multiprocessing_works_and_keeps_its_helpers(start_host: StartHost, method: str) -> None:
     """Pools and processes of each start method work, and what the library keeps for itself is no leftover."""
     host = await start_host(shared_workers=1)
-    for _ in range(2):
+    for name in ("processes", "processes_on_the_loop") * 2:
         key = host.run(f"hostile.forking:{name}", {"method": method})
         end = await host.sink.end_of(key)
-        assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 28, ())
-        assert f"printed by a {method} child" in host.sink.text(key)
+        assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 28, ()), name
+        assert f"printed by a {method} child" in host.sink.text(key), name
 
 
-@pytest.mark.parametrize(("name", "codes"), [("children", 18), ("children_async", 25)])
-async def test_children_that_end_themselves_are_let_be(
-    start_host: StartHost, marker: Path, name: str, codes: int, spawn_only: bool
-) -> None:
+async def test_children_that_end_themselves_are_let_be(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
     """os._exit, os.execv and subprocesses give their own exit codes and output, beside neighbours."""
     host = await start_host(spawn_only=spawn_only, shared_workers=1)
     neighbour = await with_neighbour(host, marker)
-    key = host.run(f"hostile.forking:{name}")
-    end = await host.sink.end_of(key)
-    assert (end.rows_affected, end.warnings) == (codes, ())
-    for said in ("printed before os._exit", "printed after exec", "from a program"):
-        assert host.sink.text(key).count(said) == 1
-    assert CAME_BACK not in host.sink.text(key)
+    for name, codes in (("children", 18), ("children_async", 25)):
+        key = host.run(f"hostile.forking:{name}")
+        end = await host.sink.end_of(key)
+        assert (end.rows_affected, end.warnings) == (codes, ()), name
+        for said in ("printed before os._exit", "printed after exec", "from a program"):
+            assert host.sink.text(key).count(said) == 1, name
+        assert CAME_BACK not in host.sink.text(key), name
     marker.touch()
     assert (await host.sink.end_of(neighbour)).rows_affected == 11

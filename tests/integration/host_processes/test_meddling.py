@@ -59,17 +59,18 @@ async def test_a_worker_that_is_spoilt_is_killed_for_its_true_cause(
         assert (await host.result(later)).state is FinishedState.SUCCEEDED
 
 
-@pytest.mark.parametrize("name", HARMLESS)
-async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path, name: str) -> None:
+async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path) -> None:
     """The step itself, its neighbour in the shared worker, and those that come after end as they should."""
     host = await start_host(shared_workers=1)
-    neighbour = host.run("polite:waits_for", {"marker": str(marker)})
-    await eventually(Path(f"{marker}.running").exists)
-    assert (await host.result(f"hostile.meddling:{name}")).rows_affected == 1
-    marker.touch()
-    assert (await host.sink.end_of(neighbour)).rows_affected == 11
-    for later in ("polite:anoop", "polite:athread", "polite:noop"):
-        assert (await host.result(later)).state is FinishedState.SUCCEEDED
+    for name in HARMLESS:
+        waiting = marker.with_name(name)
+        neighbour = host.run("polite:waits_for", {"marker": str(waiting)})
+        await eventually(Path(f"{waiting}.running").exists)
+        assert (await host.result(f"hostile.meddling:{name}")).rows_affected == 1, name
+        waiting.touch()
+        assert (await host.sink.end_of(neighbour)).rows_affected == 11, name
+        for later in ("polite:anoop", "polite:athread", "polite:noop"):
+            assert (await host.result(later)).state is FinishedState.SUCCEEDED, name
 
 
 async def test_a_step_does_not_leave_its_handlers_behind(start_host: StartHost) -> None:

@@ -48,15 +48,10 @@ async def test_every_exception_is_told(start_host: StartHost, spawn_only: bool) 
 
 
 async def test_exception_types_are_the_mro(start_host: StartHost) -> None:
-    """The qualified names of an exception's classes are given, most derived first."""
+    """The classes of an exception are named, most derived first, and those of a group's members for ``retry_on``."""
     host = await start_host()
     end = await host.result("polite:raises", {"what": "value"})
     assert end.exception_types == ("builtins.ValueError", "builtins.Exception", "builtins.BaseException")
-
-
-async def test_exception_types_of_a_group(start_host: StartHost) -> None:
-    """The classes of a group's members are given too, so that retry_on and no_retry_on can name them."""
-    host = await start_host()
     end = await host.result("polite:raises", {"what": "group"})
     assert end.exception_types[0] == "builtins.ExceptionGroup"
     assert {"builtins.ValueError", "builtins.KeyError"} <= set(end.exception_types)
@@ -97,24 +92,19 @@ async def test_a_refused_return_fails(start_host: StartHost) -> None:
     assert (end.state, end.reason_code, end.not_started) == (FAILED, "return_invalid", False)
 
 
-@pytest.mark.parametrize(
-    ("callable_", "kwargs", "code"),
-    [
-        ("polite:nobody", {}, "callable_not_found"),
-        ("nowhere:nobody", {}, "callable_not_found"),
-        ("polite:waits", {}, "argument_missing"),
-    ],
-)
-async def test_what_cannot_start_fails_before_the_call(
-    start_host: StartHost, callable_: str, kwargs: dict[str, object], code: str
-) -> None:
+async def test_what_cannot_start_fails_before_the_call(start_host: StartHost) -> None:
     """A failed preparation is reported with its reason code: nothing started, and there is no traceback."""
     host = await start_host()
-    key = host.run(callable_, kwargs)
-    end = await host.sink.end_of(key)
-    assert (end.state, end.reason_code, end.not_started) == (FAILED, code, True)
-    assert key not in host.sink.starts
-    assert "Traceback" not in host.sink.text(key)
+    for callable_, code in (
+        ("polite:nobody", "callable_not_found"),
+        ("nowhere:nobody", "callable_not_found"),
+        ("polite:waits", "argument_missing"),
+    ):
+        key = host.run(callable_)
+        end = await host.sink.end_of(key)
+        assert (end.state, end.reason_code, end.not_started) == (FAILED, code, True), callable_
+        assert key not in host.sink.starts
+        assert "Traceback" not in host.sink.text(key)
 
 
 async def test_room_is_refused_not_queued(start_host: StartHost, marker: Path) -> None:
