@@ -70,7 +70,17 @@ def _goes_on(job: LoadedJob) -> bool:
         A + B.replace('"b"', '"not an id"'),
         A + B.replace("schedule", "shedule"),
         A + B.replace("0 2 * * *", "0 25 * * *"),
+        A + B.replace("0 2 * * *", "0 2 * * *\"\ntimezone = \"Europe/Pariss"),
         A + B.replace("[[jobs]]", '[[jobs]]\ntimout_seconds = 5'),
+        A + B.replace("[[jobs]]", '[[jobs]]\ntimeout_seconds = "ten"'),
+        A + B.replace("[[jobs]]", '[[jobs]]\noverlap = "alow"'),
+        A + B.replace("[[jobs]]", '[[jobs]]\noverlap = "allow"\noverlap = "skip"'),
+        A + B.replace("[[jobs]]", "<<<<<<< HEAD\n[[jobs]]"),
+        A + B.replace("steps =", "stps ="),
+        A + B.replace('"python"', '"pyhton"'),
+        A + B[: len(B) // 2],
+        A + "\0" + B,
+        "[meta]\nversion = 1\n",
         A + B.replace('"app:work"', '"app.work"'),
         A + B.replace("app:work", "${UNSET_VARIABLE}:work"),
         "[jobs]\n" + "x = 1\n",
@@ -98,7 +108,7 @@ def test_what_cannot_be_read_leaves_its_jobs_on_the_schedule(project: Project) -
     project.main.mkdir()
     assert _goes_on(project.again()["a"])
     project.main.rmdir()
-    project.main.write_bytes(b"\xff\xfe")
+    project.main.write_bytes(b"\xff\xfe" + (A + B).encode())
     assert _goes_on(project.again()["b"])
     project.main.write_text(A + B)
     jobs = project.again()
