@@ -84,10 +84,11 @@ def console(*, stderr: bool = False) -> Console:
         """Writes lines no wider than their text: rich pads every line with blanks, which wrap in a terminal."""
 
         def print(self, *objects: Any, **options: Any) -> None:
-            """Print without blanks at the ends of lines."""
+            """Print at once, without blanks at the ends of lines."""
             with self.capture() as captured:
                 super().print(*objects, **options)
             self.file.write(_BLANKS.sub("", captured.get()))
+            self.file.flush()
 
     if sys.stderr.isatty() if stderr else is_terminal():
         return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
