@@ -15,9 +15,9 @@ from typing import Any
 
 import warm_start
 
-__all__ = ["Answer", "Command", "command_in", "run_command"]
+__all__ = ["CLI_MODULES", "Answer", "Command", "command_in", "run_command"]
 
-_MODULES = ("nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*")
+CLI_MODULES = ("nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*")
 _SECONDS = 240.0
 
 
@@ -51,7 +51,9 @@ def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping
         process: subprocess.Popen[bytes] | warm_start.Forked
         if warm_start.as_at_start(env):
             streams = (given, out, err)
-            process = warm_start.fork(program, modules=_MODULES, cwd=folder, env=env, streams=streams, path=str(folder))
+            process = warm_start.fork(
+                program, modules=CLI_MODULES, cwd=folder, env=env, streams=streams, path=str(folder)
+            )
         else:
             command = [sys.executable, "-m", *program]
             process = subprocess.Popen(command, cwd=folder, env=env, stdin=given, stdout=out, stderr=err)

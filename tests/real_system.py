@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 import grpc
 import psutil
 
-from cli_command import Answer, run_command
+from cli_command import CLI_MODULES, Answer, run_command
 from nomaflow.client import ProjectAddress, SyncKernelClient
 from nomaflow.client.values import HostView, InstanceView, RunView
 from nomaflow_api.v1 import access_service_pb2 as access
@@ -184,14 +184,17 @@ def run_to_end(*program: str, environ: Mapping[str, str] | None = None) -> tuple
 
 def _fork(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Forked:
     with Path(os.devnull).open("rb") as nothing:
-        modules, streams = (_PROGRAMS[program[0]],), (nothing, log, log)
-        return fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=streams)
+        modules = CLI_MODULES if program[0] == "nomaflow_cli" else (_PROGRAMS[program[0]],)
+        return fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=(nothing, log, log))
 
 
 def launch_up(project: Path, *flags: str, log_file: Path, environ: Mapping[str, str] | None = None) -> Running:
     """Start ``nomaflow up`` on a project, and wait for nothing."""
-    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), *flags]
-    return _start(command, project, log_file, {**os.environ, **(environ or {})})
+    program, env = ["nomaflow_cli", "up", str(project), *flags], {**os.environ, **(environ or {})}
+    if not as_at_start(env):
+        return _start([sys.executable, "-m", *program], project, log_file, env)
+    with log_file.open("ab") as log:
+        return Running(project=project, process=_fork(program, env, log), log_file=log_file)
 
 
 def _start(command: Sequence[str], project: Path, log_file: Path, env: Mapping[str, str]) -> Running:

@@ -87,11 +87,9 @@ def _events(system: TeamSystem, kind: str) -> list[dict[str, Any]]:
     ("file", "text", "place", "sentence"),
     [
         ("jobs.toml", TICKS + '\n[[jobs]]\nid = "other\n', ("jobs.toml", 7), "illegal character"),
-        ("jobs.toml", TICKS + "timout_seconds = 5\n" + OTHER, ("jobs.toml", 5), "timout_seconds"),
         ("plugins/x/jobs.toml", "", ("plugins/x/jobs.toml", 0), "empty"),
         ("plugins/team.py", "\ndef work(:\n", ("plugins/team.py", 2), "SyntaxError"),
         ("nomaflow.toml", "[host]\n\nmax_sync = 'many'\n", ("nomaflow.toml", 3), "max_sync"),
-        ("nomaflow.toml", "[host\n", ("nomaflow.toml", 1), "expected"),
         ("connectors.toml", "\n[pools.x\n", ("connectors.toml", 2), "expected"),
     ],
 )

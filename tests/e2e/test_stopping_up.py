@@ -18,6 +18,7 @@ import psutil
 import pytest
 from team_system import NOTING_STEPS, Ledger
 
+from cli_command import run_command
 from nomaflow.client import ClientError, ProjectAddress, SyncKernelClient, TriggerOrder
 from processes import is_alive, pids_below
 from real_system import eventually
@@ -261,8 +262,8 @@ def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:
     code.write_text("import os\nprint('the cause', flush=True)\nos._exit(3)\n")
     (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "one"\nsteps = [{ callable = "work:one" }]\n')
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
-    command = [sys.executable, "-m", "nomaflow_cli"]
-    with subprocess.Popen([*command, "up", str(tmp_path), "--no-console"], stdout=subprocess.PIPE, text=True) as up:
+    command = [sys.executable, "-m", "nomaflow_cli", "up", str(tmp_path), "--no-console"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as up:
         try:
             assert up.stdout is not None
             said = []
@@ -270,13 +271,11 @@ def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:
                 said.append(up.stdout.readline())
                 assert said[-1], "up has ended"
             assert not any("✔ host" in line for line in said)
-            doctor = [*command, "doctor", "--project", str(tmp_path)]
-            asked = subprocess.run(doctor, capture_output=True, text=True, check=False)
-            assert asked.returncode == 1
-            assert "takes no new work: no code is loaded" in asked.stdout
+            asked = run_command("doctor", folder=tmp_path)
+            assert (asked.code, "takes no new work: no code is loaded" in asked.out) == (1, True)
             code.write_text("async def one(**_):\n    return 1\n")
-            subprocess.run([*command, "reload", "team", "--project", str(tmp_path)], check=True, capture_output=True)
-            assert subprocess.run(doctor, capture_output=True, text=True, check=False).returncode == 0
+            assert run_command("reload", "team", folder=tmp_path).code == 0
+            assert run_command("doctor", folder=tmp_path).code == 0
         finally:
             up.send_signal(signal.SIGTERM)
             up.wait(60)

@@ -119,20 +119,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installations(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Installation]:
-    """Install the wheel into a clean environment for each way: the bare one by pip with all that it needs.
+    """Install the wheel into a clean environment for each way.
 
-    What an extra needs in addition is linked from the environment of the tests, in which pip has installed it.
+    What it needs is linked from the environment of the tests, in which pip has installed it.
     """
     made = {}
     for name, extra in EXTRAS.items():
         folder = tmp_path_factory.mktemp(name)
         python = folder / "venv" / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=PATIENCE)
-        options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input"]
-        if extra:
-            options.append("--no-deps")
-            [packages] = folder.glob("venv/lib/python*/site-packages")
-            _link(needed_by("nomaflow", extra), packages)
+        options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input", "--no-deps"]
+        [packages] = folder.glob("venv/lib/python*/site-packages")
+        _link(needed_by("nomaflow", extra), packages)
         command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)]
         done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
