@@ -230,11 +230,6 @@ async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> No
         await process.close()
 
 
-async def _to_the_end(stream: Any) -> None:
-    while await stream.read() is not grpc.aio.EOF:
-        continue
-
-
 def test_a_variable_without_meaning_is_not_passed_over(project: Path) -> None:
     """A variable that is misspelt or named after a key is refused with what to write; other variables are ignored."""
     for name, told in (
