@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from nomaflow_api.addresses import TLS_SCHEME
+from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_project.models.kernel_addresses import unfit_socket
 
 _PROBE_SECONDS = 2.0
@@ -149,10 +149,12 @@ def forget_address(file: Path, address: str) -> None:
 
 
 def why_not_listened(address: str) -> Exception:
-    """Return the error for an address on TCP that gRPC could not listen on; the system itself says why."""
+    """Return the error for an address that gRPC could not listen on; the system itself says why."""
+    told = f"cannot listen on {address!r}"
+    if not is_tcp(address):
+        return AddressAway(f"{told}: {_why_not_bound(address)}; look at its directory and the free disk space")
     host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
     name = host.removeprefix("[").removesuffix("]")
-    told = f"cannot listen on {address!r}"
     try:
         for family, kind, protocol, _, place in socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM):
             with socket.socket(family, kind, protocol) as probe:
@@ -167,3 +169,14 @@ def why_not_listened(address: str) -> Exception:
             why = (error.strerror or str(error)).lower()
             return AddressAway(f"{told}: {why}; correct it, or give this machine that address")
     return AddressInUse(f"{told}: the port is taken; stop what listens there, or choose another")
+
+
+def _why_not_bound(address: str) -> str:
+    path = address.removeprefix("unix:")
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(path)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    os.unlink(path)
+    return "it could not be bound a moment ago"
