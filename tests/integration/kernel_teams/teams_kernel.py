@@ -77,7 +77,7 @@ class TeamsKernel(ServedKernel):
         """Return a channel through a door that proves this principal; the test may change who it proves."""
         self.principals[name] = principal
         if name not in self._doors:
-            self._doors[name] = await self.serve(name, lambda _: self.principals[name], readmit_seconds=0.1)
+            self._doors[name] = await self.serve(name, lambda *_: self.principals[name], readmit_seconds=0.1)
         return self._doors[name]
 
     async def team(self, name: str, **fields: Any) -> Team:
