@@ -182,15 +182,21 @@ def test_a_kernel_that_starts_again_costs_no_instance(system: LaunchedSystem, cl
     first.kill()
     looks = system.root / "looks" / "count"
     second = system.launcher(cluster.spoil(looks.parent, squeue=COUNTED), name="second", start_seconds=1)
+
+    def looks_again() -> None:
+        """Wait until the launcher has done some turns whole."""
+        before = looks.stat().st_size
+        eventually(lambda: looks.stat().st_size > before + 5)
+
     eventually(looks.exists)
+    looks_again()  # it has seen the instance serve
     instance = system.instance("team")
     assert instance is not None
     os.kill(instance.pid, signal.SIGSTOP)
     try:
         system.parts["kernel"].kill()
         system.start_kernel()
-        before = looks.stat().st_size
-        eventually(lambda: looks.stat().st_size > before + 5)
+        looks_again()
     finally:
         os.kill(instance.pid, signal.SIGCONT)
     told.touch()
