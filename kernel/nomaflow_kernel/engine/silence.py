@@ -11,6 +11,14 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 
 
+def margin_over(grace_seconds: float) -> float:
+    """Return how much longer than the grace the kernel waits, in seconds: 30, or less if the grace itself is short.
+
+    A host that is cut off ends its retried attempts by itself once the grace is over, and needs a moment for that.
+    """
+    return min(30.0, max(5.0, grace_seconds / 20))
+
+
 def check_clocks(state: EngineState, batch: Batch) -> None:
     """Check how long each instance has been silent: UNREACHABLE after the lease, its attempts LOST after the grace.
 

@@ -18,6 +18,7 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
+from nomaflow_kernel.engine.silence import margin_over
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
@@ -221,10 +222,10 @@ def _retention(parts: KernelParts) -> RetentionSweeper:
 
 
 def engine_settings(settings: KernelSettings) -> EngineSettings:
-    """Return the engine's clocks. The margin over the grace is 30 s, or less if the grace itself is short."""
+    """Return the engine's clocks."""
     return EngineSettings(
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.lost_after_seconds,
         max_waiting_of_author=settings.access.quotas.queued_runs,
-        grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),
+        grace_margin_seconds=margin_over(settings.lost_after_seconds),
     )

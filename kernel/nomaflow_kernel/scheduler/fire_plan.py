@@ -18,9 +18,8 @@ from msgspec import Struct
 
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, fires_a_day
+from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, is_frequent
 
-_FREQUENT = 48
 MOST_NAMED = 10
 """The most jobs that a fire or a schedule is said to collide with."""
 LOOK_BACK = timedelta(hours=6)
@@ -173,7 +172,7 @@ class FirePlan:
             yield
             try:
                 expression, tz = CronExpression.parse(text), cast("tzinfo", zone(timezone))
-                if fires_a_day(expression) > _FREQUENT:
+                if is_frequent(expression):
                     self._add_frequent(expression, text, timezone, tz, owners)
                     continue
                 first = self.known.first_after(self.begin - LOOK_BACK - _TICK, expression, timezone)

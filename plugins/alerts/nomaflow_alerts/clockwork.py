@@ -23,7 +23,6 @@ _LOG = logging.getLogger(__name__)
 _LEAST_PAUSE = 0.2
 _LONGEST_PAUSE = 60.0
 _UPKEEP_SECONDS = 3600.0
-_DAY = 86_400.0
 _ASKED_RUNS = 50
 
 
@@ -70,9 +69,7 @@ class Clockwork:
         loop = asyncio.get_running_loop()
         if loop.time() - self._upkeep_at > _UPKEEP_SECONDS:
             self._upkeep_at = loop.time()
-            await self._ledger.run(
-                lambda book: book.purge(incidents_before=book.now - 90 * _DAY, messages_before=book.now - 30 * _DAY)
-            )
+            await self._ledger.run(Book.purge)
 
     def _next_due(self, book: Book) -> tuple[float, float]:
         checks = book.watched.next_check_at() if self._intake.caught_up else None

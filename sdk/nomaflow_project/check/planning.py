@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, islice, takewhile
+from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
 from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.cron.counting import is_frequent
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
 MAX_FIRES = 10_000
-_FREQUENT_PER_DAY = 48
 _MAX_NAMED = 10
 
 
@@ -69,7 +69,7 @@ class ScheduleTable:
 
 
 def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: int) -> ScheduleTable:
-    """Return the fires of the days after ``start``; schedules of more than 48 fires a day are summed up.
+    """Return the fires of the days after ``start``; frequent schedules are summed up.
 
     :param start: an aware time
     """
@@ -78,7 +78,7 @@ def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: 
     frequent: list[FrequentSchedule] = []
     for definition in definitions:
         for schedule in definition.schedules():
-            listed = _plan(definition.id, schedule, start, end, limit=_FREQUENT_PER_DAY * days)
+            listed = _plan(definition.id, schedule, start, end)
             if isinstance(listed, FrequentSchedule):
                 frequent.append(listed)
             else:
@@ -87,21 +87,25 @@ def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: 
     return ScheduleTable(start=start, end=end, fires=tuple(marked), frequent=tuple(frequent))
 
 
-def _plan(
-    job_id: str, schedule: Schedule, start: datetime, end: datetime, *, limit: int
-) -> list[PlannedFire] | FrequentSchedule:
+def _plan(job_id: str, schedule: Schedule, start: datetime, end: datetime) -> list[PlannedFire] | FrequentSchedule:
     tz = zone(schedule.timezone)
-    instants = CronExpression.parse(schedule.expression).iter_after(start, tz)
-    within = list(islice(takewhile(lambda at: at <= end, instants), limit + 1))
-    if len(within) > limit:
+    expression = CronExpression.parse(schedule.expression)
+    within = takewhile(lambda at: at <= end, expression.iter_after(start, tz))
+    first = next(within, None)
+    if first is None:
+        return []
+    if is_frequent(expression):
         return FrequentSchedule(
             job_id=job_id,
             preset=schedule.preset,
             schedule=schedule.expression,
             timezone=schedule.timezone,
-            first=within[0],
+            first=first,
         )
-    return [PlannedFire(at=at, local=at.astimezone(tz), job_id=job_id, preset=schedule.preset) for at in within]
+    return [
+        PlannedFire(at=at, local=at.astimezone(tz), job_id=job_id, preset=schedule.preset)
+        for at in chain((first,), within)
+    ]
 
 
 def cron_fires(expression: str, tz: str, start: datetime, count: int) -> list[str]:

@@ -14,11 +14,17 @@ from nomaflow_project.cron.grammar import CronFields
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _PATTERNS_AT_ONCE = 512
+_FREQUENT_PER_DAY = 48
 
 
 def fires_a_day(expression: CronExpression) -> int:
     """Return how many fires a matching day has."""
     return len(expression.fields.hours) * len(expression.fields.minutes) * len(expression.fields.seconds)
+
+
+def is_frequent(expression: CronExpression) -> bool:
+    """Return whether a matching day has more than 48 fires, which lists of fires sum up."""
+    return fires_a_day(expression) > _FREQUENT_PER_DAY
 
 
 def count_fires(expression: CronExpression, begin: datetime, end: datetime, tz: tzinfo) -> int:

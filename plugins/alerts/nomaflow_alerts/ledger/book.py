@@ -14,6 +14,9 @@ from nomaflow_alerts.ledger.watched import Watched
 
 _GROWTH = 10
 """A count so many times that of the last message is told, without waiting for the reminder."""
+_DAY = 86_400.0
+_INCIDENTS_KEPT_SECONDS = 90 * _DAY
+_MESSAGES_KEPT_SECONDS = 30 * _DAY
 
 
 class Book:
@@ -225,12 +228,13 @@ class Book:
 
     # --- upkeep ---------------------------------------------------------------------------------------------------
 
-    def purge(self, *, incidents_before: float, messages_before: float) -> None:
-        """Remove old closed incidents and messages that are done."""
+    def purge(self) -> None:
+        """Remove incidents that were closed, and messages that were done, longer ago than they are kept."""
+        incidents_before = self.now - _INCIDENTS_KEPT_SECONDS
         old = "SELECT id FROM incident WHERE closed_at < ? AND id NOT IN (SELECT incident_id FROM notice)"
         self._sql(f"DELETE FROM thread WHERE incident_id IN ({old})", (incidents_before,))  # noqa: S608
         self._sql(f"DELETE FROM incident WHERE id IN ({old})", (incidents_before,))  # noqa: S608
-        self.outbox.purge(before=messages_before)
+        self.outbox.purge(before=self.now - _MESSAGES_KEPT_SECONDS)
 
 
 def _json(value: object) -> str:
