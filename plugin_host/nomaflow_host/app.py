@@ -38,6 +38,7 @@ from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.session import HostSession
+from nomaflow_host.supervisor.reload import VANISHED_SECONDS
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_project.jobs.resources import resources_here
@@ -46,8 +47,6 @@ from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
-
-_VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by deleting and creating it
 
 
 class HostOptions(Struct, frozen=True, kw_only=True):
@@ -254,7 +253,7 @@ def _limits(options: HostOptions, project: Project, state_dir: Path) -> Supervis
     limits = supervisor_settings(
         project,
         state_dir=str(state_dir),
-        vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
+        vanished_seconds=VANISHED_SECONDS if options.watch else 0.0,
         user=user_of(project),
     )
     if not options.for_attempt:

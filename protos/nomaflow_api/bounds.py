@@ -50,14 +50,6 @@ JOB_BYTES = 1024 * 1024
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-FILE_BRACKETS = 128
-"""Open brackets and braces in a TOML file: its parser recurses. Deeper than 64 levels a job is refused by itself."""
-FILE_NESTING = 256
-"""Levels of tables, lists and dotted keys in a TOML file, all together: whoever walks its tree recurses."""
-KEY_LENGTH = 1_024
-"""Characters of a key in a TOML file, all its dotted parts together."""
-KEY_PARTS = 64
-"""Parts of a dotted key: each is a level of nesting, and the parser's time grows with their square."""
 PROBLEMS_OF_TABLE = 100
 """Problems that are told of one table, and of the top of one file; more say nothing new."""
 

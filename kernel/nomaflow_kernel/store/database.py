@@ -15,6 +15,9 @@ from nomaflow_kernel.store.writer import Link, Writer
 
 T = TypeVar("T")
 
+LOCK_WAIT_SECONDS = 5.0
+"""How long a write waits for a lock that another process holds."""
+
 
 class SqlDatabase(ABC):
     """Runs the operations of a store.

@@ -10,6 +10,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from nomaflow_kernel.history.lookups import CommitObserver
+from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, Store
@@ -26,7 +27,7 @@ def open_store(
     url: str,
     *,
     holder: str = "",
-    lock_wait_seconds: float = 5.0,
+    lock_wait_seconds: float = LOCK_WAIT_SECONDS,
     lease: LeasePolicy | None = None,
     observer: CommitObserver | None = None,
 ) -> Store:

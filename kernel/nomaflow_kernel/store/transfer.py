@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Table, inspect, make_url, select, tuple_, upd
 from sqlalchemy.util import await_only
 
 from nomaflow_kernel.store import schema
+from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.driver import run_many
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreInUse, StoreLed
 from nomaflow_kernel.store.file_lock import FileLock
@@ -34,7 +35,6 @@ _HISTORY = [table for table in schema.metadata.sorted_tables if table not in (sc
 _OF_THE_PLACE = frozenset({"id", "holder", "mark", "other_store"})
 """Columns of the kernel's row that are about the database and not about the history."""
 
-_LOCK_SECONDS = 5.0
 _LEASE_SECONDS = 60.0
 _FETCHED = 100
 _PAGE_ROWS = 5_000
@@ -70,7 +70,7 @@ class StorePlace:
         """Connect."""
         link: Link
         if self.file is not None:
-            link = SqliteLink(partial(writing_engine, self.file, lock_wait_seconds=_LOCK_SECONDS))
+            link = SqliteLink(partial(writing_engine, self.file, lock_wait_seconds=LOCK_WAIT_SECONDS))
         else:
             from nomaflow_kernel.store.postgres import PostgresLink
 

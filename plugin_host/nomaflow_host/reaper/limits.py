@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _NEEDED = frozenset({"memory", "pids"})
+_OOM_SCORE = "500"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,12 @@ class Limits:
     def any(self) -> bool:
         """True if there is a limit to enforce."""
         return self.memory_bytes is not None or self.max_processes is not None
+
+
+def be_killed_first() -> None:
+    """Have Linux kill this process, and those that it starts, before the host if the machine runs out of memory."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_OOM_SCORE)
 
 
 def over_limits(limits: Limits, pids: Iterable[int]) -> dict[int, str]:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
 
 
+TERM_SECONDS = 1.0
+KILL_SECONDS = 1.0
+
+
 class LadderTimes(Struct, frozen=True, kw_only=True):
     """The waiting time of each rung, in seconds.
 

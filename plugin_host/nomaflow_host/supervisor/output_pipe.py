@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, encode_line
+from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, PRINTED_LEVELS, encode_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,13 +58,12 @@ class OutputPipe(_Pipe):
         *,
         fd: int,
         name: str,
-        level: int,
         take: Callable[[list[tuple[str, int]], OutputPipe], None],
         masker: WorkerMasker,
     ) -> None:
         super().__init__(fd)
         self._name = name
-        self._level = level
+        self._level = PRINTED_LEVELS[name]
         self._take = take
         self._masker = masker
         self._rest = b""

@@ -40,6 +40,8 @@ _log = logging.getLogger("nomaflow.host")
 _FRAME = re.compile(r'File "(?!<frozen )(.*)", line (\d+) in ')
 _DUMPED = "(most recent call first):"
 _LOOK_AGAIN_SECONDS = 0.2
+VANISHED_SECONDS = 2.0
+"""How long, under ``--watch``, a missing job file has to come back: editors and git replace a file by deleting it."""
 _SHOWN_OUTPUT = 200
 _SETTINGS = "nomaflow.toml"
 

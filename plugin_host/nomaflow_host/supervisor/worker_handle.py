@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
 
 _log = logging.getLogger("nomaflow.host")
-_STDOUT_LEVEL = 20
-_STDERR_LEVEL = 30
 _DUMP_BYTES = 256 * 1024
 
 
@@ -120,8 +118,8 @@ class WorkerHandle:
         self.child_fds: tuple[int, ...] = (out_write, err_write, *theirs)
         masker, take = self.masker, self._printed
         pipes = (
-            OutputPipe(fd=out_read, name="stdout", level=_STDOUT_LEVEL, take=take, masker=masker),
-            OutputPipe(fd=err_read, name="stderr", level=_STDERR_LEVEL, take=take, masker=masker),
+            OutputPipe(fd=out_read, name="stdout", take=take, masker=masker),
+            OutputPipe(fd=err_read, name="stderr", take=take, masker=masker),
         )
         self.pump = LogPump(
             loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read,

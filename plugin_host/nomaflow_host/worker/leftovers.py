@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from asyncio import sleep  # the original, before any plugin patches it
 from typing import TYPE_CHECKING
 
 from nomaflow_host.reaper.proc import descendants, kill_trees, processes
@@ -12,11 +14,13 @@ from nomaflow_host.worker.tracking import is_library_thread
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from nomaflow_host.reaper.proc import ProcessIdentity
     from nomaflow_host.worker.scope import AttemptScope
+
+_SETTLE_SECONDS = 0.01
 
 
 def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
@@ -31,6 +35,17 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
         "process": len(left_processes(scope, alone=alone)) or len(scope.starting),
     }
     return " and ".join(_counted(count, noun) for noun, count in counts.items() if count)
+
+
+async def left_after_a_moment(left: Callable[[], str]) -> str:
+    """Give ending threads and tasks a moment to finish, then return what is left; empty if nothing is.
+
+    :param left: describes what is left now
+    """
+    until = time.monotonic() + _SETTLE_SECONDS
+    while (now := left()) and time.monotonic() < until:  # noqa: ASYNC110  # nothing announces that a thread or process ends
+        await sleep(_SETTLE_SECONDS / 10)
+    return now
 
 
 def left_processes(scope: AttemptScope, *, alone: bool) -> set[ProcessIdentity]:

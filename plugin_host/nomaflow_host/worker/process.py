@@ -25,6 +25,7 @@ from nomaflow_host.channel.ring.writer import RingWriter
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.given_values import GivenValues
+from nomaflow_host.reaper.limits import be_killed_first
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
@@ -50,7 +51,6 @@ _BEAT_SECONDS = 0.25
 _Task = asyncio.Task  # the original, before any plugin patches it
 _INFO = 20
 _MAX_PROBLEMS = 100
-_OOM_SCORE = "500"
 
 
 class WorkerChannels(NamedTuple):
@@ -291,8 +291,7 @@ def _become_worker() -> None:
     become_subreaper()
     die_with_parent(signal.SIGKILL)
     os.umask(0o077)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_OOM_SCORE)
+    be_killed_first()
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:

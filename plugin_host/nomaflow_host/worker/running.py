@@ -26,6 +26,7 @@ from nomaflow_host.worker.leftovers import (
     describe_leftovers,
     has_library_threads,
     has_processes,
+    left_after_a_moment,
     left_tasks,
     left_threads,
     signal_left,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from nomaflow_host.worker.services import WorkerServices
     from nomaflow_project.reading.environment import Values
 
-_SETTLE_SECONDS = 0.01
 _RECHECK_SECONDS = 0.02
 _STEP_LOGGER = "nomaflow.step"
 
@@ -305,7 +305,7 @@ class AttemptRun:
 
     async def _settle(self, state: FinishedState, letter: bytes) -> bool:
         """Wait until nothing that the step started still runs; return True if this worker is fit for another step."""
-        left = await self._left_after_a_moment()
+        left = await left_after_a_moment(self._left)
         if left:
             self._services.link.send(
                 {"is": "returned", "slot": self._slot, "state": state, "left": left}, letter=letter
@@ -318,14 +318,6 @@ class AttemptRun:
                     asked.add(task)
                 await sleep(_RECHECK_SECONDS)
         return self._services.streams.intact() and not (self._services.exclusive and has_library_threads())
-
-    async def _left_after_a_moment(self) -> str:
-        """Give ending threads and tasks a moment to finish, then return what is left."""
-        until = time.monotonic() + _SETTLE_SECONDS
-        while (left := self._left()) and time.monotonic() < until:  # noqa: ASYNC110  # as above
-            # Nothing announces that a thread or process is about to end.
-            await sleep(_SETTLE_SECONDS / 10)
-        return left
 
     def _left(self) -> str:
         left = describe_leftovers(self.scope, alone=self._is_alone())

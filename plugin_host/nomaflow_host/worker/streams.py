@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from nomaflow_api.v1.log_lines import PRINTED_LEVELS
 from nomaflow_host.worker.emitter import write_all
 from nomaflow_host.worker.scope import current_scope
 
@@ -44,10 +45,10 @@ class _AttributedStream(io.TextIOBase):
     :param name: the logger name of its lines, ``stdout`` or ``stderr``
     """
 
-    def __init__(self, *, name: str, fd: int, level: int, is_detached: Callable[[], bool]) -> None:
+    def __init__(self, *, name: str, fd: int, is_detached: Callable[[], bool]) -> None:
         self._name = name
         self._fd = fd
-        self._level = level
+        self._level = PRINTED_LEVELS[name]
         self._is_detached = is_detached
         self.buffer = _Bytes(self.write, fd)
 
@@ -90,8 +91,8 @@ class WorkerStreams:
     """
 
     def __init__(self, is_detached: Callable[[], bool]) -> None:
-        self._out = _AttributedStream(name="stdout", fd=1, level=20, is_detached=is_detached)
-        self._err = _AttributedStream(name="stderr", fd=2, level=30, is_detached=is_detached)
+        self._out = _AttributedStream(name="stdout", fd=1, is_detached=is_detached)
+        self._err = _AttributedStream(name="stderr", fd=2, is_detached=is_detached)
         self._pipes = _identities()
 
     def install(self) -> None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from nomaflow_api.bounds import FILE_BRACKETS, FILE_NESTING, KEY_LENGTH, KEY_PARTS
 from nomaflow_project.reading.problems import Place, Problem
+
+_FILE_BRACKETS = 128
+"""Open brackets and braces in a TOML file: its parser recurses. Deeper than 64 levels a job is refused by itself."""
+_FILE_NESTING = 256
+"""Levels of tables, lists and dotted keys in a TOML file, all together: whoever walks its tree recurses."""
+_KEY_LENGTH = 1_024
+"""Characters of a key in a TOML file, all its dotted parts together."""
+_KEY_PARTS = 64
+"""Parts of a dotted key: each is a level of nesting, and the parser's time grows with their square."""
 
 # Every character is in one token, and no token is looked at twice: the quantifiers are possessive.
 _TOKEN = re.compile(
@@ -32,17 +40,17 @@ def outside_bounds(text: str, place: Place) -> Problem | None:
             continue
         if mark == ".":
             parts += 1
-            if parts >= KEY_PARTS:
-                message = f"a key has more than {KEY_PARTS} parts"
+            if parts >= _KEY_PARTS:
+                message = f"a key has more than {_KEY_PARTS} parts"
                 return place.error("bad_toml", message, fix="shorten the key", line=line)
             continue
-        if (mark == "=" or (mark == "]" and in_header)) and at - begin > KEY_LENGTH:
-            message = f"a key has {at - begin:,} characters, expected at most {KEY_LENGTH:,}"
+        if (mark == "=" or (mark == "]" and in_header)) and at - begin > _KEY_LENGTH:
+            message = f"a key has {at - begin:,} characters, expected at most {_KEY_LENGTH:,}"
             return place.error("bad_toml", message, fix="shorten the key", line=line)
         if mark in "[{":
             in_header = mark == "[" and (in_header or (depth == 0 and before == "\n" and not text[begin:at].strip()))
             depth += 1
-            if depth > FILE_BRACKETS:
+            if depth > _FILE_BRACKETS:
                 return _too_deep(place, line)
         elif mark in "]}":
             depth = max(0, depth - 1)
@@ -56,7 +64,7 @@ def outside_bounds(text: str, place: Place) -> Problem | None:
 def nested_too_deeply(tree: object, place: Place) -> Problem | None:
     """Return the problem of a parsed tree that is nested too deeply: dotted keys and headers are levels too."""
     level: Iterable[object] = [tree]
-    for _ in range(FILE_NESTING):
+    for _ in range(_FILE_NESTING):
         level = [child for each in level for child in _children(each)]
         if not level:
             return None

@@ -161,9 +161,7 @@ def test_a_pipe_gives_lines_in_pieces() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     got: list[tuple[str, int]] = []
-    pipe = OutputPipe(
-        fd=reading, name="stdout", level=20, take=lambda pieces, _: got.extend(pieces), masker=WorkerMasker()
-    )
+    pipe = OutputPipe(fd=reading, name="stdout", take=lambda pieces, _: got.extend(pieces), masker=WorkerMasker())
     writer = threading.Thread(target=os.write, args=(writing, b"one\n" + b"z" * 150_000 + b"\n\nend"))
     writer.start()
     while len(got) < 5:
@@ -193,7 +191,7 @@ def test_a_pipe_is_cut_between_characters(character: bytes, end: bytes) -> None:
     def take(pieces: list[tuple[str, int]], _pipe: OutputPipe) -> None:
         got.extend(text for text, _ in pieces)
 
-    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=take, masker=WorkerMasker())
+    pipe = OutputPipe(fd=reading, name="stdout", take=take, masker=WorkerMasker())
     written = b"a" + character * 90_000 + end
     for at in range(0, len(written), 60_000):
         os.write(writing, written[at : at + 60_000])
@@ -217,7 +215,7 @@ def test_a_piece_of_a_pipe_never_ends_within_a_credential(ahead: int) -> None:
         nonlocal shown
         shown += "".join(text for text, _ in pieces)
 
-    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=take, masker=masker)
+    pipe = OutputPipe(fd=reading, name="stdout", take=take, masker=masker)
     for data in (b"x" * ahead, b"hunter2", b"-secret", b"y" * 60_000, b"y" * 10_000):
         for part in (data[:30_000], data[30_000:60_000], data[60_000:]):
             os.write(writing, part)
