@@ -23,7 +23,7 @@ from rich.text import Text
 
 from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import InstanceView, RunView
-from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import missing_modules
 from nomaflow_cli.live.following import follow_run
 from nomaflow_cli.live.screens import Screen, choose_screen

@@ -14,7 +14,8 @@ from typing import Any, cast
 import typer
 
 from nomaflow_api.import_freeze import imports_frozen
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import APP
 from nomaflow_cli.output import print_error
 

@@ -26,7 +26,8 @@ from nomaflow.client import (
 )
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_api.near_names import near_name
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.project import host_table, require_project
 from nomaflow_project.reading.environment import resolve_environment

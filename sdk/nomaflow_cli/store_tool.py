@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.wording import exit_words
 from nomaflow_project.reading.store_password import STORE_VARIABLE
 

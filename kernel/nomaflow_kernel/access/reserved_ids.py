@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nomaflow_kernel.access.withdrawing import ended_at_us
+from nomaflow_kernel.access.credential_ends import ended_at_us
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import TokenRecord
-from nomaflow_project.jobs.values import is_job_id
+from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.names import HOST_NAME
 
 TOKEN_SECONDS = 90 * 86_400

@@ -27,7 +27,7 @@ from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.load import CatalogueLoad, load_manifest
-from nomaflow_project.jobs.values import is_job_id
+from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.work_time import OutOfTime, working_time
 

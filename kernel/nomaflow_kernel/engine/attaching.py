@@ -11,7 +11,7 @@ from nomaflow_api.v1.letter_words import HeldState, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine, Verdict
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import own_instances, stepping
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nomaflow_api.near_names import near_names
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob
 from nomaflow_kernel.engine import stepping, triggering
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.plan import PlannedStep

@@ -13,22 +13,6 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import JobDefinition
 
 
-class EngineSettings(Struct, frozen=True, kw_only=True):
-    """The engine's time limits and bounds, in seconds unless stated otherwise.
-
-    :param lease_seconds: silence after which a host gets no new work
-    :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
-    :param max_waiting: number of waiting runs at which triggers are refused
-    :param max_waiting_of_author: the same for the runs of one user or service
-    """
-
-    lease_seconds: float = 20.0
-    grace_seconds: float = 600.0
-    grace_margin_seconds: float = 30.0
-    max_waiting: int = 1_000_000
-    max_waiting_of_author: int = 10_000
-
-
 class Draft(Struct, frozen=True, kw_only=True):
     """A run as a command would create it: the snapshot of its job, its layers, and its plan.
 

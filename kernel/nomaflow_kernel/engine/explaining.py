@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.placement import (
     has_code,
     is_at_limit,

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from nomaflow_kernel.engine import attaching
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.retrying import longest_delay
+from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
-from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import QueuedRun

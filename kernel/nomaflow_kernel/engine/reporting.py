@@ -13,7 +13,7 @@ from nomaflow_api.v1.letter_words import AckStatus
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
-from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState

@@ -18,13 +18,13 @@ from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.commands import EngineSettings
+from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.fleet import Fleet
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import RunPlan, plan_run
+from nomaflow_kernel.engine.run_queue import WaitingRuns
+from nomaflow_kernel.engine.settings import EngineSettings
 from nomaflow_kernel.engine.timers import Timers
-from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.reasons import Reason

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nomaflow_kernel.engine import explaining
-from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.placement import pick, uses_exclusive

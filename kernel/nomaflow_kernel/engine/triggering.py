@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, UnknownJob
 from nomaflow_kernel.engine import explaining, stopping
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run

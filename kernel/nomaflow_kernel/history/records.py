@@ -1,6 +1,6 @@
 """Runs, attempts and events as values: the values that the store keeps and returns.
 
-Times are microseconds since the epoch (``…_us``); JSON columns are text in the encoding of ``nomaflow_api.v1.values``.
+Times are microseconds since the epoch (``…_us``); JSON columns are text as ``nomaflow_api.v1.json_values`` encodes it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import Transition

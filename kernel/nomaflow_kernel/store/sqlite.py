@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver import run
+from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StoreUnavailable
-from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrate import migrate, take_over
 

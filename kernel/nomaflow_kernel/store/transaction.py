@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.driver import fetch_one, run
+from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
-from nomaflow_kernel.store.failures import store_error
 from nomaflow_kernel.store.operations.audit import write_audit
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
 from nomaflow_kernel.store.statements import update

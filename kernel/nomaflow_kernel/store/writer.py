@@ -12,8 +12,8 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.lookups import StoreInfo
+from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
-from nomaflow_kernel.store.failures import store_error
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from nomaflow_api.v1.json_values import ValueCodecError, decode_tree
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
-from nomaflow_api.v1.values import ValueCodecError, decode_tree
 from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.generation.contexts import values_of
 from nomaflow_host.injection.errors import PreparationFailed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 import grpc.aio
 
-from nomaflow.client.tls import Pair, open_channel
+from nomaflow.client.channels import Pair, open_channel
 from nomaflow_api.addresses import is_tcp
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub

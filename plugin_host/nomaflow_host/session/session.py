@@ -12,7 +12,7 @@ import grpc.aio
 from msgspec.structs import replace
 
 from nomaflow.client import split_addresses
-from nomaflow.client.tls import handshake_failure
+from nomaflow.client.channels import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported, StateUnwritable

@@ -16,8 +16,8 @@ from msgspec import structs
 from nomaflow_host.attempt.masking import Masker
 from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
-from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
+from nomaflow_host.supervisor.load_changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle

@@ -28,10 +28,10 @@ from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.reaper.limits import be_killed_first
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
+from nomaflow_host.worker.attempt_run import AttemptRun
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
 from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
-from nomaflow_host.worker.running import AttemptRun
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.services import WorkerServices
 from nomaflow_host.worker.signals import install_signals

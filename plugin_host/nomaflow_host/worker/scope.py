@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.log_lines import CONTINUED
 from nomaflow_host.reaper.proc import ticks_now
-from nomaflow_host.worker.unfinished import UnfinishedLine
+from nomaflow_host.worker.partial_lines import UnfinishedLine
 
 if TYPE_CHECKING:
     import asyncio

@@ -12,20 +12,20 @@ import grpc
 
 from nomaflow.client import KernelClient, KernelPlace
 from nomaflow_alerts.catalogue import Catalogue
-from nomaflow_alerts.clockwork import Clockwork
+from nomaflow_alerts.channel_trials import Trial
+from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger, LedgerInUse
 from nomaflow_alerts.messages.details import KernelDetails
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.templates import Templates
-from nomaflow_alerts.pulse import Pulse
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
 from nomaflow_alerts.service import AlertsCalls
 from nomaflow_alerts.socket_place import forget_socket, publish_socket, socket_path
-from nomaflow_alerts.trials import Trial
-from nomaflow_alerts.usual import Samples
+from nomaflow_alerts.timed_work import Clockwork
+from nomaflow_alerts.usual_times import Samples
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to_server
 from nomaflow_project.models.alerts_section import AlertsSection

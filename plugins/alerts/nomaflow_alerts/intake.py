@@ -16,7 +16,7 @@ from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import end_unseen
 from nomaflow_alerts.rules.system import sight_kernel
 from nomaflow_alerts.rules.timers import expect_runs
-from nomaflow_alerts.usual import Samples
+from nomaflow_alerts.usual_times import Samples
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000

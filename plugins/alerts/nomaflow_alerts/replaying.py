@@ -20,7 +20,7 @@ from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 from nomaflow_alerts.rules.timers import check_expected, check_runs, expect_runs
-from nomaflow_alerts.usual import Samples
+from nomaflow_alerts.usual_times import Samples
 from nomaflow_project.models.alerts_section import AlertsSection
 
 _MOST_TURNS = 100_000

@@ -12,13 +12,13 @@ import grpc
 
 from nomaflow.client import ClientError, InvalidRequest, KernelClient, NotFound, PermissionDenied
 from nomaflow.client.values import from_micros
+from nomaflow_alerts.channel_trials import Trial, test_message
+from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
 from nomaflow_alerts.messages.harmless import plain
 from nomaflow_alerts.messages.wording import JOB_CONDITIONS, title
-from nomaflow_alerts.pulse import Pulse
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
-from nomaflow_alerts.trials import Trial, test_message
 from nomaflow_api.v1 import alerts_service_pb2 as service
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer
 from nomaflow_api.v1.message_codec import encode

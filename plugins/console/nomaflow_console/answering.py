@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nomaflow.client import KernelUnreachable
 from nomaflow_console.access.sessions import Session
+from nomaflow_console.error_pages import of_error
 from nomaflow_console.kernel.calls import Kernels
-from nomaflow_console.memory import PageMemory
-from nomaflow_console.problems import of_error
+from nomaflow_console.remembered_pages import PageMemory
 from nomaflow_console.rendering import remembered
 
 _READ_SECONDS, _CHANGE_SECONDS = 10.0, 75.0

@@ -21,12 +21,12 @@ from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Sessions
 from nomaflow_console.answering import Answering
 from nomaflow_console.assets import serve_asset
+from nomaflow_console.error_pages import refusal
 from nomaflow_console.kernel.calls import Kernels, principal_of
 from nomaflow_console.kernel.until_changed import UntilChanged
 from nomaflow_console.live import Streams
-from nomaflow_console.memory import PageMemory
 from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
-from nomaflow_console.problems import refusal
+from nomaflow_console.remembered_pages import PageMemory
 from nomaflow_console.settings import ConsoleSettings
 
 

@@ -16,13 +16,13 @@ from starlette.routing import Match
 
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
-from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
+from nomaflow_console.remembered_pages import STREAM_NAMES, PageMemory, ShownPage
 from nomaflow_console.views import (
-    deeds,
+    activity,
     durations,
     figures_told,
     hosts,
-    pieces,
+    html_pieces,
     run_words,
     schedule,
     sentences,
@@ -77,9 +77,9 @@ def _words() -> dict[str, Any]:
     return {
         **times.words(),
         **run_words.words(),
-        **deeds.words(),
+        **activity.words(),
         **hosts.words(),
-        **pieces.words(),
+        **html_pieces.words(),
         **schedule.words(),
         "amount": sentences.amount,
         "counted": sentences.counted,

@@ -16,12 +16,12 @@ from pathlib import Path
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView, InstanceView, KernelView
 from nomaflow_api.event_loop import happens_within
+from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
-from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import Start, plan
-from nomaflow_launchers.witnessing import Witness
+from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 

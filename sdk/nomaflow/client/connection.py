@@ -17,10 +17,10 @@ import grpc
 from google.protobuf.message import Message
 
 from nomaflow.client.address import AddressSource
+from nomaflow.client.channels import handshake_failure, open_channel
 from nomaflow.client.errors import ClientError, ClientUnusable, InvalidRequest, KernelUnreachable, Unauthenticated
 from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
 from nomaflow.client.status_errors import client_error, retryable
-from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest

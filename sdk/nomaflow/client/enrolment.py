@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 import grpc
 import grpc.aio
 
+from nomaflow.client.channels import handshake_failure, open_channel
 from nomaflow.client.errors import ClientError, KernelUnreachable, NotTrusted, Refused, ReplyTimeout
 from nomaflow.client.status_errors import client_error
-from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub

@@ -15,7 +15,7 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.values import level_number, levels_from
+from nomaflow_cli.parsers import level_number, levels_from
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -9,7 +9,7 @@ from nomaflow_api.version import VERSION
 from nomaflow_cli import pages
 from nomaflow_cli.doctor.examination import examine
 from nomaflow_cli.doctor.findings import Level
-from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
 from nomaflow_cli.options import flag, option
 from nomaflow_cli.output import answer

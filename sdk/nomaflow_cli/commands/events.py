@@ -10,7 +10,7 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import similar_caller, talk
 from nomaflow_cli.options import flag, option, repeated
 from nomaflow_cli.output import console, print_json_line
-from nomaflow_cli.values import parse_moment
+from nomaflow_cli.parsers import parse_moment
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

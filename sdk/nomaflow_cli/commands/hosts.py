@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nomaflow_cli import pages
-from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk, why_none
 from nomaflow_cli.options import argument, flag

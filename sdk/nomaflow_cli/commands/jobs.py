@@ -13,8 +13,8 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
+from nomaflow_cli.parsers import parse_end
 from nomaflow_cli.project import project_around, with_lines_of_files
-from nomaflow_cli.values import parse_end
 from nomaflow_cli.wording import moment
 from nomaflow_telemetry.visible_text import printable
 

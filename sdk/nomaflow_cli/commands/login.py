@@ -8,7 +8,8 @@ import os
 from nomaflow.client import ClientError, Profile, ProfileFolder
 from nomaflow.client.profiles import DEFAULT_PROFILE
 from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Invocation, ProfileOption, local_command
 from nomaflow_cli.kernel_access import client_failure, quiet_grpc
 from nomaflow_cli.options import argument

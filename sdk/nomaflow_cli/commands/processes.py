@@ -14,7 +14,8 @@ from pathlib import Path
 import typer
 
 from nomaflow_api.private_memory import keep_memory_private
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import (
     APP,
     Directory,

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command
 from nomaflow_cli.options import argument, option
 from nomaflow_cli.output import answer
+from nomaflow_cli.parsers import hidden_value
 from nomaflow_cli.project import require_project
-from nomaflow_cli.values import hidden_value
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

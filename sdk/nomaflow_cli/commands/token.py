@@ -12,7 +12,7 @@ from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, console, print_json, print_warnings, say
-from nomaflow_cli.values import parse_span
+from nomaflow_cli.parsers import parse_span
 from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.visible_text import printable
 

@@ -17,12 +17,13 @@ from nomaflow.client import (
     TriggerOrder,
 )
 from nomaflow_cli import pages
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, console, print_warnings, say
-from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
+from nomaflow_cli.parsers import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
 from nomaflow_cli.wording import WITH_JSON, Excerpt
 from nomaflow_telemetry.visible_text import printable
 

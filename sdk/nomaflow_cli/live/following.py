@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow.client.values import EventView, RunView
 from nomaflow_api.event_loop import happens_within
-from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.output import tell
 
 if TYPE_CHECKING:

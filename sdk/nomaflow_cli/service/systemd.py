@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nomaflow.client.profiles import configuration_directory
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 
 _BOOTED = Path("/run/systemd/system")
 _PROPERTIES = ("Id", "ActiveState", "SubState", "UnitFileState", "MainPID", "StatusText")

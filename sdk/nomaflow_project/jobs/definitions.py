@@ -1,8 +1,8 @@
 """Jobs: the keys of jobs.toml, and the definitions of which runs keep a snapshot.
 
 Only what is read from a file is checked: a definition that was stored stays usable, whatever later versions refuse.
-Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.values``; the kernel uses their keys and
-never their values. A definition converts to JSON and back without loss, and ignores unknown keys of a newer version.
+Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.json_values``; the kernel uses their keys
+and never their values. A definition converts to JSON and back without loss, and ignores keys of a newer version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
-from nomaflow_project.jobs.values import Cron, Image, JobId, Name, Zone, ZoneOrUtc
+from nomaflow_project.jobs.text_forms import Cron, Image, JobId, Name, Zone, ZoneOrUtc
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 from nomaflow_project.reading.names import LogLevel
 

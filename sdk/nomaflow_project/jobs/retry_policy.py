@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nomaflow_project.jobs.values import ExceptionNames
+from nomaflow_project.jobs.text_forms import ExceptionNames
 from nomaflow_project.reading.keys import Entry, key, seconds
 
 

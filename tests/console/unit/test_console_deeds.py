@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import EventView, ReasonView
-from nomaflow_console.views.deeds import deed_of, person
+from nomaflow_console.views.activity import deed_of, person
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 KINDS = sorted(set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", PAGE, re.M)))

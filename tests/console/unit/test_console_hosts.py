@@ -15,7 +15,7 @@ from nomaflow.client.values import (
     ReloadView,
 )
 from nomaflow_console.kernel.status import KernelStatus
-from nomaflow_console.views.deeds import deed_of
+from nomaflow_console.views.activity import deed_of
 from nomaflow_console.views.hosts import Load, host_notes, host_sign, instance_notes, load_of_event, words
 
 _KERNEL = KernelView(version="1", epoch=1, pid=1, store="sqlite")

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 
 from nomaflow_console.access.sessions import Session
-from nomaflow_console.memory import PageMemory, ShownPage, stream_of
+from nomaflow_console.remembered_pages import PageMemory, ShownPage, stream_of
 from nomaflow_console.rendering import live_part
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import Any
 from alerts_rig import Rig
 
 from nomaflow.client import NotFound
-from nomaflow_alerts.clockwork import Clockwork
 from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.runs import Findings
+from nomaflow_alerts.timed_work import Clockwork
 
 
 class KernelWithoutRuns:

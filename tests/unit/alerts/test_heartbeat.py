@@ -14,8 +14,8 @@ from alerts_rig import section
 
 from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView
+from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.ledger import Ledger, Message
-from nomaflow_alerts.pulse import Pulse
 from nomaflow_alerts.rules.policies import JobFacts, Policies, Timetable
 from receivers import WebReceiver
 from waiting import eventually

@@ -9,7 +9,7 @@ from alerts_rig import START, Rig, section
 
 from nomaflow_alerts.rules.runs import Findings, end_unseen
 from nomaflow_alerts.rules.timers import RunNow
-from nomaflow_alerts.usual import long_after, usual_rows
+from nomaflow_alerts.usual_times import long_after, usual_rows
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings
-from nomaflow_alerts.usual import Samples
+from nomaflow_alerts.usual_times import Samples
 
 
 async def test_events_that_come_one_after_the_other_are_one_batch() -> None:

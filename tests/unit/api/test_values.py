@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomaflow_api.v1 import values
+from nomaflow_api.v1 import json_values as values
 
 _SCALARS = (
     st.none()
@@ -195,8 +195,7 @@ def test_never_another_exception(text: str) -> None:
 
 def test_standard_library_only() -> None:
     """The codec loads nothing of protobuf or gRPC."""
-    code = (
-        "import sys, nomaflow_api.v1.values; print([m for m in sys.modules if m.split('.')[0] in ('google', 'grpc')])"
-    )
+    loaded = "print([m for m in sys.modules if m.split('.')[0] in ('google', 'grpc')])"
+    code = f"import sys, nomaflow_api.v1.json_values; {loaded}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

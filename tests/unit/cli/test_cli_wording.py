@@ -18,8 +18,8 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import APP
 from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
+from nomaflow_cli.parsers import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow_cli.project import find_project, project_around, require_project
-from nomaflow_cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow_cli.wording import age, count, duration, extras_text
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nomaflow_host.generation.spec import ProjectSpec
-from nomaflow_host.supervisor.changes import changes_of
 from nomaflow_host.supervisor.disk_stamp import disk_stamp
+from nomaflow_host.supervisor.load_changes import changes_of
 from nomaflow_project.reading.files import read_job_files
 
 JOB = '[[jobs]]\nid = "{id}"\nsteps = [{{ callable = "{callable}" }}]\n'

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from nomaflow_host.attempt.masking import MASK, Masker, WorkerMasker
+from nomaflow_host.worker.partial_lines import UnfinishedLine
 from nomaflow_host.worker.scope import AttemptScope
-from nomaflow_host.worker.unfinished import UnfinishedLine
 
 
 def test_lines_come_whole() -> None:

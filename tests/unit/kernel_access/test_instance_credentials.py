@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from credential_store import DAY, SERIAL, Kernel
 
+from nomaflow_kernel.access.credential_ends import credentials_meant, hosts_shut_out
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated
 from nomaflow_kernel.access.tokens import TokenOrder
-from nomaflow_kernel.access.withdrawing import credentials_meant, hosts_shut_out
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 

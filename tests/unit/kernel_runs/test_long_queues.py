@@ -8,8 +8,8 @@ import pytest
 from rig import PlayedHost, Rig, command, job, step
 
 from nomaflow_kernel.engine import explaining
+from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
-from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun

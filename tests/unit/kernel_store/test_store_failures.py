@@ -7,8 +7,8 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from nomaflow_kernel.store.driver_errors import mapped_errors, store_error
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError, StoreFull, StoreUnavailable
-from nomaflow_kernel.store.failures import mapped_errors, store_error
 
 
 def sqlite_error(code: int) -> OperationalError:

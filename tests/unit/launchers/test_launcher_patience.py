@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import Launched
+from nomaflow_launchers.start_pauses import Patience
 
 
 class _Clock:

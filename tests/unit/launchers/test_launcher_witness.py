@@ -8,9 +8,9 @@ import pytest
 
 from nomaflow.client import KernelClient
 from nomaflow.client.values import DeclaredView, HostView, InstanceView, ResourcesView
+from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.engine import Engine
 from nomaflow_launchers.engines.slurm_witness import evidence_of_end, fields_of
-from nomaflow_launchers.witnessing import Witness
 
 CONFIG = "Configuration data as of 2026-11-26T20:00:00\nPriorityType            = priority/basic\nProctrackType = {0}\n"
 JOB = (

@@ -19,7 +19,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import unknown_names
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
-from nomaflow_console.views.deeds import KINDS
+from nomaflow_console.views.activity import KINDS
 from nomaflow_console.views.run_filters import filter_name
 from nomaflow_console.views.times import Zone
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from nomaflow.client.values import ListedFireView
 from nomaflow_console.views.durations import took
-from nomaflow_console.views.pieces import button, text
+from nomaflow_console.views.html_pieces import button, text
 from nomaflow_console.views.times import city, when
 
 if TYPE_CHECKING:

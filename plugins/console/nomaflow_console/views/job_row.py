@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from nomaflow.client.values import RunView
 from nomaflow_console.views.durations import ticking, took
+from nomaflow_console.views.html_pieces import button, command, icon, item, kept, row_menu, text
 from nomaflow_console.views.job_rows import JobRow
-from nomaflow_console.views.pieces import button, command, icon, item, kept, row_menu, text
 from nomaflow_console.views.sentences import amount, told, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when

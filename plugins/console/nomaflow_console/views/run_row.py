@@ -10,7 +10,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from nomaflow_console.views.durations import ticking, took
-from nomaflow_console.views.pieces import button, command, item, kept, row_menu, text
+from nomaflow_console.views.html_pieces import button, command, item, kept, row_menu, text
 from nomaflow_console.views.run_rows import RunRow
 from nomaflow_console.views.sentences import amount, told, who
 from nomaflow_console.views.states import state_badge

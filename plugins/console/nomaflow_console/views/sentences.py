@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from nomaflow.client.values import JobView, PauseView, ProblemView, ReasonView, RunView
 from nomaflow_console.views.durations import between, took
-from nomaflow_console.views.pieces import text as escaped
+from nomaflow_console.views.html_pieces import text as escaped
 from nomaflow_console.views.times import until
 from nomaflow_telemetry.visible_text import first_line
 

@@ -1,4 +1,4 @@
-"""TLS for callers: the trusted authorities, and explanations of failed handshakes. Every TCP address is TLS."""
+"""Channels to a kernel: plain on a Unix socket, TLS on TCP; and explanations of handshakes that fail."""
 
 from __future__ import annotations
 
