@@ -36,6 +36,22 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in headings(target), f"{path}#{anchor}"
 
 
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_names_exists(name: str) -> None:
+    """A map of the house that names a room which is gone misleads whoever looks for it."""
+    tops = ("bench", "deploy", "docs", "kernel", "plugin_host", "plugins", "protos", "sdk", "tests")
+    files = {str(each.relative_to(ROOT)) for top in tops for each in (ROOT / top).rglob("*")} | {*tops, ".ci/run"}
+    prose = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    missing = []
+    for mention in re.findall(r"`([^`\s]+)`", prose):
+        if "/" not in mention and not mention.endswith((".py", ".js", ".css", ".html")):
+            continue
+        pattern = re.escape(mention.rstrip("/")).replace("…", ".*")
+        if not any(re.fullmatch(rf"(?:.*/)?{pattern}(?:\.py)?", file) for file in files):
+            missing.append(mention)
+    assert missing == []
+
+
 def test_the_readme_lists_every_page() -> None:
     """A page of docs/ that the README does not name is found by nobody."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
