@@ -42,6 +42,8 @@ _EXPECTED: Mapping[int, str] = {
     FieldDescriptor.TYPE_MESSAGE: "a datetime",
 }
 """What a field of a type holds, for a person."""
+_MADE = frozenset({"params", "op_kwargs", "steps", "request_id", "kind", "by"})
+"""The attributes of orders that a message has in another form."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,21 +80,8 @@ class TriggerOrder:
 
         :raises InvalidRequest: if a value cannot be written as JSON, or another field cannot be sent
         """
-        return filled(
-            service.TriggerRunRequest,
-            job_id=self.job_id,
-            request_id=self.request_id or new_request_id(),
-            params_json=to_json_bytes(self.params, name="params"),
-            step_values=step_values(self.op_kwargs),
-            step_switches=_switches(self.steps),
-            preset=self.preset,
-            log_level=self.log_level,
-            trigger_kind=enum_number(run_pb2.TriggerKind, self.kind, "trigger kind"),
-            by=self.by or default_by,
-            allow_overlap=self.allow_overlap,
-            validate_only=self.validate_only,
-            secret_keys=self.secret_keys,
-        )
+        kind = enum_number(run_pb2.TriggerKind, self.kind, "trigger kind")
+        return _of_order(service.TriggerRunRequest, self, default_by, trigger_kind=kind)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,21 +119,24 @@ class ReplayOrder:
 
         :raises InvalidRequest: if a value cannot be written as JSON, or another field cannot be sent
         """
-        return filled(
-            service.ReplayRunRequest,
-            run_id=self.run_id,
-            from_step=self.from_step,
-            from_failed_step=self.from_failed_step,
-            log_level=self.log_level,
-            allow_overlap=self.allow_overlap,
-            current_definition=self.current_definition,
-            validate_only=self.validate_only,
-            params_json=to_json_bytes(self.params, name="params"),
-            step_values=step_values(self.op_kwargs),
-            step_switches=_switches(self.steps),
-            request_id=self.request_id or new_request_id(),
-            by=self.by or default_by,
-        )
+        return _of_order(service.ReplayRunRequest, self, default_by)
+
+
+def _of_order(kind: type[_M], order: TriggerOrder | ReplayOrder, default_by: str, **more: Any) -> _M:
+    """Return the message of an order: most of its attributes are fields of the message, too."""
+    values = {
+        step: to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}") for step, kwargs in order.op_kwargs.items()
+    }
+    return filled(
+        kind,
+        request_id=order.request_id or new_request_id(),
+        params_json=to_json_bytes(order.params, name="params"),
+        step_values=[filled(run_pb2.StepValues, step=step, op_kwargs_json=text) for step, text in values.items()],
+        step_switches=[filled(run_pb2.StepSwitch, step=step, enabled=on) for step, on in order.steps.items()],
+        by=order.by or default_by,
+        **more,
+        **{name: getattr(order, name) for name in order.__slots__ if name not in _MADE},
+    )
 
 
 def filled(kind: type[_M], /, **fields: Any) -> _M:
@@ -213,10 +205,6 @@ def _numbers(enum: Any) -> Mapping[str, int]:
     return {name.removeprefix(prefix): number for name, number in others}
 
 
-def _switches(steps: Mapping[str, bool]) -> list[run_pb2.StepSwitch]:
-    return [filled(run_pb2.StepSwitch, step=step, enabled=on) for step, on in steps.items()]
-
-
 def new_request_id() -> str:
     """Return a new unique key."""
     return uuid.uuid4().hex
@@ -242,14 +230,6 @@ def _tagged(value: object) -> Any:
     if isinstance(value, (date, time)):
         return encode_tree(value)
     raise ValueCodecError(f"{type(value).__name__} has no JSON form")
-
-
-def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[run_pb2.StepValues]:
-    """Return op_kwargs by step as messages."""
-    return [
-        filled(run_pb2.StepValues, step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
-        for step, kwargs in op_kwargs.items()
-    ]
 
 
 @contextlib.contextmanager
