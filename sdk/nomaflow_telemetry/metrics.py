@@ -54,12 +54,3 @@ class Histogram:
 
 Reading = Mapping[str, Mapping[tuple[str, ...], float] | Histogram]
 """Name of a metric → its value for each set of label values, ``()`` if it has no labels."""
-
-
-def metrics_markdown(metrics: tuple[Metric, ...]) -> str:
-    """Return the table of metrics for docs/metrics.md."""
-    rows = [
-        f"| `{metric.name}` | {metric.kind} | {metric.unit} | {', '.join(metric.labels)} | {metric.help} |"
-        for metric in metrics
-    ]
-    return "\n".join(["| name | type | unit | labels | meaning |", "|---|---|---|---|---|", *rows, ""])

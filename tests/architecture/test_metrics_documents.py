@@ -11,7 +11,7 @@ from typing import Any
 from nomaflow_host.observing.metrics import HOST_METRICS
 from nomaflow_kernel.observing import KERNEL_METRICS
 from nomaflow_telemetry.endpoint import LOOP_LAG
-from nomaflow_telemetry.metrics import metrics_markdown
+from nomaflow_telemetry.metrics import Metric
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "nomaflow.json").read_text(encoding="utf-8"))
@@ -32,6 +32,15 @@ def names_in(expression: str) -> set[str]:
     histograms = {metric.name for metric in ALL if metric.kind == "histogram"}
     bare = {name: re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
     return {bare[name] if bare[name] in histograms else name for name in found}
+
+
+def metrics_markdown(metrics: tuple[Metric, ...]) -> str:
+    """Return the table of metrics for docs/metrics.md."""
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {metric.unit} | {', '.join(metric.labels)} | {metric.help} |"
+        for metric in metrics
+    ]
+    return "\n".join(["| name | type | unit | labels | meaning |", "|---|---|---|---|---|", *rows, ""])
 
 
 def test_the_page_has_the_tables_of_the_code() -> None:

@@ -65,15 +65,6 @@ class _Refused:
         self.problem = problem
 
 
-def dumps(value: Any, *, path: str = "") -> str:
-    """Return *value* as tagged JSON text in ASCII.
-
-    :param path: the value's name in errors
-    :raises ValueCodecError: if it cannot be kept exactly
-    """
-    return _to_text(encode_tree(value, path=path))
-
-
 def loads(text: str, *, path: str = "") -> Any:
     """Return the value of tagged JSON *text*, dates and times included.
 
@@ -88,7 +79,8 @@ def dumps_plain(value: Any, *, path: str = "") -> str:
 
     :raises ValueCodecError: if it cannot be kept exactly
     """
-    return _to_text(plain_tree(value, path=path))
+    tree = plain_tree(value, path=path)
+    return json.dumps(tree, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
 def loads_plain(text: str, *, path: str = "", around: int = 0) -> Any:
@@ -141,10 +133,6 @@ def _shown(value: object) -> str:
     except Exception as error:  # noqa: BLE001 - a hostile __repr__ must not hide its path
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _to_text(tree: Any) -> str:
-    return json.dumps(tree, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
 def _encode(value: Any, path: str, depth: int, *, tags: bool) -> Any:

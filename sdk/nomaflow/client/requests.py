@@ -7,7 +7,7 @@ import functools
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, TypeVar
@@ -28,7 +28,6 @@ __all__ = [
     "enum_number",
     "filled",
     "new_request_id",
-    "step_values",
     "to_json_bytes",
     "trigger_span",
 ]

@@ -89,7 +89,11 @@ class KeyRing:
         from cryptography.fernet import InvalidToken
 
         token = token.removeprefix(PREFIX)
-        _check_shape(token)
+        if _decoded(token)[:1] != b"\x80":
+            raise Undecipherable(
+                "an encrypted value (ENC:) is malformed, or not of `nomaflow secret`",
+                "encrypt it again with `nomaflow secret set`, or write ${NAME}",
+            )
         for fernet, name in zip(self._fernets(), self.ids, strict=True):
             try:
                 return fernet.decrypt(token.encode("ascii")).decode("utf-8", "surrogateescape"), name
@@ -160,10 +164,7 @@ def ring_of(text: str, source: str) -> KeyRing:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     keys = []
     for number, part in enumerate(filter(None, _SEPARATORS.split("\n".join(lines))), start=1):
-        try:
-            key = base64.b64decode(part, altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
+        key = _decoded(part)
         if len(key) != _KEY_BYTES:
             raise NoKeys(f"key {number} of {source} is malformed; expected 32 bytes in base64url", _GIVE_KEY)
         keys.append(key)
@@ -172,17 +173,9 @@ def ring_of(text: str, source: str) -> KeyRing:
     return KeyRing(keys=tuple(keys), source=source)
 
 
-def _check_shape(token: str) -> None:
-    """Check that a text can be a Fernet token.
-
-    :raises Undecipherable: if not
-    """
+def _decoded(text: str) -> bytes:
+    """Return the bytes of a text in base64url, none if it is something else."""
     try:
-        body = base64.b64decode(token, altchars=b"-_", validate=True)
+        return base64.b64decode(text, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        body = b""
-    if body[:1] != b"\x80":
-        raise Undecipherable(
-            "an encrypted value (ENC:) is malformed, or not of `nomaflow secret`",
-            "encrypt it again with `nomaflow secret set`, or write ${NAME}",
-        )
+        return b""

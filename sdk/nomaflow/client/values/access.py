@@ -42,11 +42,8 @@ class TokenView(Shaped, frozen=True, kw_only=True):
     @property
     def state(self) -> str:
         """The state: ``good``, ``revoked``, ``expired`` or ``used up``."""
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
-            return "expired"
-        return "used up" if self.uses_left == 0 else "good"
+        state = _state(self)
+        return "used up" if state == "good" and self.uses_left == 0 else state
 
 
 class IssuedToken(Shaped, frozen=True, kw_only=True):
@@ -83,9 +80,13 @@ class CertificateView(Shaped, frozen=True, kw_only=True):
     @property
     def state(self) -> str:
         """The state: ``good``, ``revoked`` or ``expired``."""
-        if self.revoked_at is not None:
-            return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
+        return _state(self)
+
+
+def _state(credential: TokenView | CertificateView) -> str:
+    if credential.revoked_at is not None:
+        return "revoked"
+    return "expired" if credential.expires_at is not None and credential.expires_at <= datetime.now(UTC) else "good"
 
 
 class WithdrawnView(Shaped, frozen=True, kw_only=True):

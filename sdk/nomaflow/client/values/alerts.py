@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from nomaflow.client.values.catalogue import PauseView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
 __all__ = [
@@ -17,15 +18,8 @@ __all__ = [
 ]
 
 
-class MuteView(Shaped, frozen=True, kw_only=True):
+class MuteView(PauseView, frozen=True, kw_only=True):
     """A mute of a job, of a host and its jobs, or (both empty) of everything."""
-
-    job_id: NullableText = ""
-    host: NullableText = ""
-    by: str = ""
-    why: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 class IncidentView(Shaped, frozen=True, kw_only=True):

@@ -45,27 +45,23 @@ class PrunedView(Struct, frozen=True, kw_only=True):
     through_seq: int
 
 
-class Triggered(Struct, frozen=True, kw_only=True):
-    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so.
+class Replayed(Struct, frozen=True, kw_only=True):
+    """The answer to an accepted replay; ``run_id`` is empty, and ``steps`` are set, if it was only validated.
 
-    :param steps: for an order that was only validated: what each step that would run gets, merged from all layers
+    :param steps: what each step that would run gets, merged from all layers
     """
 
     run_id: str
     deduplicated: bool = False
+    warnings: tuple[str, ...] = ()
+    steps: tuple[StepValuesView, ...] = ()
+
+
+class Triggered(Replayed, frozen=True, kw_only=True):
+    """The answer to an accepted trigger, likewise; ``state`` is QUEUED, or SKIPPED if the overlap policy said so."""
+
     state: str = "QUEUED"
     reason: ReasonView | None = None
-    warnings: tuple[str, ...] = ()
-    steps: tuple[StepValuesView, ...] = ()
-
-
-class Replayed(Struct, frozen=True, kw_only=True):
-    """The answer to an accepted replay; ``run_id`` is empty, and ``steps`` are set, if it was only validated."""
-
-    run_id: str
-    deduplicated: bool = False
-    warnings: tuple[str, ...] = ()
-    steps: tuple[StepValuesView, ...] = ()
 
 
 class TriggerRefusal(Struct, frozen=True, kw_only=True):
