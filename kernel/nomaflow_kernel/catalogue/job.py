@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from nomaflow_kernel.catalogue.wording import why_kept
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.jobs.load import LoadedJob
+from nomaflow_project.jobs.loaded import LoadedJob
 
 
 class Job(Struct, frozen=True, kw_only=True):

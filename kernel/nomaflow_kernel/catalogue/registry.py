@@ -14,7 +14,7 @@ from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OF
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.problems import Problem
 

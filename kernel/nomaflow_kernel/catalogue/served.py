@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from nomaflow_project.jobs.load import CatalogueLoad
+from nomaflow_project.jobs.loaded import CatalogueLoad
 
 _REMEMBERED = 64
 """Manifests of one host. An instance that serves an older one gets no work until it attaches again."""

@@ -26,7 +26,8 @@ from nomaflow_kernel.history.lookups import HostManifest
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
-from nomaflow_project.jobs.load import CatalogueLoad, load_manifest
+from nomaflow_project.jobs.load import load_manifest
+from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.work_time import OutOfTime, working_time

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 import nomaflow_project
 from nomaflow_project.cron.zones import zone_data_version
-from nomaflow_project.jobs.load import CatalogueLoad
+from nomaflow_project.jobs.loaded import CatalogueLoad
 
 _KEY = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""

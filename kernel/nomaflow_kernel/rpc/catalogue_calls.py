@@ -28,7 +28,7 @@ from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
 from nomaflow_kernel.rpc.run_sight import RunSight
-from nomaflow_project.jobs.load import CatalogueLoad
+from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
 _FIRES = 10

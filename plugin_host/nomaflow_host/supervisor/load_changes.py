@@ -13,7 +13,7 @@ from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
 
 if TYPE_CHECKING:
-    from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+    from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 
 _ILLEGIBLE = frozenset({"bad_toml", "bad_variable", "unreadable_file", "missing_file"})
 _CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}

@@ -18,7 +18,7 @@ from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow_project.check.project import CheckReport
-    from nomaflow_project.jobs.load import LoadedJob
+    from nomaflow_project.jobs.loaded import LoadedJob
 
 
 _SIGNS = {Level.OK: ("✔", "green"), Level.WARNING: ("▲", "yellow"), Level.PROBLEM: ("✘", "red")}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -22,12 +21,10 @@ from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
+from nomaflow_cli.up.ready import Ready
 from nomaflow_cli.wording import after_refusal, age, clock_time, count, duration, offers, sign
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable
-
-if TYPE_CHECKING:
-    from nomaflow_cli.up.supervising import Ready
 
 _REMEMBERED_RUNS = 1_000
 _SHOWN_PROBLEMS = 5

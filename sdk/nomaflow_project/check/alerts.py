@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from nomaflow_project.jobs.alert_policy import server_of
-from nomaflow_project.jobs.load import LoadedJob
+from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 

@@ -12,7 +12,8 @@ from nomaflow_project.check.alerts import alert_problems, job_alert_problems
 from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.definitions import IsolationChoice
-from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
+from nomaflow_project.jobs.load import load_job_files, with_told_problems
+from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.jobs.resources import Resources, lacking, resources_here
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.alerts_section import AlertsSection

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.environment import DOUBTFUL_VALUE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem
-
-if TYPE_CHECKING:
-    from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
 _OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
 _SETTINGS = "nomaflow.toml"

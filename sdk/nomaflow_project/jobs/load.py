@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, Self
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,85 +23,16 @@ from nomaflow_project.jobs.last_good import (
     keep_invalid,
     without_doubtful,
 )
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob, errors_first
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
-from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import check_time
 
 _TRUE_OR_FALSE = TypeAdapter(bool)
 _OWN_ID = "give each job an id of its own"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedJob(Record):
-    """A job as loaded, valid or not.
-
-    :param job_id: the id; if the file gives no valid one, the job's place in the file
-    :param definition: None if the table cannot be read as a job
-    :param problems: errors first
-    :param enabled: whether its author has its schedule switched on
-    :param kept: whether `definition` is the last good one, kept in spite of the problems
-    :param held: why a kept job cannot run anyway; empty if it can
-    """
-
-    job_id: str
-    host: str
-    definition: JobDefinition | None
-    problems: tuple[Problem, ...] = ()
-    enabled: bool = True
-    file: str = ""
-    path: str = ""
-    kept: bool = False
-    held: str = ""
-
-    @property
-    def place(self) -> Place:
-        """The place of its table."""
-        return Place(self.file, self.path, self.job_id)
-
-    @property
-    def valid(self) -> bool:
-        """True if it has a usable definition: one without an error, or the last good one."""
-        if self.definition is None or self.kept or not self.problems:
-            return self.definition is not None
-        return not any(problem.is_error for problem in self.problems)
-
-    def schedule_names(self) -> list[str]:
-        """Return its schedules as people read them: its id, or ``id (preset name)``."""
-        schedules = () if self.definition is None else self.definition.schedules()
-        return [f"{self.job_id} (preset {each.preset})" if each.preset else self.job_id for each in schedules]
-
-    def with_problem(self, *problems: Problem) -> Self:
-        """Return the job with one or more further problems."""
-        return replace(self, problems=_errors_first([*self.problems, *problems]))
-
-    def report(self) -> dict[str, Any]:
-        """Return the job as ``check -o json`` shows it."""
-        report = replace(self, definition=None).to_json()
-        del report["definition"]
-        return {**report, "valid": self.valid}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogueLoad(Record):
-    """The contents of a host's files.
-
-    :param problems: problems of the files themselves; a job has its own
-    :param retention: the policy of ``[meta.retention]``; None if no file sets one
-    :param env_files: the files of ``[host] env_file`` that have text, or had some when they could last be read
-    """
-
-    jobs: tuple[LoadedJob, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    retention: RetentionPolicy | None = None
-    env_files: tuple[str, ...] = ()
-
-    def all_problems(self) -> tuple[Problem, ...]:
-        """Return the problems of the files and of all jobs."""
-        return (*self.problems, *(problem for job in self.jobs for problem in job.problems))
 
 
 def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None = None) -> CatalogueLoad:
@@ -122,7 +53,7 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     load = with_told_problems(load, manifest)
     load = replace(
         load,
-        problems=_errors_first(dict.fromkeys([*load.problems, *emptied])),
+        problems=errors_first(dict.fromkeys([*load.problems, *emptied])),
         env_files=tuple(sorted(name for name in states if states[name] == "text" or name in had_text)),
     )
     if before is None:
@@ -204,7 +135,7 @@ def load_job_files(
     jobs = _check_together(jobs, manifest)
     if before is not None:
         jobs = keep_invalid(jobs, before)
-    return CatalogueLoad(jobs=tuple(jobs), problems=_errors_first(problems), retention=retention)
+    return CatalogueLoad(jobs=tuple(jobs), problems=errors_first(problems), retention=retention)
 
 
 def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], RetentionPolicy | None]:
@@ -254,7 +185,7 @@ def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str
         job_id=f"{place.file}:{place.path}" if bad_id or not isinstance(given, str) else given,
         host=host,
         definition=definition,
-        problems=_errors_first(problems),
+        problems=errors_first(problems),
         enabled=_is_enabled(table) if definition is None else definition.enabled,
         file=place.file,
         path=place.path,
@@ -334,7 +265,3 @@ def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | Non
                 found.setdefault(index, []).extend(check_callables(job.definition, manifest, job.place))
                 found[index].extend(check_call_params(job.definition, definitions, manifest, job.place))
     return [job.with_problem(*found[index]) if found.get(index) else job for index, job in enumerate(jobs)]
-
-
-def _errors_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda problem: not problem.is_error))

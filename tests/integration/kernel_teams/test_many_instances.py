@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from teams_kernel import PATIENCE, Team, TeamsKernel, job, refusal
 
-from nomaflow_project.jobs.load import CatalogueLoad, load_manifest
+from nomaflow_project.jobs.load import load_manifest
+from nomaflow_project.jobs.loaded import CatalogueLoad
 
 INSTANCES = 10
 

@@ -21,7 +21,7 @@ from nomaflow_kernel.hosts import HostGateway, SessionRegistry
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.jobs.load import LoadedJob
+from nomaflow_project.jobs.loaded import LoadedJob
 
 __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 

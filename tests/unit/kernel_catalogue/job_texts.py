@@ -5,7 +5,8 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob, load_job_files
+from nomaflow_project.jobs.load import load_job_files
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_project.reading.files import JobFile, encode_file
 from nomaflow_project.reading.problems import Problem

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nomaflow_kernel.catalogue import Catalogue, HostCatalogue
 from nomaflow_kernel.catalogue.registry import CatalogueChange
-from nomaflow_project.jobs.load import CatalogueLoad, load_job_files
+from nomaflow_project.jobs.load import load_job_files
+from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.files import JobFile
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nomaflow_project.jobs.callables import check_keys, kind_of, misspelt_params, refuse_params
-from nomaflow_project.jobs.load import LoadedJob, load_manifest
+from nomaflow_project.jobs.load import load_manifest
+from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.reading.files import encode_file
 
 

@@ -18,7 +18,8 @@ from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.jobs.load import CatalogueLoad, load_job_files
+from nomaflow_project.jobs.load import load_job_files
+from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.files import parse_toml_file
 
 

@@ -31,7 +31,7 @@ from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from served_kernel import ServedKernel
 from waiting import eventually
 

@@ -24,7 +24,8 @@ from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.plan import plan_run
 from nomaflow_kernel.rpc import admission
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.jobs.load import LoadedJob, load_job_files
+from nomaflow_project.jobs.load import load_job_files
+from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.reading.files import JobFile
 
 JOB = {

@@ -15,7 +15,7 @@ from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 
 PURGE = {
     "kind": "async", "doc": "Purge.", "file": "plugins/m.py", "line": 3, "catch_all": "_", "error": None,

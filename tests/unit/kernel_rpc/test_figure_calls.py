@@ -24,7 +24,7 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FinishRun, Notice, QueueRun, StartRun
 from nomaflow_kernel.scheduler.fire_plan import FirePlan
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 
 NOW_US = time.time_ns() // 1000
 SECOND = 1_000_000

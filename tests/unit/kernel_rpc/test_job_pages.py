@@ -16,7 +16,7 @@ from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Place
 
 CONDITION = job_pb2.JobCondition

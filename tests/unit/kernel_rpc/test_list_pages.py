@@ -21,7 +21,7 @@ from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, WorkerStatus
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Place
 
 

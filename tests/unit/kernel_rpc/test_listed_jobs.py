@@ -16,7 +16,7 @@ from nomaflow_kernel.rpc import listed_jobs
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs
 from nomaflow_kernel.rpc.messages import job_message
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
-from nomaflow_project.jobs.load import LoadedJob
+from nomaflow_project.jobs.loaded import LoadedJob
 
 HOUR_US = 3_600_000_000
 NOW_US = 1_700_000_000_000_000

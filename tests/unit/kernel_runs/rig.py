@@ -36,7 +36,7 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
-from nomaflow_project.jobs.load import LoadedJob
+from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.reading.problems import Place
 
 START_US = 1_790_000_000_000_000

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob, load_manifest
+from nomaflow_project.jobs.load import load_manifest
+from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.files import read_job_files
 
 JOB = '[[jobs]]\nid = "{id}"\nschedule = "0 2 * * *"\nsteps = [{{ type = "python", callable = "app:work" }}]\n'
