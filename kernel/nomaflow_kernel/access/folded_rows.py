@@ -15,6 +15,8 @@ _MOST_KINDS = 256
 _MOST_PRINCIPALS = 512
 _Key = tuple[str, ...]
 
+FOLD_SECONDS = 60.0
+
 
 class FoldedRows:
     """Folds rows. Its memory is bounded: beyond 256 kinds a minute they are told apart by principal only.
@@ -31,7 +33,7 @@ class FoldedRows:
         *,
         on_first: Callable[[AuditRecord], None] | None = None,
         on_more: Callable[[int], None] | None = None,
-        seconds: float = 60.0,
+        seconds: float = FOLD_SECONDS,
     ) -> None:
         self._write = write
         self._on_first = on_first

@@ -10,9 +10,10 @@ from pathlib import Path
 from watchfiles import DefaultFilter, awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
+from nomaflow_host.supervisor.disk_stamp import SOURCE_SUFFIXES
+
 _log = logging.getLogger(__name__)
 
-_SOURCES = (".py", ".toml", ".env")
 _BURST_MS = 400  # the longest time for which saves in quick succession delay a load
 _LOOK_MS = 1_000
 _FAILED = "watching the project failed and is tried again each second, so saves may be loaded late: %s"
@@ -41,7 +42,7 @@ async def saves(folders: Sequence[Path], *, until: asyncio.Event) -> AsyncIterat
                 ignore_permission_denied=True,
                 stop_event=until,
             ):
-                yield any(path.endswith(_SOURCES) for _, path in changes)
+                yield any(path.endswith(SOURCE_SUFFIXES) for _, path in changes)
         except* (WatchfilesRustInternalError, OSError) as failed:
             _log.log(level, _FAILED, failed.exceptions[0])
             level = logging.DEBUG

@@ -12,7 +12,7 @@ from nomaflow_project.reading.files import EDITOR_LOCK
 if TYPE_CHECKING:
     from nomaflow_host.generation.spec import ProjectSpec
 
-_SUFFIXES = (".py", ".toml", ".env")
+SOURCE_SUFFIXES = (".py", ".toml", ".env")
 _KEPT_SECONDS = 2.0
 _MAX_FILES = 20_000
 _MOST_NAMED = 20
@@ -104,7 +104,7 @@ def _scan(folder: str, *, deep: bool, within: tuple[tuple[int, int], ...]) -> It
         if _is_folder(entry):
             if deep and not entry.name.startswith((".", "__pycache__")):
                 yield from _scan(entry.path, deep=True, within=(*within, me))
-        elif entry.name.endswith(_SUFFIXES) or (deep and entry.is_symlink()):
+        elif entry.name.endswith(SOURCE_SUFFIXES) or (deep and entry.is_symlink()):
             yield entry.path, _seen(entry.path)
 
 

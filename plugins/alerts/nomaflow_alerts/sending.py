@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.ledger import Book, Ledger, Message, Sighting
+from nomaflow_alerts.ledger.outbox import LONGEST_DELAY_SECONDS
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.system import SEVERITIES
@@ -15,7 +16,6 @@ from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_DELAY = 3600.0
 _LONGEST_SLEEP = 60.0
 
 
@@ -97,7 +97,7 @@ class Sender:
 
     def _delay(self, message: Message) -> float:
         """Return for how long a message waits after a try that has failed."""
-        return float(min(self._alerts.retry_seconds * 2 ** min(message.tries, 20), _LONGEST_DELAY))
+        return float(min(self._alerts.retry_seconds * 2 ** min(message.tries, 20), LONGEST_DELAY_SECONDS))
 
     async def _send(self, message: Message) -> None:
         error = ""

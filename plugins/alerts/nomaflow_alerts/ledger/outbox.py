@@ -15,8 +15,9 @@ _READY = (
 )
 """The readiness of a message: one that answers another waits for it. An end must not be told before its beginning."""
 
-_DUE = "CASE WHEN next_at > :now + 3600 THEN :now ELSE next_at END"
-"""No try is put off for longer than an hour: then the clock was set back."""
+LONGEST_DELAY_SECONDS = 3600
+"""No try is put off for longer; one that seems to be was put off before the clock was set back, and is due."""
+_DUE = f"CASE WHEN next_at > :now + {LONGEST_DELAY_SECONDS} THEN :now ELSE next_at END"
 _OF_CHANNEL = "(channel = :channel OR channel GLOB :channel || ':*')"
 """Also what goes to single addresses: ``CHANNEL:ADDRESS``."""
 
