@@ -23,7 +23,7 @@ from nomaflow import RunContext, Settings
 from nomaflow_host.connectors.registry import HostConnectorRegistry
 from nomaflow_host.generation.calls import CallMaker
 from nomaflow_host.hooks.manager import build_hooks
-from nomaflow_host.injection.plan import CallPlan, plan_for
+from nomaflow_host.injection.call_plan import CallPlan, plan_for
 from nomaflow_project.connectors.connector_set import ConnectorSet
 
 PROMISED_MICROSECONDS = 50.0

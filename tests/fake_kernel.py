@@ -23,7 +23,7 @@ from nomaflow_api.v1 import (
     run_figures_pb2,
     run_pb2,
 )
-from nomaflow_api.v1.call_errors import STATUS_KEY
+from nomaflow_api.v1.reason_statuses import STATUS_KEY
 
 __all__ = ["FakeKernel", "Refusal", "make_run"]
 

@@ -25,6 +25,7 @@ import grpc.aio
 
 from crowd_plan import Code, Codes, Plan
 from nomaflow.client import split_addresses
+from nomaflow.client.backoff import Backoff
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState, VerdictAction
 from nomaflow_api.v1.letters import (
@@ -38,7 +39,6 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.sealing import open_acks, open_cancel, open_dispatch, open_verdicts, seal
 from nomaflow_host.identity.files import IdentityFolder
-from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import AttachCall, Link
 

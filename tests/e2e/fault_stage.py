@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from project_system import ProjectSystem
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.reason_statuses import read_details
 from real_system import eventually
 
 __all__ = [

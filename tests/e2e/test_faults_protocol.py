@@ -17,8 +17,8 @@ from faults_system import FaultSystem, open_faults
 from team_system import reason_of
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.reason_statuses import read_details
 from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e

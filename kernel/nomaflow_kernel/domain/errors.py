@@ -1,4 +1,4 @@
-"""The kernel's exceptions: one tree. Each has a stable reason, to which ``call_errors.REASONS`` gives a gRPC status."""
+"""The kernel's exceptions: one tree. Each has a stable reason; ``reason_statuses.REASONS`` has its gRPC status."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from nomaflow_kernel.engine.host_messages import InstanceKey
-from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
+from nomaflow_kernel.engine.run_plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.lookups import RunDetail

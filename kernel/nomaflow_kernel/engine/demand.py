@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun
-from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState

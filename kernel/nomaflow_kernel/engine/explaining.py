@@ -15,7 +15,7 @@ from nomaflow_kernel.engine.placement import (
     roomiest,
     uses_exclusive,
 )
-from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun

@@ -7,7 +7,7 @@ from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest

@@ -8,7 +8,7 @@ from functools import partial
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Fleet, Instance
-from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_project.jobs.callables import kind_of
 from nomaflow_project.jobs.definitions import IsolationChoice

@@ -14,8 +14,8 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Event, Finished, 
 from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.orders import dispatch_order
-from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.attempt_facts import RungRecord
 from nomaflow_kernel.history.reasons import Reason

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.history.states import AttemptState
 
 _REFUSED = "host_refused"

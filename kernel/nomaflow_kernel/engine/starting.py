@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.engine import calling, explaining, own_instances, stepping
+from nomaflow_kernel.engine import child_runs, explaining, own_instances, stepping
 from nomaflow_kernel.engine.placement import full_kinds
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.history.records import QueuedRun
@@ -15,7 +15,7 @@ def start_due(state: EngineState, batch: Batch) -> None:
     """Tell parents of the ends of their children, and dispatch all possible work on the hosts that had a change."""
     while state.dirty_hosts or state.ended_children:
         if state.ended_children:
-            calling.child_ended(state, batch, *state.ended_children.popleft())
+            child_runs.child_ended(state, batch, *state.ended_children.popleft())
             continue
         host = state.dirty_hosts.pop()
         _continue_runs(state, batch, host)
@@ -32,7 +32,7 @@ def _continue_runs(state: EngineState, batch: Batch, host: str) -> None:
         if run is None or run.current is None or run.current.state is not AttemptState.PENDING:
             continue
         if run.current.step.calls_job:
-            calling.call_job(state, batch, run)
+            child_runs.call_job(state, batch, run)
         elif not stepping.dispatch(state, batch, run):
             queue.append(run_id)
 

@@ -21,7 +21,7 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.fleet import Fleet
 from nomaflow_kernel.engine.host_messages import InstanceKey
-from nomaflow_kernel.engine.plan import RunPlan, plan_run
+from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.settings import EngineSettings
 from nomaflow_kernel.engine.timers import Timers

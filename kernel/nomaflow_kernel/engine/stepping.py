@@ -7,11 +7,11 @@ from typing import Any
 
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
-from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.placement import pick, uses_exclusive
-from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.retrying import next_try
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.ids import attempt_key

@@ -12,8 +12,8 @@ from nomaflow_kernel.engine import explaining, stopping
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.placement import roomiest
-from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run
 from nomaflow_kernel.engine.replaying import check_bringer, replay_layers, unknown_name
+from nomaflow_kernel.engine.run_plan import NO_PLAN, RunPlan, plan_run
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest

@@ -14,7 +14,7 @@ from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
-from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.hosts.errors import HostLoading
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
 from nomaflow_kernel.rpc.parts import KernelParts

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.secret_params import hidden
-from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.engine.run_plan import PlannedStep, RunPlan
 from nomaflow_kernel.history.attempt_facts import AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.lookups import RunDetail

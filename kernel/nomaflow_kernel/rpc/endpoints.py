@@ -25,7 +25,7 @@ from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
-from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
+from nomaflow_kernel.rpc.failed_calls import CallStatus, deadline_status, internal_status, status_of
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
 

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.rpc.errors import UnknownService
+from nomaflow_kernel.rpc.failed_calls import UnknownService
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
 

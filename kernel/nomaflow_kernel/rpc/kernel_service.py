@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.message_codec import encode
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
@@ -18,7 +18,7 @@ from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import response_without_values
-from nomaflow_kernel.rpc.errors import status_of
+from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.parts import KernelParts

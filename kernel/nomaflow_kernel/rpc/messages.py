@@ -17,7 +17,7 @@ from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.fires import next_fires
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import CancelRequest, EventRecord, PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages

@@ -8,9 +8,9 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from nomaflow_api.v1.call_errors import STATUS_KEY
+from nomaflow_api.v1.reason_statuses import STATUS_KEY
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.rpc.errors import CallStatus
+from nomaflow_kernel.rpc.failed_calls import CallStatus
 
 _MOST = 1000
 """Requests of one stream that are under way; then it is not read until one is answered."""

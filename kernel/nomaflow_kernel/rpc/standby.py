@@ -12,7 +12,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.endpoints import Endpoints
-from nomaflow_kernel.rpc.errors import UnknownService
+from nomaflow_kernel.rpc.failed_calls import UnknownService
 from nomaflow_kernel.rpc.handlers import EXCHANGES
 from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, KERNEL, SERVICES, DoorServers
 from nomaflow_kernel.store.errors import StoreError, StoreLed

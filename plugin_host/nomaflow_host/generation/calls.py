@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, StepFailed, StepResult
 from nomaflow.calls import Factory, StepCall, StepOutcome
+from nomaflow_host.injection.call_plan import CallPlan, plan_for
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.plan import CallPlan, plan_for
 from nomaflow_host.injection.references import check_reference, described
 from nomaflow_host.returned_value import EXTRAS_LIMIT, ReturnRefused, outcome_of
 

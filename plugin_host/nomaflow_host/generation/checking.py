@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from nomaflow_api.v1.json_values import ValueCodecError, decode_tree
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
+from nomaflow_api.v1.tagged_json import ValueCodecError, decode_tree
 from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.generation.contexts import values_of
+from nomaflow_host.injection.call_plan import CallPlan
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.plan import CallPlan
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import RunContext, Settings
 from nomaflow.calls import StepCall, StepType
-from nomaflow_api.v1.json_values import plain_tree
+from nomaflow_api.v1.tagged_json import plain_tree
 from nomaflow_host.connectors.registry import HostConnectorRegistry
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.hooks.manager import HookHost
-from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
+from nomaflow_host.injection.call_plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.jobs.manifest import check_step_type

@@ -24,9 +24,9 @@ from nomaflow_host.generation.imports import Imports, extend_sys_path
 from nomaflow_host.generation.manifest import build_manifest
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.hooks.manager import HookHost, build_hooks
+from nomaflow_host.injection.call_plan import BUILTIN_INJECTIONS, CallPlan
 from nomaflow_host.injection.credentials_to_mask import credentials_of, may_refer
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.plan import BUILTIN_INJECTIONS, CallPlan
 from nomaflow_host.injection.references import functions_of
 from nomaflow_project.reading.references import reference_error
 

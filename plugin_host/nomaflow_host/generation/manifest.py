@@ -11,13 +11,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.json_values import dumps_plain
+from nomaflow_api.v1.tagged_json import dumps_plain
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.generation.docstrings import parameter_docs
+from nomaflow_host.injection.call_plan import CallPlan, is_required
 from nomaflow_host.injection.callables import readable
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.plan import CallPlan, is_required
 from nomaflow_host.injection.references import stable
 from nomaflow_host.injection.schemas import schema_of
 from nomaflow_project.jobs.manifest import ManifestError, check_callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nomaflow_host.channel.frames import FrameSocket
-    from nomaflow_host.reaper.limits import CgroupTree
     from nomaflow_host.reaper.proc import ProcessIdentity
+    from nomaflow_host.reaper.tree_limits import CgroupTree
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

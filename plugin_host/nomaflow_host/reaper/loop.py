@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, frame_pair
 from nomaflow_host.reaper.children import Child, Exit, Template, Worker
-from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
 from nomaflow_host.reaper.other_user import OtherUser
 from nomaflow_host.reaper.proc import (
     ProcessIdentity,
@@ -24,6 +23,7 @@ from nomaflow_host.reaper.proc import (
     read_process,
 )
 from nomaflow_host.reaper.spawning import spawn_module
+from nomaflow_host.reaper.tree_limits import CgroupTree, Limits, delegated_cgroup, over_limits
 
 if TYPE_CHECKING:
     from pathlib import Path

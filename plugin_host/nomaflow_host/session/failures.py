@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 from msgspec import Struct, field
 
-from nomaflow_api.v1.call_errors import read_details
+from nomaflow_api.v1.reason_statuses import read_details
 
 
 class SessionDropped(Exception):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import grpc.aio
 from msgspec.structs import replace
 
+from nomaflow.client.backoff import Backoff
 from nomaflow_api.bounds import MANIFEST_PACKED_BYTES
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.facts import Manifest
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import Link

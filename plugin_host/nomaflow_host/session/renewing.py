@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import grpc.aio
 from msgspec import structs
 
+from nomaflow.client.backoff import Backoff
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.identity.requests import read_certificate, signing_request
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
-from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from nomaflow.client.backoff import Backoff
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import AckStatus
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import LetterError, open_acks, seal
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES
-from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.link import Link
 

@@ -12,12 +12,12 @@ import grpc.aio
 from msgspec.structs import replace
 
 from nomaflow.client import split_addresses
+from nomaflow.client.backoff import Backoff
 from nomaflow.client.channels import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported, StateUnwritable
 from nomaflow_host.session.addresses import AddressSource
-from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.conversation import Conversation
 from nomaflow_host.session.encoding import PROTOCOL_MAX, PROTOCOL_MIN, hello_message
 from nomaflow_host.session.facts import HostIdentity

@@ -12,6 +12,7 @@ from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.attempt_table import AttemptTable
+from nomaflow_host.supervisor.blocked_loops import watch_loops
 from nomaflow_host.supervisor.inspecting import Inspector
 from nomaflow_host.supervisor.order_values import OrderValues
 from nomaflow_host.supervisor.pool import WorkerPool
@@ -21,7 +22,6 @@ from nomaflow_host.supervisor.secrets_link import SecretsLink
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.value_checks import ValueChecker
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest
-from nomaflow_host.supervisor.watchdog import watch_loops
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from nomaflow_host.channel.ring.writer import RingWriter
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.given_values import GivenValues
-from nomaflow_host.reaper.limits import be_killed_first
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
+from nomaflow_host.reaper.tree_limits import be_killed_first
 from nomaflow_host.worker.attempt_run import AttemptRun
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -17,6 +16,7 @@ import grpc
 from google.protobuf.message import Message
 
 from nomaflow.client.address import AddressSource
+from nomaflow.client.backoff import Backoff
 from nomaflow.client.channels import handshake_failure, open_channel
 from nomaflow.client.errors import ClientError, ClientUnusable, InvalidRequest, KernelUnreachable, Unauthenticated
 from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
@@ -51,7 +51,6 @@ _SERVING = b"\x08\x01"
 _FAILOVER_SECONDS = 25.0
 """How long to try where a kernel stands by: it takes over within 20 s."""
 
-_FIRST_SECONDS, _MOST_SECONDS = 0.1, 2.0
 """Pauses between tries double from the one to the other, each spread by a fifth either way."""
 _ELSEWHERE_SECONDS = 0.05
 
@@ -272,7 +271,7 @@ class Connection:
         elsewhere = self._route.failed(translated, trial.address)
         if self._route.bars(translated) and not elsewhere:
             raise translated from None
-        delay = _ELSEWHERE_SECONDS if elsewhere else max(trial.pause(), translated.retry_after or 0)
+        delay = _ELSEWHERE_SECONDS if elsewhere else max(trial.backoff.next(), translated.retry_after or 0)
         now = self._clock()
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
         trial.failing_since = now if trial.failing_since is None else trial.failing_since
@@ -301,13 +300,7 @@ class _Trial:
 
     address: str = ""
     failing_since: float | None = None
-    pauses: int = 0
-
-    def pause(self) -> float:
-        """Return the seconds to wait now; the next result is longer."""
-        seconds: float = min(_FIRST_SECONDS * 2**self.pauses, _MOST_SECONDS)
-        self.pauses = min(self.pauses + 1, 10)
-        return seconds * random.uniform(0.8, 1.2)  # noqa: S311  # nothing secret
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.1, most=2.0))
 
 
 class _Route:

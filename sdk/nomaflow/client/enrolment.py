@@ -14,8 +14,8 @@ from nomaflow.client.status_errors import client_error
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.message_codec import decode
+from nomaflow_api.v1.reason_statuses import read_details
 
 __all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
 

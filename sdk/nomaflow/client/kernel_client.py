@@ -16,8 +16,8 @@ from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
-from nomaflow.client.known_names import check_names
 from nomaflow.client.log_calls import LogCalls
+from nomaflow.client.name_checks import check_names
 from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_number, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters, numbered
 from nomaflow_api.v1 import job_pb2

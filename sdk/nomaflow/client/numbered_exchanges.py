@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from nomaflow_api.v1.call_errors import status_error
+from nomaflow_api.v1.reason_statuses import status_error
 
 __all__ = ["MOST_BYTES", "NumberedExchanges", "grpc_error", "is_broken_connection"]
 

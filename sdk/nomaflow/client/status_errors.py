@@ -9,7 +9,7 @@ import grpc
 
 from nomaflow.client import errors
 from nomaflow_api.addresses import is_tcp, split_addresses
-from nomaflow_api.v1.call_errors import read_details
+from nomaflow_api.v1.reason_statuses import read_details
 
 __all__ = ["STATUS_ERRORS", "client_error", "retryable"]
 

@@ -16,7 +16,7 @@ _NAMES = {
     "nomaflow_host.generation.imports": ("import_plugins",),
     "nomaflow_host.hooks.manager": ("build_hooks",),
     "nomaflow_host.injection.errors": ("PreparationFailed",),
-    "nomaflow_host.injection.plan": ("plan_for",),
+    "nomaflow_host.injection.call_plan": ("plan_for",),
     "nomaflow_host.worker.forks": ("AuthorCode", "WorkerLoop"),
     "nomaflow_host.worker.outcome": ("author_traceback", "outcome_of_exception", "outcome_of_unawaited"),
     "nomaflow_host.worker.unawaited": ("unawaited_noted",),

@@ -19,7 +19,7 @@ from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import ProjectLoad
-from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from processes import is_alive, pids_below, process_name
 from waiting import PATIENCE, eventually

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2, log_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.call_errors import status_error
+from nomaflow_api.v1.reason_statuses import status_error
 from nomaflow_kernel.access.policy import RULES
 from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
 

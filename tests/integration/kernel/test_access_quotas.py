@@ -13,8 +13,8 @@ from access_world import DEADLINE, AccessWorld, kernel_of_two_teams
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import read_details, status_error
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.reason_statuses import read_details, status_error
 from waiting import eventually
 
 _CODE = grpc.StatusCode

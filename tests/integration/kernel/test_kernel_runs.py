@@ -23,9 +23,9 @@ from kernel_process import (
 from nomaflow.client import KernelClient, Refused, TriggerOrder
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState, VerdictAction
 from nomaflow_api.v1.letters import Finished, InventoryLine
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
 from waiting import eventually
 

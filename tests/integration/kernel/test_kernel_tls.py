@@ -24,8 +24,8 @@ from doors import create_token, doors_of, join_as_host, tls_channel
 from nomaflow.client import ClientError, KernelClient, KernelUnreachable, NotTrusted, TriggerOrder
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.reason_statuses import read_details
 from postgres_server import SUPERUSER, PostgresServer
 from waiting import eventually
 

@@ -19,10 +19,10 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.letter_words import HeldState, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_verdicts
 
 DENIED, OK = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.OK

@@ -24,9 +24,9 @@ from pair_system import Pair
 from nomaflow.client import KernelClient, TriggerOrder
 from nomaflow.client.values import EventView, RunView
 from nomaflow_api.v1 import kernel_service_pb2 as service
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
 from real_system import PATIENCE, eventually, launch

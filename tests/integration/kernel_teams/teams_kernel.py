@@ -16,7 +16,6 @@ import pytest
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letter_words import FinishedState
@@ -32,6 +31,7 @@ from nomaflow_api.v1.letters import (
     Started,
     Verdict,
 )
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_verdicts, seal
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.engine import Engine, EngineSettings

@@ -11,8 +11,8 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, job, reason_of, refusal, s
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.reason_statuses import REASONS
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.history.states import RunState

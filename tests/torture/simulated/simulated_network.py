@@ -16,7 +16,7 @@ import grpc.aio
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.rpc.errors import status_of
+from nomaflow_kernel.rpc.failed_calls import status_of
 
 if TYPE_CHECKING:
     from simulated_kernel import SimulatedKernel

@@ -11,7 +11,7 @@ import pytest
 
 from nomaflow.client.numbered_exchanges import NumberedExchanges
 from nomaflow_api.v1 import kernel_service_pb2 as pb
-from nomaflow_api.v1.call_errors import ErrorDetails, write_details
+from nomaflow_api.v1.reason_statuses import ErrorDetails, write_details
 
 
 class _Stream:

@@ -10,7 +10,7 @@ from nomaflow import Settings, hookimpl
 from nomaflow_host.generation.checking import JobChecker
 from nomaflow_host.generation.contributions import injection_names
 from nomaflow_host.hooks.manager import build_hooks
-from nomaflow_host.injection.plan import plan_for
+from nomaflow_host.injection.call_plan import plan_for
 from nomaflow_project.reading.problems import Problem
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 import pytest
 
+from nomaflow_host.injection.call_plan import plan_for
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.plan import plan_for
 from nomaflow_project.reading.environment import names_in, resolve_tree
 from nomaflow_project.reading.sources import EnvironmentMissing
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nomaflow_host.injection.call_plan import plan_for
 from nomaflow_host.injection.callables import innermost, kind_of_callable
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.plan import plan_for
 from nomaflow_host.injection.references import check_reference, import_module, resolve_reference
 
 if TYPE_CHECKING:

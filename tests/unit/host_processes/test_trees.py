@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from nomaflow_host.reaper.limits import Limits, over_limits
 from nomaflow_host.reaper.proc import ProcessIdentity, children_of, descendants, kill_trees, processes, read_process
+from nomaflow_host.reaper.tree_limits import Limits, over_limits
 from processes import still_alive
 
 

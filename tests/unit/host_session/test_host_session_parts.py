@@ -9,8 +9,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from nomaflow.client.backoff import Backoff
 from nomaflow_host.session.addresses import AddressSource
-from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.kernel_clock import KernelClock
 

@@ -11,8 +11,8 @@ import pytest
 from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import seal
 
 INCARNATION = "incarnation-1"

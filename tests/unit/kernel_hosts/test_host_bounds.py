@@ -18,9 +18,9 @@ from rpc_world import World
 from nomaflow_api import bounds
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.catalogue import service
 from nomaflow_kernel.hosts import registry

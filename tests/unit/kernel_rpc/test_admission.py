@@ -15,13 +15,13 @@ from rpc_world import RUN_ID, PlayedHost, World, queue_run
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letters import ValueProblem
+from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
-from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.rpc import admission
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import load_job_files

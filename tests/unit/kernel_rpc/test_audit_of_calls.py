@@ -19,7 +19,7 @@ from nomaflow_kernel.access.principals import ANYONE, Caller, NotPermitted, Prin
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
-from nomaflow_kernel.rpc.errors import status_of
+from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.store.errors import StoreFull
 from waiting import eventually
 

@@ -18,10 +18,10 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
-from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_api.v1.reason_statuses import REASONS
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.rpc.errors import status_of
+from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreFull
 from waiting import eventually
 

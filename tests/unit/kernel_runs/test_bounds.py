@@ -11,7 +11,7 @@ from rig import Rig, command, failed, job, opened, step
 
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.engine.plan import RunPlan, plan_run
+from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState

@@ -6,7 +6,7 @@ import json
 
 from msgspec.structs import replace
 
-from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
 

@@ -1,4 +1,4 @@
-"""Messages, made of notices: grouping, inhibition, mutes, rate."""
+"""Messages, made of notices: grouping, mutes, rate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nomaflow_alerts.ledger import Book, Incident, Message, Notice
+from nomaflow_alerts.messages.causes import put_behind_causes
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.payload import payload
@@ -15,8 +16,6 @@ from nomaflow_alerts.messages.writing import Subject, write
 from nomaflow_project.models.alerts_section import AlertsSection
 
 _ALL_HOSTS = "*"
-_OF_KERNEL = ("kernel_silent", "store_unwritable", "leader_changed", "cursor_lost", "undeliverable")
-_OF_HOSTS = ("host_unreachable", "host_detached")
 _DETAILED = 3
 
 
@@ -40,7 +39,7 @@ class Draft:
 def plan(book: Book, alerts: AlertsSection) -> list[Draft]:
     """Return the messages to write now. Notices of what is muted, or behind something else, wait."""
     book.add_reminders(after_seconds=alerts.remind_hours * 3600)
-    _inhibit(book)
+    put_behind_causes(book)
     drafts = []
     for channel, waiting in _waiting(book).items():
         due = _due(book, alerts, channel, waiting)
@@ -169,30 +168,3 @@ def _due(book: Book, alerts: AlertsSection, channel: str, waiting: Mapping[str, 
         first, last = min(each.at for each in group), book.outbox.last_told(channel, host)
         found[host] = max(first + alerts.group_wait_seconds, last + alerts.group_seconds)
     return found
-
-
-def _inhibit(book: Book) -> None:
-    """Put incidents that nobody was told of behind the open one that is their cause."""
-    causes = {each.condition: each for each in book.open_incidents() if each.condition == "kernel_silent"}
-    for notice in book.notices():
-        incident = notice.incident
-        if incident.told_at is not None or incident.condition in _OF_KERNEL or not incident.is_open:
-            continue
-        cause = causes.get("kernel_silent") or _cause(book, incident)
-        if cause is not None and cause.id != incident.id:
-            book.put_behind(incident, cause)
-
-
-def _cause(book: Book, incident: Incident) -> Incident | None:
-    """Return the open incident that is the cause of another one: that of its host, or of the job that it called."""
-    if incident.job_id and incident.host:
-        for condition in _OF_HOSTS:
-            found = book.open_incident(f"{condition}|{incident.host}")
-            if found is not None:
-                return found
-    child = incident.facts.get("child_job")
-    if child:
-        return next(iter(book.open_incidents("failed", job_id=str(child))), None)
-    if incident.condition == "host_detached":
-        return book.open_incident(f"host_unreachable|{incident.host}")
-    return None

@@ -9,9 +9,9 @@ from nomaflow_api.near_names import near_names
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob
 from nomaflow_kernel.engine import stepping, triggering
 from nomaflow_kernel.engine.active_run import ActiveRun
+from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.commands import TriggerCommand
-from nomaflow_kernel.engine.outcome import Outcome
-from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reasons import Reason

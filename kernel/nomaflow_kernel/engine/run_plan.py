@@ -1,22 +1,14 @@
-"""The plan of one run: its steps and their values, with all layers applied.
-
-Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its op_kwargs), run params, run op_kwargs. A
-child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
-step's own params on top, are its run params. Values from all layers but the step's own reach a step of a contributed
-type only in the fields that its type declares overridable.
-
-The host resolves references in values of its own files only. So the plan knows for each value whether it is from a file
-of the host that runs it, or literal: from a client, or from another host's file.
-"""
+"""The plan of one run: its steps and their values. ``value_layers`` says which value wins."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
 
+from nomaflow_kernel.engine.value_layers import NOTHING, child_params, job_params, run_params, step_values, strict_keys
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, PresetDefinition, StepDefinition
 from nomaflow_project.jobs.resources import Resources
@@ -102,23 +94,20 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     An unknown preset counts as none: triggers refuse it earlier.
     """
     preset = definition.preset(request.preset) if request.preset else None
-    preset_params: Mapping[str, Any] = preset.params if preset else {}
-    job_params, literal_job = _merged(
-        _of_job(definition.params, request), (request.inherited, request.inherited_of_files)
-    )
-    run_params, literal_run = _merged(_of_job(preset_params, request), (request.params, request.params_of_files))
+    of_job, literal_job = job_params(definition, request)
+    of_run, literal_run = run_params(preset, request)
     level = request.log_level or (preset and preset.log_level) or definition.log_level
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
         steps=steps,
         first=next((step for step in steps if step.enabled and step.reuse is None), None),
-        job_params=job_params,
-        run_params=run_params,
-        params_json=_dump({**job_params, **run_params}),
+        job_params=of_job,
+        run_params=of_run,
+        params_json=_dump({**of_job, **of_run}),
         log_level=level,
         literal_job_params=literal_job,
         literal_run_params=literal_run,
-        literal_params=literal_job.difference(run_params) | literal_run,
+        literal_params=literal_job.difference(of_run) | literal_run,
     )
 
 
@@ -129,22 +118,8 @@ def _plan_step(
     preset: PresetDefinition | None,
     request: RunRequest,
 ) -> PlannedStep:
-    preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
-    run_values = _settable(step, request.op_kwargs.get(step.name, {}))
-    kwargs, literal = _merged(
-        _of_job(_settable(step, definition.params), request),
-        (_settable(step, request.inherited), request.inherited_of_files),
-        _of_job(step.op_kwargs, request),
-        _of_job(_settable(step, preset.params if preset else {}), request),
-        _of_job(preset_values, request),
-        (_settable(step, request.params), request.params_of_files),
-        (run_values, ()),
-    )
-    child_params, literal_child = _NOTHING
-    if step.calls_job:
-        child_params, literal_child = _merged(
-            _of_job(step.params, request), _of_job(preset_values, request), (run_values, ())
-        )
+    kwargs, literal = step_values(step, definition, preset, request)
+    of_child, literal_child = child_params(step, preset, request) if step.calls_job else NOTHING
     enabled = step.enabled
     if preset and step.name in preset.steps:
         enabled = preset.steps[step.name]
@@ -156,7 +131,7 @@ def _plan_step(
         target_job_id=step.target_job_id,
         enabled=request.switches.get(step.name, enabled),
         kwargs_json=_dump(kwargs),
-        strict_keys=tuple(dict.fromkeys((*step.op_kwargs, *preset_values, *run_values))),
+        strict_keys=strict_keys(step, preset, request),
         literal_keys=literal,
         retry=definition.retry_of(step),
         timeout_seconds=step.timeout_seconds,
@@ -164,42 +139,10 @@ def _plan_step(
         cancel_grace_seconds=definition.cancel_grace_of(step),
         resources=step.resources,
         image=step.image,
-        child_params=child_params,
+        child_params=of_child,
         literal_child_params=literal_child,
         reuse=request.reuse.get(step.name),
     )
-
-
-_Layer = tuple[Mapping[str, Any], Collection[str]]
-"""The values of one layer, and the keys of those that are from a file of the host."""
-
-_Merged = tuple[Mapping[str, Any], frozenset[str]]
-"""Layers laid over each other, and the keys of the literal values."""
-
-_NOTHING: _Merged = ({}, frozenset())
-
-
-def _of_job(values: Mapping[str, Any], request: RunRequest) -> _Layer:
-    """Return the layer of values of the job's own file; they are literal if another host brought the job."""
-    return values, () if request.of_other_host else values
-
-
-def _merged(*layers: _Layer) -> _Merged:
-    merged: dict[str, Any] = {}
-    literal: set[str] = set()
-    for values, of_files in layers:
-        if values:
-            merged.update(values)
-            literal.difference_update(values)
-            if of_files is not values:
-                literal.update(key for key in values if key not in of_files)
-    return merged, frozenset(literal)
-
-
-def _settable(step: StepDefinition, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    if step.overridable is None:
-        return values
-    return {name: value for name, value in values.items() if step.may_set(name)}
 
 
 def _dump(values: Mapping[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""Statuses of failed calls, made from exceptions. ``nomaflow_api.v1.call_errors`` has the table of reasons."""
+"""Statuses of failed calls, made from exceptions. ``nomaflow_api.v1.reason_statuses`` has the table of reasons."""
 
 from __future__ import annotations
 
 import grpc
 from msgspec import Struct
 
-from nomaflow_api.v1.call_errors import REASONS, ErrorDetails, cut, write_details
+from nomaflow_api.v1.reason_statuses import REASONS, ErrorDetails, cut, write_details
 from nomaflow_kernel.domain.errors import KernelError
 
 
