@@ -13,7 +13,7 @@ from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.failed_calls import CallStatus
 
 _MOST = 1000
-"""Requests of one stream that are under way; then it is not read until one is answered."""
+"""Requests of one stream that are under way; then it is not read until the answer to one is sent."""
 _MOST_BYTES = 1024 * 1024
 """Bytes of answers that go in one message. A single one may be larger: the values of all steps have up to 2 MiB."""
 
@@ -60,16 +60,18 @@ class NumberedExchanges:
     async def _exchange(self, number: int, request: Message) -> None:
         told = await self._answer(request)
         self._ready.append((number, told))
-        self._room.release()
         if self._sending:
             return
         self._sending = True
         while self._ready:
-            await self._write(self._message())
+            sent, answers = self._message()
+            await self._write(sent)
+            for _ in range(answers):
+                self._room.release()
         self._sending = False
 
-    def _message(self) -> bytes:
-        """Return a message of answers that wait: a single one, or as many as are not too large together."""
+    def _message(self) -> tuple[bytes, int]:
+        """Return a message of answers that wait, and their number: one, or as many as are not too large together."""
         message, size, taken = self._response(), 0, 0
         for number, told in self._ready:
             size += told.ByteSize() if isinstance(told, Message) else 0
@@ -81,5 +83,4 @@ class NumberedExchanges:
                 message.items.add(number=number, status=dict(told.trailing)[STATUS_KEY])
             taken += 1
         del self._ready[:taken]
-        sent: bytes = message.SerializeToString()
-        return sent
+        return message.SerializeToString(), taken

@@ -137,3 +137,22 @@ async def test_a_stream_is_not_read_while_too_many_of_its_requests_are_under_way
     with pytest.raises(asyncio.CancelledError):
         await served.task
     assert served.under_way["1"].cancelled()
+
+
+async def test_a_stream_whose_answers_are_not_taken_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that sends without end, and reads no answer, must not fill the kernel's memory with answers."""
+    monkeypatch.setattr(numbered_exchanges, "_MOST", 3)
+    served = _Served()
+    served.may_send.clear()
+    served.ask(1, 2, 3, 4, 5)
+    await _turns()
+    served.let_go(1, 2, 3)
+    await _turns()
+    assert sorted(served.under_way) == ["1", "2", "3"]
+    served.may_send.set()
+    await _turns()
+    assert sorted(served.under_way) == ["1", "2", "3", "4", "5"]
+    served.let_go(4, 5)
+    served.messages.put_nowait(None)
+    await served.task
+    assert served.sent == [[1], [2, 3], [4], [5]]
