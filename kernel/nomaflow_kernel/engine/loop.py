@@ -247,21 +247,21 @@ class EngineLoop:
         self._unanswered.append(Decisions.open(self._clock))
 
     def _fire_timers(self, batch: Batch) -> None:
-        for kind, run_id in self._state.timers.take_due(batch.now):
+        for kind, subject in self._state.timers.take_due(batch.now):
             match kind:
                 case TimerKind.ATTEMPT_DUE:
-                    starting.attempt_due(self._state, run_id)
+                    starting.attempt_due(self._state, subject)
                 case TimerKind.QUEUE_TIMEOUT:
-                    stopping.queue_timed_out(self._state, batch, run_id)
+                    stopping.queue_timed_out(self._state, batch, subject)
                 case TimerKind.JOB_TIMEOUT:
-                    stopping.job_timed_out(self._state, batch, run_id)
+                    stopping.job_timed_out(self._state, batch, subject)
                 case TimerKind.CALL_TIMEOUT:
-                    stopping.call_timed_out(self._state, batch, run_id)
+                    stopping.call_timed_out(self._state, batch, subject)
                 case TimerKind.HOST_CLOCKS:
                     silence.check_clocks(self._state, batch)
                     self._add_clock_timer()
                 case TimerKind.PAUSE_END:
-                    pausing.end_pauses(self._state, batch)
+                    pausing.end_pause(self._state, batch, subject)
 
     def _add_clock_timer(self) -> None:
         interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))

@@ -17,7 +17,7 @@ def set_pause(state: EngineState, batch: Batch, pause: PauseRecord) -> None:
     batch.add(SetPause(pause=pause))
     state.pauses[pause.scope, pause.name] = pause
     if pause.until_us is not None:
-        state.timers.add(batch.now + (pause.until_us - batch.now_us) / 1_000_000, TimerKind.PAUSE_END)
+        _set_timer(state, pause, batch.now + (pause.until_us - batch.now_us) / 1_000_000)
 
 
 def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: str = "") -> bool:
@@ -32,14 +32,17 @@ def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: 
     return True
 
 
-def end_pauses(state: EngineState, batch: Batch) -> None:
-    """End the pauses whose time is up by the wall clock, in which their end was given."""
-    for (scope, name), pause in list(state.pauses.items()):
-        if pause.ends_by(batch.now_us):
-            clear_pause(state, batch, scope, name)
-        elif pause.until_us is not None:
-            # The two clocks drift apart.
-            state.timers.add(batch.now + (pause.until_us - batch.now_us) / 1_000_000, TimerKind.PAUSE_END)
+def end_pause(state: EngineState, batch: Batch, timer: str) -> None:
+    """End the pause of a timer if its time is up by the wall clock, in which its end was given."""
+    scope, _, name = timer.partition("/")
+    pause = state.pauses.get((scope, name))
+    if pause is None or pause.until_us is None:
+        return
+    if pause.ends_by(batch.now_us):
+        clear_pause(state, batch, scope, name)
+    else:
+        # The two clocks drift apart, or a longer pause has replaced the one that the timer was set for.
+        _set_timer(state, pause, batch.now + (pause.until_us - batch.now_us) / 1_000_000)
 
 
 def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
@@ -49,4 +52,8 @@ def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float
         if pause.until_us is not None:
             # A pause that ended while the kernel was down stays for a while: the fires in its time are only judged now.
             left = (pause.until_us - now_us) / 1_000_000
-            state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), TimerKind.PAUSE_END)
+            _set_timer(state, pause, now + (left if left > 0 else _ENDED_PAUSE_SECONDS))
+
+
+def _set_timer(state: EngineState, pause: PauseRecord, due: float) -> None:
+    state.timers.add(due, TimerKind.PAUSE_END, f"{pause.scope}/{pause.name}")

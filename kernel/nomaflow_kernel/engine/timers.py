@@ -34,12 +34,15 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, due: float, kind: TimerKind, run_id: str = "") -> None:
-        """Set a timer for ``due``, in monotonic seconds; an instant that has passed is due at once."""
-        heapq.heappush(self._heap, (due, next(self._counter), kind, run_id))
+    def add(self, due: float, kind: TimerKind, subject: str = "") -> None:
+        """Set a timer for ``due``, in monotonic seconds; an instant that has passed is due at once.
+
+        :param subject: the run, or the pause, that it is for
+        """
+        heapq.heappush(self._heap, (due, next(self._counter), kind, subject))
 
     def take_due(self, now: float) -> list[tuple[TimerKind, str]]:
-        """Remove the due timers, earliest first, and return the kind and the run of each."""
+        """Remove the due timers, earliest first, and return the kind and the subject of each."""
         due = []
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2:])

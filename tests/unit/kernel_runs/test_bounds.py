@@ -105,6 +105,18 @@ async def test_a_pause_ends_by_itself_and_lets_waiting_runs_go(rig: Rig) -> None
     assert await rig.store.pauses() == []
 
 
+async def test_many_pauses_end_one_after_the_other_each_with_one_timer(rig: Rig) -> None:
+    """The end of one sets no further timers for the others: with 25 pauses there would be millions of them."""
+    timers = len(rig.engine._state.timers)
+    for number in range(1, 9):
+        name, until_us = f"job-{number}", rig.clock.now_us() + number * 10_000_000
+        await rig.engine.set_pause(PauseRecord(scope="job", name=name, by="", why="", since_us=0, until_us=until_us))
+    for left in range(7, -1, -1):
+        await rig.advance(10)
+        assert len(rig.engine.pauses()) == left
+        assert len(rig.engine._state.timers) == timers + left
+
+
 async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
     """A longer pause that is set in the turn in which the old one ends is not removed with it."""
     now = rig.clock.now_us()
