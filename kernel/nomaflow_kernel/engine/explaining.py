@@ -20,7 +20,7 @@ from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition
 
 
 def holdup(state: EngineState, run_id: str) -> Reason | None:
@@ -118,17 +118,22 @@ def runs_alone(job: JobDefinition, entry: QueuedRun) -> bool:
 
 def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:
     """Return whether the first step of a waiting run uses an exclusive slot; None if only its data can tell."""
-    job = state.jobs.job(entry.job_id)
-    definition = job.definition if job is not None else None
-    if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
-        return None
-    first = next((step for step in definition.steps if step.enabled), None)
-    if first is None or first.calls_job:
+    definition, first = first_step(state, entry)
+    if definition is None or first is None or first.calls_job:
         return None
     isolation = definition.isolation_of(first)
     if isolation is IsolationChoice.INSTANCE:
         return None
     return is_exclusive(state, entry.host, isolation, first.callable)
+
+
+def first_step(state: EngineState, entry: QueuedRun) -> tuple[JobDefinition | None, StepDefinition | None]:
+    """Return the definition and the first step of a waiting run; None if only its data can tell, or there is none."""
+    job = state.jobs.job(entry.job_id)
+    definition = job.definition if job is not None else None
+    if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
+        return None, None
+    return definition, next((step for step in definition.steps if step.enabled), None)
 
 
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:

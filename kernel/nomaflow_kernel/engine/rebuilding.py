@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from nomaflow_kernel.engine import attaching
+from nomaflow_kernel.engine import attaching, explaining
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.pausing import restore_pauses
@@ -82,7 +82,8 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
 
 
 def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> None:
-    state.waiting.add(entry)
+    _, first = explaining.first_step(state, entry)
+    state.waiting.add(replace(entry, host=NO_HOST) if first is not None and first.calls_job else entry)
     job = state.jobs.job(entry.job_id)
     limit = job.definition.queue_timeout_seconds if job is not None and job.definition is not None else None
     if limit is not None:
@@ -108,7 +109,7 @@ def send_again(state: EngineState, now_us: int) -> None:
 
 async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> set[str]:
     """Load the data that waiting runs need to start; return the lanes in which they wait now."""
-    lanes = set()
+    lanes, moved = set(), []
     for detail in await store.run_details(run_ids):
         run_id = detail.run.run_id
         entry = state.waiting.get(run_id)
@@ -116,11 +117,10 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
             continue
         run = ActiveRun.stored(detail)
         state.specs.put(run_id, run)
+        lanes.add(entry.host if run.needs_host else NO_HOST)
         if not run.needs_host and entry.host != NO_HOST:
-            state.waiting.remove(run_id)
-            entry = replace(entry, host=NO_HOST)
-            state.waiting.add(entry, first=True)
-        lanes.add(entry.host)
+            moved.append(entry)
+    state.waiting.move(moved, NO_HOST)
     return lanes
 
 

@@ -7,12 +7,19 @@ do not hold up the single run of another; within a job the oldest goes first.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import merge
 from itertools import islice
+
+from msgspec.structs import replace
 
 from nomaflow_kernel.history.records import QueuedRun, TriggerKind
 
-_Lane = OrderedDict[str, deque[QueuedRun]]
+_Runs = OrderedDict[str, QueuedRun]
+"""The runs of one job in one lane by their ids, oldest first."""
+
+_Lane = OrderedDict[str, _Runs]
+"""Job → its runs. The jobs are in the order of their turns."""
 
 
 class WaitingRuns:
@@ -24,7 +31,7 @@ class WaitingRuns:
         self._host_counts: dict[str, int] = {}
         self._author_counts: Counter[str] = Counter()
         self._group_counts: Counter[tuple[str, str, TriggerKind]] = Counter()
-        self._jobs: dict[str, OrderedDict[str, None]] = {}
+        self._jobs: dict[str, dict[tuple[str, int], _Runs]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -40,22 +47,24 @@ class WaitingRuns:
         """Put a run into the queue; ``first`` puts it back at the front."""
         self._entries[run.run_id] = run
         lane = self._hosts.setdefault(run.host, {}).setdefault(run.priority, OrderedDict())
-        turns = lane.setdefault(run.job_id, deque())
+        runs = lane.get(run.job_id)
+        if runs is None:
+            runs = lane[run.job_id] = OrderedDict()
+            self._jobs.setdefault(run.job_id, {})[run.host, run.priority] = runs
+        runs[run.run_id] = run
         if first:
-            turns.appendleft(run)
+            runs.move_to_end(run.run_id, last=False)
             lane.move_to_end(run.job_id, last=False)
-        else:
-            turns.append(run)
         self._host_counts[run.host] = self._host_counts.get(run.host, 0) + 1
         if run.author:
             self._author_counts[run.author] += 1
         self._group_counts[_group(run)] += 1
-        self._jobs.setdefault(run.job_id, OrderedDict())[run.run_id] = None
 
     def remove(self, run_id: str) -> QueuedRun | None:
-        """Remove a run; its place in the lane is skipped when its turn comes."""
+        """Remove a run."""
         run = self._entries.pop(run_id, None)
         if run is not None:
+            self._leave_lane(run)
             self._host_counts[run.host] -= 1
             if run.author:
                 self._author_counts[run.author] -= 1
@@ -63,27 +72,50 @@ class WaitingRuns:
             self._group_counts[group] -= 1
             if not self._group_counts[group]:
                 del self._group_counts[group]
-            ids = self._jobs[run.job_id]
-            ids.pop(run_id, None)
-            if not ids:
-                del self._jobs[run.job_id]
         return run
+
+    def _leave_lane(self, run: QueuedRun) -> None:
+        lanes = self._hosts[run.host]
+        lane, of_job = lanes[run.priority], self._jobs[run.job_id]
+        runs = lane[run.job_id]
+        del runs[run.run_id]
+        if not runs:
+            del lane[run.job_id], of_job[run.host, run.priority]
+        if not of_job:
+            del self._jobs[run.job_id]
+        if not lane:
+            del lanes[run.priority]
+
+    def move(self, moved: Iterable[QueuedRun], host: str) -> None:
+        """Move runs to the lanes of a host, each to its place among the runs of its job that are there."""
+        places = set()
+        for run in moved:
+            self.remove(run.run_id)
+            self.add(replace(run, host=host))
+            places.add((run.job_id, run.priority))
+        for job_id, priority in places:
+            runs = self._jobs[job_id][host, priority]
+            for run_id in sorted(runs):
+                runs.move_to_end(run_id)
 
     def of_job(self, job_id: str) -> list[str]:
         """Return the ids of the waiting runs of a job, oldest first."""
-        return list(self._jobs.get(job_id, ()))
+        return list(self._ids_of_job(job_id))
 
     def oldest_of_job(self, job_id: str) -> QueuedRun | None:
         """Return the oldest waiting run of a job, or None."""
-        return self._entries.get(next(iter(self._jobs.get(job_id, ())), ""))
+        return self._entries.get(next(self._ids_of_job(job_id), ""))
 
     def first_of_job(self, job_id: str, limit: int | None = None) -> list[QueuedRun]:
         """Return the oldest waiting runs of a job, ``limit`` at most; None for all."""
-        return [self._entries[run_id] for run_id in islice(self._jobs.get(job_id, ()), limit)]
+        return [self._entries[run_id] for run_id in islice(self._ids_of_job(job_id), limit)]
+
+    def _ids_of_job(self, job_id: str) -> Iterator[str]:
+        return iter(merge(*self._jobs.get(job_id, {}).values()))
 
     def count_of_job(self, job_id: str) -> int:
         """Return how many runs of a job wait."""
-        return len(self._jobs.get(job_id, ()))
+        return sum(map(len, self._jobs.get(job_id, {}).values()))
 
     def count_of_host(self, host: str) -> int:
         """Return how many runs of a host wait."""
@@ -102,7 +134,7 @@ class WaitingRuns:
         return [host for host, count in self._host_counts.items() if count]
 
     def jobs_of_host(self, host: str) -> list[str]:
-        """Return the jobs that may have waiting runs of a host."""
+        """Return the jobs that have waiting runs of a host."""
         return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id in lane))
 
     def next_ids(self, host: str, limit: int) -> list[str]:
@@ -112,12 +144,11 @@ class WaitingRuns:
         return list(islice(in_order, limit))
 
     def _in_turn(self, lane: _Lane) -> Iterator[str]:
-        lines = deque(iter(turns) for turns in lane.values())
+        lines = deque(map(iter, lane.values()))
         while lines:
             line = lines.popleft()
-            run = next((each for each in line if self._entries.get(each.run_id) is each), None)
-            if run is not None:
-                yield run.run_id
+            if (run_id := next(line, "")):
+                yield run_id
                 lines.append(line)
 
     def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
@@ -126,35 +157,20 @@ class WaitingRuns:
         :param may_start: called with the oldest run of each job in turn
         :returns: None if none may start
         """
-        lanes = self._hosts.get(host)
-        if not lanes:
+        lanes = self._hosts.get(host, {})
+        in_turn = (run for priority in sorted(lanes, reverse=True) for run in _oldest(lanes[priority]))
+        run = next(filter(may_start, in_turn), None)
+        if run is None:
             return None
-        for priority in sorted(lanes, reverse=True):
-            found = self._take_from(lanes[priority], may_start)
-            if found is not None:
-                return found
-            if not lanes[priority]:
-                del lanes[priority]
-        return None
+        lane = lanes[run.priority]
+        self.remove(run.run_id)
+        if run.job_id in lane:
+            lane.move_to_end(run.job_id)
+        return run
 
-    def _take_from(self, lane: _Lane, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
-        for job_id in list(lane):
-            turns = lane[job_id]
-            while turns and self._entries.get(turns[0].run_id) is not turns[0]:
-                turns.popleft()
-            if not turns:
-                del lane[job_id]
-                continue
-            run = turns[0]
-            if may_start(run):
-                turns.popleft()
-                if turns:
-                    lane.move_to_end(job_id)
-                else:
-                    del lane[job_id]
-                self.remove(run.run_id)
-                return run
-        return None
+
+def _oldest(lane: _Lane) -> Iterator[QueuedRun]:
+    return (next(iter(turns.values())) for turns in lane.values())
 
 
 def _group(run: QueuedRun) -> tuple[str, str, TriggerKind]:

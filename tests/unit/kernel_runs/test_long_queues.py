@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 from rig import PlayedHost, Rig, command, job, step
 
 from nomaflow_kernel.engine import explaining
@@ -13,6 +14,7 @@ from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
+from nomaflow_project.jobs.definitions import Overlap, StepDefinition
 
 SYNC = "work:sync"
 
@@ -115,3 +117,40 @@ async def test_the_next_runs_are_read_in_the_order_of_their_turns(rig: Rig, read
     last = await host.dispatch(8)
     assert last.run_id == runs["a"][3]
     assert len(read) == len(set(read)) == 7
+
+
+async def test_runs_that_end_while_they_wait_leave_the_queue(rig: Rig) -> None:
+    """While a host is away nothing is taken from its lane; a run that each fire replaces must not stay in it."""
+    rig.jobs.add(job("fresh", overlap=Overlap.CANCEL_RUNNING))
+    waiting = [(await rig.trigger("fresh")).run_id for _ in range(5)]
+    (lane,) = rig.engine._state.waiting._hosts["demo"].values()
+    assert [list(runs) for runs in lane.values()] == [waiting[-1:]]
+
+
+async def test_runs_that_need_no_host_keep_their_order_over_a_restart(rig: Rig) -> None:
+    """They wait in the line of their own, before those that come after the restart, even while their host is away."""
+    calls = StepDefinition(name="call", type="call_job", target_job_id="called")
+    rig.jobs.add(job("calls", calls, overlap=Overlap.QUEUE), job("called", host="other"))
+    rig.jobs.accepted_calls.add(("other", "demo"))
+    runs = [(await rig.trigger("calls")).run_id for _ in range(4)]
+    await rig.restart()
+    rig.engine._state.specs = RecentlyUsed(2)
+    runs.append((await rig.trigger("calls")).run_id)
+    other = await rig.host(host="other")
+    for number in range(1, 6):
+        await other.finish((await other.dispatch(number)).attempt_key)
+    started = [event.run_id for event in await rig.events() if event.kind == "run.started" and event.job_id == "calls"]
+    assert started == runs
+
+
+def test_runs_that_only_their_data_shows_to_need_no_host_keep_their_order() -> None:
+    """They wait for their host until they are read, some at a time, and then in their places in the other line."""
+    waiting, ids = WaitingRuns(), [f"run_{number}" for number in range(5)]
+    entries = [QueuedRun(run_id=each, job_id="calls", host="demo", priority=0, queued_at_us=0) for each in ids]
+    for entry in (*entries[:4], replace(entries[4], host="*")):
+        waiting.add(entry)
+    waiting.move(entries[2:4], "*")
+    assert waiting.of_job("calls") == ids
+    waiting.move(entries[:2], "*")
+    assert waiting.next_ids("*", 5) == waiting.of_job("calls") == ids
+    assert waiting.next_ids("demo", 5) == []
