@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from contextvars import ContextVar
@@ -80,6 +81,7 @@ class AttemptScope:
         """The idents of threads that start a process for it right now."""
         self.unawaited: list[str] = []
         """The names of coroutines that it created and nobody awaited."""
+        self._numbers = itertools.count(1)
         self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter
@@ -121,15 +123,13 @@ class AttemptScope:
 
     def begin_work(self) -> int:
         """Record a piece of work given to an executor and return its id."""
-        with self._lock:
-            number = max(self.working, default=0) + 1
-            self.working[number] = 0
-            return number
+        number = next(self._numbers)
+        self.working[number] = 0
+        return number
 
     def end_work(self, number: int) -> None:
         """Record that it is done, or was cancelled before it began."""
-        with self._lock:
-            self.working.pop(number, None)
+        self.working.pop(number, None)
 
 
 def current_scope() -> AttemptScope | None:

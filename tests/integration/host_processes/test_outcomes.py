@@ -77,6 +77,13 @@ async def test_system_exit_in_a_task_ends_no_worker(start_host: StartHost) -> No
     assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
 
 
+async def test_a_step_may_give_an_executor_very_many_pieces_of_work(start_host: StartHost) -> None:
+    """What it takes to record one does not grow with the number of those that wait."""
+    host = await start_host()
+    end = await host.result("polite:gives_work", {"pieces": 50_000})
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, 50_000), end.error
+
+
 async def test_ctx_can_be_copied(start_host: StartHost) -> None:
     """A copy of ctx, and its dict, have the values of ctx."""
     host = await start_host()

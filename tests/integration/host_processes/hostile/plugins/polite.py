@@ -126,6 +126,16 @@ def raises_in_threads(**_: object) -> None:
         pool.submit(raises, what="value").result()
 
 
+def gives_work(*, pieces: int, **_: object) -> int:
+    """Give an executor pieces of work that all wait for the first."""
+    given = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(given.wait)
+        work = [pool.submit(int, 1) for _ in range(pieces)]
+        given.set()
+        return sum(each.result() for each in work)
+
+
 def copies_ctx(*, ctx: object, **_: object) -> dict[str, object]:
     copied = dataclasses.asdict(copy.deepcopy(ctx))
     return {name: copied[name] for name in ("run_id", "step_name", "attempt")}
