@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -16,8 +15,6 @@ from nomaflow_kernel.scheduler.schedules import KnownSchedule
 
 _MOST_FIRES = 2_000
 """The number of newest fires checked one by one, after a very long downtime of a schedule."""
-
-_FIRES_PER_TURN = 1_000
 
 Decided = tuple[list[TriggerCommand], list[UnrunCommand]]
 """Fires to run, and fires to record."""
@@ -61,17 +58,24 @@ async def decide(
 
 async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fold | None, Sequence[int]]:
     """Return the newest due fires one by one, and the fires before them, if any, as one fold."""
-    newest: deque[int] = deque(maxlen=_MOST_FIRES)
-    count, last_older_us = 0, first_us
-    for at_us in schedule.fires_us(first_us, now_us):
-        if len(newest) == _MOST_FIRES:
-            last_older_us = newest[0]
-        newest.append(at_us)
-        count += 1
-        if count % _FIRES_PER_TURN == 0:
-            await asyncio.sleep(0)  # a long downtime is counted in turns, to give other tasks the loop
-    older = count - len(newest)
-    return Fold(first_us=first_us, last_us=last_older_us, count=older) if older else None, list(newest)
+    newest: list[int] = []
+    older, last_older_us = 0, first_us
+    for day_us, bits in schedule.fires_by_day(first_us, now_us):
+        digits = f"{bits:b}"
+        at = digits.find("1")
+        while at >= 0 and len(newest) < _MOST_FIRES:
+            newest.append(day_us + (len(digits) - 1 - at) * 1_000_000)
+            at = digits.find("1", at + 1)
+        if at >= 0:
+            if not older:
+                last_older_us = day_us + (len(digits) - 1 - at) * 1_000_000
+            older += digits.count("1", at)
+        await asyncio.sleep(0)  # a long downtime is counted in turns, to give other tasks the loop
+    if len(newest) < _MOST_FIRES:
+        newest.append(first_us)
+    else:
+        older += 1
+    return Fold(first_us=first_us, last_us=last_older_us, count=older) if older else None, newest[::-1]
 
 
 def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:

@@ -11,8 +11,12 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.cron.counting import fire_bits
 from nomaflow_project.cron.zones import zone_data_version
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
+
+_SECOND_US = 1_000_000
+_DAY_US = 86_400 * _SECOND_US
 
 
 class KnownSchedule(Struct, frozen=True, kw_only=True):
@@ -45,12 +49,23 @@ class KnownSchedule(Struct, frozen=True, kw_only=True):
         except CronError:
             return None
 
-    def fires_us(self, first_us: int, until_us: int) -> Iterator[int]:
-        """Yield ``first_us`` and the fires after it, up to and including ``until_us``."""
-        at: int | None = first_us
-        while at is not None and at <= until_us:
-            yield at
-            at = self.next_after_us(at)
+    def fires_by_day(self, first_us: int, until_us: int) -> Iterator[tuple[int, int]]:
+        """Yield the fires after an instant, up to and including another, a day at a time, newest first.
+
+        :returns: when the day begins, and its fires as the bits of a number: bit ``n`` is second ``n``
+        """
+        begin_us, end_us = (us // _SECOND_US * _SECOND_US + _SECOND_US for us in (first_us, until_us))
+        while end_us > begin_us:
+            day_us = max(begin_us, end_us - _DAY_US)
+            yield day_us, self._bits(day_us, end_us)
+            end_us = day_us
+
+    def _bits(self, begin_us: int, end_us: int) -> int:
+        try:
+            expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
+            return fire_bits(expression, from_us(begin_us), from_us(end_us), timezone)
+        except CronError:
+            return 0  # no further fire before the calendar's end
 
 
 def schedules_of(jobs: Iterable[Job]) -> Iterator[KnownSchedule]:

@@ -216,6 +216,20 @@ async def test_a_long_downtime_of_a_frequent_schedule_is_counted_exactly(bench: 
     assert (code, first, count + on_time) == ("kernel_down", "14:13:21", 3_000)
 
 
+async def test_the_fires_of_a_year_are_counted_at_once(bench: Bench) -> None:
+    """A kernel that was away for so long does not keep its jobs waiting until it has counted what they have missed."""
+    bench.jobs.add(job("a", schedule="* * * * * *", overlap="allow", misfire="skip"))
+    await bench.look()
+    await bench.close()
+    year = 365 * 86_400
+    bench.clock.advance(year)
+    await bench.open()
+    await bench.look()
+    on_time = len(await bench.runs(RunState.QUEUED))
+    [(code, count, first, _)] = await bench.missed()
+    assert (code, first, count + on_time) == ("kernel_down", "14:13:21", year)
+
+
 async def test_fires_go_on_where_the_row_they_fold_into_was_pruned(bench: Bench) -> None:
     """Fires go to a new row, the next ones with them, and nothing is read again for that."""
     bench.jobs.add(job("a", schedule="* * * * *"))
