@@ -156,7 +156,6 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         await supervisor.start()
         runner = SupervisedRunner(
             supervisor=supervisor,
-            drain_seconds=project.settings.drain_seconds,
             on_load=state.loaded,
             for_attempt=options.for_attempt,
             watch=observation.orders,

@@ -15,7 +15,6 @@ from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
-from nomaflow_kernel.engine.orders import dispatch_order
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.attempt_facts import RungRecord
 from nomaflow_kernel.history.reasons import Reason
@@ -81,10 +80,6 @@ def _answer(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptR
         return _refuse(told, AckStatus.FENCED, _NOT_OPEN)
     if current.incarnation != incarnation:
         return _refuse(told, AckStatus.FENCED, "the attempt is assigned to another instance")
-    if told.unknown:
-        # The dispatch never arrived; the key makes sending it again harmless.
-        batch.send(current.instance, dispatch_order(state, run, current, batch.now_us))
-        return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=current.report_seq)
     if told.first_seq > current.report_seq + 1:
         return AttemptAck(
             attempt_key=told.attempt_key,

@@ -147,7 +147,7 @@ class WaitingRuns:
         lines = deque(map(iter, lane.values()))
         while lines:
             line = lines.popleft()
-            if (run_id := next(line, "")):
+            if run_id := next(line, ""):
                 yield run_id
                 lines.append(line)
 

@@ -33,14 +33,15 @@ class AnswerBook:
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._older: set[int] = set()
 
-    def remember(self, attempt_key: str, *, seq: int, event: bytes | None) -> None:
-        """Keep the outcome of an attempt; a large one without its event."""
-        kept = event if event is not None and len(event) <= _KEPT_BYTES else None
-        self._recent[attempt_key] = Answer(seq, kept)
+    def remember(self, attempt_key: str, *, seq: int, event: bytes | None) -> Answer:
+        """Keep the outcome of an attempt, a large one without its event, and return it as it is kept."""
+        kept = Answer(seq, event if event is not None and len(event) <= _KEPT_BYTES else None)
+        self._recent[attempt_key] = kept
         self._recent.move_to_end(attempt_key)
         if len(self._recent) > _RECENT:
             oldest, _ = self._recent.popitem(last=False)
             self._older.add(_fingerprint(oldest))
+        return kept
 
     def get(self, attempt_key: str) -> Answer | None:
         """Return the known outcome of an attempt, or None if its key was never here."""

@@ -27,7 +27,7 @@ from nomaflow_api.v1.letters import (
 from nomaflow_api.v1.log_lines import pack_lines
 from nomaflow_api.v1.sealing import fitting, open_event, seal
 from nomaflow_host.attempt.messages import host_line
-from nomaflow_host.outbox.ended_attempts import AnswerBook
+from nomaflow_host.outbox.ended_attempts import Answer, AnswerBook
 from nomaflow_host.outbox.lane import Lane
 from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES, Filling, Turns
@@ -70,22 +70,18 @@ class Outbox:
         :returns: False if its key was accepted before: its current state is reported again, and nothing may start
         """
         key = order.attempt_key
-        if key in self._lanes or self._answers.get(key) is not None:
-            self.say(key)
-            return False
-        self._lanes[key] = Lane(order=replace(order, order=b""), store=self._store, tell_loss=self._tell_loss)
-        return True
-
-    def say(self, attempt_key: str) -> None:
-        """Report an attempt's current state once more, or that its key is unknown."""
-        lane = self._lanes.get(attempt_key)
-        if lane is None:
-            self._says[attempt_key] = self._answer(attempt_key)
-        elif not lane.under_way:  # else the report under way contains it
+        lane, answer = self._lanes.get(key), self._answers.get(key)
+        if lane is None and answer is None:
+            self._lanes[key] = Lane(order=replace(order, order=b""), store=self._store, tell_loss=self._tell_loss)
+            return True
+        if answer is not None:
+            self._says[key] = _last_report(key, answer)
+        elif lane is not None and not lane.under_way:  # else the report under way contains it
             self._turns.schedule(lane)
             if not lane.unsent:
-                self._says[attempt_key] = lane.last_words()
+                self._says[key] = lane.last_words()
         self._turns.nudge()
+        return False
 
     def next_batch(self, limit: int = MAX_BATCH_BYTES) -> list[AttemptReport]:
         """Return the next events to report, each sealed; empty if there are none now.
@@ -348,18 +344,17 @@ class Outbox:
             return
         event = answer.event or seal(_failed("outcome_lost", _FORGOTTEN, error=_FORGOTTEN))
         event = _with_lines_lost(event)
-        self._answers.remember(attempt_key, seq=acked + 1, event=event)
-        self._says[attempt_key] = self._answer(attempt_key)
+        kept = self._answers.remember(attempt_key, seq=acked + 1, event=event)
+        self._says[attempt_key] = _last_report(attempt_key, kept)
         self._turns.nudge()
 
-    def _answer(self, attempt_key: str) -> AttemptReport:
-        answer = self._answers.get(attempt_key)
-        if answer is None:
-            return AttemptReport(attempt_key=attempt_key, first_seq=1, unknown=True)
-        if answer.event is None:
-            # If even the number is forgotten, use one that a kernel which still waits for the outcome calls a gap.
-            return AttemptReport(attempt_key=attempt_key, first_seq=(answer.seq or _FORGOTTEN_SEQ) + 1)
-        return AttemptReport(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
+
+def _last_report(attempt_key: str, answer: Answer) -> AttemptReport:
+    """Return the report of an outcome that was acknowledged."""
+    if answer.event is None:
+        # If even the number is forgotten, use one that a kernel which still waits for the outcome calls a gap.
+        return AttemptReport(attempt_key=attempt_key, first_seq=(answer.seq or _FORGOTTEN_SEQ) + 1)
+    return AttemptReport(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
 
 
 def _with_lines_lost(finished: bytes) -> bytes:

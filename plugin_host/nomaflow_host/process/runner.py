@@ -23,7 +23,6 @@ _log = logging.getLogger(__name__)
 class SupervisedRunner:
     """Gives the session what the rest of the host can do. No method blocks; the asynchronous ones may take long.
 
-    :param drain_seconds: used if a drain gives no deadline
     :param on_load: called with the outcome of each load
     :param for_attempt: the key of the one attempt that is accepted; empty for any
     :param watch: sees each order before the supervisor does; None if nothing is traced
@@ -33,7 +32,6 @@ class SupervisedRunner:
         self,
         *,
         supervisor: Supervisor,
-        drain_seconds: float,
         on_load: Callable[[LoadOutcome], None] = lambda _: None,
         for_attempt: str = "",
         watch: AttemptTracer | None = None,
@@ -41,7 +39,6 @@ class SupervisedRunner:
         self._supervisor = supervisor
         self._on_load = on_load
         self._watch = watch
-        self._drain_seconds = drain_seconds
         self._for_attempt = for_attempt
         self._draining = False
         self._drain_deadline_at_us = 0
@@ -134,6 +131,5 @@ class SupervisedRunner:
     async def drain(self, deadline_s: float) -> None:
         """Accept nothing new and return when nothing runs any more."""
         self._draining = True
-        seconds = deadline_s or self._drain_seconds
-        self._drain_deadline_at_us = time.time_ns() // 1000 + int(seconds * 1_000_000)
-        await self._supervisor.drain(seconds)
+        self._drain_deadline_at_us = time.time_ns() // 1000 + int(deadline_s * 1_000_000)
+        await self._supervisor.drain(deadline_s)

@@ -95,17 +95,12 @@ class Commands:
             self._dispatch(open_dispatch(command.dispatch))
         elif kind == "cancel":
             self._runner.cancel(open_cancel(command.cancel))
-        elif kind == "drain":
-            self._beside(self._runner.drain(command.drain.deadline_ms / 1000), "drain")
         elif kind == "reload":
             self._beside(self._reload(command.command_seq, force=command.reload.force), "reload")
         elif kind == "check":
             self._beside(self._answer_check(command.command_seq, command.check), "check")
         elif kind == "inspect":
             self._beside(self._answer_inspect(command.command_seq, command.inspect.attempt_key), "inspect")
-        elif kind == "query":
-            for key in command.query.attempt_keys:
-                self._outbox.say(key)
         else:
             _log.warning("the kernel sent a command that this host does not know; %s", _SAME_VERSION)
 

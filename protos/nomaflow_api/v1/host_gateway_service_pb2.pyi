@@ -667,9 +667,7 @@ class Command(google.protobuf.message.Message):
     COMMAND_SEQ_FIELD_NUMBER: builtins.int
     DISPATCH_FIELD_NUMBER: builtins.int
     CANCEL_FIELD_NUMBER: builtins.int
-    DRAIN_FIELD_NUMBER: builtins.int
     RELOAD_FIELD_NUMBER: builtins.int
-    QUERY_FIELD_NUMBER: builtins.int
     CHECK_FIELD_NUMBER: builtins.int
     INSPECT_FIELD_NUMBER: builtins.int
     command_seq: builtins.int
@@ -679,16 +677,8 @@ class Command(google.protobuf.message.Message):
     cancel: builtins.bytes
     """cancel stops an attempt: a letter, a CancelOrder."""
     @property
-    def drain(self) -> global___DrainCommand:
-        """drain finishes what runs and takes nothing new."""
-
-    @property
     def reload(self) -> global___ReloadCommand:
         """reload loads a new generation."""
-
-    @property
-    def query(self) -> global___QueryCommand:
-        """query asks for the state of attempts the kernel has not heard of for long."""
 
     @property
     def check(self) -> global___CheckCommand:
@@ -704,35 +694,15 @@ class Command(google.protobuf.message.Message):
         command_seq: builtins.int = ...,
         dispatch: builtins.bytes = ...,
         cancel: builtins.bytes = ...,
-        drain: global___DrainCommand | None = ...,
         reload: global___ReloadCommand | None = ...,
-        query: global___QueryCommand | None = ...,
         check: global___CheckCommand | None = ...,
         inspect: global___InspectCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "dispatch", b"dispatch", "drain", b"drain", "inspect", b"inspect", "query", b"query", "reload", b"reload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "command_seq", b"command_seq", "dispatch", b"dispatch", "drain", b"drain", "inspect", b"inspect", "query", b"query", "reload", b"reload"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "drain", "reload", "query", "check", "inspect"] | None: ...
+    def HasField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "dispatch", b"dispatch", "inspect", b"inspect", "reload", b"reload"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "command_seq", b"command_seq", "dispatch", b"dispatch", "inspect", b"inspect", "reload", b"reload"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "reload", "check", "inspect"] | None: ...
 
 global___Command = Command
-
-@typing.final
-class DrainCommand(google.protobuf.message.Message):
-    """DrainCommand finishes what runs and takes nothing new."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DEADLINE_MS_FIELD_NUMBER: builtins.int
-    deadline_ms: builtins.int
-    """deadline_ms is how long steps may take to finish before they are cancelled. Zero means the host's own setting."""
-    def __init__(
-        self,
-        *,
-        deadline_ms: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deadline_ms", b"deadline_ms"]) -> None: ...
-
-global___DrainCommand = DrainCommand
 
 @typing.final
 class ReloadCommand(google.protobuf.message.Message):
@@ -751,28 +721,6 @@ class ReloadCommand(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["force", b"force"]) -> None: ...
 
 global___ReloadCommand = ReloadCommand
-
-@typing.final
-class QueryCommand(google.protobuf.message.Message):
-    """QueryCommand asks for the state of attempts; the host answers with a report for each, or none for a key it does not
-    hold, which a report with unknown set says.
-    """
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ATTEMPT_KEYS_FIELD_NUMBER: builtins.int
-    @property
-    def attempt_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """attempt_keys are the attempts."""
-
-    def __init__(
-        self,
-        *,
-        attempt_keys: collections.abc.Iterable[builtins.str] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempt_keys", b"attempt_keys"]) -> None: ...
-
-global___QueryCommand = QueryCommand
 
 @typing.final
 class CheckCommand(google.protobuf.message.Message):

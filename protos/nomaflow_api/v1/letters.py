@@ -294,13 +294,11 @@ class AttemptReport(Letter, frozen=True, kw_only=True):
     """Consecutive sealed events of one attempt.
 
     :param first_seq: the number of the first event; the others follow without a gap
-    :param unknown: True if the report answers a question about a key that was never accepted; it has no events
     """
 
     attempt_key: Key
     first_seq: Annotated[int, Meta(ge=1, le=2**53)]
     events: Annotated[tuple[bytes, ...], Meta(max_length=REPORTED_EVENTS)] = ()
-    unknown: bool = False
 
 
 class AttemptAck(Letter, frozen=True, kw_only=True):

@@ -43,7 +43,6 @@ class Journal:
     def __init__(self) -> None:
         self.events: dict[str, list[Event]] = {}
         self.duplicates = 0
-        self.unknown: list[str] = []
         self.manifests: list[pb.IntroduceManifestRequest] = []
         self.changed = asyncio.Condition()
 
@@ -65,16 +64,13 @@ class Journal:
     def commit(self, report: AttemptReport) -> AttemptAck:
         """Commit what follows on without a gap, as the kernel does."""
         mine = self.events.setdefault(report.attempt_key, [])
-        if report.unknown:
-            self.unknown.append(report.attempt_key)
-        elif report.first_seq > len(mine) + 1:
+        if report.first_seq > len(mine) + 1:
             return AttemptAck(
                 attempt_key=report.attempt_key, acknowledged_seq=len(mine), status=AckStatus.GAP, detail="gap"
             )
-        else:
-            known = len(mine) + 1 - report.first_seq
-            self.duplicates += min(known, len(report.events))
-            mine.extend(map(open_event, report.events[known:]))
+        known = len(mine) + 1 - report.first_seq
+        self.duplicates += min(known, len(report.events))
+        mine.extend(map(open_event, report.events[known:]))
         return AttemptAck(attempt_key=report.attempt_key, acknowledged_seq=len(mine))
 
     async def until(self, predicate: Callable[[], bool], seconds: float = PATIENCE) -> None:

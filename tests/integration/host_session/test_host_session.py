@@ -145,14 +145,6 @@ async def test_a_kernel_that_goes_away_during_the_last_wait_is_told(
     assert caplog.text.count("no kernel: waiting") == 1
 
 
-async def test_a_query_is_answered_also_for_an_unknown_key(gateway: MakeGateway, host: MakeHost) -> None:
-    """The kernel learns that the host never had it."""
-    kernel = await gateway()
-    host()
-    (await kernel.session()).send(query=pb.QueryCommand(attempt_keys=["run_9/x/1"]))
-    await kernel.journal.until(lambda: kernel.journal.unknown == ["run_9/x/1"])
-
-
 async def test_commands_of_a_lower_epoch_are_passed_over(gateway: MakeGateway, host: MakeHost) -> None:
     """A dispatch of a kernel that no longer leads starts nothing."""
     kernel = await gateway(epoch=5)

@@ -66,7 +66,7 @@ def test_a_report_holds_the_events_as_they_were_sealed() -> None:
     event = seal(Started(at_us=1, worker_pid=2, generation=3))
     reports = [
         AttemptReport(attempt_key="a/b/1", first_seq=4, events=(event, event)),
-        AttemptReport(attempt_key="c/d/1", first_seq=1, unknown=True),
+        AttemptReport(attempt_key="c/d/1", first_seq=1),
     ]
     assert open_reports(seal(reports)) == reports
     acks = [AttemptAck(attempt_key="a/b/1", acknowledged_seq=5)]

@@ -153,7 +153,7 @@ def test_a_state_that_is_asked_for_is_not_told_beside_a_batch_under_way(make: Ca
     acknowledge(outbox, first)
     second = outbox.next_batch()
     assert texts(second) == {KEY: [b"2"]}
-    outbox.say(KEY)
+    assert not outbox.accept(order())
     outbox.rewind(KEY, 1)
     assert texts(outbox.next_batch()) == {KEY: [b"2"]}
 

@@ -170,9 +170,6 @@ def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox]
     batch = outbox.next_batch()
     assert batch[0].first_seq == 2
     assert texts(batch) == {KEY: [b"finished SUCCEEDED  "]}
-    outbox.say("run_9/never/1")
-    unknown = outbox.next_batch()
-    assert unknown[0].unknown
 
 
 def test_a_refused_order_may_come_again(make: Callable[..., Outbox]) -> None:

@@ -18,7 +18,7 @@ def test_only_the_attempt_that_it_is_for_is_accepted() -> None:
     supervisor = SimpleNamespace(
         cancel=None, kill=None, settled=None, idle_seconds=None, inspect=None, check=None, accept=accepted.append
     )
-    runner = SupervisedRunner(supervisor=cast("Any", supervisor), drain_seconds=1, for_attempt="run/fit/1")
+    runner = SupervisedRunner(supervisor=cast("Any", supervisor), for_attempt="run/fit/1")
     with pytest.raises(Refused, match="this host was started only for attempt 'run/fit/1'"):
         runner.accept(DispatchOrder(attempt_key="run/fit/2", epoch=1, callable="m:f"))
     runner.accept(DispatchOrder(attempt_key="run/fit/1", epoch=1, callable="m:f"))

@@ -79,7 +79,7 @@ async def test_a_report_outside_the_bounds_is_refused(world: World, reports: lis
 async def test_reports_arrive_unopened_and_the_answers_keep_their_order(world: World) -> None:
     """Only the engine reads the contents of an event."""
     first = AttemptReport(attempt_key=KEY, first_seq=4, events=(b"\x00\xff", b"anything"))
-    second = AttemptReport(attempt_key=KEY, first_seq=1, unknown=True)
+    second = AttemptReport(attempt_key=KEY, first_seq=1)
     acks = await send(world, first, second)
     assert [ack.acknowledged_seq for ack in acks] == [5, 0]
     assert world.engine.reports == [first, second]

@@ -8,7 +8,7 @@ import pytest
 from rig import PlayedHost, Rig, failed, finished, job, opened, started, step
 
 from nomaflow_api.v1.letter_words import AckStatus, HeldState, LogCodec, VerdictAction
-from nomaflow_api.v1.letters import AttemptReport, CancelOrder, InventoryLine, LogChunk
+from nomaflow_api.v1.letters import CancelOrder, InventoryLine, LogChunk
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, LoadInfo, RefusedLoad
 from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -128,11 +128,6 @@ async def test_a_dispatch_that_never_arrived_is_sent_again_under_its_key(rig: Ri
     again = await host.dispatch(2)
     assert again.attempt_key == first.attempt_key
     assert again.epoch > first.epoch
-    ack = await rig.engine.report(
-        host.incarnation, [AttemptReport(attempt_key=first.attempt_key, first_seq=1, unknown=True)]
-    )
-    assert ack[0].status is AckStatus.OK
-    assert (await host.dispatch(3)).attempt_key == first.attempt_key
 
 
 async def test_a_cancel_while_the_host_is_away_is_delivered_when_it_is_back(rig: Rig) -> None:
