@@ -313,6 +313,15 @@ def test_a_cookie_that_is_noise_is_none(console: ConsoleSystem, visitor: httpx.C
     assert visitor.get("/kernel", headers=[(b"cookie", sent)]).status_code == 303
 
 
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "name=Zo\u00eb", "a b=1", "flag", '"'])
+def test_cookies_of_other_pages_do_not_end_a_session(console: ConsoleSystem, visitor: httpx.Client, other: str) -> None:
+    """Pages of the same machine or domain set cookies of any form, which the browser sends along, and often first."""
+    sessions = sessions_of(console)
+    own = cookie_pair(sessions, sessions.start(name="ann", principal="owner"))["cookie"]
+    for sent in (f"{other}; {own}", f"{own}; {other}"):
+        assert visitor.get("/kernel", headers=[(b"cookie", sent.encode())]).status_code == 200
+
+
 # What each answer carries, and how much a request may
 
 

@@ -8,12 +8,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from starlette.requests import cookie_parser
 
 from nomaflow_api.private_file import write_private
 from nomaflow_console.access.secret import ConsoleSecret
@@ -100,7 +100,7 @@ class Sessions:
 
     def read(self, headers: Mapping[str, str]) -> Session | None:
         """Return the session of a request; None if there is none that is valid."""
-        jar = _cookies(headers.get("cookie", ""))
+        jar = cookie_parser(headers.get("cookie", ""))
         given = self._opened(jar.get(self.cookie, ""))
         if given is None:
             return None
@@ -155,11 +155,3 @@ class Sessions:
             return {str(each): float(until) for each, until in found.items()}
         except (OSError, ValueError, AttributeError, TypeError):
             return {}
-
-
-def _cookies(header: str) -> dict[str, str]:
-    """Return the cookies of a header; what is malformed counts as absent."""
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
