@@ -25,6 +25,7 @@ _FEW_LINES = 256
 _MANY_BLOCKS = 4000
 """With so many blocks, neighbours of one try are taken together up to 256 lines, so that an index stays small."""
 _MARKS = 200
+_MOST_FILTERS = 32
 _UNREADABLE = 40
 _LEVEL = re.compile(rb"\[(-?[0-9]+),")
 
@@ -73,6 +74,10 @@ class _Block:
     at_us: int
     rows: dict[int, int]
 
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + self.lines - 1
+
     def known_rows(self, wanted: LogFilter) -> int | None:
         """Return how many of the lines a filter keeps; None if only their text can tell."""
         if (wanted.step and wanted.step != self.step) or (wanted.attempt and wanted.attempt != self.attempt):
@@ -81,6 +86,66 @@ class _Block:
         if not wanted.level or (above == self.levels and wanted.level % 10 == 0):
             return self.lines
         return self.rows.get(wanted.level) if above else 0
+
+
+class LogRows:
+    """The rows that a filter keeps of a log, as far as the log was stored when they were counted.
+
+    Whoever reads on has the same rows, whatever others take into the index meanwhile.
+
+    :ivar count: how many there are
+    :ivar last_seq: the sequence of the last line of the log that is known; 0 for none
+    """
+
+    def __init__(self, blocks: Sequence[_Block], wanted: LogFilter) -> None:
+        self._blocks = blocks  # grows; those beyond the starts are not ours
+        self._starts = list(accumulate((block.known_rows(wanted) or 0 for block in blocks), initial=0))
+        self._known = len(blocks)
+        self.count = self._starts[-1]
+        self.last_seq = blocks[-1].last_seq if blocks else 0
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return the sequence after which to read for a row, and how many rows to leave out then."""
+        at = min(bisect_right(self._starts, row), self._known) - 1
+        return (self._blocks[at].first_seq - 1, row - self._starts[at]) if at >= 0 else (0, 0)
+
+    def row_of_block(self, seq: int) -> tuple[int, int]:
+        """Return the row at which the block of a sequence begins, and the sequence of its first line."""
+        at = bisect_right(self._blocks, seq, 0, self._known, key=lambda block: block.first_seq) - 1
+        return (self._starts[at], self._blocks[at].first_seq) if at >= 0 else (0, 1)
+
+    def mark(self, seq: int) -> int:
+        """Return the place of a line on the map, from 0 to 199."""
+        row, first = self.row_of_block(seq)
+        return min(_MARKS - 1, (row + seq - first) * _MARKS // max(1, self.count))
+
+    def map_of_levels(self) -> list[int]:
+        """Return the highest level of each of the 200 stretches of the log, as a number from 0 to 6."""
+        found = [0] * _MARKS
+        starts, rows = self._starts, max(1, self.count)
+        for block, start, end in zip(self._blocks, starts, starts[1:], strict=False):
+            if start < end:
+                highest = block.levels.bit_length() - 1
+                for mark in range(start * _MARKS // rows, min(_MARKS, -(-end * _MARKS // rows))):
+                    found[mark] = max(found[mark], highest)
+        return found
+
+    def map_of_lines(self, loud: Sequence[LogLine]) -> list[int]:
+        """Return the same from the warnings and errors that the filter keeps."""
+        found = [0] * _MARKS
+        only = len(loud) == self.count
+        for place, line in enumerate(loud):
+            mark = place * _MARKS // len(loud) if only else self.mark(line.seq)
+            found[mark] = max(found[mark], min(6, line.level // 10))
+        return found
+
+    def moments(self, levels: int) -> list[tuple[str, int, int, int]]:
+        """Return the blocks in which one of a set of levels occurs: step, try, time in microseconds, their levels."""
+        return [
+            (block.step, block.attempt, block.at_us, block.levels & levels)
+            for block in self._blocks[: self._known]
+            if block.levels & levels
+        ]
 
 
 class LogIndex:
@@ -94,31 +159,38 @@ class LogIndex:
         self.run_id = run_id
         self.ends_at: int | None = None
         self._blocks: list[_Block] = []
-        self._starts: dict[LogFilter, list[int]] = {}
+        self._rows: dict[LogFilter, LogRows] = {}
         self._turn = asyncio.Lock()
 
     @property
-    def last_seq(self) -> int:
-        """The sequence of the last line that is known; 0 for none."""
-        return self._blocks[-1].first_seq + self._blocks[-1].lines - 1 if self._blocks else 0
+    def _last_seq(self) -> int:
+        return self._blocks[-1].last_seq if self._blocks else 0
 
-    async def refresh(self, kernel: KernelClient, wanted: LogFilter) -> None:
-        """Take in what was stored since the last call, and count the rows of a filter."""
+    async def rows(self, kernel: KernelClient, wanted: LogFilter) -> LogRows:
+        """Take in what was stored since the last call, and return the rows that a filter keeps."""
         async with self._turn:
-            known = self.last_seq
+            known = self._last_seq
             if known != self.ends_at:
                 async for chunks in kernel.read_log_chunks(self.run_id, after_seq=known, without_body=True):
                     for chunk in chunks:
                         self._take(chunk)
-            if self.last_seq != known:
-                self._starts.clear()
-            await self._count(kernel, wanted)
-            if wanted not in self._starts:
-                rows = (block.known_rows(wanted) or 0 for block in self._blocks)
-                self._starts[wanted] = list(accumulate(rows, initial=0))
+            if self._last_seq != known:
+                self._rows.clear()
+            if wanted not in self._rows:
+                self._make_room()
+                await self._count(kernel, wanted)
+                self._rows[wanted] = LogRows(self._blocks, wanted)
+            return self._rows[wanted]
+
+    def _make_room(self) -> None:
+        """Forget what was counted for other filters, if there are many: an address may hold any."""
+        if len(self._rows) >= _MOST_FILTERS:
+            self._rows.clear()
+            for block in self._blocks:
+                block.rows.clear()
 
     def _take(self, chunk: LogChunk) -> None:
-        first = max(chunk.first_seq, self.last_seq + 1)
+        first = max(chunk.first_seq, self._last_seq + 1)
         lines = chunk.first_seq + chunk.line_count - first
         if lines <= 0:
             return
@@ -159,54 +231,6 @@ class LogIndex:
                 found[bisect_right(starts, chunk.first_seq) - 1] += lines
         for place, block in enumerate(open_blocks):
             block.rows[wanted.level] = min(found[place], block.lines)
-
-    def rows(self, wanted: LogFilter) -> int:
-        """Return how many lines a filter keeps, of those known."""
-        return self._starts[wanted][-1]
-
-    def place(self, wanted: LogFilter, row: int) -> tuple[int, int]:
-        """Return the sequence after which to read for a row, and how many rows to leave out then."""
-        starts = self._starts[wanted]
-        at = min(bisect_right(starts, row), len(self._blocks)) - 1
-        return (self._blocks[at].first_seq - 1, row - starts[at]) if at >= 0 else (0, 0)
-
-    def row_of_block(self, wanted: LogFilter, seq: int) -> tuple[int, int]:
-        """Return the row at which the block of a sequence begins, and the sequence of its first line."""
-        at = bisect_right(self._blocks, seq, key=lambda block: block.first_seq) - 1
-        return (self._starts[wanted][at], self._blocks[at].first_seq) if at >= 0 else (0, 1)
-
-    def mark(self, wanted: LogFilter, seq: int) -> int:
-        """Return the place of a line on the map, from 0 to 199."""
-        row, first = self.row_of_block(wanted, seq)
-        return min(_MARKS - 1, (row + seq - first) * _MARKS // max(1, self.rows(wanted)))
-
-    def map_of_levels(self, wanted: LogFilter) -> list[int]:
-        """Return the highest level of each of the 200 stretches of the log, as a number from 0 to 6."""
-        found = [0] * _MARKS
-        starts, rows = self._starts[wanted], max(1, self.rows(wanted))
-        for block, start, end in zip(self._blocks, starts, starts[1:], strict=False):
-            if start < end:
-                highest = block.levels.bit_length() - 1
-                for mark in range(start * _MARKS // rows, min(_MARKS, -(-end * _MARKS // rows))):
-                    found[mark] = max(found[mark], highest)
-        return found
-
-    def map_of_lines(self, wanted: LogFilter, loud: Sequence[LogLine]) -> list[int]:
-        """Return the same from the warnings and errors that a filter keeps."""
-        found = [0] * _MARKS
-        for place, line in enumerate(loud):
-            only = len(loud) == self.rows(wanted)
-            mark = place * _MARKS // len(loud) if only else self.mark(wanted, line.seq)
-            found[mark] = max(found[mark], min(6, line.level // 10))
-        return found
-
-    def moments(self, levels: int) -> list[tuple[str, int, int, int]]:
-        """Return the blocks in which one of a set of levels occurs: step, try, time in microseconds, their levels."""
-        return [
-            (block.step, block.attempt, block.at_us, block.levels & levels)
-            for block in self._blocks
-            if block.levels & levels
-        ]
 
 
 def _lines_of_level(chunks: Sequence[LogChunk], level: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nomaflow_console.kernel.log_index import LogFilter, LogIndex
+from nomaflow_console.kernel.log_index import LogFilter, LogIndex, LogRows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,11 +45,9 @@ class LogPages:
     def __init__(self) -> None:
         self._indexes: OrderedDict[str, LogIndex] = OrderedDict()
 
-    async def index(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> LogIndex:
-        """Return the index of a run's log, up to date for a filter."""
-        found = self._of(run_id)
-        await found.refresh(kernel, wanted)
-        return found
+    async def rows(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> LogRows:
+        """Return the rows that a filter keeps of a run's log, as it is now."""
+        return await self._of(run_id).rows(kernel, wanted)
 
     def complete(self, run_id: str, lines: int) -> None:
         """Take note that a log is complete, so that nobody asks for more of it."""
@@ -71,20 +69,29 @@ class LogPages:
         :param count: how many rows, at most `MOST_LINES`
         :param before: how many of them come before the row
         """
-        index = await self.index(kernel, run_id, wanted)
-        rows = index.rows(wanted)
-        row = max(0, min(rows - 1, rows + row if row < 0 else row))
+        rows = await self.rows(kernel, run_id, wanted)
+        row = max(0, min(rows.count - 1, rows.count + row if row < 0 else row))
         count = max(1, min(count, MOST_LINES))
-        first = max(0, min(row - min(before, count - 1), rows - count))
-        lines = await _read(kernel, index, wanted, first, min(count, rows - first)) if rows else ()
-        return LogWindow(rows=rows, first_row=first, row=row, last_seq=index.last_seq, lines=lines)
+        first = max(0, min(row - min(before, count - 1), rows.count - count))
+        after_seq, left_out = rows.place(first)
+        count = min(count, rows.count - first)
+        lines: list[LogLine] = []
+        if count:
+            async for block in _blocks(kernel, run_id, wanted, after_seq=after_seq, limit=left_out + count):
+                lines += block
+        return LogWindow(
+            rows=rows.count, first_row=first, row=row, last_seq=rows.last_seq,
+            lines=tuple(lines[left_out : left_out + count]),
+        )  # fmt: skip
 
     async def row_of(self, kernel: KernelClient, run_id: str, wanted: LogFilter, seq: int) -> int:
         """Return the row of a line, or of the next one that the filter keeps."""
-        index = await self.index(kernel, run_id, wanted)
-        start, first = index.row_of_block(wanted, seq)
+        rows = await self.rows(kernel, run_id, wanted)
+        start, first = rows.row_of_block(seq)
         if not wanted.level:
-            return start if _empty(index, wanted, seq) else start + max(0, seq - first)
+            after, _ = rows.place(start)
+            kept = after < seq  # the filter keeps lines of the block
+            return start + max(0, seq - first) if kept else start
         counted = 0
         async for block in _blocks(kernel, run_id, wanted, after_seq=first - 1, before_seq=seq):
             counted += len(block)
@@ -102,8 +109,7 @@ class LogPages:
 
     async def loud_lines(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> tuple[LogLine, ...] | None:
         """Return the warnings and errors of what a filter keeps, if it keeps few enough rows; else None."""
-        index = await self.index(kernel, run_id, wanted)
-        if index.rows(wanted) > _LONG:
+        if (await self.rows(kernel, run_id, wanted)).count > _LONG:
             return None
         loud = LogFilter(step=wanted.step, attempt=wanted.attempt, level=max(wanted.level, _WARNING))
         blocks = _blocks(kernel, run_id, loud, limit=_LONG)
@@ -112,25 +118,8 @@ class LogPages:
     async def map(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> list[int]:
         """Return the map of a log: the highest level of each of its 200 stretches, as a number from 0 to 6."""
         loud = await self.loud_lines(kernel, run_id, wanted)
-        index = await self.index(kernel, run_id, wanted)
-        return index.map_of_levels(wanted) if loud is None else index.map_of_lines(wanted, loud)
-
-
-def _empty(index: LogIndex, wanted: LogFilter, seq: int) -> bool:
-    """Return True if the filter keeps nothing of the block of a line."""
-    start, _ = index.row_of_block(wanted, seq)
-    after, _ = index.place(wanted, start)
-    return after + 1 > seq
-
-
-async def _read(
-    kernel: KernelClient, index: LogIndex, wanted: LogFilter, first: int, count: int
-) -> tuple[LogLine, ...]:
-    after_seq, left_out = index.place(wanted, first)
-    lines: list[LogLine] = []
-    async for block in _blocks(kernel, index.run_id, wanted, after_seq=after_seq, limit=left_out + count):
-        lines += block
-    return tuple(lines[left_out : left_out + count])
+        rows = await self.rows(kernel, run_id, wanted)
+        return rows.map_of_levels() if loud is None else rows.map_of_lines(loud)
 
 
 def _blocks(

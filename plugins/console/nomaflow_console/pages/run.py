@@ -257,8 +257,8 @@ def _address_of_all_tries(request: Request) -> str:
 async def _moments(request: Request, known: _Known) -> list[Moment]:
     """Return when warnings and errors were logged; of a long log, when the blocks with them begin."""
     if known.loud is None:
-        index = await log_pages(request).index(kernel_of(request), known.run.run_id, ALL_LINES)
-        blocks = index.moments(_WARNINGS | _ERRORS)
+        rows = await log_pages(request).rows(kernel_of(request), known.run.run_id, ALL_LINES)
+        blocks = rows.moments(_WARNINGS | _ERRORS)
         found = [(step, attempt, at_us, bool(levels & _ERRORS)) for step, attempt, at_us, levels in blocks]
     else:
         found = [(line.step, line.attempt, line.at_us, line.level >= _ERROR) for line in known.loud]
@@ -336,18 +336,15 @@ async def _log_as_it_grows(request: Request) -> AsyncIterator[ServerEvent]:
     """
     kernel, run_id, wanted = kernel_of(request), request.query_params.get("run_id", ""), filter_of(request)
     pages, seen_seq = log_pages(request), request.state.cursor.log_seq
-    index = await pages.index(kernel, run_id, wanted)
-    seen = (
-        index.rows(wanted) if seen_seq >= index.last_seq else await pages.row_of(kernel, run_id, wanted, seen_seq + 1)
-    )
+    rows = await pages.rows(kernel, run_id, wanted)
+    seen = rows.count if seen_seq >= rows.last_seq else await pages.row_of(kernel, run_id, wanted, seen_seq + 1)
     async with aclosing(log_feed(request).changes(run_id, seen_seq)) as changes:
         async for _ in changes:
-            index = await pages.index(kernel, run_id, wanted)
-            rows, last_seq = index.rows(wanted), index.last_seq
-            if rows > seen:
-                data = await _tail(request, run_id, seen, rows)
-                seen = rows
-                yield ServerEvent(event="log", data=json.dumps(data), log_seq=last_seq)
+            rows = await pages.rows(kernel, run_id, wanted)
+            if rows.count > seen:
+                data = await _tail(request, run_id, seen, rows.count)
+                seen = rows.count
+                yield ServerEvent(event="log", data=json.dumps(data), log_seq=rows.last_seq)
             if request.state.cursor.once:
                 return
 

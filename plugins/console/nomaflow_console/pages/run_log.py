@@ -127,7 +127,7 @@ async def lines(request: Request) -> Response:
 async def find(request: Request) -> Response:
     """Return the lines that hold a text (``q``) as they are found: one JSON object a line."""
     run_id, kernel, wanted, pages = _log(request)
-    index = await pages.index(kernel, run_id, wanted)
+    rows = await pages.rows(kernel, run_id, wanted)
     after = number(request, "after")
 
     async def found() -> AsyncIterator[bytes]:
@@ -136,7 +136,7 @@ async def find(request: Request) -> Response:
             count += len(part.seqs)
             seqs = part.seqs[: _MOST_SEQS - sent]
             sent += len(seqs)
-            marks = sorted({index.mark(wanted, seq) for seq in part.seqs[:: max(1, len(part.seqs) // 50)]})
+            marks = sorted({rows.mark(seq) for seq in part.seqs[:: max(1, len(part.seqs) // 50)]})
             shape = {"count": count, "new": len(part.seqs), "seqs": seqs, "marks": marks, "through": part.through_seq}
             yield json.dumps(shape, separators=(",", ":")).encode() + b"\n"
         yield b'{"done":true}\n'
