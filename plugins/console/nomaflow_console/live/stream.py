@@ -35,8 +35,8 @@ _UPDATE_SECONDS = 0.25
 _HEARTBEAT_SECONDS = 10.0
 """The longest time without a message; a page that hears nothing for much longer says that nobody answers."""
 _AGAIN_SECONDS = 1.0
-_WAITING = 64
-"""Messages that wait for a slow viewer; then their source waits."""
+_WAITING = 2
+"""Messages that wait for a slow viewer; then their source waits, and the next one has what is new by then."""
 
 
 def _heartbeat() -> bytes:
