@@ -13,6 +13,7 @@ from playwright.async_api import expect
 
 LONG = "a-job-whose-name-says-all-of-it-" + "and.then.some-" * 6 + "more"
 STEP = "a_step_whose_name_is_as_long_as_the_name_of_its_job_and_then_some"
+DESCRIPTION = "What was sold, and what was returned"
 STICKS_OUT = """() => [document.documentElement, ...document.querySelectorAll(".card")]
   .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.id || each.className || each.tagName)"""
 
@@ -25,7 +26,11 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]
     step = '[[jobs]]\nid = "{}"\nparams = {{ tenant = 1 }}\nsteps = [{{ name = "{}", callable = "desk:extract" }}]\n'
     many = [(f"job-{number:03}", "extract") for number in range(500)]
     all_of_them = [(LONG, STEP), *many, ("the-last-of-them", "extract")]
-    (project / "jobs.toml").write_text("".join(step.format(*each) for each in all_of_them))
+    fails = (
+        f'[[jobs]]\nid = "fails"\ndescription = "{DESCRIPTION}"\n[[jobs.steps]]\nname = "{STEP}"\n'
+        'callable = "desk:score"\nop_kwargs = { batch = 1, fail = true }\n'
+    )
+    (project / "jobs.toml").write_text("".join([*(step.format(*each) for each in all_of_them), fails]))
     with running_console(tmp_path_factory.mktemp("system"), project=project) as made:
         yield made
 
@@ -40,6 +45,27 @@ async def test_long_names_stick_out_nowhere(tabs: Tabs, console: ConsoleSystem) 
         for width in (1024, 1280, 1600):
             await page.set_viewport_size({"width": width, "height": 800})
             assert await page.evaluate(STICKS_OUT) == [], (path, width)
+
+
+async def test_a_failed_step_with_a_long_name_can_be_replayed_from_a_phone(
+    tabs: Tabs, console: ConsoleSystem
+) -> None:
+    """The button that names the step is whole, and as wide as the page at most."""
+    run = console.system.api.wait(console.system.api.trigger("fails").run_id)
+    page = await tabs.open(f"/runs/{run.run_id}", size=PHONE)
+    assert await page.evaluate(STICKS_OUT) == []
+    button = await page.get_by_role("link", name=f"Replay from {STEP}…").bounding_box()
+    assert button is not None
+    assert button["x"] + button["width"] <= PHONE[0]
+
+
+async def test_a_description_is_as_wide_as_its_place(tabs: Tabs) -> None:
+    """What a job is for is told beside its name as far as there is room, in a table and on a card."""
+    for width in (1600, 900):
+        page = await tabs.open("/?q=fails", size=(width, 800))
+        about = page.locator("#job-fails .about")
+        await expect(about).to_have_text(DESCRIPTION)
+        assert await about.evaluate("each => each.scrollWidth <= each.clientWidth"), width
 
 
 async def test_the_filter_of_runs_finds_a_job_that_its_first_list_lacks(tabs: Tabs) -> None:

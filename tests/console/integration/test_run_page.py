@@ -72,7 +72,10 @@ def test_a_job_with_an_open_run_offers_its_end(browser_client: httpx.Client, wai
 
 
 def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, browser_client: httpx.Client) -> None:
-    """A run of a paused job has logged nothing: the reason stands where its lines will be, and goes once it is over."""
+    """A run of a paused job has logged nothing: the reason stands where its lines will be, and goes once it is over.
+
+    Its steps have no tries yet: there is no heading over nothing.
+    """
     api = console.system.api
     api.pause(job_id="month-end", why="vendor freeze")
     run_id = api.trigger("month-end").run_id
@@ -80,14 +83,19 @@ def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, brows
     assert reason is not None
     assert reason.message
     place = re.compile(r'<p id="run-waits"([^>]*)>(.*?)</p>')
-    shown = place.search(browser_client.get(f"/runs/{run_id}").text)
+    html = browser_client.get(f"/runs/{run_id}").text
+    shown = place.search(html)
     assert shown is not None
+    assert re.search(r'<section id="run-tries"[^>]* hidden>', html)
+    assert "not started yet" in html.partition('id="run-timeline"')[2].partition('id="run-tries"')[0]
     assert "hidden" not in shown[1]
     assert unescape(shown[2]).startswith(f"Nothing has been logged yet: {reason.message}")
     api.resume(job_id="month-end")
     api.wait(run_id)
-    over = place.search(browser_client.get(f"/runs/{run_id}").text)
+    html = browser_client.get(f"/runs/{run_id}").text
+    over = place.search(html)
     assert over is not None
+    assert not re.search(r'<section id="run-tries"[^>]* hidden>', html)
     assert "hidden" in over[1]
 
 

@@ -79,7 +79,7 @@ def test_a_step_that_was_not_reached_says_so() -> None:
 
 
 def test_what_is_not_over_grows_to_now() -> None:
-    """The bar of a running try ends now, that of a try in back-off too; later steps wait for their turn."""
+    """The bar of a running try ends now, that of a try in back-off too; later steps have not started."""
     run = _run(
         StepView(name="score", attempts=(_try(1, "RUNNING", 0, 20, None),)),
         StepView(name="summary"),
@@ -89,7 +89,7 @@ def test_what_is_not_over_grows_to_now() -> None:
     drawn = _drawn(run, now=40)
     assert drawn.open
     assert [(bar.kind, bar.x, bar.open) for bar in drawn.rows[0].bars] == [("wait", 0, False), ("run", 50, True)]
-    assert drawn.rows[1].note == "its turn comes"
+    assert drawn.rows[1].note == "not started yet"
     backing_off = _run(
         StepView(
             name="score", attempts=(_try(1, "FAILED", 0, 0, 20), _try(2, "PENDING", None, None, None, not_before=90))

@@ -241,13 +241,13 @@ class _Drawing:
 
 
 def _without_try(run: RunView, step: StepView, depth: int) -> Row:
-    """Return the row of a step that has no try: it is switched off, was not reached, or its turn comes."""
+    """Return the row of a step that has no try: it is switched off, was not reached, or has not started."""
     if not step.enabled:
         note = "switched off"
     elif run.terminal:
         note = "not reached: an earlier step ended the run" if run.started_at else "not reached: the run did not start"
     else:
-        note = "its turn comes"
+        note = "not started yet"
     sign = _NOT_REACHED if run.terminal else sign_of("PENDING")
     return Row(step=step.name, depth=depth, first=True, sign=sign, run_id=run.run_id, note=note)
 
