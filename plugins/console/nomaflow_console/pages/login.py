@@ -11,6 +11,7 @@ from nomaflow.client import ClientError, KernelUnreachable
 from nomaflow_console.access.links import LinkRefused, LoginLinks
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Kernels
+from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.settings import ConsoleSettings
 
@@ -23,7 +24,7 @@ class _Refused(Exception):
 
 async def show(request: Request) -> Response:
     """Return the page to which a login link leads; its script posts the code, which no server has seen until then."""
-    return _page(request, target=own_address(request.query_params.get("next", "")))
+    return _page(request, target=target_of(request.query_params, "/"))
 
 
 def _page(request: Request, *, target: str, problem: str = "", status: int = 200) -> Response:
@@ -44,7 +45,7 @@ async def log_in(request: Request) -> Response:
     """Start a session for a code, or for a token."""
     form: ImmutableMultiDict[str, str] = request.state.form
     sessions: Sessions = request.app.state.sessions
-    target = own_address(form.get("next", ""))
+    target = target_of(form, "/")
     try:
         token = form.get("token", "").strip()
         session = await _by_token(request, token) if token else _by_link(request, form.get("code", ""))
@@ -97,11 +98,6 @@ async def log_out(request: Request) -> Response:
     session: Session = request.state.session
     sessions: Sessions = request.app.state.sessions
     return RedirectResponse("/login", status_code=303, headers={"set-cookie": sessions.end(session)})
-
-
-def own_address(target: str) -> str:
-    """Return an address of this console to go to: the one given, unless it leads elsewhere."""
-    return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
 
 
 ROUTES = [

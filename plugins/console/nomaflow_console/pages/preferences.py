@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow_console.access.sessions import ZONE_COOKIE
-from nomaflow_console.pages.login import own_address
+from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import THEME_COOKIE, THEMES
 from nomaflow_console.views.times import Zone
 
@@ -18,7 +18,7 @@ _YEAR = 365 * 24 * 3600
 async def choose(request: Request) -> Response:
     """Keep a choice, and go back to the page it was made on."""
     form: ImmutableMultiDict[str, str] = request.state.form
-    response = RedirectResponse(own_address(form.get("next", "")), status_code=303)
+    response = RedirectResponse(target_of(form, "/"), status_code=303)
     if "zone" in form:
         response.set_cookie(ZONE_COOKIE, Zone.of_cookie(form["zone"]).cookie, max_age=_YEAR, samesite="strict")
     if "theme" in form:
