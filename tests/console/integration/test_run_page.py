@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -143,3 +144,23 @@ def test_a_try_names_those_that_share_its_worker(
     assert (
         "beside" not in browser_client.get(f"/runs/{one}").text.partition('id="run-tries"')[2].partition('id="log"')[0]
     )
+
+
+def test_the_progress_of_a_step_does_not_hide_what_else_happens(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """A step that runs may tell its progress each second: the list of all events has it for who asks for it."""
+    api = console.system.api
+    run = api.wait(api.trigger(TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 1, "pause_at": 0}})).run_id)
+    about = f"run={run.run_id}&all=1"
+    kinds = [json.loads(line)["kind"] for line in browser_client.get(f"/activity.json?{about}").text.splitlines()]
+    assert "attempt.progress" in kinds
+
+    def shown(query: str) -> list[str]:
+        html = browser_client.get(f"/activity?{about}{query}").text
+        return re.findall(r'<span class="quiet wide">([a-z._]+)</span>', html)[::-1]
+
+    assert shown("") == [kind for kind in kinds if kind != "attempt.progress"]
+    tries = [kind for kind in kinds if kind.startswith("attempt.")]
+    assert shown("&kind=attempt") == [kind for kind in tries if kind != "attempt.progress"]
+    assert shown("&kind=attempt.progress") == [kind for kind in tries if kind == "attempt.progress"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import EventView, ReasonView
-from nomaflow_console.views.activity import deed_of, person
+from nomaflow_console.views.activity import deed_of, person, shown_kinds
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 KINDS = sorted(set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", PAGE, re.M)))
@@ -57,6 +57,12 @@ def test_each_kind_has_words_of_its_own(kind: str) -> None:
 def test_the_events_are_those_of_the_page() -> None:
     """The test above is about something."""
     assert len(KINDS) > 15
+
+
+def test_every_kind_but_progress_is_listed() -> None:
+    """The page leaves out no kind that the kernel has, but the progress of steps."""
+    listed = [kind for kind in KINDS if any(f"{kind}.".startswith(f"{each}.") for each in shown_kinds(()))]
+    assert listed == [kind for kind in KINDS if kind != "attempt.progress"]
 
 
 def test_who_did_it_is_named_before_the_principal() -> None:

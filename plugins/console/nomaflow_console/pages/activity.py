@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -19,7 +19,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import unknown_names
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
-from nomaflow_console.views.activity import KINDS
+from nomaflow_console.views.activity import KINDS, shown_kinds
 from nomaflow_console.views.run_filters import filter_name
 from nomaflow_console.views.times import Zone
 
@@ -78,11 +78,11 @@ class Choice:
         return [*kinds, *((name, value, self.address(**{name: "", "before": 0})) for name, value in told if value)]
 
 
-async def _events(request: Request, choice: Choice) -> EventPageView:
+async def _events(request: Request, choice: Choice, kinds: Sequence[str]) -> EventPageView:
     return await kernel_of(request).list_events(
         before_seq=choice.before,
         page_size=_PAGE,
-        kinds=choice.kinds,
+        kinds=kinds,
         run_id=choice.run,
         job_id=choice.job,
         host=choice.host,
@@ -94,7 +94,8 @@ async def _events(request: Request, choice: Choice) -> EventPageView:
 async def _events_or_refusal(request: Request, choice: Choice) -> tuple[EventPageView, list[str]]:
     """Return the events; if the kernel refuses a filter, none and its sentence, so that the filters stay."""
     try:
-        return await _events(request, choice), []
+        kinds = shown_kinds(choice.kinds) if choice.everything else choice.kinds
+        return await _events(request, choice, kinds), []
     except (InvalidRequest, NotFound) as error:
         return EventPageView(), [error.message]
 
@@ -123,7 +124,8 @@ async def show(request: Request) -> Response:
 
 async def as_json(request: Request) -> Response:
     """Return the events as ``nomaflow events -o json`` prints them: one JSON object a line, oldest first."""
-    found = await _events(request, Choice.of(request))
+    choice = Choice.of(request)
+    found = await _events(request, choice, choice.kinds)
     lines = "".join(json.dumps(event.to_json()) + "\n" for event in reversed(found.events))
     return Response(lines, media_type="application/x-ndjson")
 

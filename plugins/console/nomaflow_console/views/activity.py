@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,17 @@ from nomaflow_console.views.states import StateSign, sign_of
 KINDS = (
     ("run", "runs"),
     ("attempt", "tries"),
+    ("attempt.progress", "progress"),
     ("job", "jobs"),
     ("host", "hosts"),
     ("pause", "pauses"),
     ("kernel", "kernel"),
 )
 """The kinds of events that the page offers as filters, and their words."""
+_OF_TRIES = tuple(
+    f"attempt.{what}" for what in ("pending", "dispatched", "started", "stopping", "finished", "late_result")
+)
+"""The events of a try but its progress, of which a step that runs may have one a second."""
 _MOST_NAMES = 5
 _CHANGES = (
     ("added_job_ids", "added_count", "new"),
@@ -215,6 +220,17 @@ def deed_of(event: EventView) -> Deed:
     sign, css, what = _PLAIN.get(event.kind, ("·", "off", event.kind.replace(".", " ").replace("_", " ")))
     detail = _reason(event) or _text(event, "why") or _text(event, "what") or _text(event, "evidence")
     return Deed(sign=_sign(sign, css), what=what.replace("{try}", _try(event)), detail=detail)
+
+
+def shown_kinds(chosen: Sequence[str]) -> list[str]:
+    """Return the kinds of events that the page lists: progress only if it is chosen.
+
+    :param chosen: the kinds in the page's address; none for every kind
+    """
+    found: list[str] = []
+    for kind in chosen or [kind for kind, _ in KINDS if kind != "attempt.progress"]:
+        found += _OF_TRIES if kind == "attempt" else (kind,)
+    return found
 
 
 def person(by: str) -> Markup:
