@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from browser_tabs import PHONE, Tabs
 from console_system import RUN_PAGE_PROJECT, ConsoleSystem
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from nomaflow.client import TriggerOrder
 
@@ -136,6 +136,27 @@ async def test_search_goes_through_all_of_it(tabs: Tabs, big: str) -> None:
     await page.wait_for_function("before => document.querySelector('.log-found').textContent !== before", arg=place)
     await page.fill(".log-find input", "no such text")
     await page.wait_for_function("() => document.querySelector('.log-found').textContent === 'no match'")
+
+
+@pytest.mark.parametrize("answer", ["", '{"count":2,"new":2,"seqs":[5,6],"marks":[],"through":9}\n<html>'])
+async def test_a_search_that_broke_off_says_so_and_can_be_tried_again(tabs: Tabs, big: str, answer: str) -> None:
+    """Without an answer, or with half of one, nobody knows of all matches; Enter searches again."""
+    tabs.allowed += ["Failed to load resource"]
+    page = await tabs.open(f"/runs/{big}")
+    await _log(page)
+
+    async def breaks_off(route: Route) -> None:
+        await (route.fulfill(body=answer) if answer else route.abort())
+
+    await page.route("**/log/search?*", breaks_off)
+    told = page.locator(".log-found")
+    await page.fill(".log-find [name=q]", "needle in tenant")
+    await expect(told).to_have_text("1 of 2, then the search broke off" if answer else "the search broke off")
+    await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    await expect(told).to_contain_text("the search broke off")
+    await page.unroute("**/log/search?*")
+    await page.press(".log-find [name=q]", "Enter")
+    await expect(told).to_have_text("1 of 1")
 
 
 async def test_what_is_searched_for_is_in_the_address(tabs: Tabs, big: str) -> None:

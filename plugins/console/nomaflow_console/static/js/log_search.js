@@ -11,6 +11,7 @@ class LogSearch {
     this.current = 0; // the line of the match that is shown
     this.place = -1; // of it, in seqs
     this.done = true;
+    this.broke = false; // off, so that nobody knows of all matches
     /** @type {number[]} */
     this.seqs = [];
     /** @type {Set<number>} */
@@ -24,7 +25,7 @@ class LogSearch {
     const enter = (/** @type {Event} */ event, by = 1) => {
       event.preventDefault();
       clearTimeout(wait);
-      if (this.field.value.toLowerCase() === this.text) this.step(by);
+      if (this.field.value.toLowerCase() === this.text && !this.broke) this.step(by);
       else this.start();
     };
     this.field.form?.addEventListener("submit", (event) => enter(event));
@@ -51,7 +52,7 @@ class LogSearch {
   async start() {
     this.asking?.abort();
     this.text = this.field.value.toLowerCase();
-    Object.assign(this, { count: 0, current: 0, place: -1, seqs: [], done: false });
+    Object.assign(this, { count: 0, current: 0, place: -1, seqs: [], broke: false });
     this.marks.clear();
     this.log.redraw();
     say(({ searchParams }) => (this.text ? searchParams.set("q", this.field.value) : searchParams.delete("q")));
@@ -64,6 +65,7 @@ class LogSearch {
   async read(after) {
     const asking = (this.asking = new AbortController());
     const before = this.count;
+    this.done = false;
     try {
       const answer = await fetch(`${this.log.address}/search?${this.log.query}&after=${after}&q=${encodeURIComponent(this.field.value)}`, { signal: asking.signal });
       const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
@@ -75,9 +77,10 @@ class LogSearch {
         rest = lines.pop() || "";
         for (const line of lines) this.take(JSON.parse(line), before);
       }
-    } catch (error) {
-      if (!asking.signal.aborted) this.told.textContent = "the search broke off";
+    } catch {
+      // What is not done has broken off.
     }
+    if (!asking.signal.aborted) this.broke = !this.done;
   }
 
   /** @param {{count: number, seqs: number[], marks: number[], done?: boolean}} part @param {number} before */
@@ -135,7 +138,9 @@ class LogSearch {
   }
 
   tell() {
-    const of = `${number.format(this.count)}${this.done ? "" : "…"}`;
-    this.told.textContent = !this.text ? "" : this.count ? `${number.format(this.place + 1)} of ${of}` : this.done ? "no match" : "searching…";
+    const { place, count, done, broke } = this, off = "the search broke off";
+    const found = count ? `${number.format(place + 1)} of ${number.format(count)}` : "";
+    const without = broke ? off : done ? "no match" : "searching…";
+    this.told.textContent = !this.text ? "" : !found ? without : found + (broke ? `, then ${off}` : done ? "" : "…");
   }
 }
