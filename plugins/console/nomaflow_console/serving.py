@@ -214,19 +214,19 @@ def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
                 **({"exit_code": EX_TEMPFAIL} if taken else {}),
             ) from None
     else:
-        listener = _first_free(settings)
+        listener = _first_free(settings, secret)
     port = int(listener.getsockname()[1])
     name = _host(settings) if settings.tls_cert and _host(settings) else f"{secret.id}.localhost"
     return Place(listener=listener, port=port, url=settings.origin or f"{scheme}://{name}:{port}")
 
 
-def _first_free(settings: ConsoleSettings) -> socket.socket:
-    """Listen on loopback: at the port of before, so that open pages go on, else the usual one, else a free one."""
+def _first_free(settings: ConsoleSettings, secret: ConsoleSecret) -> socket.socket:
+    """Listen on loopback: at the port of before, so that open pages go on, the usual one, its own, or any free one."""
     try:
         before = urlsplit(told_address(settings).read_text(encoding="utf-8").split()[0]).port
     except (OSError, ValueError, IndexError):
         before = None
-    for port in (before or DEFAULT_PORT, DEFAULT_PORT):
+    for port in (before or DEFAULT_PORT, DEFAULT_PORT, secret.port):
         with contextlib.suppress(OSError):
             return _tcp_listener("127.0.0.1", port)
     return _tcp_listener("127.0.0.1", 0)

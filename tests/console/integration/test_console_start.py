@@ -176,6 +176,19 @@ def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project:
             assert again.stop() == 0, again.log
 
 
+def test_a_second_console_has_the_same_address_each_day(project: Path, start: Launch) -> None:
+    """Where another console has the usual port, one that was stopped and started again is found by old links."""
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):  # another process has it anyway
+            other.bind(("127.0.0.1", 7434))
+            other.listen()
+        first = start()
+        url = url_of(project)
+        first.stop()
+        start()
+        assert url_of(project) == url
+
+
 def test_link_says_where_no_console_runs(project: Path, start: Launch) -> None:
     """A running console has a link; one that was never there or was killed has none."""
     command = ("console", "link", str(project))

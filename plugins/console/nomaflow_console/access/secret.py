@@ -57,6 +57,11 @@ class ConsoleSecret:
         """The name of this console in its cookies and its host name: random, and the same after a restart."""
         return self.key("id")[:6].hex()
 
+    @property
+    def port(self) -> int:
+        """A port of this console's own, from 20000 to 29999: below those that systems give to connections."""
+        return 20_000 + int.from_bytes(self.key("port")[:4], "big") % 10_000
+
     def key(self, purpose: str) -> bytes:
         """Return 32 bytes for one purpose."""
         return hmac.digest(self.value, purpose.encode(), hashlib.sha256)
