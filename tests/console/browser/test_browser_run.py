@@ -128,6 +128,7 @@ async def test_a_hostile_line_hurts_nothing(tabs: Tabs, hostile_run: str) -> Non
     assert "\u202e" not in await page.locator("main").inner_text()
     await expect(page.locator(".log-line .f1.b")).to_have_text("red and bold")
     await expect(page.locator(".tree").first).to_be_visible()
+    await expect(page.locator("#log .tree").first).to_contain_text('\\u202ertl: "\\u202eabc"')
 
 
 async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(
@@ -269,6 +270,23 @@ async def test_a_report_is_copied_with_what_somebody_else_needs(tabs: Tabs, fail
     text = await page.evaluate("navigator.clipboard.readText()")
     for part in ("month-end failed: LookupError", failed_run, "score, try 2 of 2", '"tenant": 10', "raise LookupError"):
         assert part in text
+
+
+async def test_the_page_of_an_error_is_not_copied_for_lines(tabs: Tabs, failed_run: str) -> None:
+    """Where the console or the kernel has no answer, what is in the clipboard stays there, and the page says so."""
+    tabs.allowed += ["Failed to load resource"]
+    page = await tabs.open(f"/runs/{failed_run}")
+    await _log(page)
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.evaluate("navigator.clipboard.writeText('from before')")
+    for kind in ("report", "log"):
+        await page.route(f"**/{kind}.txt*", lambda route: route.fulfill(status=503, body="<html>no answer</html>"))
+    await page.locator(".log-line .n").first.click()
+    for name in ("copy for a report", "copy line"):
+        await page.locator("[data-do^=copy]", has_text=name).click()
+        await expect(page.locator(".log-say")).to_have_text("nothing was copied: no answer")
+        assert await page.evaluate("navigator.clipboard.readText()") == "from before"
+        await page.evaluate("document.querySelector('.log-say').textContent = ''")
 
 
 async def test_whether_lines_wrap_follows_the_width_until_somebody_says(tabs: Tabs, failed_run: str) -> None:

@@ -68,7 +68,7 @@ class LogReader extends LogWindow {
       "next-match": () => this.search.step(1),
       "previous-match": () => this.search.step(-1),
       "copy-lines": () => this.copy(() => this.text(this.picked[0], this.picked[1])),
-      "copy-report": () => this.copy(async () => (await fetch(button?.dataset.from || "")).text()),
+      "copy-report": () => this.copy(() => this.file(button?.dataset.from || "")),
       "copy-link": () => {
         const seq = this.known.get(this.anchor)?.seq || 1;
         if (!this.picked[0]) this.pick(seq, seq);
@@ -94,15 +94,22 @@ class LogReader extends LogWindow {
     if (this.act(keys[/** @type {keyof typeof keys} */ (event.key)] || "")) event.preventDefault();
   }
 
-  /** The text of lines, from the server. @param {number} from @param {number} to */
-  async text(from, to) {
-    return (await fetch(`${this.address}.txt?${this.query}&from=${from}&to=${to}`)).text();
+  /** A text from the server; null if it has none for us now. @param {string} address */
+  async file(address) {
+    const answer = await fetch(address).catch(() => null);
+    return answer?.ok ? answer.text() : null;
   }
 
-  /** @param {() => Promise<string>} source */
+  /** The text of lines. @param {number} from @param {number} to */
+  text(from, to) {
+    return this.file(`${this.address}.txt?${this.query}&from=${from}&to=${to}`);
+  }
+
+  /** @param {() => Promise<string | null>} source */
   async copy(source) {
     try {
       const text = await source();
+      if (text === null) return this.say("nothing was copied: no answer");
       await navigator.clipboard.writeText(text);
       this.say(`copied ${many(text.length, "character")}`);
     } catch {

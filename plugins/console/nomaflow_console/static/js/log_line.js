@@ -2,6 +2,7 @@
 
 
 const LINK = /\bhttps?:\/\/[^\s<>"'`\\]+[^\s<>"'`\\.,;:!?)\]}]/g; // a backslash spells out a control
+const STEERS = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb]/g; // in JSON too
 const SHOWN_LINES = 6; // of a message; more of them fold
 const TRACEBACK = "Traceback (most recent call last):";
 
@@ -181,12 +182,15 @@ function tree(node, line, text, log) {
   fold(node, line, "tree", log, () => branch(value, 0));
 }
 
+/** What would turn text round is spelled out, as in the line itself. @param {string} text */
+const seen = (text) => text.replace(STEERS, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** @param {any} value @param {number} depth @returns {HTMLElement} */
 function branch(value, depth) {
   const list = made("ul", "tree");
   for (const [key, inner] of Object.entries(value).slice(0, 500)) {
     const item = made("li", "");
-    const name = made("span", "quiet", `${key}: `);
+    const name = made("span", "quiet", `${seen(key)}: `);
     if (inner && typeof inner === "object" && depth < 50) {
       const details = document.createElement("details");
       const summary = made("summary", "");
@@ -198,7 +202,7 @@ function branch(value, depth) {
       details.addEventListener("toggle", grow);
       grow();
       item.append(details);
-    } else item.append(name, JSON.stringify(inner));
+    } else item.append(name, seen(JSON.stringify(inner)));
     list.append(item);
   }
   return list;

@@ -135,7 +135,7 @@ def hostile(**_: Any) -> dict[str, Any]:
     sys.stdout.buffer.write(b"caf\xe9 \xff\xfe\n")
     sys.stdout.flush()
     _log.info("lone \ud800 surrogate")
-    _log.info(json.dumps({"html": "<b>bold</b>", "deep": {"a": [1, {"b": None}]}}))
+    _log.info(json.dumps({"html": "<b>bold</b>", "\u202ertl": "\u202eabc", "deep": {"a": [1, {"b": None}]}}))
     _log.info("\x1b]8;;http://evil.example/\x07here\x1b]8;;\x07")
     _log.info("see https://example.org/a?b=c&d=%3Cscript%3E, http://example.org/(x) and ftp://example.org")
     print("2020-01-01 00:00:00.000 ERROR root: forged", flush=True)
