@@ -1,4 +1,4 @@
-"""NF101 and NF102: signatures that a step cannot call. NF108 and NF109: calls that block, or are never awaited."""
+"""NF101: signatures that a step cannot call. NF108 and NF109: calls that block, or are never awaited."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from nomaflow_cli.lint.rules import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
 
-_INJECTIONS = ("connectors", "ctx", "settings")
 _HTTP = ("get", "post", "put", "patch", "delete", "head", "options", "request", "stream")
 _BLOCKING = frozenset(
     {
@@ -44,12 +43,6 @@ def check_signature(scope: Scope) -> Iterator[Sighting]:
     elif arguments.vararg:
         message = f"{scope.name} has '*{arguments.vararg.arg}', which is always empty, since steps call by name"
         yield Sighting("NF101", arguments.vararg, message, *lines)
-    unnamed = [name for name in _INJECTIONS if name not in scope.parameters]
-    if arguments.kwarg is None and unnamed:
-        listed = " and ".join([", ".join(unnamed[:-1]), unnamed[-1]] if len(unnamed) > 1 else unnamed)
-        them = "it" if len(unnamed) == 1 else "them"
-        message = f"{scope.name} has no ** and does not name {listed}, so it never gets {them}"
-        yield Sighting("NF102", function, message, *lines)
 
 
 def blocking_name(scope: Scope, node: ast.AST) -> str:

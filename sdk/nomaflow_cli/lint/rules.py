@@ -45,12 +45,6 @@ _RULES = (
         fix="put *, before the first parameter",
     ),
     Rule(
-        code="NF102",
-        mistake="no `**`, and an injection that is not named",
-        symptom="the function never gets that injection, and a key of op_kwargs it does not name fails the attempt",
-        fix="name what you need, or swallow the rest with **_",
-    ),
-    Rule(
         code="NF103",
         mistake="a loop that never asks whether it must stop",
         symptom="a cancel ends the code wherever it is; code that takes ctx gets the grace period first",
