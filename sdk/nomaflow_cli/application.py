@@ -22,7 +22,6 @@ from nomaflow_cli.output import print_error
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "init": ("init",),
-    "processes": ("up", "kernel", "host", "console", "launcher"),
     "check": ("check", "schedule", "cron"),
     "jobs": ("jobs", "job", "pause", "resume"),
     "trigger": ("run", "replay"),
@@ -30,6 +29,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "attempts": ("logs", "inspect"),
     "events": ("events",),
     "hosts": ("hosts", "callables", "reload"),
+    "processes": ("up", "kernel", "host", "console", "launcher"),
     "alerts": ("alerts",),
     "audit": ("audit",),
     "login": ("login", "logout"),
@@ -41,7 +41,20 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "doctor": ("doctor", "version"),
     "service": ("service",),
 }
-"""The commands of each module, in the order of the help."""
+"""The commands of each module."""
+
+_PANELS: Mapping[str, tuple[str, ...]] = {
+    "Projects": ("init", "up", "check", "call", "doctor", "version"),
+    "Jobs and runs": (
+        "jobs", "job", "run", "replay", "runs", "show", "logs", "inspect", "cancel", "pause", "resume",
+        "schedule", "cron", "events",
+    ),
+    "Code": ("hosts", "callables", "reload"),
+    "Processes": ("kernel", "host", "console", "alerts", "launcher", "service"),
+    "History": ("backup", "restore", "store"),
+    "Access and secrets": ("login", "logout", "token", "pki", "audit", "secret"),
+}  # fmt: skip
+"""The commands below each heading of the help, in its order."""
 
 
 @APP.callback()
@@ -66,7 +79,9 @@ def run(arguments: Sequence[str]) -> int:
         print_error(error, as_json=as_json)
         return error.exit_code
     except usage_error as error:
-        print_error(_as_cli_error(error), as_json=as_json)
+        told = _as_cli_error(error, arguments)
+        if str(told) or as_json:  # a command group without a command has printed its help, and says no more
+            print_error(told, as_json=as_json)
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
@@ -85,10 +100,14 @@ def run(arguments: Sequence[str]) -> int:
 
 def _load(arguments: Sequence[str]) -> None:
     """Load the module of the named command; all of them for the help, and for a name that no command has."""
-    named = [module for module, commands in _COMMANDS.items() if set(arguments[:1]) & set(commands)]
+    named = [module for module, commands in _COMMANDS.items() if set(_named_command(arguments)) & set(commands)]
     with imports_frozen():
         for module in named or _COMMANDS:
             importlib.import_module(f"nomaflow_cli.commands.{module}")
+    panels = {name: panel for panel, names in _PANELS.items() for name in names}
+    for command in (*APP.registered_commands, *APP.registered_groups):
+        command.rich_help_panel = panels[str(command.name)]
+    APP.registered_commands.sort(key=lambda command: list(panels).index(str(command.name)))
 
 
 def _fill_standard_streams() -> None:
@@ -110,12 +129,12 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _as_cli_error(error: Exception) -> CliError:
+def _as_cli_error(error: Exception, arguments: Sequence[str]) -> CliError:
     text = _of_number(error) or (error.format_message() if hasattr(error, "format_message") else str(error))
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "nomaflow"
+    path = context.command_path if context is not None else " ".join(["nomaflow", *_named_command(arguments)])
     text = (text[:1].lower() + text[1:]).rstrip(".")
-    return CliError(text or "nothing to do", fix=f"see {path} --help")
+    return CliError(text, fix=f"see {path} --help")
 
 
 def _of_number(error: Any) -> str:
@@ -127,6 +146,11 @@ def _of_number(error: Any) -> str:
         return ""
     bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
     return f"{option.get_error_hint(error.ctx)}: expected a whole number {bounds}, got {given}"
+
+
+def _named_command(arguments: Sequence[str]) -> list[str]:
+    """Return the first argument if it is a command, else nothing."""
+    return [name for name in arguments[:1] if any(name in commands for commands in _COMMANDS.values())]
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

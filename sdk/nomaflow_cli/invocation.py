@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.models import OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from nomaflow_cli.errors import CliError
 
@@ -37,7 +37,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 """The modules that a part needs and the base installation does not have, by the name of the extra."""
 
 _PROJECT_HELP = "Project directory; default: found from the working directory."
-Directory = Annotated[Path | None, typer.Argument(help=_PROJECT_HELP)]
+Directory = Annotated[Path | None, typer.Argument(metavar="DIR", help=_PROJECT_HELP)]
 ProjectOption = Annotated[Path | None, typer.Option("--project", envvar="NOMAFLOW_PROJECT", help=_PROJECT_HELP)]
 CaOption = Annotated[
     Path | None,
@@ -180,8 +180,12 @@ def _with_options(function: Command, options: Iterable[str], needs: Iterable[str
 
 
 def _named(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return a command's parameter; an option without a long name has the parameter's own."""
+    """Return a command's parameter; an option without a long name, or an argument without any, has the parameter's own."""
     declared = parameter.default
+    if isinstance(declared, ArgumentInfo) and declared.metavar is None:
+        named = copy.copy(declared)
+        named.metavar = parameter.name.upper()
+        return parameter.replace(default=named)
     if not isinstance(declared, OptionInfo) or any(name.startswith("--") for name in declared.param_decls or ()):
         return parameter
     named = copy.copy(declared)

@@ -8,12 +8,12 @@ import typer
 
 
 def option(meaning: str, *names: str, default: Any = "", **more: Any) -> Any:
-    """Return the declaration of an option.
+    """Return the declaration of an option; its variable follows a rule of docs/cli.md, so the help does not repeat it.
 
     :param names: further names, such as ``-f``; the first is the parameter's own, unless these begin with a long one
     :param more: settings of :func:`typer.Option`
     """
-    return typer.Option(default, *names, help=meaning, **more)
+    return typer.Option(default, *names, help=meaning, show_envvar=False, **more)
 
 
 def flag(meaning: str, *names: str) -> Any:

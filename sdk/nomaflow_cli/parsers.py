@@ -134,8 +134,8 @@ def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> date
     try:
         instant = datetime.fromisoformat(text)
         return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None
+    except (ValueError, OverflowError):
+        raise CliError(f"{option}: not a time: {text!r}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None
 
 
 def parse_end(until: str, span: str) -> datetime | None:

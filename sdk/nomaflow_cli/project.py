@@ -97,6 +97,12 @@ def require_project(given: Path | None, trusted: Path | None = None, *, runs_cod
 
 
 def _named(given: Path) -> Path:
+    if given.exists() and not given.is_dir():
+        raise CliError(
+            f"not a directory: {str(given)!r}",
+            reason="NO_PROJECT",
+            fix=f"name the project's directory, such as {shlex.quote(str(given.parent))}",
+        )
     if not given.is_dir():
         raise CliError(
             f"no such directory: {str(given)!r}",

@@ -221,7 +221,7 @@ def test_validate_only_answers_and_makes_no_run(system: TeamSystem) -> None:
     )
     assert bad.code == 1
     said = " ".join(bad.out.split())
-    assert "cannot take min_rows = 'many' (str) for min_rows: int" in said
+    assert "cannot take min_rows = 'many' (str) as int" in said
     assert "did you mean 'min_rows'?" in said
     shown = system.command("run", "two", "--validate", "-p", 'min_rows="many"', "-o", "json")
     assert shown.code == 1

@@ -61,7 +61,7 @@ def test_values_that_do_not_fit(stage: Stage) -> None:
     ran = stage.run_unchecked({name: ("binding.typed:standard", {name: value}) for name, value in UNFIT.items()})
     for name, value in UNFIT.items():
         assert (ran[name].state, ran[name].reason) == ("FAILED", "value_invalid"), name
-        assert f"cannot take {name} = {value!r} ({type(value).__name__}) for {name}: " in ran[name].error
+        assert f"cannot take {name} = {value!r} ({type(value).__name__}) as " in ran[name].error
 
 
 def _order(reference: str, **kwargs: Any) -> TriggerOrder:

@@ -123,10 +123,10 @@ class CallPlan(Struct, frozen=True, kw_only=True):
             return coercion(value)
         except Misfit as misfit:
             given = _short(value if shown is None else shown.get(key))
-            problem = (
-                f"the callable {self.reference!r} cannot take {key} = {given} "
-                f"({type(value).__name__}) for {key}: {readable(self.named[key].annotation)}: {misfit}"
-            )
+            wanted = readable(self.named[key].annotation)
+            why = "" if str(misfit) == f"expected {wanted}" else f": {misfit}"
+            told = f"{key} = {given} ({type(value).__name__}) as {wanted}{why}"
+            problem = f"the callable {self.reference!r} cannot take {told}"
             raise PreparationFailed("value_invalid", problem) from None
 
     def check(

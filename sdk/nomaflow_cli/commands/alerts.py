@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nomaflow.client.alerts import AlertsClient
     from nomaflow.client.values.alerts import AlertsView, IncidentsView
 
-_GROUP = command_group("alerts", "Tell people when something needs them: channels and rules are in \\[alerts].")
+_GROUP = command_group("alerts", "Tell people when something needs them.")
 
 R = TypeVar("R")
 

@@ -37,7 +37,10 @@ def logs(
     ignore_case: bool = flag("Let --grep ignore case.", "-i"),
     tail: int = option("Number of lines to show, from the end; 0 shows all.", "-n", default=0, min=0),
 ) -> None:
-    """Print the log of a run. With -o json, each line is one object."""
+    """Print the log of a run.
+
+    With -o json, each line is one object.
+    """
     lowest = level_number(level) if level else 0
     pattern = _pattern(grep, ignore_case=ignore_case)
 
@@ -139,6 +142,9 @@ def inspect(
     step: str = option("The step; without it the one in progress."),
     attempt: int = option("Number of the try; 0 for the newest.", "--try", default=0, min=0),
 ) -> None:
-    """Show what a running step does now: its processes, and the stacks of its Python code."""
+    """Show what a running step does now.
+
+    Its processes, and the stacks of its Python code.
+    """
     seen = talk(invocation, lambda kernel: kernel.inspect_attempt(run, step=step, attempt=attempt))
     answer(invocation, seen.to_json(), lambda: pages.attempts.inspection_page(seen))

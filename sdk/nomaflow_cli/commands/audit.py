@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import AuditVerdictView
 
-_GROUP = command_group(
-    "audit", "Show who changed what and what was refused, or verify or export that.", runs_alone=True
-)
+_GROUP = command_group("audit", "Show who changed what and what was refused.", runs_alone=True)
 
 
 @remote_command(group=_GROUP)

@@ -32,7 +32,10 @@ def call(
     param: list[str] = repeated("Argument of the call, as key=json.", "-p"),
     log_level: str = option("Lowest log level to show.", default="INFO"),
 ) -> ExitCode:
-    """Run one callable of the project in its own process, with real injection, and print the result."""
+    """Run one callable without a kernel, and print its result.
+
+    It runs in a process of its own, with the project's connectors and settings.
+    """
     order = {
         "reference": reference,
         "op_kwargs": parse_params(param),

@@ -40,7 +40,10 @@ def check(
     no_import: bool = flag("Check the files only; do not import the plugins."),
     from_original: bool = flag("Show, for each job, what differs from the original's behaviour."),
 ) -> ExitCode:
-    """Check the project's files and callables. Exits with 1 if there is an error."""
+    """Check the project's files and callables.
+
+    Exits with 1 if there is an error.
+    """
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     report = _with_pitfalls(_report(project, importing=not no_import, from_original=from_original), project)
     answer(invocation, report.to_json(), lambda: pages.findings.check_page(report))
@@ -115,7 +118,10 @@ def schedule(
     host: str = option("With --live: show only jobs of this host."),
     tag: str = option("With --live: show only jobs with this tag."),
 ) -> None:
-    """Show when the project's jobs, or with --live those of a kernel, will fire, and mark collisions."""
+    """Show when the project's jobs will fire, and mark collisions.
+
+    With --live: the jobs of a kernel.
+    """
     begin = parse_instant(start, option="--from") or datetime.now(UTC)
     if live:
         _show_fires(invocation, begin, days=days, jobs=job, host=host, tag=tag)
@@ -176,7 +182,7 @@ def cron(
     count: int = option("Number of fires to print.", "-n", "--count", default=5, min=1, max=10_000),
     batch: bool = flag("Read JSON lines {expr, tz, from, n} from standard input and print one line for each."),
 ) -> None:
-    """Print the next fires of a cron expression as ISO 8601 times in UTC."""
+    """Print the next fires of a cron expression, in UTC."""
     from nomaflow_project.check.planning import cron_batch, cron_fires
     from nomaflow_project.cron import CronError
 

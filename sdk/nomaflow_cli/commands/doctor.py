@@ -24,7 +24,10 @@ def doctor(
     store: str = option("The kernel's store, if it was started with --store."),
     deep: bool = flag("Check the whole history for damage; slow if it is large."),
 ) -> ExitCode:
-    """Examine a project and its processes, and print each problem with its fix. Exits with 1 if there is a problem."""
+    """Find problems of a project and its processes, with their fixes.
+
+    Exits with 1 if there is a problem.
+    """
     project = require_project(directory or invocation.project, invocation.trust)
     findings = list(examine(replace(invocation, project=project), project, store=store, deep=deep))
     ok = all(finding.level is not Level.PROBLEM for finding in findings)

@@ -35,7 +35,10 @@ def events(
     follow: bool = flag("Keep printing new events.", "-f"),
     tail: int = option("Number of events to show, the newest.", "-n", default=50, min=1, max=100_000),
 ) -> None:
-    """Print stored events, oldest first. With -o json, each event is one object."""
+    """Print stored events, oldest first.
+
+    With -o json, each event is one object.
+    """
     filters: EventFilters = {
         "kinds": kind,
         "run_id": run,

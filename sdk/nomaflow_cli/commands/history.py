@@ -33,7 +33,10 @@ def backup(
     file: Path = argument("The new file to write, on this machine; an existing file is not overwritten."),
     store: str = _STORE,
 ) -> None:
-    """Write the history to a file on the kernel's machine. The kernel may be running."""
+    """Write the history to a file.
+
+    The file is on the kernel's machine. The kernel may be running.
+    """
     project = require_project(invocation.project, invocation.trust)
     try:
         published = (project / ".nomaflow" / "address").read_text(encoding="utf-8").strip()
@@ -77,7 +80,10 @@ def restore(
     force: bool = flag("Replace an existing history; the old one is kept beside the new one."),
     no_pause: bool = flag("Do not pause everything; runs start as soon as the kernel does."),
 ) -> None:
-    """Restore a project's history from a backup while its kernel is stopped. Nothing starts until nomaflow resume."""
+    """Restore a project's history from a backup.
+
+    Its kernel must be stopped. Nothing starts until nomaflow resume.
+    """
     project = require_project(directory or invocation.project, invocation.trust)
     options = [option for option, on in (("--force", force), ("--no-pause", no_pause)) if on]
     done = run_store_tool("restore", os.path.abspath(file), *options, project=project, store=store)

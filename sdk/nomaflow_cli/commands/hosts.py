@@ -49,7 +49,10 @@ def forget(*, invocation: Invocation, name: str = argument("The host's name.")) 
 
 @remote_command("callables")
 def callables(*, invocation: Invocation, host: str = _HOST) -> None:
-    """List what a host offers: its callables with the jobs that use them, and the modules that do not import."""
+    """List a host's callables, and the jobs that use them.
+
+    Also the modules that do not import.
+    """
     offered = talk(invocation, lambda kernel: kernel.list_callables(host))
     answer(invocation, offered.to_json(), lambda: pages.callables.callables_page(offered))
 
@@ -61,7 +64,10 @@ def reload(
     host: str = _HOST,
     force: bool = flag("Use the new code even if a job or callable is broken."),
 ) -> ExitCode:
-    """Reload a host's code and jobs. Running steps finish on the old code. Exits 1 if a job is disabled."""
+    """Reload a host's code and jobs.
+
+    Running steps finish on the old code. Exits 1 if a job is disabled.
+    """
     outcomes = talk(invocation, lambda kernel: kernel.reload_host(host, force=force), retry_seconds=70)
     shape = {"instances": [outcome.to_json() for outcome in outcomes]}
     answer(invocation, shape, lambda: pages.hosts.reload_page(outcomes))

@@ -17,9 +17,9 @@ _SCAFFOLD = Path(nomaflow_cli.__file__).parent / "scaffold"
 @local_command("init")
 def init(
     invocation: Invocation,
-    directory: Path = argument("Project directory; created if it does not exist."),
+    directory: Path = argument("Project directory; created if it does not exist.", metavar="DIR"),
 ) -> None:
-    """Create a small working project with a job, a callable and a database pool."""
+    """Create a small working project: a job, callables and a pool."""
     files = {
         str(path.relative_to(_SCAFFOLD)).replace("gitignore", ".gitignore"): path.read_text(encoding="utf-8")
         for path in _SCAFFOLD.rglob("*")

@@ -37,7 +37,10 @@ def jobs(
     tag: str = option("Show only jobs with this tag."),
     all_: bool = flag("Also show jobs that were removed from their host's files.", "--all"),
 ) -> None:
-    """List all known jobs, valid or not, with their next fire and last run."""
+    """List jobs with their next fire and last run.
+
+    Jobs that are not valid are listed, too.
+    """
 
     async def ask(kernel: KernelClient) -> tuple[CatalogueView, dict[str, RefusedLoadView], str]:
         found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
@@ -56,7 +59,10 @@ def jobs(
 
 @remote_command("job")
 def job(*, invocation: Invocation, job: str = argument("The job's id.")) -> None:
-    """Show one job: its steps, next fires, recent runs, problems, and why it is not running."""
+    """Show one job, and why it is not running.
+
+    Its steps, next fires, recent runs and problems.
+    """
 
     async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView], JobStatsView | None]:
         view = await kernel.get_job(job)
@@ -84,7 +90,10 @@ def pause(
     until: str = option("End the pause at this ISO 8601 time."),
     span: str = option("End the pause after this time, for example 30m or 2h.", "--for"),
 ) -> None:
-    """Pause a job, a host or everything: schedules do not fire and runs do not start."""
+    """Pause a job, a host or everything.
+
+    Schedules do not fire and runs do not start.
+    """
     name, target = _what(job, host)
     end = parse_end(until, span)
     found = talk(invocation, lambda kernel: kernel.pause(job_id=job, host=host, why=why, until=end))

@@ -26,7 +26,10 @@ def login(
     file: str = argument("The file with the join string; - is standard input.", metavar="FILE"),
     profile: ProfileOption = "",
 ) -> None:
-    """Log in to a kernel on TCP with a join string, and keep the token in a profile."""
+    """Log in to a kernel on TCP with a join string.
+
+    The token is kept in a profile.
+    """
     folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
     join = _read(file)
     try:
@@ -63,7 +66,7 @@ def login(
 
 @local_command("logout")
 def logout(*, invocation: Invocation, profile: ProfileOption = "") -> None:
-    """Remove the profile of a login from this machine."""
+    """Remove a login from this machine."""
     folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
     try:
         folder.remove(name)

@@ -53,7 +53,10 @@ def up(
         "Address of the kernel's metrics, IP:PORT or unix:PATH; the host's use PORT + 1 or PATH-host."
     ),
 ) -> None:
-    """Run a project's kernel and host, its console and its alerts, in the foreground. Ctrl-C drains and stops them."""
+    """Run a project: kernel, host, console and alerts.
+
+    In the foreground; Ctrl-C drains and stops them.
+    """
     keep_memory_private()  # it has the environment of both
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     _require_state_folder(project)
@@ -168,7 +171,7 @@ def _drain_seconds(project: Path) -> float:
 def kernel(
     context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
 ) -> None:
-    """Run only a project's kernel. Other options, such as --address and --store, are passed to it."""
+    """Run only a project's kernel."""
     _become("kernel", directory, project, trust, context.args)
 
 
@@ -176,7 +179,7 @@ def kernel(
 def host(
     context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
 ) -> None:
-    """Run only a project's host. Other options, such as --join FILE and --watch, are passed to it."""
+    """Run only a project's host."""
     _become("host", directory, project, trust, context.args)
 
 
@@ -184,8 +187,7 @@ def host(
 def run_console(
     context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
 ) -> None:
-    """Run only a project's console, the web page; `nomaflow console link` prints a login link. Other options, such as
-    --listen and --address, are passed to it."""
+    """Run only a project's console, the web page, or link to it."""
     options = list(context.args)
     if directory == Path("link"):
         directory = Path(options.pop(0)) if options and not options[0].startswith("-") else None
@@ -211,5 +213,8 @@ def _become(
 
 @local_command("launcher", needs=("slurm",))
 def launcher(*, invocation: Invocation, directory: Directory = None) -> None:
-    """Start instances of hosts on Slurm, Kubernetes or Ray when steps wait for them. \\[launcher] says which."""
+    """Start hosts on Slurm, Kubernetes or Ray when steps wait.
+
+    \\[launcher] of nomaflow.toml says which.
+    """
     become_part("launchers", require_project(directory or invocation.project, invocation.trust))

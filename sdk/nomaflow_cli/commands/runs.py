@@ -119,7 +119,10 @@ def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
 
 @remote_command("show")
 def show(*, invocation: Invocation, run: str = _RUN) -> None:
-    """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
+    """Show one run, and the reason for its state.
+
+    Its steps with rows and extras, and all attempts.
+    """
     found = talk(invocation, lambda kernel: kernel.get_run(run))
     answer(invocation, found.to_json(), lambda: pages.runs.run_page(found))
 
@@ -132,7 +135,10 @@ def cancel(
     why: str = option("The reason; stored with the run."),
     wait: bool = flag("Wait until the run's code has stopped."),
 ) -> ExitCode:
-    """Cancel a run. It becomes CANCELED once its code has stopped."""
+    """Cancel a run.
+
+    It becomes CANCELED once its code has stopped.
+    """
 
     async def ask(kernel: KernelClient) -> RunView:
         canceled = await kernel.cancel(run, why=why)

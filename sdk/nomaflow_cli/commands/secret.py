@@ -19,7 +19,7 @@ from nomaflow_telemetry.visible_text import printable
 if TYPE_CHECKING:
     from nomaflow_project.reading.encryption import KeyRing
 
-_GROUP = command_group("secret", "Encrypt values of a project's files, and list where they are used.")
+_GROUP = command_group("secret", "Encrypt values of a project's files, and list them.")
 
 
 @local_command("keygen", group=_GROUP, needs=("host",))

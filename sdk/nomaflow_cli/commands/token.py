@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import CertificateView, IssuedToken, TokenView
 
-_GROUP = command_group("token", "Give users, services and hosts access to the kernel over TCP, or withdraw it.")
+_GROUP = command_group("token", "Give access to the kernel over TCP, or withdraw it.")
 _NAMED = {"job": "job_id", "host": "host", "tag": "tag"}
 """The kinds of scopes that have a name, each with its parameter of `KernelClient.check_names`."""
 

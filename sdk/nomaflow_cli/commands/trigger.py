@@ -143,7 +143,10 @@ def replay(
     follow: bool = _FOLLOW,
     validate: bool = _VALIDATE,
 ) -> ExitCode:
-    """Start a new run from a finished one: with its values, and as the job was then."""
+    """Start a new run from a finished one.
+
+    It has that run's values, and the job as it was then.
+    """
     if from_step and from_failed:
         raise CliError("--from-step and --from-failed cannot be used together", fix="give only one of them")
     if log_level:

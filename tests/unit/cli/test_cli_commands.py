@@ -141,7 +141,7 @@ async def test_an_unreachable_kernel_exits_5(command: Command, tmp_path: Path) -
     ("arguments", "text"),
     [
         (["rnus"], "Did you mean 'runs'?"),
-        (["run"], "missing argument 'job'"),
+        (["run"], "missing argument 'JOB'"),
         (["runs", "--limit", "0"], "'--limit' / '-n': expected a whole number from 1 to 10,000, got 0"),
         (["schedule", "--days", "x"], "'--days': expected a whole number from 1 to 366, got 'x'"),
         (["runs", "--address", "nonsense"], "the address 'nonsense' has no known form"),
