@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from nomaflow_project.reading.environment import (
 )
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.names import HOST_NAME, runs_on
+from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
@@ -229,8 +228,7 @@ def _host_name(given: str, root: Path) -> str:
             fix = "expected at most 64 lower-case letters, digits, '-' and '_', such as 'billing'"
             raise ProjectError(problem, file=str(root), fix=fix)
         return given
-    made = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-_")[:64]
-    return made or "host"
+    return host_name_of(root.name)
 
 
 def _job_files(root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any]) -> tuple[JobFile, ...]:

@@ -32,7 +32,7 @@ def keygen(
 ) -> None:
     """Make a key. Name its file as \\[host] secret_key_file, and keep it out of version control."""
     from nomaflow_project.check.secrets import replace_file
-    from nomaflow_project.reading.encryption import new_key, ring_of
+    from nomaflow_project.reading.encryption import Undecipherable, new_key, ring_of
     from nomaflow_project.reading.regular_files import read_regular
 
     key = new_key()
@@ -42,7 +42,13 @@ def keygen(
         return
     try:
         old = read_regular(file) if file.exists() else b""
-        replace_file(file, key.encode("ascii") + b"\n" + old)
+        keys = key.encode("ascii") + b"\n" + old
+        ring_of(keys.decode("ascii"), str(file))
+        replace_file(file, keys)
+    except (UnicodeDecodeError, Undecipherable):
+        raise CliError(
+            f"{str(file)!r} is no key file, so no key was added", reason="UNWRITABLE", fix="name a new file"
+        ) from None
     except OSError as error:
         raise CliError(
             f"the key file {str(file)!r} cannot be written: {(error.strerror or '').lower()}", reason="UNWRITABLE"

@@ -19,7 +19,7 @@ from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.service.files import remove, write
 from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
 from nomaflow_cli.service.units import Installation, Part, host_unit, installed_units
-from nomaflow_project.reading.names import HOST_NAME
+from nomaflow_project.reading.names import HOST_NAME, host_name_of
 from nomaflow_telemetry.visible_text import printable
 
 _GROUP = command_group("service", "Run a project's kernel and hosts as systemd services.")
@@ -93,9 +93,9 @@ def _owner(project: Path) -> str:
 def _host_name(project: Path, given: str) -> str:
     """Return the given name, else the one that the host would have by itself.
 
-    :raises CliError: if that is none for a host, as the name of a folder may be: a person has to give one
+    :raises CliError: if that is none for a host
     """
-    name = given or str(host_table(project).get("name") or project.name)
+    name = given or str(host_table(project).get("name") or host_name_of(project.name))
     if not HOST_NAME.fullmatch(name):
         raise CliError(
             f"{name!r} is not a valid host name; expected at most 64 lower-case letters, digits, '-' and '_'",

@@ -25,9 +25,9 @@ _SIGNS = {Level.OK: ("✔", "green"), Level.WARNING: ("▲", "yellow"), Level.PR
 
 
 def check_page(report: CheckReport) -> RenderableType:
-    """Return each job with its verdict, then every problem with file, path and the way out."""
+    """Return each job with its verdict, then every problem with file, path and the way out; the errors come last."""
     lines: list[RenderableType] = [_job(job) for job in report.jobs]
-    for problem in report.all_problems():
+    for problem in sorted(report.all_problems(), key=lambda problem: problem.is_error):
         lines.append(Padding(problem_lines(problem, job_id=problem.job_id), (1 if lines else 0, 0, 0, 0)))
     lines += _changes(report)
     return Group(*lines, Text(f"\n{_check_verdict(report)}", style="green" if report.ok else "red"))
@@ -60,9 +60,12 @@ def _check_verdict(report: CheckReport) -> str:
     named = printable(", ".join(report.files))
     files = f"{count(len(report.files), 'file')} read" + (f": {named}" if named else "")
     jobs = count(len(report.jobs), "job")
+    found = report.all_problems()
+    errors = count(sum(problem.is_error for problem in found), "error")
+    if warned := sum(not problem.is_error for problem in found):
+        files = f"{count(warned, 'warning')}; {files}"
     if report.ok:
         return f"{jobs} in order; {files}"
-    errors = count(sum(problem.is_error for problem in report.all_problems()), "error")
     disabled = sum(not job.valid for job in report.jobs)
     if not report.jobs:
         return f"{errors}, and no job was found; {files}"

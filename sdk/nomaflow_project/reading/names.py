@@ -25,6 +25,11 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 """A level of a log."""
 
 
+def host_name_of(folder: str) -> str:
+    """Return the name of a host that no file names: a valid form of its folder's."""
+    return re.sub(r"[^a-z0-9_-]+", "-", folder.lower()).strip("-_")[:64] or "host"
+
+
 def runs_on(job: Mapping[str, Any], host: str) -> bool:
     """Return True if a table of ``[[jobs]]`` that a host reads names no other host to run it."""
     target = job.get("host")

@@ -218,3 +218,15 @@ def test_a_skipped_trigger_stands_for_itself() -> None:
     run = RunView(run_id="run_1", job_id="j", state="SKIPPED", fold=FoldView(first=None, last=None, count=1))
     assert "stands for" not in printed(run_page(run))
     assert "stands for  3 fires" in printed(run_page(replace(run, fold=FoldView(first=None, last=None, count=3))))
+
+
+async def test_check_counts_warnings_and_ends_with_the_errors(command: Command, tmp_path: Path) -> None:
+    """The errors, which matter most, are beside the verdict when a long page has scrolled past."""
+    (tmp_path / "jobs.toml").write_text(
+        '[[jobs]]\nid = "bad"\nshedule = "@daily"\nsteps = [{ callable = "a.b:c" }]\n'
+        '[[jobs]]\nid = "odd"\nsteps = [{ callable = "a.b:c", name = "a/b" }]\n'
+    )
+    done = await command("check", str(tmp_path), "--no-import")
+    assert done.code == 1
+    assert 0 < done.out.index("\n! ") < done.out.index("✘ unknown key 'shedule'")
+    assert "1 error; 1 of 2 jobs would be disabled; 1 warning; 1 file read" in done.out

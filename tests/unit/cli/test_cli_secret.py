@@ -39,6 +39,18 @@ async def test_from_the_key_to_the_encrypted_value(project: Path) -> None:
     assert newer["key_id"] == added["key_id"]
 
 
+@pytest.mark.parametrize("text", ['[[jobs]]\nid = "a"\n', "naïve", "short\n"])
+async def test_a_file_of_something_else_gets_no_key(project: Path, text: str) -> None:
+    """A slip of the name does not put a key into a file of the project; comments are part of a key file."""
+    file = project / "jobs.toml"
+    file.write_text(text)
+    refused = await command_in(project)("secret", "keygen", "jobs.toml")
+    assert (refused.code, file.read_text()) == (2, text)
+    assert refused.err.startswith("✘ 'jobs.toml' is no key file, so no key was added\n  → name a new file")
+    file.write_text("# keys of the team\n")
+    assert (await command_in(project)("secret", "keygen", "jobs.toml")).code == 0
+
+
 async def test_what_cannot_be_encrypted_says_why(project: Path) -> None:
     """Without a key or a text value, or with an open key file, it exits with 2 and the way out, and prints no value."""
     command = command_in(project)

@@ -16,6 +16,7 @@ from cli_command import Command
 from machine_parts import need
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.service.systemd import Places, require_systemd
+from nomaflow_host.project.project import Project
 
 KERNEL_UNIT, CONSOLE_UNIT = "nomaflow-kernel.service", "nomaflow-console.service"
 HOST_UNIT = "nomaflow-host@team.service"
@@ -182,21 +183,26 @@ async def test_printing_writes_nothing(command: Command, project: Path, root: Pa
 
 
 async def test_what_cannot_be_installed_is_refused(command: Command, project: Path, tmp_path: Path) -> None:
-    """A project that services could not see, a host without a name and a place that cannot be written are named."""
+    """A project that services could not see, a wrong name and a place that cannot be written are named."""
     temporary = tmp_path / "team"
     temporary.mkdir()
     unseen = await command("service", "install", str(temporary), "--print")
     assert (unseen.code, "temporary directory" in unseen.err) == (2, True)
-    nameless = project.parent / "No Name"
-    nameless.mkdir()
-    refused = await command("service", "install", str(nameless), "--print")
-    assert (refused.code, "--name" in refused.err) == (2, True)
     misnamed = await command("service", "install", str(project), "--print", "--name", "../../team")
     assert (misnamed.code, "'../../team' is not a valid host name" in misnamed.err) == (2, True)
     (tmp_path / "image").mkdir()
     (tmp_path / "image" / "etc").write_text("a file")
     full = await command("service", "install", str(project), "--root", str(tmp_path / "image"))
     assert (full.code, "with --user" in full.err) == (1, True)
+
+
+async def test_a_host_has_the_name_that_up_gives_it(command: Command, project: Path) -> None:
+    """A folder's name that is none for a host gives the unit the host's own, to which its jobs belong."""
+    spoken = project.parent / "Mein Projekt ü"
+    spoken.mkdir()
+    printed = await command("service", "install", str(spoken), "--print")
+    assert (printed.code, "nomaflow-host@mein-projekt.service" in printed.out) == (0, True)
+    assert Project.open(spoken, environ={}).host == "mein-projekt"
 
 
 def test_user_units_have_an_absolute_place() -> None:
