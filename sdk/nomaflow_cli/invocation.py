@@ -180,7 +180,7 @@ def _with_options(function: Command, options: Iterable[str], needs: Iterable[str
 
 
 def _named(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return a command's parameter; an option without a long name, or an argument without any, has the parameter's own."""
+    """Return a command's parameter; an option without a long name, or an argument without one, has its own."""
     declared = parameter.default
     if isinstance(declared, ArgumentInfo) and declared.metavar is None:
         named = copy.copy(declared)

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.invocation import Invocation
 
-_LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
+_LOGIN = (
+    "log in: `nomaflow token create --user NAME --role ROLE` on the kernel's machine, then here: nomaflow login FILE"
+)
 _RUN_IDS = "give the id of a run; nomaflow runs lists them, and nomaflow runs JOB those of a job"
 
 R = TypeVar("R")

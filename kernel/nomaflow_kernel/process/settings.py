@@ -46,7 +46,8 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
 """Flag, key of [kernel], help. The variable's name is NOMAFLOW_KERNEL_ and the flag's name."""
 
 _REPLACED = {
-    "token_file": "give each user one with `nomaflow token create --user NAME`, each program with `--service NAME`",
+    "token_file": "give each user one with `nomaflow token create --user NAME --role ROLE`, "
+    "each program with `--service NAME`",
     "host_token_file": "let each host join with `nomaflow token create --host NAME`",
 }
 

@@ -16,7 +16,7 @@ from nomaflow_cli.options import argument
 from nomaflow_cli.output import answer
 from nomaflow_telemetry.visible_text import printable
 
-_CREATE = "on the kernel's machine: nomaflow token create --user NAME"
+_CREATE = "on the kernel's machine: nomaflow token create --user NAME --role ROLE"
 
 
 @local_command("login")

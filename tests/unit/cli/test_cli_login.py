@@ -113,7 +113,7 @@ async def test_a_script_names_token_and_authority(
     assert done.code == 2
     assert "nomaflow login FILE" in done.err
     assert "if the kernel of a login has moved there, add --profile NAME" in " ".join(done.err.split())
-    assert "nomaflow token create" in done.err
+    assert "nomaflow token create --user NAME --role ROLE" in done.err
 
 
 def facts(kernel_id: str) -> str:
