@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 from nomaflow_host.injection.errors import PREPARATION_REASONS
 from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
+from nomaflow_project.check.project import check_project
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+AUTHOR_PAGES = ("plugin_guide.md", "hooks.md", "migrating.md")
+"""Pages whose examples run in test_author_documents.py."""
+
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md"), *(ROOT / "tests").rglob("*.md")]
 
 
@@ -56,6 +61,21 @@ def test_the_readme_lists_every_page() -> None:
     """A page of docs/ that the README does not name is found by nobody."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in readme] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_examples_of_toml_can_be_pasted(page: Path, tmp_path: Path) -> None:
+    """A block is of one file, and the file is in order; one that begins with a part of a job is pasted into the job."""
+    for block in re.findall(r"^```toml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        tables = tomllib.loads(block)
+        files = {"jobs.toml" if name in ("jobs", "meta") else "nomaflow.toml" for name in tables}
+        if page.name in AUTHOR_PAGES or re.match(r"\[+jobs\.", block):
+            continue
+        assert len(files) == 1, block
+        (tmp_path / "jobs.toml").write_text("jobs = []\n")
+        (tmp_path / "nomaflow.toml").write_text("")
+        (tmp_path / files.pop()).write_text(block)
+        assert [each.message for each in check_project(tmp_path).all_problems() if each.is_error] == [], block
 
 
 def test_every_reason_code_in_the_code_is_in_the_table() -> None:

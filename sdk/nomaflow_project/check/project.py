@@ -31,6 +31,7 @@ from nomaflow_project.reading.environment import (
 )
 from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.names import host_name_of
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
 from nomaflow_project.reading.store_password import open_store_password
@@ -113,7 +114,7 @@ def check_project(
     for file in project.job_files:
         problems += _check_job_texts(file, sources)
     types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
-    name = str((manifest or {}).get("host") or host or root.resolve().name)
+    name = str((manifest or {}).get("host") or host or host_name_of(root.resolve().name))
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
     alerts = settings.alerts if settings is not None and (tree or {}).get("alerts") else None

@@ -203,6 +203,9 @@ async def test_a_host_has_the_name_that_up_gives_it(command: Command, project: P
     printed = await command("service", "install", str(spoken), "--print")
     assert (printed.code, "nomaflow-host@mein-projekt.service" in printed.out) == (0, True)
     assert Project.open(spoken, environ={}).host == "mein-projekt"
+    (spoken / "jobs.toml").write_text('[[jobs]]\nid = "a"\nhost = "mein-projekt"\nsteps = [{ callable = "a.b:c" }]\n')
+    checked = await command("check", str(spoken), "--no-import")
+    assert (checked.code, "accepts jobs" in checked.out) == (0, False)
 
 
 def test_user_units_have_an_absolute_place() -> None:
