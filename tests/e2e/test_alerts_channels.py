@@ -183,7 +183,7 @@ def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
     system.ask("run", "failing", "--wait", code=1)
     [incident] = eventually(lambda: system.incidents())
     assert (incident["mute"]["why"], incident["told_at"]) == ("moving", None)
-    assert "muted: job failing" in system.cli("alerts", "open").out
+    assert "muted: job 'failing'" in system.cli("alerts", "open").out
     assert system.ask("alerts", "unmute", "failing")["was_muted"]
     assert system.received(1)[0]["subject"] == "failing failed"
     assert not system.ask("alerts", "unmute", "failing")["was_muted"]

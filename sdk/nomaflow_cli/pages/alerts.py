@@ -47,7 +47,7 @@ def incidents_page(found: IncidentsView, alerts: AlertsView, *, job: str = "", h
 
 def mute_text(mute: MuteView) -> str:
     """Return a mute in one line."""
-    what = f"job {mute.job_id}" if mute.job_id else f"host {mute.host}" if mute.host else "everything"
+    what = f"job {mute.job_id!r}" if mute.job_id else f"host {mute.host!r}" if mute.host else "everything"
     return printable(f"{what} until {moment(mute.until)}, by {mute.by}: {mute.why}")
 
 
@@ -90,7 +90,7 @@ _INCIDENTS: Sequence[Column[IncidentView]] = (
     Column("count", lambda one: amount(one.count), right=True),
     Column("since", lambda one: age(one.opened_at)),
     Column("state", _state),
-    Column("told", lambda one: age(one.told_at) or "not yet", from_width=90),
+    Column("message", lambda one: age(one.told_at) or "none yet", from_width=90),
     Column("on", lambda one: printable(", ".join(one.channels)), from_width=100, loose=True),
     Column("run", lambda one: printable(one.run_id or ""), from_width=120),
 )
