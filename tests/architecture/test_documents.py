@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nomaflow_host.generation.manifest import IMPORT_FIX
 from nomaflow_host.injection.errors import PREPARATION_REASONS
 from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
@@ -76,6 +77,11 @@ def test_examples_of_toml_can_be_pasted(page: Path, tmp_path: Path) -> None:
         (tmp_path / "nomaflow.toml").write_text("")
         (tmp_path / files.pop()).write_text(block)
         assert [each.message for each in check_project(tmp_path).all_problems() if each.is_error] == [], block
+
+
+def test_the_guide_shows_what_a_refused_save_says() -> None:
+    """The way out of a module that does not import is shown in the host's words."""
+    assert f"            → {IMPORT_FIX}\n" in (DOCS / "plugin_guide.md").read_text(encoding="utf-8")
 
 
 def test_every_reason_code_in_the_code_is_in_the_table() -> None:
