@@ -154,7 +154,7 @@ async def seed(client: KernelClient, narrator: Narrator) -> None:
 
 async def main_job(client: KernelClient, screen: Screen, supervisor: ProjectSupervisor, narrator: Narrator) -> None:
     """Follow the main job live, and kill the kernel in the middle of it."""
-    narrator.chapter("nomaflow run month-end --follow: live, and in the middle of it the kernel is killed")
+    narrator.chapter("nomaflow run month-end --follow: live, while the kernel is killed")
     started = await client.trigger(TriggerOrder(job_id="month-end", kind="cli"))
     killer = asyncio.create_task(kill_kernel_during(client, started.run_id, supervisor, narrator))
     try:
@@ -213,7 +213,7 @@ async def empty_tenant(client: KernelClient, narrator: Narrator) -> None:
 
 async def heartbeat(client: KernelClient, narrator: Narrator) -> None:
     """Show runs that the schedule started."""
-    narrator.chapter("heartbeat: fired by its schedule every five seconds, also just after the kernel came back")
+    narrator.chapter("heartbeat: fired every five seconds, also after the kernel was killed")
     async with asyncio.timeout(SEARCH_SECONDS):
         async for event in client.watch_events(from_start=True, kinds=["run"]):
             if event.job_id == "heartbeat" and event.run_state == "SUCCEEDED":
