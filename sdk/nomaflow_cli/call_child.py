@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
-from nomaflow_cli.errors import CliError
+from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.output import tell
 from nomaflow_cli.project import read_settings
 from nomaflow_telemetry.process_log import set_up_logging
@@ -40,7 +40,11 @@ def main() -> None:
     project = Path(order["project"])
     sys.path.insert(0, str(project / "plugins"))
     with asyncio.Runner(loop_factory=host_machinery().WorkerLoop) as runner:
-        outcome = runner.run(_run(order, project))
+        try:
+            outcome = runner.run(_run(order, project))
+        except KeyboardInterrupt:  # a coroutine has ended by now; a thread would not, and Python would wait for it
+            sys.stdout.flush()
+            os._exit(ExitCode.INTERRUPTED)
     with os.fdopen(int(sys.argv[1]), "w", encoding="ascii") as answers:
         json.dump(outcome, answers)
     # Python waits for threads and processes that the callable has left; a host does not do so for long.

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,19 @@ def forks(**_):
 
 async def aforks(**_):
     return forks()
+
+async def waits(**_):
+    import asyncio
+    try:
+        print("ready", flush=True)
+        await asyncio.sleep(3600)
+    finally:
+        print("cleaned up", flush=True)
+
+def sleeps(**_):
+    import time
+    print("ready", flush=True)
+    time.sleep(3600)
 """
 
 
@@ -88,6 +105,19 @@ async def test_a_forked_process_ends_where_the_code_ends(command: Command, proje
     assert done.json["extras"]["forked"] > 0
     assert "a process that the step forked came back from the step's code" in done.err
     assert not Path(f"/proc/{done.json['extras']['forked']}").exists()
+
+
+@pytest.mark.parametrize(("name", "told"), [("waits", ["cleaned up"]), ("sleeps", [])])
+def test_ctrl_c_ends_the_callable(project: dict[str, str], name: str, told: list[str]) -> None:
+    """A coroutine cleans up, a plain function ends where it is; neither prints a traceback."""
+    command = [sys.executable, "-m", "nomaflow_cli", "call", f"early:{name}"]
+    environ = {**os.environ, **project}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stderr.read().splitlines() == told
+    assert process.returncode == 130
 
 
 async def test_what_the_code_leaves_is_ended(command: Command, project: dict[str, str]) -> None:
