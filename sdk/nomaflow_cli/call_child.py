@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
-from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.output import tell
 from nomaflow_cli.project import read_settings
 from nomaflow_telemetry.process_log import set_up_logging

@@ -47,9 +47,7 @@ async def test_long_names_stick_out_nowhere(tabs: Tabs, console: ConsoleSystem) 
             assert await page.evaluate(STICKS_OUT) == [], (path, width)
 
 
-async def test_a_failed_step_with_a_long_name_can_be_replayed_from_a_phone(
-    tabs: Tabs, console: ConsoleSystem
-) -> None:
+async def test_a_failed_step_with_a_long_name_can_be_replayed_from_a_phone(tabs: Tabs, console: ConsoleSystem) -> None:
     """The button that names the step is whole, and as wide as the page at most."""
     run = console.system.api.wait(console.system.api.trigger("fails").run_id)
     page = await tabs.open(f"/runs/{run.run_id}", size=PHONE)
