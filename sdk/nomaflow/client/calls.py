@@ -43,12 +43,17 @@ class Calls:
 
     async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
         seconds = _OTHER_SECONDS.get(method, _SECONDS)
-        return await self._connection.call(method, request, timeout=seconds, traceparent=traceparent)
+        return await self._connection.call(method, request, seconds=seconds, traceparent=traceparent)
 
-    def _pages(self, method: str, /, **fields: Any) -> AsyncIterator[Any]:
+    async def _pages(self, method: str, /, **fields: Any) -> AsyncIterator[Any]:
         """Yield the replies of an rpc that answers page by page."""
-        seconds = _OTHER_SECONDS.get(method, _SECONDS)
-        return self._connection.pages(method, filled(request_class(method), **fields), timeout=seconds)
+        request: Any = filled(request_class(method), **fields)
+        while True:
+            reply = await self._send(method, request)
+            yield reply
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return
 
     async def _whole(self, method: str, /, **fields: Any) -> Any:
         """Return all replies of such an rpc as one."""

@@ -105,21 +105,14 @@ class Connection:
             await triggers.close()
             await channel.close()
 
-    async def call(
-        self,
-        method: str,
-        request: Any,
-        *,
-        timeout: float,  # noqa: ASYNC109  # gRPC's own deadline
-        traceparent: str = "",
-    ) -> Any:
+    async def call(self, method: str, request: Any, *, seconds: float, traceparent: str = "") -> Any:
         """Send one request, which must be safe to repeat, and return the reply.
 
         A trigger goes on a stream that stays open if the kernel is on a Unix socket: on TCP the kernel limits the calls
         that a client has open at once. A large one is a call of its own: if the kernel refuses its size, the stream of
         the others goes on.
 
-        :param timeout: seconds for each try
+        :param seconds: time limit of each try
         :param traceparent: the caller's place in a trace; empty for none
         :raises ClientError: when the kernel refuses, fails, or does not answer after the retries
         """
@@ -130,9 +123,9 @@ class Connection:
                 metadata = self._metadata(trial.address, traceparent)
                 by_stream = method == "TriggerRun" and not (metadata or is_tcp(trial.address))
                 if by_stream and request.ByteSize() <= MOST_BYTES:
-                    reply = await triggers.exchange(request, timeout=timeout)
+                    reply = await triggers.exchange(request, seconds=seconds)
                 else:
-                    reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
+                    reply = await getattr(stub, method)(request, timeout=seconds, metadata=metadata)
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error)
             except asyncio.CancelledError:
@@ -141,22 +134,7 @@ class Connection:
                 self._note_answer()
                 return reply
 
-    async def pages(
-        self,
-        method: str,
-        request: Any,
-        *,
-        timeout: float,  # noqa: ASYNC109  # gRPC's own deadline
-    ) -> AsyncIterator[Any]:
-        """Yield the replies to a request for a list, one for each page; the parameters are those of `call`."""
-        while True:
-            reply = await self.call(method, request, timeout=timeout)
-            yield reply
-            request.page_token = reply.next_page_token
-            if not request.page_token:
-                return
-
-    async def is_serving(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC's own deadline
+    async def is_serving(self, *, seconds: float) -> bool:
         """Ask the standard health service whether the kernel serves. The answer is two bytes, so it needs no stub.
 
         :raises ClientError: when it does not answer
@@ -165,7 +143,7 @@ class Connection:
         channel, *_ = self._channel(trial)
         check: Any = channel.unary_unary(_HEALTH)
         try:
-            reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata(trial.address))
+            reply: bytes = await check(b"", timeout=seconds, metadata=self._metadata(trial.address))
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, trial.address) from None
         return reply == _SERVING

@@ -93,7 +93,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
 
     async def is_serving(self) -> bool:
         """Return True if the kernel reports that it can work; False for example while its store cannot be written."""
-        return await self._connection.is_serving(timeout=_HEALTH_SECONDS)
+        return await self._connection.is_serving(seconds=_HEALTH_SECONDS)
 
     async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
         """Start one run, of a job's id or of an order. Returns once the run is durable.

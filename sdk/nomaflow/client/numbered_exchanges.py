@@ -34,20 +34,20 @@ class NumberedExchanges:
         self._request = request
         self._stream: _Stream | None = None
 
-    async def exchange(self, request: Message, *, timeout: float) -> Any:  # noqa: ASYNC109  # answered with gRPC's error
+    async def exchange(self, request: Message, *, seconds: float) -> Any:
         """Send a request and return its answer.
 
         :param request: of at most `MOST_BYTES`
-        :param timeout: seconds
+        :param seconds: time limit
         :raises grpc.aio.AioRpcError: if the exchange fails; UNAVAILABLE if the stream ends instead
         """
         if self._stream is None or self._stream.ended:
             self._stream = _Stream(self._method(), self._request)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 return await self._stream.exchange(request)
         except TimeoutError:
-            raise grpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} seconds") from None
+            raise grpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {seconds:g} seconds") from None
 
     async def close(self) -> None:
         """End the stream, and what is under way on it. May be called twice."""

@@ -201,7 +201,7 @@ class _Trial:
         finally:
             for alarm in alarms:
                 alarm.cancel()
-        if _cancelled_from_outside():
+        if (current := asyncio.current_task()) is not None and current.cancelling():  # the test's own task
             raise asyncio.CancelledError
         if error is not None:
             return self._raised(error)
@@ -259,11 +259,6 @@ def _called(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:
             return call.call(), None
     except BaseException as error:  # noqa: BLE001 - as above
         return None, error
-
-
-def _cancelled_from_outside() -> bool:
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0
 
 
 class _Keeper(logging.Handler):

@@ -12,7 +12,7 @@ from nomaflow_cli.lint.loops import check_loops
 from nomaflow_cli.lint.rules import RULES, Sighting
 from nomaflow_cli.lint.scopes import Scope, nested_functions
 from nomaflow_cli.lint.sources import Sources
-from nomaflow_project.reading.problems import Problem, Severity
+from nomaflow_project.reading.problems import Place, Problem
 
 _Check = Callable[[Scope], Iterator[Sighting]]
 
@@ -46,13 +46,11 @@ def lint_project(root: Path, references: Sequence[str]) -> tuple[Problem, ...]:
         for seen in check(scope)
         if not scope.module.silences(seen)
     )
-    problems = (_warning(code, message, file=file, line=line) for file, line, _, code, message in found)
+    problems = (
+        Place(file).warning(code, message, fix=f"{RULES[code].fix}; if intended, add: # noqa: {code}", line=line)
+        for file, line, _, code, message in found
+    )
     return tuple(dict.fromkeys(problems))  # two callables may reach the same function
-
-
-def _warning(code: str, message: str, *, file: str, line: int) -> Problem:
-    fix = f"{RULES[code].fix}; if intended, add: # noqa: {code}"
-    return Problem(severity=Severity.WARNING, code=code, message=message, file=file, line=line, fix=fix)
 
 
 def _scopes(located: Scope) -> Iterator[Scope]:

@@ -15,7 +15,6 @@ from rich.text import Text
 from nomaflow.client.values import (
     CatalogueView,
     FirePageView,
-    FireView,
     FrequentScheduleView,
     JobStatsView,
     JobView,
@@ -118,7 +117,10 @@ def _facts(job: JobView, stats: JobStatsView | None) -> RenderableType:
         ("host", job.host or "none"),
         ("owner", f"host {job.owner}" if job.owner not in ("", job.host) else ""),
         ("schedule", f"{job.schedule} {job.timezone}".strip() if job.schedule else "none"),
-        ("next", ", ".join(_fire(each) for each in job.next_fires[:3])),
+        (
+            "next",
+            ", ".join(f"{moment(each.at)} ({age(each.at)}) {each.preset}".rstrip() for each in job.next_fires[:3]),
+        ),
         ("tags", ", ".join(job.tags)),
         ("presets", ", ".join(job.preset_names)),
         ("enabled", "yes" if job.enabled else "no (enabled = false)"),
@@ -142,10 +144,6 @@ def _usual(stats: JobStatsView) -> str:
     if stats.success_ratio is not None:
         parts.append(f"{stats.success_ratio:.0%} succeed")
     return " · ".join(parts)
-
-
-def _fire(fire: FireView) -> str:
-    return f"{moment(fire.at)} ({age(fire.at)})" + (f" {fire.preset}" if fire.preset else "")
 
 
 def _step_rows(job: JobView) -> Iterator[tuple[str, str]]:

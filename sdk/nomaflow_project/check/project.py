@@ -110,7 +110,9 @@ def check_project(
         if project.settings.error is None and (told := open_store_password(root / "nomaflow.toml")):
             problems.append(told)
     if project.connectors is not None:
-        problems += _check_connectors(root / project.connectors.path, project.connectors.path, sources)
+        name = project.connectors.path
+        connectors = read_connectors(root / name, sources, name=name, required=True)
+        problems += map(_only_here, connectors.problems)  # credentials are often given only where the host runs
     for file in project.job_files:
         problems += _check_job_texts(file, sources)
     types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
@@ -218,15 +220,6 @@ def _resolved_again(tree: Any, values: Values) -> Any:
     if isinstance(tree, list):
         return [_resolved_again(value, values) for value in tree]
     return resolve_leniently(str(tree), values) if isinstance(tree, Unresolved) else tree
-
-
-def _check_connectors(path: Path, name: str, values: Values) -> list[Problem]:
-    """Return the problems of connectors.toml.
-
-    An unset variable or missing secret is a warning: credentials are often given only where the host runs.
-    """
-    found = read_connectors(path, values, name=name, required=True).problems
-    return [_only_here(each) for each in found]
 
 
 def _only_here(problem: Problem) -> Problem:

@@ -123,7 +123,9 @@ def load_job_files(
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             check_time()
             if len(jobs) >= JOBS_OF_HOST:
-                problems.append(_too_many(place / "jobs" / index))
+                message = f"this job and those after it are left out: a host has at most {JOBS_OF_HOST:,} jobs"
+                left_out = (place / "jobs" / index).error("too_many_jobs", message, fix="give them to another host")
+                problems.append(left_out)
                 break
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
     jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs], before or CatalogueLoad())
@@ -160,11 +162,6 @@ def _fix_of_top(name: str, value: object) -> str:
     brackets = ("[[", "]]") if isinstance(value, list) and value and isinstance(value[0], dict) else ("[", "]")
     wanted = f"{brackets[0]}jobs.{name}{brackets[1]}" if isinstance(value, dict | list) else f"{name} below [[jobs]]"
     return f"it is a key of a job: write {wanted}"
-
-
-def _too_many(place: Place) -> Problem:
-    message = f"this job and those after it are left out: a host has at most {JOBS_OF_HOST:,} jobs"
-    return place.error("too_many_jobs", message, fix="give them to another host")
 
 
 def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str, StepType]) -> LoadedJob:

@@ -24,18 +24,6 @@ def is_job_id(text: str) -> bool:
     return JOB_ID.fullmatch(text) is not None
 
 
-def _is_name(text: str) -> bool:
-    return 1 <= len(text) <= _NAME_LENGTH and text.isprintable() and bool(text.strip())
-
-
-def _is_image(text: str) -> bool:
-    return not text or (len(text) <= _IMAGE_LENGTH and _IMAGE.fullmatch(text) is not None)
-
-
-def _is_exception_name(text: str) -> bool:
-    return all(part.isidentifier() for part in text.split("."))
-
-
 def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> Checked:
     """Return a validator of schedules or zones; an empty text stands for none."""
 
@@ -62,12 +50,20 @@ JobId = Annotated[
         "rename the job",
     ),
 ]
-Name = Annotated[str, formed("bad_name", _is_name, "a name; expected 1 to 128 printable characters", "rename it")]
+Name = Annotated[
+    str,
+    formed(
+        "bad_name",
+        lambda text: len(text) <= _NAME_LENGTH and text.isprintable() and text.strip(),
+        "a name; expected 1 to 128 printable characters",
+        "rename it",
+    ),
+]
 Image = Annotated[
     str,
     formed(
         "bad_image",
-        _is_image,
+        lambda text: not text or (len(text) <= _IMAGE_LENGTH and _IMAGE.fullmatch(text)),
         "the name of a container image",
         "write REGISTRY/NAME:TAG or NAME@sha256:DIGEST, such as 'ghcr.io/team/train:2.1'",
     ),
@@ -76,7 +72,7 @@ ExceptionNames = Annotated[
     tuple[str, ...],
     formed(
         "bad_exception_name",
-        _is_exception_name,
+        lambda text: all(part.isidentifier() for part in text.split(".")),
         "the name of an exception",
         "give a class name such as 'ConnectionError' or 'httpx.HTTPError'",
     ),

@@ -98,9 +98,9 @@ class Place:
         at = {"file": self.file, "path": self.path, "job_id": self.job_id}
         return Problem(severity=Severity.ERROR, code=code, message=message, fix=fix, line=line, **at)
 
-    def warning(self, code: str, message: str, *, fix: str = "") -> Problem:
+    def warning(self, code: str, message: str, *, fix: str = "", line: int = 0) -> Problem:
         """Return a warning at this place."""
-        return replace(self.error(code, message, fix=fix), severity=Severity.WARNING)
+        return replace(self.error(code, message, fix=fix, line=line), severity=Severity.WARNING)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwise: str = "") -> str:

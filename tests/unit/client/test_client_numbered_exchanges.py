@@ -75,7 +75,7 @@ class _World:
 
     def ask(self, job_id: str, *, size: int = 0, seconds: float = 20) -> asyncio.Task[Any]:
         request = pb.TriggerRunRequest(job_id=job_id, params_json=bytes(size))
-        return asyncio.create_task(self._exchanges.exchange(request, timeout=seconds))
+        return asyncio.create_task(self._exchanges.exchange(request, seconds=seconds))
 
 
 async def _turns() -> None:
