@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import getpass
 import os
 import socket
@@ -169,7 +170,7 @@ def _way_to_kernel(invocation: Invocation) -> _Way:
         if error.reason != "NO_PROJECT" or invocation.project is not None:
             raise
         return _with(_only_login(profiles, error), invocation)
-    own = ProjectAddress(project=project, secret=_token(invocation))
+    own = ProjectAddress(project=project, token=_token(invocation))
     if _runs(own):
         return own, invocation.ca
     dialled = _dialled(project)
@@ -286,31 +287,24 @@ def is_elsewhere(project: Path) -> bool:
 
     :raises CliError: if nomaflow.toml cannot be read
     """
-    if _runs(ProjectAddress(project=project, secret="")):
+    if _runs(ProjectAddress(project=project)):
         return False
     return bool(_dialled(project)) or JoinedHost.of(project) is not None
 
 
 def _runs(own: ProjectAddress) -> bool:
-    return own.file.exists() and not _is_left_over(own)
-
-
-def _is_left_over(own: ProjectAddress) -> bool:
-    """Return True if no kernel listens on the socket at the address any more, as after a kill."""
+    """Return True if there is an address, and something listens there, unlike after a kill."""
+    if not own.file.exists():
+        return False
     try:
         address = own.current()
     except KernelUnreachable:
-        return True
-    if not address.startswith("unix:"):
         return False
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
-        try:
-            probe.connect(address.removeprefix("unix:"))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return True
-        except OSError:
-            return False  # it may exist, but this user may not use it
-    return False
+    if address.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            # One that this user may not use may exist all the same.
+            return probe.connect_ex(address.removeprefix("unix:")) not in (errno.ECONNREFUSED, errno.ENOENT)
+    return True
 
 
 async def first(count: int, items: AsyncIterator[R]) -> list[R]:

@@ -80,7 +80,7 @@ class ConsoleSettings:
         """The addresses of the kernel, and the console's own token for it."""
         if self.address:
             return FixedAddress.of(self.address, token=self.token)
-        return ProjectAddress(project=self.project, secret=self.token)
+        return ProjectAddress(project=self.project, token=self.token)
 
     @property
     def secure(self) -> bool:

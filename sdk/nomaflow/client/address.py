@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +30,9 @@ class AddressSource(Protocol):
         :raises KernelUnreachable: if there is no address
         """
 
+    @property
     def token(self) -> str:
-        """Return the token to send over TLS, empty for none."""
+        """The token to send over TLS, empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,36 +40,32 @@ class FixedAddress:
     """A given address, with the token for it.
 
     :param address: several, separated by commas, if kernels stand by for each other
-    :param secret: one token for all of them
+    :param token: one for all of them
     """
 
     address: str
-    secret: str = ""
+    token: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, addresses: str | Iterable[str], *, token: str = "") -> FixedAddress:
         """Return a source of one address or of several."""
         text = addresses if isinstance(addresses, str) else ",".join(addresses)
-        return cls(address=text, secret=token)
+        return cls(address=text, token=token)
 
     def addresses(self) -> tuple[str, ...]:
         """Return the addresses."""
         return split_addresses(self.address)
-
-    def token(self) -> str:
-        """Return the token."""
-        return self.secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectAddress:
     """The kernel of a project directory, which writes its address into ``.nomaflow/address``.
 
-    :param secret: a token, if that address is on TCP; empty for none
+    :param token: for an address on TCP; empty for none
     """
 
     project: Path
-    secret: str = ""
+    token: str = field(default="", repr=False)
 
     @property
     def file(self) -> Path:
@@ -102,10 +99,6 @@ class ProjectAddress:
         :raises KernelUnreachable: if the file is missing or empty
         """
         return (self.current(),)
-
-    def token(self) -> str:
-        """Return the token."""
-        return self.secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +138,7 @@ class KernelPlace:
         """The source of the addresses."""
         if self.addresses:
             return FixedAddress.of(self.addresses, token=self.token)
-        return ProjectAddress(project=self.project, secret=self.token)
+        return ProjectAddress(project=self.project, token=self.token)
 
 
 def read_token(path: Path) -> str:

@@ -215,7 +215,7 @@ class Connection:
         return ClientUnusable.closed() if by_close else asyncio.CancelledError()
 
     def _metadata(self, address: str, traceparent: str = "") -> tuple[tuple[str, str], ...]:
-        token = self._source.token() if is_tcp(address) else ""  # the socket's directory is the proof there
+        token = self._source.token if is_tcp(address) else ""  # the socket's directory is the proof there
         if not (token.isascii() and token.isprintable()):
             raise Unauthenticated("the token has characters that no token has", fix="give it as it was printed")
         trace = (("traceparent", traceparent),) if traceparent else ()
@@ -315,7 +315,7 @@ class _Route:
     def bars(self, error: ClientError) -> bool:
         """Return True if a standby names a leader on TCP, which refuses a caller without a token."""
         named = split_addresses(error.metadata.get("leader", "")) if error.reason == "NOT_LEADER" else ()
-        return bool(named) and all(map(is_tcp, named)) and not self._source.token()
+        return bool(named) and all(map(is_tcp, named)) and not self._source.token
 
     def failed(self, error: ClientError, address: str) -> bool:
         """Record that an address did not serve; return True if one is left that was not asked yet."""

@@ -244,14 +244,7 @@ def _several_are_late(job: JobDefinition) -> bool:
 
 def _check_secrets(job: JobDefinition, place: Place) -> Iterator[Problem]:
     """Yield an error for each literal value of a secret param: the definition is shown and stored as it is."""
-    layers: list[tuple[Place, Mapping[str, Any]]] = [(place / "params", job.params)]
-    layers += [(place / "steps" / at / "op_kwargs", step.op_kwargs) for at, step in enumerate(job.steps)]
-    layers += [(place / "steps" / at / "params", step.params) for at, step in enumerate(job.steps)]
-    for number, preset in enumerate(job.presets):
-        at = place / "presets" / number
-        layers.append((at / "params", preset.params))
-        layers += [(at / "op_kwargs" / name, values) for name, values in preset.op_kwargs.items()]
-    for at, values in layers:
+    for at, values in job.values(place):
         for name in job.secret_params:
             value = values.get(name, "")
             if value != "" and not (isinstance(value, str) and references_in(value)):

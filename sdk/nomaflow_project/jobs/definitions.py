@@ -26,6 +26,7 @@ from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.text_forms import Cron, Image, JobId, Name, Zone, ZoneOrUtc
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 from nomaflow_project.reading.names import LogLevel
+from nomaflow_project.reading.problems import Place
 
 
 def canonical_json(definition: Mapping[str, Any]) -> str:
@@ -234,6 +235,20 @@ class JobDefinition(Entry):
     def cancel_grace_of(self, step: StepDefinition) -> float | None:
         """Return the cancel grace in seconds in effect for a step, or None for the host's setting."""
         return self.cancel_grace_seconds if step.cancel_grace_seconds is None else step.cancel_grace_seconds
+
+    def values(self, at: Place) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+        """Yield each table of values for steps, with its place.
+
+        :param at: the job's
+        """
+        yield at / "params", self.params
+        for index, step in enumerate(self.steps):
+            yield at / "steps" / index / "op_kwargs", step.op_kwargs
+            yield at / "steps" / index / "params", step.params
+        for index, preset in enumerate(self.presets):
+            yield at / "presets" / index / "params", preset.params
+            for name, values in preset.op_kwargs.items():
+                yield at / "presets" / index / "op_kwargs" / name, values
 
     def schedules(self) -> Iterator[Schedule]:
         """Yield the cron schedules: the job's own if enabled, and each preset's by the preset's own flag."""

@@ -90,24 +90,12 @@ def _misplaced_schedules(job: LoadedJob, was: JobDefinition | None) -> Iterator[
     now = job.definition
     if now is None or was is None or not was.schedule or now.schedule or not now.enabled:
         return
-    known = _places_of_values(was, job.place)
-    for place, values in _places_of_values(now, job.place).items():
+    known = dict(was.values(job.place))
+    for place, values in now.values(job.place):
         if "schedule" in values and "schedule" not in known.get(place, ()):
             message = f"the job no longer has a schedule: its schedule became a value of {place.path!r}"
             fix = "move it above that table; to take the job off its schedule write enabled = false"
             yield (place / "schedule").error("missing_key", message, fix=fix)
-
-
-def _places_of_values(job: JobDefinition, at: Place) -> dict[Place, Mapping[str, Any]]:
-    places: dict[Place, Mapping[str, Any]] = {at / "params": job.params}
-    for index, step in enumerate(job.steps):
-        step_at = at / "steps" / index
-        places |= {step_at / "op_kwargs": step.op_kwargs, step_at / "params": step.params}
-    for index, preset in enumerate(job.presets):
-        preset_at = at / "presets" / index
-        places[preset_at / "params"] = preset.params
-        places |= {preset_at / "op_kwargs" / name: values for name, values in preset.op_kwargs.items()}
-    return places
 
 
 def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) -> list[LoadedJob]:
