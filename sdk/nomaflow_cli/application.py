@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_cli.errors import CliError
@@ -105,7 +106,8 @@ def _load(arguments: Sequence[str]) -> None:
         for module in named or _COMMANDS:
             importlib.import_module(f"nomaflow_cli.commands.{module}")
     panels = {name: panel for panel, names in _PANELS.items() for name in names}
-    for command in (*APP.registered_commands, *APP.registered_groups):
+    registered: Sequence[CommandInfo | TyperInfo] = [*APP.registered_commands, *APP.registered_groups]
+    for command in registered:
         command.rich_help_panel = panels[str(command.name)]
     APP.registered_commands.sort(key=lambda command: list(panels).index(str(command.name)))
 

@@ -183,9 +183,9 @@ def _named(parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a command's parameter; an option without a long name, or an argument without one, has its own."""
     declared = parameter.default
     if isinstance(declared, ArgumentInfo) and declared.metavar is None:
-        named = copy.copy(declared)
-        named.metavar = parameter.name.upper()
-        return parameter.replace(default=named)
+        argument = copy.copy(declared)
+        argument.metavar = parameter.name.upper()
+        return parameter.replace(default=argument)
     if not isinstance(declared, OptionInfo) or any(name.startswith("--") for name in declared.param_decls or ()):
         return parameter
     named = copy.copy(declared)
