@@ -1,12 +1,25 @@
-"""Writes files that only their owner may read, whole and durably."""
+"""Files that only their owner may read: written whole and durably, and checked before they are used."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def mode_open_to_others(path: Path) -> str:
+    """Return the mode of a private file that others may use, such as ``644``; empty if they may not.
+
+    A group may read a file that root or another user provides, as engines do for the secrets that they mount.
+
+    :raises OSError: if there is no such file
+    """
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    return f"{mode:o}" if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027) else ""
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -14,15 +14,15 @@ from typing import Any
 from nomaflow_telemetry.visible_text import printable
 
 _SIGNS: Mapping[str, tuple[str, str]] = {
-    "QUEUED": ("◌", "dim"),
-    "PENDING": ("○", "dim"),
-    "DISPATCHED": ("◔", "cyan"),
+    "QUEUED": ("◔", "dim"),
+    "PENDING": ("◔", "dim"),
+    "DISPATCHED": ("○", "cyan"),
     "RUNNING": ("●", "cyan"),
     "SUCCEEDED": ("✔", "green"),
     "FAILED": ("✘", "red"),
     "CANCELED": ("⊘", "yellow"),
     "SKIPPED": ("↷", "dim"),
-    "MISSED": ("◇", "yellow"),
+    "MISSED": ("◌", "yellow"),
     "LOST": ("?", "magenta"),
     "ATTACHED": ("●", "green"),
     "UNREACHABLE": ("●", "red"),

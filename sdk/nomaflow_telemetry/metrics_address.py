@@ -6,9 +6,10 @@ import hmac
 import ipaddress
 import os
 import ssl
-import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from nomaflow_api.private_file import mode_open_to_others
 
 _LEAST = 16
 _MOST_BYTES = 4096
@@ -122,15 +123,15 @@ class MetricsCertificate:
     def __init__(self, cert: Path, key: Path) -> None:
         self._cert, self._key = cert, key
         try:
-            others = _open_to_others(key)
+            mode = mode_open_to_others(key)
             self.context()
         except OSError as error:  # an SSLError is one
             reason = (error.strerror or str(error)).lower()
             raise MetricsAddressRefused(
                 f"metrics_tls_cert {str(cert)!r} and metrics_tls_key {str(key)!r} cannot be used: {reason}"
             ) from None
-        if others:
-            raise MetricsAddressRefused(f"metrics_tls_key {str(key)!r} is open to others ({others}); chmod 600 it")
+        if mode:
+            raise MetricsAddressRefused(f"metrics_tls_key {str(key)!r} is open to others (mode {mode}); chmod 600 it")
 
     def context(self) -> ssl.SSLContext:
         """Return what a server answers a handshake with.
@@ -152,13 +153,15 @@ class MetricsToken:
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
-            others = _open_to_others(file)
+            mode = mode_open_to_others(file)
             text = self._read()
         except (OSError, UnicodeDecodeError) as error:
             reason = (getattr(error, "strerror", None) or "it is no text").lower()
             raise MetricsAddressRefused(f"metrics_token_file {str(file)!r} cannot be read: {reason}") from None
-        if others:
-            raise MetricsAddressRefused(f"metrics_token_file {str(file)!r} is open to others ({others}); chmod 600 it")
+        if mode:
+            raise MetricsAddressRefused(
+                f"metrics_token_file {str(file)!r} is open to others (mode {mode}); chmod 600 it"
+            )
         if len(text) < _LEAST:
             raise MetricsAddressRefused(
                 f"metrics_token_file {str(file)!r} holds fewer than {_LEAST} characters; "
@@ -178,15 +181,3 @@ class MetricsToken:
     def _read(self) -> str:
         with self._file.open("rb") as stream:
             return stream.read(_MOST_BYTES).decode().strip()
-
-
-def _open_to_others(file: Path) -> str:
-    """Return the mode of a private file that others may use, in words; empty if they may not.
-
-    The group may read a file that another user provides, as engines do for the secrets that they mount.
-
-    :raises OSError: if there is no such file
-    """
-    found = file.stat()
-    mode = stat.S_IMODE(found.st_mode)
-    return f"its mode is {mode:04o}" if mode & (0o077 if found.st_uid == os.geteuid() else 0o027) else ""

@@ -7,12 +7,13 @@ import ipaddress
 import logging
 import os
 import ssl
-import stat
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from nomaflow_api.private_file import mode_open_to_others
 
 _LOG = logging.getLogger(__name__)
 _SOON_SECONDS = 14 * 86_400
@@ -134,12 +135,11 @@ def read_key(path: Path) -> bytes:
     """
     text = _read(path, "key")
     found = path.stat()
-    mode = stat.S_IMODE(found.st_mode)
     own = found.st_uid == os.geteuid()
-    if mode & (0o077 if own and found.st_uid != 0 else 0o027):
+    if mode := mode_open_to_others(path):
         wanted = "600" if own else "640"
         raise CertificateRefused(
-            f"the key {str(path)!r} is open to others (mode {mode:o}); run `chmod {wanted} {path}`, "
+            f"the key {str(path)!r} is open to others (mode {mode}); run `chmod {wanted} {path}`, "
             "and replace the key if others may have read it"
         )
     if not own and found.st_uid != 0:

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from msgspec import Struct, field
 
+from nomaflow_api.addresses import split_addresses
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.models.kernel_addresses import listed
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.lines import with_lines
@@ -140,16 +140,16 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         raise SettingsError("tls_ca is given and tls_cert is not; the kernel's own authority needs neither")
     return KernelSettings(
         project=project,
-        addresses=listed(section.listen),
-        hosts_addresses=listed(section.listen_hosts),
-        join_addresses=listed(section.listen_join),
+        addresses=split_addresses(section.listen),
+        hosts_addresses=split_addresses(section.listen_hosts),
+        join_addresses=split_addresses(section.listen_join),
         store_url=store_url(section.store, project),
         jobs_file=project / section.jobs_file if section.jobs_file else None,
         tls_cert=project / section.tls_cert if section.tls_cert else None,
         tls_key=project / section.tls_key if section.tls_key else None,
         tls_ca=project / section.tls_ca if section.tls_ca else None,
-        advertised=listed(section.advertise),
-        advertised_hosts=listed(section.advertise_hosts),
+        advertised=split_addresses(section.advertise),
+        advertised_hosts=split_addresses(section.advertise_hosts),
         leader_ttl_seconds=section.leader_ttl_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
         lease_seconds=section.lease_seconds,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from functools import partial
 
+from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError
 from nomaflow_kernel.store.lease_row import LeasePolicy, release_lease, renew_lease
 from nomaflow_kernel.store.writer import Link, in_transaction
@@ -14,11 +14,6 @@ from nomaflow_kernel.store.writer import Link, in_transaction
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 1.0
 _UNTOLD_SECONDS = 0.5
-
-
-def boot_seconds() -> float:
-    """Return seconds since boot, including suspended time: the lease runs out while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class LeaseKeeper:

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StaleEpoch, StoreLed
 from nomaflow_kernel.store.holders import own_process
-from nomaflow_kernel.store.lease_renewal import LeaseKeeper, boot_seconds
+from nomaflow_kernel.store.lease_renewal import LeaseKeeper
 from nomaflow_kernel.store.lease_row import (
     LeasePolicy,
     LeaseWatch,

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Table, inspect, make_url, select, tuple_, update
 from sqlalchemy.util import await_only
 
+from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.driver import run_many
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreInUse, StoreLed
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.lease_renewal import boot_seconds
 from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held
 from nomaflow_kernel.store.marks import Mark, reclaim, refuse_marked, set_mark
 from nomaflow_kernel.store.migrate import lock_migrations, stored_revision

@@ -8,14 +8,13 @@ import json
 import os
 import shutil
 import ssl
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.private_file import write_private
+from nomaflow_api.private_file import mode_open_to_others, write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 
 _KEY, _CERTIFICATE, _AUTHORITIES, _FACTS = "host.key", "host.pem", "authorities.pem", "identity.json"
@@ -188,12 +187,9 @@ class IdentityFolder:
         context.load_verify_locations(self.folder / _AUTHORITIES)
 
     def _check_mode(self, key: Path) -> None:
-        found = key.stat()
-        mode = stat.S_IMODE(found.st_mode)
-        # This user's file must be for this user alone; root's may also be for a group.
-        if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):
+        if mode := mode_open_to_others(key):
             raise NotJoined(
-                f"the key {str(key)!r} is open to others (mode {mode:o}), who can attach as this host",
+                f"the key {str(key)!r} is open to others (mode {mode}), who can attach as this host",
                 fix=f"`nomaflow token revoke host:NAME` on the kernel's machine, then join again; "
                 f"if nobody has read it: chmod 600 {key}",
             )

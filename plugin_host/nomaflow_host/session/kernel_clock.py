@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
+from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_host.session.failures import SessionDropped
 
 _LONGEST_NAP = 5.0
-
-
-def boot_seconds() -> float:
-    """Return seconds since boot, including suspended time: a lease runs out while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class KernelClock:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from nomaflow.client import split_addresses
 from nomaflow.client.backoff import Backoff
 from nomaflow.client.channels import handshake_failure
+from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported, StateUnwritable
@@ -24,7 +25,7 @@ from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.grace import GraceGuard
 from nomaflow_host.session.introducing import Introducer
-from nomaflow_host.session.kernel_clock import KernelClock, boot_seconds
+from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_host.session.link import AttachCall, Link
 from nomaflow_host.session.renewing import Renewer
 

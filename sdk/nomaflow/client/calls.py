@@ -21,7 +21,7 @@ _SERVICES = (
 )
 _SECONDS = 10.0
 _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts", "ListWanted", "ListCallables")
-_OTHER_SECONDS: Mapping[str, float] = {**dict.fromkeys(_READS, 5.0), "ReloadHost": 60.0, "VerifyAudit": 600.0}
+_OTHER_SECONDS: Mapping[str, float] = {**dict.fromkeys(_READS, 5.0), "ReloadHost": 80.0, "VerifyAudit": 600.0}
 
 
 @functools.cache

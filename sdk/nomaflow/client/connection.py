@@ -51,7 +51,6 @@ _SERVING = b"\x08\x01"
 _FAILOVER_SECONDS = 25.0
 """How long to try where a kernel stands by: it takes over within 20 s."""
 
-"""Pauses between tries double from the one to the other, each spread by a fifth either way."""
 _ELSEWHERE_SECONDS = 0.05
 
 _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})

@@ -6,14 +6,13 @@ import json
 import os
 import pwd
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nomaflow.client.errors import Unauthenticated
-from nomaflow_api.private_file import write_private
+from nomaflow_api.private_file import mode_open_to_others, write_private
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "ProfileFolder", "configuration_directory"]
 
@@ -93,7 +92,7 @@ class ProfileFolder:
         """
         path = self.path(name)
         try:
-            found = path.stat()
+            mode = mode_open_to_others(path)
             tree: dict[str, Any] = json.loads(path.read_bytes())
             profile = Profile(
                 name=name,
@@ -112,9 +111,9 @@ class ProfileFolder:
             raise Unauthenticated(f"cannot read the profile {str(path)!r}: {why}", fix=_AGAIN) from None
         except (ValueError, KeyError, TypeError):
             raise Unauthenticated(f"the profile {str(path)!r} is damaged", fix=_AGAIN) from None
-        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
+        if mode:
             raise Unauthenticated(
-                f"the profile {str(path)!r} holds a token and is open to others (mode {stat.S_IMODE(found.st_mode):o})",
+                f"the profile {str(path)!r} holds a token and is open to others (mode {mode})",
                 fix=f"chmod 600 {path}, and log in again if others may have read it",
             )
         return profile

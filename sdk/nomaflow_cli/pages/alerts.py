@@ -20,7 +20,7 @@ from nomaflow_cli.wording import age, amount, count, duration, moment
 from nomaflow_telemetry.visible_text import printable
 
 _STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
-_STATES = {"sent": ("✔ sent", "green"), "pending": ("◌ waiting", "yellow"), "undeliverable": ("✘ given up", "red")}
+_STATES = {"sent": ("✔ sent", "green"), "pending": ("◔ waiting", "yellow"), "undeliverable": ("✘ given up", "red")}
 
 
 def incidents_page(found: IncidentsView, alerts: AlertsView, *, job: str = "", host: str = "") -> RenderableType:

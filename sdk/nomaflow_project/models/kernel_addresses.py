@@ -6,18 +6,13 @@ import os
 import re
 from typing import Annotated
 
-from nomaflow_api.addresses import host_and_port, is_tcp
+from nomaflow_api.addresses import host_and_port, is_tcp, split_addresses
 from nomaflow_project.reading.keys import Checked, refusal
 
 _SOCKET_PATH_BYTES = 107
 _NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
 """Characters refused in addresses: gRPC reads an address as a URI, and a comma in it as a separator."""
 _UNRESOLVED = "${"
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """Return the addresses of a text."""
-    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def unfit_socket(path: str) -> tuple[str, str] | None:
@@ -47,14 +42,14 @@ def _unfit(address: str) -> tuple[str, str] | None:
 def _checked(text: str) -> str:
     if _UNRESOLVED in text:  # the variable without a value is a problem of its own
         return text
-    for address in listed(text):
+    for address in split_addresses(text):
         if told := _unfit(address):
             raise refusal("bad_address", "{problem}", problem=told[0], fix=told[1])
     return text
 
 
 def _checked_tcp(text: str) -> str:
-    if found := next((each for each in listed(text) if not is_tcp(each)), ""):
+    if found := next((each for each in split_addresses(text) if not is_tcp(each)), ""):
         problem = f"there is nothing to separate on a Unix socket, and {found!r} is one"
         raise refusal("bad_address", "{problem}", problem=problem, fix="write tls://HOST:PORT")
     return _checked(text)
