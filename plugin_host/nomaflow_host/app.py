@@ -23,14 +23,14 @@ from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.joining import join_kernel, read_join_string
 from nomaflow_host.observing.observation import HostObservation
 from nomaflow_host.observing.state_dump import HostView
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.errors import HostBusy, HostError, NotJoined, ProjectError
 from nomaflow_host.process.file_limit import most_sync, raise_file_limit
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
+from nomaflow_host.project.instance_lock import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.mark import put_mark
 from nomaflow_host.project.project import Project, changed_since_start, make_state_dir
 from nomaflow_host.project.run_as import user_of

@@ -10,7 +10,7 @@ from nomaflow.errors import StepFailed
 from nomaflow.results import StepResult
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import CallOutcome
-from nomaflow_api.v1.tagged_json import ValueCodecError, dumps_plain
+from nomaflow_api.v1.lossless_json import ValueCodecError, dumps_plain
 
 EXTRAS_WARNING = 64 * 1024
 """Bytes of encoded extras above which a warning is recorded."""

@@ -30,7 +30,7 @@ from nomaflow import RunContext, Settings, hookspecs
 from nomaflow.calls import StepCall, StepOutcome
 from nomaflow.testing import CallableOutcome, connectors_from, run_callable
 from nomaflow_api.v1.letters import AttemptOrder
-from nomaflow_api.v1.tagged_json import decode_tree
+from nomaflow_api.v1.lossless_json import decode_tree
 from nomaflow_cli.lint.project import lint_project
 from nomaflow_cli.lint.rules import RULES
 from nomaflow_host.connectors.registry import HostConnectorRegistry

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
 from nomaflow_host.session.session import HostSession

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 CAP = 2 << 20
 HOST = f"""#!{sys.executable} -P
 import asyncio, os, sys
-from nomaflow_host.outbox import spill
+from nomaflow_host.outbox import event_storage as spill
 from nomaflow_host.session import link
 
 spill.SpillStore.__init__.__kwdefaults__.update(cap_bytes={CAP}, memory_cap_bytes={64 << 10})

@@ -18,7 +18,7 @@ from hostile_inputs import damaged, json_text, letter, line, manifest, some_text
 from nomaflow_api.join_string import JoinString, JoinStringError
 from nomaflow_api.v1 import sealing
 from nomaflow_api.v1.log_lines import LogChunkError, decode_line, split_lines
-from nomaflow_api.v1.tagged_json import ValueCodecError, loads, loads_plain
+from nomaflow_api.v1.lossless_json import ValueCodecError, loads, loads_plain
 from nomaflow_kernel.access.grants import Grant, GrantError, Scope, grants_of_role
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.hosts.manifest import open_manifest

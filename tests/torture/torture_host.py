@@ -20,9 +20,9 @@ import nomaflow_host.session.session
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, Finished
 from nomaflow_host.__main__ import main as host_main
-from nomaflow_host.outbox import spill
+from nomaflow_host.outbox import event_storage as spill
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.session.link import Link
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant, split_scope
+from nomaflow_project.models.roles import BUILT_IN_ROLES, split_grant, split_scope
 
 
 class Verb(enum.StrEnum):

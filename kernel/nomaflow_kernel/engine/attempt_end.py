@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import structs
 
 from nomaflow_api.v1.letters import Finished
+from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_api.v1.sealing import LetterError, open_outcome
-from nomaflow_api.v1.tagged_json import ValueCodecError, loads_plain
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason

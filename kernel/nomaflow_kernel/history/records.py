@@ -1,6 +1,6 @@
 """Runs, attempts and events as values: the values that the store keeps and returns.
 
-Times are microseconds since the epoch (``…_us``); JSON columns are text as ``nomaflow_api.v1.tagged_json`` encodes it.
+Times are microseconds since the epoch (``…_us``); JSON columns are text of ``nomaflow_api.v1.lossless_json``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 from nomaflow_api.bounds import MANIFEST_BYTES, MANIFEST_VALUES
-from nomaflow_api.v1.tagged_json import ValueCodecError, loads_plain
+from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_project.jobs.manifest import ManifestError, check_manifest
 

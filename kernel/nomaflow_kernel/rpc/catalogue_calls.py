@@ -10,8 +10,8 @@ from nomaflow_api.near_names import near_names
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_api.v1.tagged_json import ValueCodecError, loads_plain
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED, OWN_FILE

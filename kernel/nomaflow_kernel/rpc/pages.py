@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 
 from nomaflow_api.bounds import LISTED_PROBLEMS, PAGE_BYTES
 from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1.lossless_json import loads_plain
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_api.v1.tagged_json import loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.rpc.requests import check_most

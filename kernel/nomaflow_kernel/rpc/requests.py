@@ -14,7 +14,7 @@ from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.near_names import near_name
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.tagged_json import ValueCodecError, decode_tree, loads_plain
+from nomaflow_api.v1.lossless_json import ValueCodecError, decode_tree, loads_plain
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand

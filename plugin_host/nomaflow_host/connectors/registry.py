@@ -10,8 +10,8 @@ from nomaflow.connectors import ApiConnector, ConnectorRegistry, SqlConnector
 from nomaflow_host.connectors.api import HostApiConnector
 from nomaflow_host.connectors.deferred import DeferredTables
 from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, values_of
+from nomaflow_host.connectors.named_queries import HostSqlConnector
 from nomaflow_host.connectors.pools import HostPools
-from nomaflow_host.connectors.sql import HostSqlConnector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
+from nomaflow_api.v1.lossless_json import ValueCodecError, decode_tree
 from nomaflow_api.v1.sealing import fitting
-from nomaflow_api.v1.tagged_json import ValueCodecError, decode_tree
 from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.generation.contexts import values_of
 from nomaflow_host.injection.call_plan import CallPlan

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import PreviousStep, RunContext, Trigger
-from nomaflow_api.v1.tagged_json import ValueCodecError, loads
+from nomaflow_api.v1.lossless_json import ValueCodecError, loads
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.environment import Values, resolve_tree
 from nomaflow_project.reading.sources import EnvironmentMissing, ReferenceMissing

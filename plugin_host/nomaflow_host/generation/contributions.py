@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import RunContext, Settings
 from nomaflow.calls import StepCall, StepType
-from nomaflow_api.v1.tagged_json import plain_tree
+from nomaflow_api.v1.lossless_json import plain_tree
 from nomaflow_host.connectors.registry import HostConnectorRegistry
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.hooks.manager import HookHost

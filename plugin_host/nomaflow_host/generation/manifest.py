@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.tagged_json import dumps_plain
+from nomaflow_api.v1.lossless_json import dumps_plain
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.generation.docstrings import parameter_docs

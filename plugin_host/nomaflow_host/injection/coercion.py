@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from nomaflow_api.v1.tagged_json import MAX_INT_DIGITS
+from nomaflow_api.v1.lossless_json import MAX_INT_DIGITS
 from nomaflow_host.injection.callables import UNKNOWN, unwrapped
 from nomaflow_host.injection.errors import Misfit
 from nomaflow_host.injection.validation import Validator, mentions_validated, validator_for, validator_of_asked

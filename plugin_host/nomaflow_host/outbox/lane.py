@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import AttemptReport, DispatchOrder, Progress
-from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
+from nomaflow_host.outbox.event_storage import Block, MemoryBlock, Segment, SpillStore
 
 _MEMORY_BYTES = 8 << 20
 

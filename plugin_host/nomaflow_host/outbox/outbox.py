@@ -28,8 +28,8 @@ from nomaflow_api.v1.log_lines import pack_lines
 from nomaflow_api.v1.sealing import fitting, open_event, seal
 from nomaflow_host.attempt.messages import host_line
 from nomaflow_host.outbox.ended_attempts import Answer, AnswerBook
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.lane import Lane
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES, Filling, Turns
 from nomaflow_telemetry.process_log import attempt_fields
 

@@ -17,7 +17,7 @@ from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger, LedgerInUse
 from nomaflow_alerts.messages.details import KernelDetails
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies

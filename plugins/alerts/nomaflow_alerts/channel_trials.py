@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nomaflow_alerts.ledger import Incident, Message
-from nomaflow_alerts.messages.harmless import Masker, plain
+from nomaflow_alerts.messages.harmless_text import Masker, plain
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import Subject, write

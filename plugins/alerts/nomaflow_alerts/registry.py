@@ -6,8 +6,8 @@ from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Message
 from nomaflow_alerts.messages.details import KernelDetails
-from nomaflow_alerts.messages.harmless import Masker, cut, plain
-from nomaflow_alerts.messages.pings import PINGS
+from nomaflow_alerts.messages.harmless_text import Masker, cut, plain
+from nomaflow_alerts.messages.ping_urls import PINGS
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import log_lines
 from nomaflow_alerts.rules.recipients import channel_of, mail_addresses

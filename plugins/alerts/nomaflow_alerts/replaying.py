@@ -15,7 +15,7 @@ from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.messages.composing import compose, next_message_at, plan
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.ledger import Book, Ledger, Message, Sighting
 from nomaflow_alerts.ledger.outbox import LONGEST_DELAY_SECONDS
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.system import SEVERITIES
 from nomaflow_api.event_loop import happens_within

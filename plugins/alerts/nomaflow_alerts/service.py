@@ -15,7 +15,7 @@ from nomaflow.client.values import from_micros
 from nomaflow_alerts.channel_trials import Trial, test_message
 from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
-from nomaflow_alerts.messages.harmless import plain
+from nomaflow_alerts.messages.harmless_text import plain
 from nomaflow_alerts.messages.wording import JOB_CONDITIONS, title
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender

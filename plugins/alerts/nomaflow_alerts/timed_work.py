@@ -11,7 +11,7 @@ from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Book, Ledger, OpenRun
 from nomaflow_alerts.messages.composing import compose, details_wanted, next_message_at, plan
 from nomaflow_alerts.messages.details import KernelDetails
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs

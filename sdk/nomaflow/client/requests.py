@@ -19,8 +19,8 @@ from google.protobuf.message import Message
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.lossless_json import ValueCodecError, encode_tree
 from nomaflow_api.v1.message_codec import timestamp
-from nomaflow_api.v1.tagged_json import ValueCodecError, encode_tree
 
 __all__ = [
     "ReplayOrder",
@@ -210,7 +210,7 @@ def new_request_id() -> str:
 
 
 def to_json_bytes(value: Mapping[str, Any], *, name: str) -> bytes:
-    """Return a mapping as JSON, empty for an empty one; dates and times become tags of `nomaflow_api.v1.tagged_json`.
+    """Return a mapping as JSON, empty for an empty one; dates and times become tags of `nomaflow_api.v1.lossless_json`.
 
     :raises InvalidRequest: if a value has no JSON form
     """

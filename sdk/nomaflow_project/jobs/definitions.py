@@ -1,7 +1,7 @@
 """Jobs: the keys of jobs.toml, and the definitions of which runs keep a snapshot.
 
 Only what is read from a file is checked: a definition that was stored stays usable, whatever later versions refuse.
-Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.tagged_json``; the kernel uses their keys
+Params and op_kwargs are JSON-ready trees as ``nomaflow_api.v1.lossless_json`` encodes them; the kernel uses their keys
 and never their values. A definition converts to JSON and back without loss, and ignores keys of a newer version.
 """
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.resources import Capacity, Labels
-from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.models.kernel_addresses import Addresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
+from nomaflow_project.models.roles import BUILT_IN_ROLES, split_grant
 from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
 from nomaflow_project.reading.names import HostName, HostNames, LogLevel
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.v1.tagged_json import child_path
+from nomaflow_api.v1.lossless_json import child_path
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.sources import (
     ENCRYPTED,

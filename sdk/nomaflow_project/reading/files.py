@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.v1.tagged_json import ValueCodecError, encode_tree
+from nomaflow_api.v1.lossless_json import ValueCodecError, encode_tree
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import Values, resolve_environment, resolve_leniently
 from nomaflow_project.reading.problems import Place, Problem
@@ -23,7 +23,7 @@ _PLUGINS = "plugins"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobFile(Record):
-    """A TOML file as read, as a manifest has it: its tree as ``nomaflow_api.v1.tagged_json`` encodes it, or the error.
+    """A TOML file as read, as a manifest has it: its tree as ``nomaflow_api.v1.lossless_json`` writes it, or the error.
 
     :param absent: True for an optional file or folder that is missing; it has neither tree nor error
     :param main: True for the main job file
@@ -143,7 +143,7 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
 
 
 def encode_file(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a parsed file in the encoding of ``nomaflow_api.v1.tagged_json``.
+    """Return a parsed file in the encoding of ``nomaflow_api.v1.lossless_json``.
 
     A job with a value that cannot be encoded, such as ``inf``, becomes ``{"id", "enabled", "$error": {"path",
     "message"}}``, so that the other jobs of the file stay usable.

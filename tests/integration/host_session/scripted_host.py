@@ -14,8 +14,8 @@ from nomaflow_api.v1.letter_words import FinishedState, LogCodec
 from nomaflow_api.v1.letters import CancelOrder, CheckedStep, DispatchOrder, Finished, LogChunk, Started, ValueProblem
 from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
 from nomaflow_host.session.session import HostSession

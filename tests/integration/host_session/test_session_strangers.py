@@ -19,8 +19,8 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.session import HostSession

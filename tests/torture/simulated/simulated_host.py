@@ -15,8 +15,8 @@ from nomaflow_api.v1.letter_words import FinishedState, LogCodec, TimeoutKind
 from nomaflow_api.v1.letters import CallOutcome, CancelOrder, DispatchOrder, Finished, LogChunk, Progress, Started
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.errors import NotNeeded
 from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
 from nomaflow_host.session.session import HostSession

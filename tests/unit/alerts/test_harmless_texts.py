@@ -8,7 +8,7 @@ from alerts_rig import Rig, section
 
 from nomaflow.client.values import LogLine, RunView
 from nomaflow_alerts.messages.details import Details
-from nomaflow_alerts.messages.harmless import Masker, cut, plain
+from nomaflow_alerts.messages.harmless_text import Masker, cut, plain
 from nomaflow_alerts.messages.templates import Templates
 
 HOSTILE = "<!channel> <@U123> @everyone @here <b>x</b> \x1b[31mred\x1b[0m\r\n\u202eabc"

@@ -22,8 +22,8 @@ from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Ledger, LedgerFailed, Message
-from nomaflow_alerts.messages.harmless import Masker
-from nomaflow_alerts.messages.pings import ping
+from nomaflow_alerts.messages.harmless_text import Masker
+from nomaflow_alerts.messages.ping_urls import ping
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies

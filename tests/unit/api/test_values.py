@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nomaflow_api.v1 import tagged_json as values
+from nomaflow_api.v1 import lossless_json as values
 
 _SCALARS = (
     st.none()
@@ -201,6 +201,6 @@ def test_never_another_exception(text: str) -> None:
 def test_standard_library_only() -> None:
     """The codec loads nothing of protobuf or gRPC."""
     loaded = "print([m for m in sys.modules if m.split('.')[0] in ('google', 'grpc')])"
-    code = f"import sys, nomaflow_api.v1.tagged_json; {loaded}"
+    code = f"import sys, nomaflow_api.v1.lossless_json; {loaded}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

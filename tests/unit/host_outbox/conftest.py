@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from outbox_driver import Clock
 
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import SpillStore
 
 
 @pytest.fixture

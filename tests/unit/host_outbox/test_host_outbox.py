@@ -11,8 +11,8 @@ from outbox_driver import KEY, Clock, acknowledge, answer, chunk, deliver_all, f
 
 from nomaflow_api.v1.letters import Progress, Stopping
 from nomaflow_api.v1.sealing import seal
+from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import MAX_EVENT_BYTES, Outbox
-from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES
 
 

@@ -15,8 +15,8 @@ from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished,
 from nomaflow_api.v1.letters import LogChunk, Progress
 from nomaflow_api.v1.log_lines import decode_line
 from nomaflow_api.v1.sealing import open_event
+from nomaflow_host.outbox.event_storage import Segment, SpillStore
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.outbox.spill import Segment, SpillStore
 
 
 def test_what_does_not_fit_into_memory_is_spilled_and_delivered_in_order(

@@ -15,7 +15,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from nomaflow_host.process.errors import HostBusy
-from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
+from nomaflow_host.project.instance_lock import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.reaper.proc import ProcessIdentity
 
@@ -151,7 +151,7 @@ def test_a_reaper_that_does_not_end_is_killed(
     tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reaper gets its time to clean up, and no more."""
-    monkeypatch.setattr("nomaflow_host.project.instance._REAPER_SECONDS", 0.2)
+    monkeypatch.setattr("nomaflow_host.project.instance_lock._REAPER_SECONDS", 0.2)
     write(tmp_path, previous(reaper=ProcessIdentity.of(sleeper.pid)))
     lock = InstanceLock(state_dir=tmp_path)
     assert lock.acquire(Instance.new()) == ("old",)

@@ -8,7 +8,7 @@ from typing import Self
 from nomaflow_alerts.channels.channel import NotSent
 from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Message
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.harmless_text import Masker
 
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nomaflow_alerts.ledger import Book, Incident, Message, Notice
 from nomaflow_alerts.messages.causes import put_behind_causes
 from nomaflow_alerts.messages.details import Details
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import Subject, write

@@ -6,7 +6,7 @@ from typing import Any
 
 from nomaflow.client.values import from_micros, iso
 from nomaflow_alerts.ledger import Incident
-from nomaflow_alerts.messages.harmless import Masker, plain
+from nomaflow_alerts.messages.harmless_text import Masker, plain
 from nomaflow_alerts.messages.wording import title
 from nomaflow_alerts.messages.writing import Subject
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_alerts.messages.harmless import Masker, cut, plain
+from nomaflow_alerts.messages.harmless_text import Masker, cut, plain
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.writing import Subject
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from nomaflow_alerts.ledger import Incident
-from nomaflow_alerts.messages.harmless import plain
+from nomaflow_alerts.messages.harmless_text import plain
 
 JOB_CONDITIONS = {
     "failed": "failed",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nomaflow.client.values import LogLine, from_micros
 from nomaflow_alerts.ledger import Incident, Mute
 from nomaflow_alerts.messages.details import NO_DETAILS, Details
-from nomaflow_alerts.messages.harmless import cut, plain
+from nomaflow_alerts.messages.harmless_text import cut, plain
 from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, span, title
 
 _NAMED = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, OpenRun, Sighting
-from nomaflow_alerts.messages.pings import ping
+from nomaflow_alerts.messages.ping_urls import ping
 from nomaflow_alerts.rules.policies import JobRules, Policies
 
 _ENDED_BY_SUCCESS = ("failed", "late", "rows")
