@@ -42,11 +42,12 @@ from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.store import LeasePolicy, Store, open_store
 from nomaflow_kernel.store.errors import (
+    LeadLost,
     SchemaTooNew,
     SchemaTooOld,
-    StaleEpoch,
     StoreBusy,
     StoreError,
+    StoreFull,
     StoreInUse,
     StoreMoved,
     StoreUnavailable,
@@ -165,7 +166,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
         elif requests.why:
             process.manager.stopping(f"stopping: {requests.why}")
             _LOG.info("stopped: %s", requests.why)
-    except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
+    except (LeadLost, StoreBusy, StoreFull, StoreUnavailable) as error:
         # The database may have just come back, for example. The wait keeps repeated failures from spinning.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
             raise

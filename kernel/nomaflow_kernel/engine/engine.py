@@ -48,8 +48,8 @@ _LOG = logging.getLogger(__name__)
 class Engine:
     """Decides what happens to every run.
 
-    :param on_ended: called once if the engine ends by itself, with the error: StaleEpoch if a newer kernel has taken
-        the store over, or a defect; the process should then end
+    :param on_ended: called once if the engine ends by itself, with the error: LeadLost if this kernel no longer leads,
+        or a defect; the process should then end
     :param on_trouble: called with each store error that made a commit fail
     :param traceparent: returns the trace context of a run; None to use that of its trigger
     """

@@ -23,7 +23,7 @@ from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.store import Store
-from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
+from nomaflow_kernel.store.errors import LeadLost, StoreBusy, StoreError
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -34,8 +34,8 @@ _PUBLISHED_TOGETHER = 500
 class EngineLoop:
     """Turns inputs into commits, and commits into effects.
 
-    :param on_ended: called once if the loop ends by itself, with the error: StaleEpoch if a newer kernel has taken the
-        store over, or a defect
+    :param on_ended: called once if the loop ends by itself, with the error: LeadLost if this kernel no longer leads,
+        or a defect
     :param on_trouble: called with each store error that made a commit fail
     """
 
@@ -133,8 +133,8 @@ class EngineLoop:
                 await self._finish(self._committing, self._committing.commit)
         except Exception as error:  # noqa: BLE001  # without the loop every call would wait in vain
             self._inbox.close()
-            if isinstance(error, StaleEpoch):
-                _LOG.error("another kernel has taken the store over: %s", error.message)
+            if isinstance(error, LeadLost):
+                _LOG.error("the engine ends: %s", error.message)
             else:
                 _LOG.exception("the engine has failed, and the kernel must end")
             self._fail_all(error if isinstance(error, KernelError) else KernelStopping())
@@ -191,7 +191,7 @@ class EngineLoop:
         ahead = self._unanswered[-1]
         try:
             result = commit.result()
-        except StaleEpoch:
+        except LeadLost:
             raise
         except StoreError as error:
             self._unanswered.remove(decisions)
@@ -316,7 +316,7 @@ class EngineLoop:
             try:
                 await self._rebuild()
                 await self._publish_kept(published)
-            except StaleEpoch:
+            except LeadLost:
                 raise
             except StoreError as error:
                 delay = next(delays, delay)

@@ -15,7 +15,7 @@ from nomaflow_kernel.network.listening import claim_socket, forget_address, publ
 from nomaflow_kernel.rpc import Endpoints, standby_servers
 from nomaflow_kernel.rpc.server import DoorServers
 from nomaflow_kernel.store import Store
-from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
+from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ async def take_lead(
 
     :param manager: told that the kernel stands by: for the service manager, this completes the start
     :param ahead: told whether the leader may be gone
-    :param patient: whether to wait for a store that cannot be reached as well
+    :param patient: whether to wait for a store that cannot be reached, or has no room, as well
     :raises StoreError: if the store cannot be used
     :raises CertificateRefused: if the kernel that leads has another authority
     """
@@ -105,7 +105,7 @@ async def take_lead(
                 raise _other_authority(led, sentry.authority) from None
             ahead.see(overdue=led.overdue)
             why: StoreError = led
-        except (StoreBusy, StoreUnavailable) as error:
+        except (StoreBusy, StoreFull, StoreUnavailable) as error:
             if not patient:
                 raise
             why = error

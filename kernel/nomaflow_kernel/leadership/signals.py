@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from nomaflow_kernel.store.errors import StaleEpoch, StoreError
+from nomaflow_kernel.store.errors import LeadLost, StoreError
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
@@ -46,7 +46,7 @@ class Requests:
 
     def engine_ended(self, error: Exception) -> None:
         """Stop because the engine has ended: it is fenced, or it has failed."""
-        if isinstance(error, StaleEpoch):
+        if isinstance(error, LeadLost):
             self.lead_lost(error)
             return
         self.exit_code = EX_SOFTWARE

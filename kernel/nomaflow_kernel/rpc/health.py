@@ -12,7 +12,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.rpc.failed_calls import UnknownService
 from nomaflow_kernel.store import Store
-from nomaflow_kernel.store.errors import StaleEpoch, StoreError
+from nomaflow_kernel.store.errors import LeadLost, StoreError
 
 _LOG = logging.getLogger(__name__)
 _PING_SECONDS = 1.0
@@ -53,7 +53,7 @@ class Health:
         self._trouble = error
         _LOG.error("not serving: %s", error)
         self._tell()
-        if not isinstance(error, StaleEpoch):  # this one does not recover
+        if not isinstance(error, LeadLost):  # this one does not recover
             self._healing = asyncio.create_task(self._heal(), name="store health")
 
     async def stop(self) -> None:

@@ -79,12 +79,14 @@ class Scheduler:
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
-        """Stop firing. Stopping twice is allowed."""
-        self._stopping = True
-        self._wake.set()
+        """Stop firing, even if the store does not answer. Stopping twice is allowed.
+
+        A fire being stored is stored or not, as when the kernel is killed: its slot tells the next one.
+        """
         task, self._task = self._task, None
         if task is not None:
-            await task
+            task.cancel()
+            await asyncio.wait((task,))
 
     def jobs_changed(self, job_ids: Collection[str] | None = None) -> None:
         """Have some jobs of the catalogue checked again; without their ids, all of them."""

@@ -51,10 +51,15 @@ class SqlDatabase(ABC):
         return info
 
     async def close(self) -> None:
-        """Finish waiting operations, close every connection, and release the database."""
+        """Finish waiting operations, close every connection, and release the database.
+
+        It is released even if the caller does not wait for the operations any longer.
+        """
         self._closed = True
-        await self._writer.stop()
-        await self.release()
+        try:
+            await self._writer.stop()
+        finally:
+            await self.release()
         await self._reading.close()
 
     async def read(self, query: Callable[[Connection], T]) -> T:

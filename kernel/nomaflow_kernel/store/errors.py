@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from nomaflow_kernel.domain.errors import KernelError
 
+CHECK_DATABASE = "check the database and its disk"
+
 
 class StoreError(KernelError):
     """The root of the store's errors."""
@@ -28,12 +30,19 @@ class StoreFull(StoreError):
 
 
 class StoreBusy(StoreError):
-    """Raised when another process held the store's lock for longer than the kernel waits (5 s)."""
+    """Raised when another process held the store's lock for longer than the kernel waits (5 s), or a read took long.
+
+    :param locked: whether it was a lock
+    """
 
     reason = "STORE_BUSY"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(f"the history store is locked by another process: {detail}; stop that process, then try again")
+    def __init__(self, detail: str, *, locked: bool = True) -> None:
+        super().__init__(
+            f"the history store is locked by another process: {detail}; stop that process, then try again"
+            if locked
+            else f"the history store is busy: {detail}; check the load of the database, then try again"
+        )
 
 
 class StoreUnavailable(StoreError):
@@ -41,15 +50,16 @@ class StoreUnavailable(StoreError):
 
     :param outcome_unknown: True if the connection was lost during a commit and could not be restored: the operation may
         or may not be applied, and the caller must read before it continues
+    :param fix: the way out
     """
 
     reason = "STORE_UNAVAILABLE"
 
-    def __init__(self, detail: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(self, detail: str, *, outcome_unknown: bool = False, fix: str = CHECK_DATABASE) -> None:
         self.detail = detail
         self.outcome_unknown = outcome_unknown
         doubt = "; it is not known yet whether the last change was stored" if outcome_unknown else ""
-        super().__init__(f"the history store cannot be reached: {detail}{doubt}; check the database and its disk")
+        super().__init__(f"the history store cannot be reached: {detail}{doubt}; {fix}")
 
 
 class StoreInUse(StoreError):
@@ -111,9 +121,13 @@ class StoreLed(StoreError):
 
 
 class LeadLost(StoreError):
-    """Raised when a kernel could not renew its lease in time: another may lead, so this one stops leading."""
+    """Raised when this kernel no longer leads: it stops its work, and recovers only by taking the lead again."""
 
     reason = "NOT_LEADER"
+
+
+class LeaseExpired(LeadLost):
+    """Raised when a kernel could not renew its lease in time: another may lead, so this one stops leading."""
 
     def __init__(self, *, ttl_seconds: float, detail: str) -> None:
         super().__init__(
@@ -122,10 +136,8 @@ class LeadLost(StoreError):
         )
 
 
-class StaleEpoch(StoreError):
+class StaleEpoch(LeadLost):
     """Raised when a newer kernel has taken the store over; this one must stop scheduling at once."""
-
-    reason = "NOT_LEADER"
 
     def __init__(self, *, own: int, found: int) -> None:
         super().__init__(
@@ -185,12 +197,12 @@ class StoreUnfinished(StoreError):
 
 
 class UnsupportedStore(StoreError):
-    """Raised when a store URL names no database that the kernel supports."""
+    """Raised when a store URL names no database that the kernel can use."""
 
     reason = "UNSUPPORTED_STORE"
 
-    def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"cannot use the store {url!r}: {why}; expected 'sqlite:///PATH' or 'postgresql+asyncpg://…'")
+    def __init__(self, url: str, why: str, *, expected: str = "'sqlite:///PATH' or 'postgresql+asyncpg://…'") -> None:
+        super().__init__(f"cannot use the store {url!r}: {why}; expected {expected}")
 
 
 class MaintenanceRefused(Exception):

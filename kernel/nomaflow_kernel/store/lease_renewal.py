@@ -7,7 +7,7 @@ import logging
 from functools import partial
 
 from nomaflow_api.boot_clock import boot_seconds
-from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError
+from nomaflow_kernel.store.errors import LeaseExpired, StaleEpoch, StoreError
 from nomaflow_kernel.store.lease_row import LeasePolicy, release_lease, renew_lease
 from nomaflow_kernel.store.writer import Link, in_transaction
 
@@ -43,9 +43,9 @@ class LeaseKeeper:
         self._task = asyncio.create_task(self._keep(), name="nomaflow-lease")
 
     async def stop(self) -> None:
-        """Give the lease back and close everything. Stopping twice is allowed."""
+        """Give the lease back, unless it is lost, and close everything. Stopping twice is allowed."""
         task, self._task = self._task, None
-        if task is not None:
+        if task is not None and not task.done():
             task.cancel()
             await asyncio.wait((task,))
             await self._end_renewal()
@@ -81,6 +81,7 @@ class LeaseKeeper:
             self._renewing = asyncio.create_task(self._renew(), name="nomaflow-lease-renewal")
             await asyncio.wait((self._renewing,), timeout=left)
             if not self._renewing.done():
+                self._renewing.cancel()
                 detail = "the database did not answer"
                 break
             error = self._renewing.exception()
@@ -92,7 +93,7 @@ class LeaseKeeper:
             detail = str(error)
             _log.warning("the lease could not be renewed, trying again: %s", error)
             await asyncio.sleep(min(self._renew_seconds / 5, left))
-        return LeadLost(ttl_seconds=self._policy.ttl_seconds, detail=detail)
+        return LeaseExpired(ttl_seconds=self._policy.ttl_seconds, detail=detail)
 
     async def _renew(self) -> None:
         addresses = self._policy.addresses()

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
-from sqlalchemy import Connection, NullPool
+from msgspec.structs import replace
+from sqlalchemy import Connection, NullPool, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -16,7 +19,7 @@ from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver_errors import mapped_errors
-from nomaflow_kernel.store.errors import StaleEpoch, StoreLed
+from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.holders import own_process
 from nomaflow_kernel.store.lease_renewal import LeaseKeeper
 from nomaflow_kernel.store.lease_row import (
@@ -68,11 +71,12 @@ class PostgresDatabase(SqlDatabase):
             "lock_timeout": _milliseconds(lock_wait_seconds),
             "idle_in_transaction_session_timeout": _milliseconds(self._patience_seconds),
         }
-        super().__init__(writing=PostgresLink(url, {"application_name": _WRITER, **settings}), reading=_Readers(url))
+        self._readers = _Readers(url)
+        super().__init__(writing=PostgresLink(url, {"application_name": _WRITER, **settings}), reading=self._readers)
         # A standby kernel must notice a dead connection: a check without an answer times out.
         keeping = PostgresLink(url, {"application_name": "nomaflow-lease", **settings}, command_timeout=_ANSWER_SECONDS)
         self._keeping = keeping
-        self._keeper = LeaseKeeper(link=keeping, policy=lease)
+        self._keeper = LeaseKeeper(link=keeping, policy=replace(lease, on_lost=self._lost))
         self._holder = holder
         self._lease = lease
         self._watch = LeaseWatch(boot_seconds)
@@ -113,6 +117,12 @@ class PostgresDatabase(SqlDatabase):
     async def release(self) -> None:
         """Give the lease back."""
         await self._keeper.stop()
+
+    def _lost(self, error: StoreError) -> None:
+        """Let nobody wait for a database that may never answer: a kernel without the lead has nothing to do here."""
+        self._writer.give_up(error)
+        self._readers.give_up(error)
+        self._lease.on_lost(error)
 
 
 class PostgresLink:
@@ -164,16 +174,58 @@ class _Readers:
             pool_pre_ping=True,
             isolation_level="REPEATABLE READ",
         )
+        self._connections: WeakSet[Any] = WeakSet()
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._refusal: StoreError | None = None
+        event.listen(self._engine.sync_engine, "connect", self._note)
+
+    def _note(self, connection: Any, _record: object) -> None:
+        self._connections.add(connection.driver_connection)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run work; see ``Link``."""
+        if self._refusal is not None:
+            raise self._refusal
+        reading = asyncio.create_task(self._read(work), name="nomaflow-store-read")
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        reading.add_done_callback(partial(_hand_over, answer))
+        self._under_way.add(answer)
+        try:
+            return await answer
+        finally:
+            self._under_way.discard(answer)
+            reading.cancel()  # nobody waits for it now; it closes its connection
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
         with mapped_errors():
             async with self._engine.connect() as connection:
                 return await connection.run_sync(work)
 
+    def give_up(self, error: StoreError) -> None:
+        """Fail all reads, those under way and those to come, without waiting for the server."""
+        self._refusal = error
+        for answer in self._under_way:
+            if not answer.done():
+                answer.set_exception(error)
+        for connection in self._connections:
+            connection.terminate()
+
     async def close(self) -> None:
         """Close the connections that are idle; those at work follow."""
         await self._engine.dispose()
+
+
+def _hand_over(answer: asyncio.Future[T], reading: asyncio.Future[T]) -> None:
+    """Give the outcome of a read to its caller, unless nobody waits for it."""
+    error = None if reading.cancelled() else reading.exception()
+    if answer.done():
+        return
+    if reading.cancelled():
+        answer.cancel()
+    elif error is None:
+        answer.set_result(reading.result())
+    else:
+        answer.set_exception(error)
 
 
 async def _give_up(connection: AsyncConnection) -> None:

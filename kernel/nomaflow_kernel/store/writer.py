@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.driver_errors import store_error
-from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
+from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreUnavailable
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 
@@ -72,9 +72,11 @@ class Writer:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._inbox: list[Waiting] = []
+        self._taken: list[Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._known_digests = KnownDigests()
         self._epoch = 0
+        self._refusal: StoreError = StoreUnavailable("the store is closed")
 
     @property
     def waiting(self) -> int:
@@ -98,30 +100,52 @@ class Writer:
         """Queue an operation; the future gets its outcome after the commit."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self._epoch:
-            future.set_exception(StoreUnavailable("the store is closed"))
+            future.set_exception(self._refusal)
             return future
         self._inbox.append(Waiting(operation, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._serve(), name="nomaflow-store")
         return future
 
+    def give_up(self, error: StoreError) -> None:
+        """Fail everything that waits, and whatever comes later, without waiting for the database.
+
+        Of the operations already taken it is not known whether they were applied.
+        """
+        self._epoch, self._refusal = 0, error
+        waiting, self._inbox = self._inbox, []
+        deliver(waiting, [Outcome(error=error)] * len(waiting))
+        in_doubt = StoreUnavailable(str(error), outcome_unknown=True)
+        deliver(self._taken, [Outcome(error=in_doubt)] * len(self._taken))
+        if self._task is not None:
+            self._task.cancel()
+
     async def stop(self) -> None:
-        """Finish waiting operations, and close the connection. Stopping twice is allowed."""
+        """Finish waiting operations, and close the connection. Stopping twice is allowed.
+
+        A caller that waits no longer gives them up.
+        """
         self._epoch = 0
         if self._task is not None:
-            await asyncio.shield(self._task)
+            try:
+                await asyncio.wait((self._task,))
+            except asyncio.CancelledError:
+                self.give_up(self._refusal)
+                raise
         await self._link.close()
 
     async def _serve(self) -> None:
         epoch = self._epoch
         while self._inbox:
             batch, self._inbox = self._inbox, []
+            self._taken = batch
             outcomes = await self._commit([waiting.operation for waiting in batch], epoch)
             if isinstance(outcomes[0].error, StoreBusy):
                 # Operations that came meanwhile have waited for the same lock, and do not wait for it twice.
                 late, self._inbox = self._inbox, []
                 batch, outcomes = batch + late, outcomes + [outcomes[0]] * len(late)
             deliver(batch, outcomes)
+            self._taken = []
 
     async def _commit(self, operations: Sequence[Operation], epoch: int) -> list[Outcome]:
         """Commit, and commit again on a new connection if the old one was lost before its commit."""

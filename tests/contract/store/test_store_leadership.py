@@ -11,12 +11,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
 from nomaflow_kernel.store import LeasePolicy, Store, open_store
-from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreBusy, StoreError, StoreLed
+from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreBusy, StoreError, StoreLed, StoreUnavailable
+from postgres_server import SUPERUSER
 from waiting import eventually
 
 pytestmark = pytest.mark.postgres
@@ -264,6 +266,57 @@ async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: Pos
         assert isinstance(why, LeadLost)
         assert "could not renew its lease of 2 seconds in time" in str(why)
         await postgres_place.sql_in("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+@contextlib.asynccontextmanager
+async def locked(place: PostgresPlace, lock: str) -> AsyncIterator[None]:
+    """Hold a lock of another session's transaction."""
+    connection = await asyncpg.connect(host=str(place.server.folder), user=SUPERUSER, database=place.name)
+    try:
+        async with connection.transaction():
+            await connection.execute(lock)
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_a_kernel_without_the_lead_waits_for_no_answer(postgres_place: PostgresPlace) -> None:
+    """What waits for the database fails when the lease is lost, and what comes later at once: it may never answer."""
+    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+        run_id = ids.new()
+        async with locked(postgres_place, "LOCK TABLE kernel, runs IN ACCESS EXCLUSIVE MODE"):
+            asking = [first.store.apply([queue(run_id)], at_us=T0), first.store.run_details([run_id])]
+            waiting = [asyncio.ensure_future(each) for each in asking]
+            await asyncio.sleep(0)  # lets both begin
+            after = first.store.apply([queue(run_id)], at_us=T0)
+            await postgres_place.sql("UPDATE leadership SET term = term + 1")
+            why = await first.loss()
+            written, read = await asyncio.gather(*waiting, return_exceptions=True)
+            assert (type(written), getattr(written, "outcome_unknown", None)) == (StoreUnavailable, True)
+            assert read is why
+            with pytest.raises(StoreError) as caught:
+                await after
+            assert caught.value is why
+            for late in (first.store.ping(), first.store.pauses()):
+                with pytest.raises(type(why)):
+                    await late
+            await first.store.close()
+        await eventually(postgres_place.nothing_left)
+
+
+async def test_who_is_not_waited_for_gives_the_lease_back(postgres_place: PostgresPlace) -> None:
+    """Nobody waits for the end of a close that a lock holds up: another kernel leads, and no session is left."""
+    async with leading(postgres_place, "first") as first:
+        async with locked(postgres_place, "SELECT 1 FROM kernel FOR UPDATE"):
+            kept = first.store.apply([queue(ids.new())], at_us=T0)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await first.store.close()
+            with pytest.raises(StoreUnavailable):
+                await kept
+            assert await postgres_place.sql("SELECT lease_until_us FROM leadership") == [(0,)]
+        async with leading(postgres_place, "second"):
+            assert await postgres_place.sql("SELECT count(*) FROM runs") == [(0,)]
 
 
 async def test_two_that_start_at_once_are_one_leader(postgres_place: PostgresPlace) -> None:

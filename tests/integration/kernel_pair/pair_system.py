@@ -34,6 +34,12 @@ steps = [{ type = "python", name = "hold", callable = "team.code:hold" }]
 id = "quick"
 overlap = "allow"
 steps = [{ type = "python", name = "hold", callable = "team.code:hold" }]
+
+[[jobs]]
+id = "tick"
+overlap = "allow"
+schedule = "* * * * * */2"
+steps = [{ type = "python", name = "tick", callable = "team.code:tick" }]
 """
 CODE = '''"""A step that notes in a ledger when it starts and ends, and ends when it is let go."""
 
@@ -55,6 +61,10 @@ async def hold(*, ctx, ledger: str, gate: str = ""):
         await asyncio.sleep(0.05)
     note(ledger, "end", ctx.attempt_key, os.getpid())
     return 1
+
+
+async def tick():
+    return None
 '''
 
 

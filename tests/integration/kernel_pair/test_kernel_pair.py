@@ -254,6 +254,43 @@ async def test_a_database_that_goes_away_loses_nothing(pair: Pair, roles: tuple[
     assert not pair.processes[leader].ended
 
 
+async def test_a_database_that_hangs_ends_no_kernel(pair: Pair, roles: tuple[str, str]) -> None:
+    """It takes connections and answers nothing, with a call and a fire under way: the leader stands by, then works."""
+    leader, _ = roles
+    async with pair.client(retry_seconds=60) as client:
+        held = await Held.start(pair, client, "hang")
+        told = len(pair.log(leader))
+        with pair.server.frozen():
+            order = TriggerOrder(job_id="quick", request_id="hang", params={"ledger": str(pair.ledger)})
+            asked = asyncio.create_task(client.trigger(order))
+            await asyncio.to_thread(eventually, lambda: "not leading, listening on" in pair.log(leader)[told:])
+        assert (await client.wait((await asked).run_id)).state == "SUCCEEDED"
+        assert "not waiting any longer" not in pair.log(leader)[told:]
+        assert not any(pair.processes[name].ended for name in roles)
+        await held.let_go()
+
+
+async def test_a_server_without_room_ends_no_kernel(pair: Pair, roles: tuple[str, str]) -> None:
+    """The lease cannot be renewed either, and nobody can take it: both stand by until there is room, then one leads."""
+    async with pair.client(retry_seconds=60) as client:
+        held = await Held.start(pair, client, "full")
+        told = {name: len(pair.log(name)) for name in roles}
+        await pair.sql(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+        )
+        for table in ("kernel", "leadership"):
+            await pair.sql(f"CREATE TRIGGER full_disk BEFORE UPDATE ON {table} EXECUTE FUNCTION no_room()")
+        without = re.compile("not leading, .*cannot grow: could not extend file")
+        for name in roles:
+            await asyncio.to_thread(eventually, lambda n=name: without.search(pair.log(n)[told[n] :]))
+        await pair.sql("DROP FUNCTION no_room CASCADE")
+        order = TriggerOrder(job_id="quick", request_id="full", params={"ledger": str(pair.ledger)})
+        assert (await client.wait((await client.trigger(order)).run_id)).state == "SUCCEEDED"
+        assert not any(pair.processes[name].ended for name in roles)
+        await held.let_go()
+
+
 async def test_a_freeze_is_noticed_in_time_by_itself(pair: Pair) -> None:
     """A freeze is noticed with the default lease too, which runs out while the other tests run."""
     assert "is the leader at unix:/elsewhere/kernel.sock;" in pair.log("d")
