@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
+from nomaflow_kernel.store.errors import CHECK_DATABASE, StoreBusy, StoreError, StoreFull, StoreUnavailable
 
 _WRITE_FAILED = frozenset(
     {
@@ -33,8 +33,17 @@ _BROKEN = frozenset(
     }
 )
 _SQLSTATES_FULL = ("53100",)
-_SQLSTATES_BUSY = ("55P03", "57014", "40P01", "40001")
+_SQLSTATE_LOCKED = "55P03"
+_SQLSTATES_BUSY = ("57014", "40P01", "40001")
 _SQLSTATES_UNAVAILABLE = ("08", "57P", "53", "58", "XX", "25006", "28", "3D", "3F", "42501", "42P01")
+_FIXES = {
+    "28": "correct the user and the password of the store, or let the server admit that user (pg_hba.conf)",
+    "3D": "create that database, or correct the name in the store's URL",
+    "42501": "let the kernel's user create and change tables: GRANT CREATE, USAGE ON SCHEMA public TO that user",
+    "25006": "use a server that accepts writes, and let the kernel's user write: default_transaction_read_only = off",
+    "53300": "end other sessions, or raise max_connections of the server: a kernel needs 6",
+}
+"""The way out, by the beginning of the SQLSTATE."""
 
 
 def store_error(error: BaseException) -> StoreError | None:
@@ -47,10 +56,15 @@ def store_error(error: BaseException) -> StoreError | None:
     if isinstance(cause, sqlite3.Error):
         return _from_sqlite(cause)
     if isinstance(error, PoolTimeout):
-        return StoreBusy("all its connections are in use")
+        return StoreBusy("all its connections are in use", locked=False)
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if isinstance(state, str):
-        return _from_sqlstate(state, cause)
+        found = _from_sqlstate(state, cause)
+        if found is None and isinstance(error, DBAPIError) and error.statement is None:
+            return StoreUnavailable(
+                _first_line(cause)
+            )  # no operation is to blame: it was about to connect, or to commit
+        return found
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return StoreUnavailable(_first_line(cause))
     if isinstance(cause, (OSError, EOFError)) or type(cause).__name__ in _LOST_CONNECTION:
@@ -78,15 +92,20 @@ def _from_sqlite(error: sqlite3.Error) -> StoreError | None:
 def _from_sqlstate(state: str, error: BaseException) -> StoreError | None:
     if state.startswith(_SQLSTATES_FULL):
         return StoreFull(_first_line(error))
-    if state.startswith(_SQLSTATES_BUSY):
+    if state == _SQLSTATE_LOCKED:
         return StoreBusy(_first_line(error))
+    if state.startswith(_SQLSTATES_BUSY):
+        return StoreBusy(_first_line(error), locked=False)
     if state.startswith(_SQLSTATES_UNAVAILABLE):
-        return StoreUnavailable(_first_line(error))
+        fix = next((fix for beginning, fix in _FIXES.items() if state.startswith(beginning)), CHECK_DATABASE)
+        return StoreUnavailable(_first_line(error), fix=fix)
     return None
 
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().partition("\n")[0]
+    if isinstance(error, TimeoutError) and not text:
+        return "it did not answer in time"
     return text or type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 import pytest
@@ -68,6 +69,40 @@ def test_states_of_postgresql(state: str, expected: type[StoreError] | None) -> 
     found = store_error(DBAPIError("INSERT", {}, ServerError(state)))
     assert (type(found) if found else None) is expected
     assert found is None or ("first line" in str(found) and "second line" not in str(found))
+
+
+@pytest.mark.parametrize(
+    ("state", "fix"),
+    [
+        ("28P01", "correct the user and the password"),
+        ("3D000", "create that database"),
+        ("42501", "GRANT CREATE, USAGE ON SCHEMA public"),
+        ("25006", "default_transaction_read_only = off"),
+        ("53300", "raise max_connections"),
+        ("08006", "check the database and its disk"),
+    ],
+)
+def test_a_server_that_refuses_is_no_mystery(state: str, fix: str) -> None:
+    """Each refusal names its own way out."""
+    assert re.search(f"first line; .*{re.escape(fix)}", str(store_error(DBAPIError("INSERT", {}, ServerError(state)))))
+
+
+def test_what_is_of_no_statement_is_an_unreachable_store() -> None:
+    """A server that refuses the connection itself, for whatever reason, blames no operation."""
+    refused = store_error(DBAPIError(None, None, ServerError("55000")))
+    assert "cannot be reached: first line" in str(refused)
+    assert store_error(DBAPIError("INSERT", {}, ServerError("55000"))) is None
+
+
+def test_a_silent_server_is_told_in_words() -> None:
+    """The exception of a time limit has no text of its own."""
+    assert "cannot be reached: it did not answer in time" in str(store_error(TimeoutError()))
+
+
+def test_only_a_lock_is_another_process() -> None:
+    """Nobody looks for another process where a read took too long, or was canceled."""
+    assert "locked by another process" in str(store_error(DBAPIError("SELECT", {}, ServerError("55P03"))))
+    assert "is busy: first line; check the load" in str(store_error(DBAPIError("SELECT", {}, ServerError("57014"))))
 
 
 def test_what_is_no_driver_error_passes_through() -> None:
