@@ -107,6 +107,8 @@ def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease
         return PostgresDatabase(url=driver_url(url), holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease)
     except ModuleNotFoundError as error:
         raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
+    except (ArgumentError, ValueError) as error:
+        raise UnsupportedStore(shown, f"one of its options has a wrong value: {error}") from None
 
 
 def _unusable_part(url: URL) -> str:

@@ -19,7 +19,7 @@ from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver_errors import mapped_errors
-from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
+from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed, UnsupportedStore
 from nomaflow_kernel.store.holders import own_process
 from nomaflow_kernel.store.lease_renewal import LeaseKeeper
 from nomaflow_kernel.store.lease_row import (
@@ -68,6 +68,7 @@ class PostgresDatabase(SqlDatabase):
         self._patience_seconds = lease.ttl_seconds * 2 / 3
         settings = {
             "synchronous_commit": "on",
+            "default_transaction_isolation": "read committed",  # whoever has waited for a lock sees what it protected
             "lock_timeout": _milliseconds(lock_wait_seconds),
             "idle_in_transaction_session_timeout": _milliseconds(self._patience_seconds),
         }
@@ -99,6 +100,7 @@ class PostgresDatabase(SqlDatabase):
         return taken
 
     def _take(self, connection: Connection) -> StoreInfo:
+        _refuse_encoding(connection)
         lock_migrations(connection)
         migrate(connection)
         refuse_while_held(connection, self._watch)
@@ -213,6 +215,20 @@ class _Readers:
     async def close(self) -> None:
         """Close the connections that are idle; those at work follow."""
         await self._engine.dispose()
+
+
+def _refuse_encoding(connection: Connection) -> None:
+    """Check that the database can hold every text.
+
+    :raises UnsupportedStore: if it cannot
+    """
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise UnsupportedStore(
+            connection.engine.url.render_as_string(hide_password=True),
+            f"the encoding of the database is {encoding}, in which not every text can be stored",
+            expected="a database that was made with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+        )
 
 
 def _hand_over(answer: asyncio.Future[T], reading: asyncio.Future[T]) -> None:

@@ -320,7 +320,12 @@ async def test_who_is_not_waited_for_gives_the_lease_back(postgres_place: Postgr
 
 
 async def test_two_that_start_at_once_are_one_leader(postgres_place: PostgresPlace) -> None:
-    """Many kernels that start on an empty database agree: one makes the schema and leads, the others are refused."""
+    """Many kernels that start on an empty database agree: one makes the schema and leads, the others are refused.
+
+    So it is too if the database isolates transactions more strictly by default.
+    """
+    name = postgres_place.name
+    await postgres_place.sql_in("postgres", f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     contenders = [Contender(postgres_place.url, name=f"kernel-{number}") for number in range(4)]
     outcomes = await asyncio.gather(*(each.store.open() for each in contenders), return_exceptions=True)
     assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1

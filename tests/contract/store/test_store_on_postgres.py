@@ -14,7 +14,7 @@ from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
 from nomaflow_kernel.store import Store, open_store
-from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable
+from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable, UnsupportedStore
 from waiting import eventually
 
 pytestmark = pytest.mark.postgres
@@ -178,6 +178,19 @@ async def test_no_room_on_the_server_is_a_full_store(store: Store, postgres_plac
     assert list(await store.run_details([run_id])) == []
     await postgres_place.sql("DROP TRIGGER full_disk ON events")
     assert (await store.apply([queue(run_id)], at_us=T0)).events[0].seq == 1
+
+
+async def test_a_database_that_cannot_hold_every_text_is_refused(postgres_place: PostgresPlace) -> None:
+    """A run's error in another script would otherwise fail its commit for ever."""
+    other = PostgresPlace(postgres_place.server, f"{postgres_place.name}_latin")
+    encoding = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    await postgres_place.sql_in("postgres", f"CREATE DATABASE {other.name} {encoding}")
+    try:
+        with pytest.raises(UnsupportedStore, match=r"encoding of the database is LATIN1.*ENCODING 'UTF8'"):
+            await open_store(other.url).open()
+        assert await other.sql("SELECT 1 FROM pg_tables WHERE schemaname = 'public'") == []
+    finally:
+        await other.drop()
 
 
 async def test_what_cannot_be_opened_says_why_and_leaves_nothing(postgres_place: PostgresPlace) -> None:

@@ -217,6 +217,8 @@ def test_a_url_that_names_no_store_is_refused() -> None:
         "sqlite://": "kept in a file",
         "sqlite:///:memory:": "kept in a file",
         "postgresql+asyncpg://a@b/c?sslmode=require": "write ssl=require",
+        "postgresql+asyncpg://a@/c?host=b&port=x": r"a wrong value: Received non-integer port arguments: \('x',\)",
+        "postgresql+asyncpg://a@b/c?prepared_statement_cache_size=x": "a wrong value: invalid literal for int",
         "postgresql+asyncpg://a@b/c?speed=9": "'speed'",
         "postgresql+asyncpg://a@b:99999/c": "no port 99999",
         "mysql://root:secret@db/x": "unknown kind of database 'mysql'",
