@@ -96,14 +96,14 @@ def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 
         return SqliteDatabase(path=_file(given), holder=holder, lock_wait_seconds=lock_wait_seconds)
-    # Imported here: a kernel on SQLite need not have asyncpg.
-    from nomaflow_kernel.store.postgres import PostgresDatabase
-
     shown = url.render_as_string(hide_password=True)
     unusable = _unusable_part(url)
     if unusable:
         raise UnsupportedStore(shown, unusable)
     try:
+        # Imported here: a kernel on SQLite need not have asyncpg.
+        from nomaflow_kernel.store.postgres import PostgresDatabase
+
         return PostgresDatabase(url=driver_url(url), holder=holder, lock_wait_seconds=lock_wait_seconds, lease=lease)
     except ModuleNotFoundError as error:
         raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None

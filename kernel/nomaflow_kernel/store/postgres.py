@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+import asyncpg
 from msgspec.structs import replace
 from sqlalchemy import Connection, NullPool, event
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +41,8 @@ _READERS = 4
 _WRITER = "nomaflow-writer"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
+_PROBE_SECONDS = 5
+_DEAD_SECONDS = 15
 _READER_SETTINGS = {
     "application_name": "nomaflow-reader",
     "default_transaction_read_only": "on",
@@ -250,10 +254,31 @@ async def _give_up(connection: AsyncConnection) -> None:
         await connection.close()
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that notices within seconds that nobody is there any longer, and is not forgotten by a firewall.
+
+    By itself TCP tries for a quarter of an hour, and a connection that is idle says nothing at all.
+    """
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any, **kwargs: Any) -> None:
+        super().__init__(protocol, transport, *args, **kwargs)
+        link = transport.get_extra_info("socket")
+        if link.family != socket.AF_UNIX:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_SECONDS)
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_SECONDS * 1000)
+
+
 def _engine(
     url: str, settings: Mapping[str, str], *, command_timeout: float | None = None, **options: Any
 ) -> AsyncEngine:
-    connecting = {"timeout": _CONNECT_SECONDS, "command_timeout": command_timeout, "server_settings": dict(settings)}
+    connecting = {
+        "timeout": _CONNECT_SECONDS,
+        "command_timeout": command_timeout,
+        "server_settings": dict(settings),
+        "connection_class": _Connection,
+    }
     return create_async_engine(url, connect_args=connecting, **options)
 
 

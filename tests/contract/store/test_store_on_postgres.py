@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
+from machine_parts import need
 from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable, UnsupportedStore
+from postgres_server import SUPERUSER
 from waiting import eventually
 
 pytestmark = pytest.mark.postgres
@@ -163,6 +167,25 @@ async def test_ended_sessions_are_replaced(store: Store, postgres_place: Postgre
     result = await store.apply([start(run_id)], at_us=T0)
     assert (result.lost, [e.seq for e in result.events]) == (frozenset(), [2])
     assert len(await store.run_details([run_id])) == 1
+
+
+async def test_a_network_that_is_cut_is_noticed(postgres_place: PostgresPlace) -> None:
+    """A write and a read fail within half a minute, not after TCP's quarter of an hour, and others work then."""
+    need("unshare", "ip", namespaces=True)
+    child = Path(__file__).with_name("store_cut_off_child.py")
+    url = f"postgresql+asyncpg://{SUPERUSER}@127.0.0.1/{postgres_place.name}"
+    server = str(postgres_place.server.folder / ".s.PGSQL.5432")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["unshare", "--net", sys.executable, str(child), url, server],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=200,
+    )
+    seconds, works = done.stdout.splitlines()
+    assert all(5 < float(each) < 30 for each in seconds.split())
+    assert works == "works"
 
 
 async def test_no_room_on_the_server_is_a_full_store(store: Store, postgres_place: PostgresPlace) -> None:
