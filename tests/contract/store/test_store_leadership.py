@@ -281,7 +281,7 @@ async def locked(place: PostgresPlace, lock: str) -> AsyncIterator[None]:
 
 
 async def test_a_kernel_without_the_lead_waits_for_no_answer(postgres_place: PostgresPlace) -> None:
-    """What waits for the database fails when the lease is lost, and what comes later at once: it may never answer."""
+    """Calls that wait for the database fail when the lease is lost, later ones at once: it may never answer."""
     async with leading(postgres_place, "first", ttl_seconds=3) as first:
         run_id = ids.new()
         async with locked(postgres_place, "LOCK TABLE kernel, runs IN ACCESS EXCLUSIVE MODE"):
