@@ -205,6 +205,17 @@ class UnsupportedStore(StoreError):
         super().__init__(f"cannot use the store {url!r}: {why}; expected {expected}")
 
 
+class ForeignTables(UnsupportedStore):
+    """Raised when another program has tables of the same names in a database; it was not touched."""
+
+    def __init__(self, tables: Sequence[str]) -> None:
+        StoreError.__init__(
+            self,
+            f"the history store has tables of another program: {', '.join(tables)}; give the kernel an empty database, "
+            "or on PostgreSQL an empty schema: ALTER ROLE … SET search_path",
+        )
+
+
 class MaintenanceRefused(Exception):
     """Raised when work on a store without a kernel, such as a backup or a copy, is refused; nothing was changed.
 

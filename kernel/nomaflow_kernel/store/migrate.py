@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, select, text, update
 
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.errors import SchemaTooNew, SchemaTooOld
+from nomaflow_kernel.store.errors import ForeignTables, SchemaTooNew, SchemaTooOld
 from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
@@ -34,8 +34,12 @@ def usable_revision(revision: str) -> bool:
     """
     if revision in REVISIONS:
         return True
-    numbered = len(revision) == len(HEAD) and revision.isascii() and revision.isdigit()
-    return numbered and revision[0] == HEAD[0] and revision > HEAD
+    return _is_revision(revision) and revision[0] == HEAD[0] and revision > HEAD
+
+
+def _is_revision(text: str) -> bool:
+    """Return whether a text is a number of four digits, as our revisions are; other programs have Alembic, too."""
+    return len(text) == len(HEAD) and text.isascii() and text.isdigit()
 
 
 def lock_migrations(connection: Connection) -> None:
@@ -50,6 +54,7 @@ def migrate(connection: Connection) -> None:
 
     :raises SchemaTooNew: if the stored revision is of a later major version; nothing was written
     :raises SchemaTooOld: if this version cannot convert the stored revision; nothing was written
+    :raises ForeignTables: if the tables are those of another program; nothing was written
     :raises StoreMoved: if the history continues elsewhere
     :raises StoreUnfinished: if it is an incomplete copy
     """
@@ -57,6 +62,8 @@ def migrate(connection: Connection) -> None:
     if found is None:
         _make_schema(connection)
         return
+    if not _is_revision(found):
+        raise ForeignTables([schema.revisions.name])
     if not usable_revision(found):
         if found < REVISIONS[0]:
             raise SchemaTooOld(found=found, oldest_known=REVISIONS[0])
@@ -71,6 +78,10 @@ def migrate(connection: Connection) -> None:
 
 
 def _make_schema(connection: Connection) -> None:
+    own = {schema.revisions.name, *schema.metadata.tables}
+    taken = sorted(own.intersection(inspect(connection).get_table_names()))
+    if taken:
+        raise ForeignTables(taken)
     schema.create_tables(connection)
     connection.execute(schema.kernel.insert().values(id=1, store_id=uuid.uuid4().hex))
     connection.execute(schema.leadership.insert().values(id=1))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -13,7 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from store_places import Place, SqlitePlace
 
-from nomaflow_kernel.store import Store, migrations, schema
+from nomaflow_kernel.store import Store, migrations, open_store, schema
+from nomaflow_kernel.store.errors import ForeignTables
 
 
 async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
@@ -24,6 +26,25 @@ async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
         return list(compare_metadata(context, schema.metadata))
 
     assert await store._database.read(differences) == []
+
+
+@pytest.mark.parametrize("there", ["events (id int)", "alembic_version (version_num varchar(32))"])
+async def test_tables_of_another_program_are_left_alone(place: Place, there: str) -> None:
+    """The kernel neither uses them nor makes its own beside them; it names them."""
+    await place.sql(f"CREATE TABLE {there}")
+    name = there.partition(" ")[0]
+    with pytest.raises(ForeignTables, match=f"another program: {name}; give the kernel an empty database"):
+        await open_store(place.url).open()
+    with pytest.raises(Exception, match="runs"):
+        await place.sql("SELECT * FROM runs")
+
+
+async def test_another_programs_revision_is_no_later_version(place: Place) -> None:
+    """Alembic serves other programs as well, and names their revisions otherwise."""
+    await place.sql("CREATE TABLE alembic_version (version_num varchar(32))")
+    await place.sql("INSERT INTO alembic_version VALUES ('ae1027a6acf')")
+    with pytest.raises(ForeignTables, match="another program: alembic_version"):
+        await open_store(place.url).open()
 
 
 async def test_sqlite_tables_are_those_of_the_code_to_the_letter(store: Store, place: Place, tmp_path: Path) -> None:
