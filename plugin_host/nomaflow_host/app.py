@@ -151,7 +151,6 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         stack.callback(outbox.close)
         observation = _observation(options, project, outbox, environ)
         supervisor = _supervisor(limits, reader, observation, environ, lock, me)
-        outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         runner = SupervisedRunner(

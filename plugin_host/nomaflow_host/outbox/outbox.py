@@ -49,18 +49,12 @@ class Outbox:
 
     def __init__(self, *, store: SpillStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._on_room: Callable[[], None] = lambda: None
         self._lanes: dict[str, Lane] = {}
         self._says: dict[str, AttemptReport] = {}
         self._answers = AnswerBook()
         self._turns = Turns(clock=clock)
         self.wait_until_full = self._turns.wait_until_full
         """Waits until there are enough attempts to report on for a full batch."""
-        self._held_back = False
-
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call *callback* whenever workers that were held back may be read again."""
-        self._on_room = callback
 
     # Used by the session.
 
@@ -272,9 +266,7 @@ class Outbox:
 
     def may_read(self, *, exclusive: bool) -> bool:
         """Return False while files are at their cap: lines wait in the rings and pipes, exclusive workers first."""
-        room = self._store.has_room(exclusive=exclusive)
-        self._held_back = self._held_back or not room
-        return room
+        return self._store.has_room(exclusive=exclusive)
 
     # Internals.
 
@@ -296,9 +288,6 @@ class Outbox:
             self._turns.schedule(lane)
         else:
             self._turns.stalled(lane)
-        if self._held_back and self._store.has_room(exclusive=True):
-            self._held_back = False
-            self._on_room()
 
     def _retire(self, lane: Lane) -> None:
         key = lane.order.attempt_key

@@ -83,8 +83,6 @@ class Supervisor:
         """Checks given values against the callables of the serving generation, without calling one."""
         self.inspect = Inspector(find=self._attempts.find).inspect
         """Returns what an attempt does now; None if this host does not run it. Takes at most three seconds."""
-        self.resume_reading = self._attempts.settle_waiting
-        """Reads workers again that were held back; call it when the sink's ``may_read`` returns True again."""
         self.workers = self._pool.statuses
         """Returns the status of each worker."""
         self.attempts = self._attempts.statuses

@@ -133,7 +133,6 @@ async def test_an_end_is_not_told_before_its_last_lines(start_host: StartHost) -
     await asyncio.sleep(0.5)  # it has returned long since; nothing tells so, which is the point
     assert key not in host.sink.ends
     host.sink.open = True
-    host.supervisor.resume_reading()
     await host.sink.end_of(key)
     assert len(host.sink.lines(key)) == 10
 
@@ -148,7 +147,6 @@ async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> Non
     assert key not in host.sink.chunks
     assert key not in host.sink.ends
     host.sink.open = True
-    host.supervisor.resume_reading()
     await host.sink.end_of(key)
     assert len(host.sink.lines(key)) == 60_000
 

@@ -95,7 +95,6 @@ async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, mar
     key = host.run("hostile.meddling:overwrites_a_line", {"marker": str(marker)})
     await eventually(marker.exists)
     host.sink.open = True
-    host.supervisor.resume_reading()
     await host.sink.end_of(key)
     messages = [line.message for line in host.sink.lines(key)]
     assert messages == ["before", "after", "1 line of the log was damaged in the worker's memory and is lost"]

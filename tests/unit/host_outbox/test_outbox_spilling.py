@@ -53,8 +53,6 @@ def test_deleting_the_spill_file_loses_nothing(make: Callable[..., Outbox], tmp_
 def test_at_the_cap_workers_wait_exclusive_ones_first(make: Callable[..., Outbox]) -> None:
     """Reading stops at the cap and resumes when there is room; nothing is dropped."""
     outbox = make(memory_cap_bytes=0, cap_bytes=2000)
-    freed = []
-    outbox.when_room(lambda: freed.append(True))
     outbox.accept(order())
     assert outbox.may_read(exclusive=True)
     outbox.log(KEY, chunk(b"x" * 1750))
@@ -65,7 +63,6 @@ def test_at_the_cap_workers_wait_exclusive_ones_first(make: Callable[..., Outbox
     assert not outbox.may_read(exclusive=False)
     assert outbox.saturated
     acknowledge(outbox, outbox.next_batch())
-    assert freed == [True]
     assert outbox.may_read(exclusive=True)
     assert not outbox.saturated
 
@@ -100,8 +97,6 @@ def test_a_disk_that_stays_full_holds_nobody_for_ever(
 ) -> None:
     """Workers resume once the kernel has taken the events kept in memory, even if the disk is still full."""
     outbox = make(memory_cap_bytes=800)
-    freed = []
-    outbox.when_room(lambda: freed.append(True))
     outbox.accept(order())
     outbox.log(KEY, chunk(b"1" * 800))
 
@@ -117,7 +112,6 @@ def test_a_disk_that_stays_full_holds_nobody_for_ever(
     assert outbox.saturated
     while batch := outbox.next_batch():
         acknowledge(outbox, batch)
-    assert freed
     assert outbox.may_read(exclusive=True)
     assert not outbox.saturated
 
