@@ -16,7 +16,8 @@ class Job(Struct, frozen=True, kw_only=True):
     :param owner: the host that its id belongs to, or is reserved for; empty for the kernel's own jobs file, and for an
         id that is free
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
-    :param foreign: True for a job whose id belongs to another host, or is free and not claimed; it never runs
+    :param foreign: True for a job that has no id: its id belongs to another host, is free and not claimed, or is
+        missing or malformed; it never runs
     :param unaccepted: True if another host would run it and does not accept jobs of the one that brought it
     :param shut_out: True if the access of its host was revoked, and the host has not introduced a manifest since
     """

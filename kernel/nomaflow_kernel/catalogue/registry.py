@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Self
 
 from msgspec import Struct, field, structs
@@ -86,6 +87,7 @@ class Catalogue:
         self._brought: dict[str, tuple[str, ...]] = {}  # a change of one host looks at its own jobs
         self._aiming: set[str] = set()  # and at those that another host runs
         self._foreign: dict[tuple[str, str], Job] = {}
+        self._nameless: dict[str, list[Job]] = {}
         self._ordered: list[Job] | None = None
         self._hosts: dict[str, HostCatalogue] = {}
         self._served = ServedManifests()
@@ -95,12 +97,13 @@ class Catalogue:
         return self._jobs.get(job_id)
 
     def jobs(self, *, after: tuple[str, ...] | None = None) -> list[Job]:
-        """Return all jobs by id, foreign ones after the job that owns the id.
+        """Return all jobs by id, foreign ones after the job that owns the id; those without an id by their place.
 
         :param after: only those whose key comes later
         """
         if self._ordered is None:
-            self._ordered = sorted([*self._jobs.values(), *self._foreign.values()], key=lambda job: job.key)
+            others = chain(self._foreign.values(), *self._nameless.values())
+            self._ordered = sorted([*self._jobs.values(), *others], key=lambda job: job.key)
         start = 0 if after is None else bisect_right(self._ordered, after, key=lambda job: job.key)
         return self._ordered[start:]
 
@@ -138,12 +141,12 @@ class Catalogue:
         self._owners.update(dict.fromkeys(job_ids, host))
 
     def may_own(self, job_id: str, host: str, *, claims: bool) -> bool:
-        """Return whether an id is a host's, or free for a host that claims it. A malformed one is never stored.
+        """Return whether an id is a host's, or free for a host that claims it.
 
         The kernel's own file is its owner's, who has made the reservations.
         """
-        if job_id in self._owners or not is_job_id(job_id):
-            return self._owners.get(job_id, host) == host
+        if job_id in self._owners:
+            return self._owners[job_id] == host
         return claims and (not host or self._reserved(job_id) in ("", host))
 
     def take_in(self, catalogue: HostCatalogue, *, claims: bool = True) -> CatalogueChange:
@@ -157,8 +160,12 @@ class Catalogue:
         known, known_refused = {**before, **{each: self._jobs[each] for each in self._aiming}}, self._refused()
         after: dict[str, Job] = {}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
+        # Another host may have one without an id in the same place of a file of the same name.
+        self._nameless[host] = []
         for job in load.jobs:
-            if not self.may_own(job.job_id, host, claims=claims):
+            if not is_job_id(job.job_id):
+                self._nameless[host].append(Job(loaded=job, owner=host, foreign=True))
+            elif not self.may_own(job.job_id, host, claims=claims):
                 self._foreign[job.job_id, host] = Job(loaded=job, foreign=True)
             elif job.job_id not in after:
                 after[job.job_id] = _shut_out(job) if catalogue.shut_out else Job(loaded=job, owner=host)
@@ -190,6 +197,7 @@ class Catalogue:
         known, known_refused = {each: self._jobs[each] for each in self._aiming}, self._refused()
         self._hosts.pop(host, None)
         self._served.forget(host)
+        self._nameless.pop(host, None)
         self._ordered = None
         gone = self._brought.get(host, ())
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}

@@ -130,6 +130,8 @@ def job_message(
     """
     definition, loaded = entry.definition or _NO_DEFINITION, entry.loaded
     coming = next_fires(definition, after_us=now_us, limit=fires) if entry.runnable else ()
+    if entry.foreign:  # the engine knows only the job that has the id
+        why_not_running = entry.why_not_valid if entry.owner == loaded.host else ""
     return encode(
         job_pb2.Job,
         entry,
@@ -143,7 +145,7 @@ def job_message(
         digest=definition.digest if entry.definition else "",
         next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
         pause=pause_message(pause),
-        why_not_running="" if entry.foreign else why_not_running,
+        why_not_running=why_not_running,
         last_run=None if entry.foreign or last_run is None else run_message(last_run),
         definition_json=b"",
     )

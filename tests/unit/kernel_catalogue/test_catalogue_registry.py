@@ -145,3 +145,20 @@ def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
     entry = catalogue.job("x")
     assert entry is not None
     assert not entry.runnable
+
+
+def test_jobs_without_an_id_in_the_same_place_of_two_projects_are_not_mixed_up() -> None:
+    """Each host's owner reads what is wrong in the own file, and not that the job belongs to another host."""
+    catalogue, nameless = Catalogue(), JobFile(path="jobs.toml", tree={"jobs": [{"steps": [{"callable": "m:f"}]}]})
+    for host in ("a", "b"):
+        change = _introduce(catalogue, host, load_job_files([nameless], host=host))
+        assert (change.disabled, change.refused) == (("jobs.toml:jobs[0]",), ())
+    entries = catalogue.jobs()
+    assert [(entry.owner, entry.valid, len({entry.key for entry in entries})) for entry in entries] == [
+        ("a", False, 2), ("b", False, 2),
+    ]  # fmt: skip
+    assert {problem.code for entry in entries for problem in entry.loaded.problems} == {"missing_key"}
+    assert catalogue.foreign_ids("b") == []
+    _introduce(catalogue, "b", _load("b", "x"))
+    catalogue.drop("a")
+    assert [entry.job_id for entry in catalogue.jobs()] == ["x"]

@@ -17,6 +17,7 @@ from nomaflow_kernel.rpc.listed_jobs import ListedJobs
 from nomaflow_kernel.rpc.messages import job_message
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
+from nomaflow_project.reading.problems import Place
 
 HOUR_US = 3_600_000_000
 NOW_US = 1_700_000_000_000_000
@@ -71,3 +72,11 @@ def test_what_stays_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     listed.message(**TOLD).ClearField("last_run")
     assert listed.message(**{**TOLD, "now_us": NOW_US + 1}) == fresh(TOLD)
     assert len(made) == 1
+
+
+def test_a_job_without_an_id_says_why_it_does_not_run() -> None:
+    """The engine, which knows jobs by their ids, cannot say so."""
+    problem = Place("jobs.toml", "jobs[0].id").error("missing_key", "the key 'id' is required and missing")
+    nameless = LoadedJob(job_id="jobs.toml:jobs[0]", host="team", definition=None, problems=(problem,))
+    told = fresh({**TOLD, "entry": Job(loaded=nameless, owner="team", foreign=True), "last_run": None})
+    assert told.why_not_running == problem.message
