@@ -78,7 +78,7 @@ async def test_system_exit_in_a_task_ends_no_worker(start_host: StartHost) -> No
 
 
 async def test_a_step_may_give_an_executor_very_many_pieces_of_work(start_host: StartHost) -> None:
-    """What it takes to record one does not grow with the number of those that wait."""
+    """The time to record one does not grow with the number of those that wait."""
     host = await start_host()
     end = await host.result("polite:gives_work", {"pieces": 50_000})
     assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, 50_000), end.error
