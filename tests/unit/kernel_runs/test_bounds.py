@@ -121,7 +121,7 @@ async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
     """A longer pause that is set in the turn in which the old one ends is not removed with it."""
     now = rig.clock.now_us()
     short = PauseRecord(scope="all", name="", by="", why="", since_us=now, until_us=now + 10_000_000)
-    longer = replace(short, since_us=now + 9_000_000, until_us=None)
+    longer = replace(short, since_us=now + 9_000_000, until_us=now + 60_000_000)
     await rig.engine.set_pause(short)
     rig.clock.advance(10.5)
     await asyncio.gather(rig.engine.set_pause(longer), rig.settle())
