@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nomaflow_api.bounds import LISTED_WORKERS
+from nomaflow_host.channel.ring.page import MAX_SLOTS
 from nomaflow_host.reaper.proc import read_process
 from nomaflow_host.supervisor.values import WorkerStatus
 
@@ -88,7 +89,8 @@ class WorkerPool:
             )
         shared = [w for w in self._of(generation) if not w.exclusive]
         least = min(shared, key=lambda worker: len(worker.attempts), default=None)
-        if least is None or (least.attempts and len(shared) < self._settings.shared_workers):
+        wanted = len(shared) < self._settings.shared_workers
+        if least is None or (least.attempts and wanted) or len(least.attempts) == MAX_SLOTS:
             return self._add(generation, exclusive=False)
         return least
 

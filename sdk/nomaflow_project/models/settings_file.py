@@ -186,7 +186,12 @@ class HostSection(Entry):
     accept_calls_from: HostNames = key(
         tuple, "Hosts whose jobs may start jobs of this one with `call_job`, and get their results."
     )
-    shared_workers: int | None = key(None, "Shared worker processes. Default: one per core.", ge=1, le=1024)
+    shared_workers: int | None = key(
+        None,
+        "Shared worker processes; there are more if each of them has 1,000 steps. Default: one per core.",
+        ge=1,
+        le=1024,
+    )
     cancel_grace_seconds: float = seconds(
         5.0, "Time a step has to stop by itself before it is forced.", zero=True, most=86_400
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from harness import Host, StartHost
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
+from nomaflow_host.channel.ring.page import MAX_SLOTS
 from nomaflow_host.supervisor.values import Refused
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED
@@ -127,6 +129,14 @@ async def test_room_is_refused_not_queued(start_host: StartHost, marker: Path) -
     await host.supervisor.drain(0)
     with pytest.raises(Refused, match="stopping"):
         host.run("polite:noop")
+
+
+async def test_more_steps_than_a_shared_worker_takes_go_to_another(start_host: StartHost) -> None:
+    """max_async may be larger than that number times shared_workers."""
+    host = await start_host(max_async=MAX_SLOTS + 2, shared_workers=1)
+    keys = [host.run("polite:waits_without_looking") for _ in range(MAX_SLOTS + 1)]
+    await host.sink.until(lambda: len(host.sink.starts) == len(keys))
+    assert sorted(Counter(start.worker_pid for start in host.sink.starts.values()).values()) == [1, MAX_SLOTS]
 
 
 async def test_nothing_is_accepted_before_a_generation(start_host: StartHost) -> None:

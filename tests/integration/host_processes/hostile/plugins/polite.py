@@ -58,6 +58,10 @@ async def waits_for(*, marker: str, **_: object) -> int:
     return 11
 
 
+async def waits_without_looking(**_: object) -> None:
+    await asyncio.Event().wait()
+
+
 async def has_children_until(*, marker: str, **_: object) -> int:
     """Have a child of each usual kind while it runs."""
     loop = asyncio.get_running_loop()
