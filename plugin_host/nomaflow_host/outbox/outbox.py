@@ -83,9 +83,10 @@ class Outbox:
         At most *limit* encoded bytes, 64 KiB of each attempt a round; more only for a single larger event.
         """
         filling = Filling(limit=limit)
-        says, self._says = list(self._says.values()), {}
-        for report in says:
-            filling.count(report)
+        says: list[AttemptReport] = []
+        while self._says and not filling.full:
+            says.append(self._says.pop(next(iter(self._says))))
+            filling.count(says[-1])
         self._turns.fill(filling)
         return [*says, *filling.reports()]
 
@@ -126,8 +127,18 @@ class Outbox:
             lane.acknowledge(lane.acked)
             self._settle(lane, moved=False)
 
+    def undelivered(self, report: AttemptReport) -> None:
+        """Send a report again, since the call with it failed."""
+        key = report.attempt_key
+        lane = self._lanes.get(key)
+        if lane is not None and (lane.under_way or lane.muted):
+            self.rewind(key, 0)
+        else:  # nothing of it waited for an acknowledgement: its state was told once more
+            self._says.setdefault(key, report)
+            self._turns.nudge()
+
     def rewind(self, attempt_key: str, acknowledged_seq: int) -> None:
-        """Send all unacknowledged events again, after a new session or a failed call."""
+        """Send all unacknowledged events again, in a new session."""
         lane = self._lanes.get(attempt_key)
         if lane is not None:
             lane.acknowledge(max(acknowledged_seq, lane.acked))

@@ -32,16 +32,18 @@ class Filling:
 
     limit: int
     size: int = 0
+    _counted: int = 0
     _reports: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
 
     def count(self, report: AttemptReport) -> None:
         """Count a complete report."""
+        self._counted += 1
         self.size += sum(map(len, report.events)) + len(report.attempt_key) + _REPORT_OVERHEAD
 
     @property
     def full(self) -> bool:
         """True if no further attempt fits."""
-        return self.size >= self.limit or len(self._reports) >= MAX_BATCH_ATTEMPTS
+        return self.size >= self.limit or self._counted + len(self._reports) >= MAX_BATCH_ATTEMPTS
 
     def takes(self, size: int) -> bool:
         """Return True if an event of *size* bytes still fits, or would be the only one."""

@@ -111,7 +111,7 @@ class Reporter:
 
     async def _failed(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
         for report in reports:
-            self._outbox.rewind(report.attempt_key, 0)
+            self._outbox.undelivered(report)
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
             raise SessionDropped(f"the kernel accepts no reports of this session: {failure}")
         if not self._failing:

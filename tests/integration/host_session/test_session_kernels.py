@@ -13,9 +13,10 @@ from typing import Any
 import grpc
 import pytest
 from fake_gateway import abort_with
-from session_steps import MakeGateway, MakeHost, running
+from session_steps import KEY, MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_host.process.errors import ProtocolUnsupported
 from waiting import eventually
 
@@ -152,3 +153,29 @@ async def test_a_host_goes_round_until_one_leads(gateway: MakeGateway, host: Mak
     await asyncio.wait_for(mine.session.attached.wait(), 30)
     assert len(asked) == 3
     assert max(later - earlier for earlier, later in itertools.pairwise(asked)) < 20
+
+
+async def test_the_outcome_that_is_told_again_arrives_though_a_report_fails(
+    gateway: MakeGateway, host: MakeHost
+) -> None:
+    """A kernel whose history was restored dispatches an ended attempt again, and waits for its outcome."""
+    kernel = await gateway()
+    mine = host()
+    await running(mine, kernel)
+    mine.finish(KEY)
+    await kernel.journal.until(lambda: mine.outbox.empty)
+    del kernel.journal.events[KEY]
+    failing = 1
+
+    async def fail_once(_request: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
+        nonlocal failing
+        if failing:
+            failing -= 1
+            await abort_with(context, grpc.StatusCode.UNAVAILABLE, "STORE_BUSY")
+        return None
+
+    kernel.on_report = fail_once
+    kernel.sessions[0].dispatch(KEY)
+    await kernel.journal.until(lambda: kernel.journal.acked(KEY) > 0)
+    assert not failing
+    assert kernel.journal.end_of(KEY).state is FinishedState.SUCCEEDED

@@ -11,6 +11,7 @@ from nomaflow_api.v1.letter_words import AckStatus
 from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS
 
 
 def test_what_is_not_acknowledged_is_sent_again(make: Callable[..., Outbox]) -> None:
@@ -181,3 +182,24 @@ def test_a_refused_order_may_come_again(make: Callable[..., Outbox]) -> None:
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED host_refused "]}
     answer(outbox, 1)
     assert outbox.accept(order())
+
+
+def test_outcomes_that_are_told_again_fill_one_batch_after_the_other(make: Callable[..., Outbox]) -> None:
+    """A kernel whose history was restored asks for thousands at once, and takes 1,000 attempts in a report."""
+    outbox = make()
+    keys = [f"run_1/s{number}/1" for number in range(2 * MAX_BATCH_ATTEMPTS + 1)]
+    for again in (False, True):
+        for key in keys:
+            assert outbox.accept(order(key)) is not again
+            outbox.finished(key, finished())
+        told: list[int] = []
+        while batch := outbox.next_batch():
+            told.append(len(batch))
+            acknowledge(outbox, batch)
+        assert told == [MAX_BATCH_ATTEMPTS, MAX_BATCH_ATTEMPTS, 1]
+    assert outbox.empty
+    outbox.accept(order(keys[0]))
+    outbox.accept(order(keys[1]))
+    (alone,) = outbox.next_batch(1)
+    outbox.undelivered(alone)
+    assert [report.attempt_key for report in outbox.next_batch()] == [keys[1], keys[0]]
