@@ -73,6 +73,21 @@ def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:
     assert not re.search(r"&(?!amp;|lt;|gt;|#34;|#39;)", html)
 
 
+@pytest.mark.parametrize("number", [20, 21])
+def test_runs_that_the_first_page_has_no_room_for_are_told_of(number: int) -> None:
+    """Twenty runs that run are listed; the others are one link away, and their number is said."""
+    at = datetime(2026, 11, 27, 3, 0, tzinfo=UTC)
+    runs = [RunView(run_id=f"r{each}", job_id="j", state="RUNNING", started_at=at) for each in range(number)]
+    html = environment().get_template("parts/jobs_running.html").render(
+        running=runs, usual=dict.fromkeys([run.run_id for run in runs], (None, None)), more_open=False, csrf="token",
+        here="/", zone=Zone(), now=at, kernel=KernelStatus(),
+    )  # fmt: skip
+    assert html.count("<li data-row") == 20
+    assert ('<footer>and 1 more: <a href="/runs?state=RUNNING&amp;since=ever">all that run</a></footer>' in html) == (
+        number > 20
+    )
+
+
 def test_a_page_leaves_nothing_for_the_garbage_collector() -> None:
     """Macros that are made anew for each page are cycles: the collector held a page up for 100 ms, now and then."""
     at = datetime(2026, 11, 27, 3, 0, tzinfo=UTC)
