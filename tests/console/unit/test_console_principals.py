@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nomaflow.client import ClientError, Refused, Unauthenticated
+from nomaflow.client.values import CallerView, JobPageView, KernelView, RunCountView
 from nomaflow_console.kernel import calls
 from nomaflow_console.kernel.calls import Kernels
 from nomaflow_console.settings import ConsoleSettings
@@ -27,4 +30,55 @@ async def test_a_principal_that_has_not_called_for_the_longest_time_is_let_go(
     again = kernels.principal("idle")
     assert again is not idle
     assert again.kept("zones", dict) is not kept
+    await kernels.close()
+
+
+class Kernel:
+    """Answers what the line about the kernel asks, or refuses."""
+
+    def __init__(self) -> None:
+        self.refusal: ClientError | None = None
+
+    async def get_kernel(self) -> KernelView:
+        """Return what it is and who asks, or raise the refusal."""
+        if self.refusal is not None:
+            raise self.refusal
+        caller = CallerView(name="ann", kind="user", grants=("read *",))
+        return KernelView(version="1", epoch=1, pid=0, store="sqlite", last_event_seq=7, caller=caller)
+
+    async def list_hosts(self) -> list[Any]:
+        """Return none."""
+        return []
+
+    async def summarize_runs(self) -> list[RunCountView]:
+        """Return the open runs."""
+        return [RunCountView(state="RUNNING", runs=3, fires=3, rows_affected=0)]
+
+    async def is_serving(self) -> bool:
+        """Return that it serves."""
+        return True
+
+    async def list_jobs_page(self, **_: Any) -> JobPageView:
+        """Return none."""
+        return JobPageView()
+
+
+async def test_a_kernel_that_refuses_a_call_for_now_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a quota what was told stays, and so does what may be done; a token that is refused knows nothing."""
+    monkeypatch.setattr(calls, "_FRESH_SECONDS", 0.0)
+    kernels, kernel = Kernels(ConsoleSettings(project=tmp_path, address="tls://127.0.0.1:1")), Kernel()
+    principal = kernels.principal("token")
+    asking = principal.asking
+    principal.asking = kernel  # type: ignore[assignment]  # it answers as much as is asked
+    told = await principal.status()
+    assert (told.running, told.may("operate")) == (3, False)
+    kernel.refusal = Refused("too many calls", reason="RATE_LIMITED")
+    assert (await principal.status()).shown == told.shown
+    assert not (await principal.status()).may("operate")
+    assert (await principal.status()).last_event_seq == 7
+    kernel.refusal = Unauthenticated("the token was revoked")
+    assert (await principal.status()).running == 0
+    principal.asking = asking
     await kernels.close()

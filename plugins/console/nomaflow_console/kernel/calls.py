@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from starlette.requests import Request
 
-from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, KernelUnreachable
+from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, KernelUnreachable, Unauthenticated
 from nomaflow_console.access.sessions import Session
 from nomaflow_console.kernel.hub import EventHub
 from nomaflow_console.kernel.status import KernelStatus
@@ -86,9 +86,11 @@ class Principal:
                 )  # fmt: skip
         except (KernelUnreachable, TimeoutError):
             return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
-        except ClientError:
-            # It answers, and this caller may not read all of it.
+        except Unauthenticated:
             return KernelStatus(as_of=datetime.now(UTC))
+        except ClientError:
+            # It answers, and refuses this call, as beyond a quota: what it has told stays.
+            return replace(self._status, as_of=datetime.now(UTC), away_since=None)
         runs = Counter({each.state: each.runs for each in counts})
         return KernelStatus.of(
             kernel, hosts, serving=serving, running=runs["RUNNING"], waiting=runs["QUEUED"], troubled=jobs.jobs
