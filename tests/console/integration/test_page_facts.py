@@ -164,6 +164,13 @@ def test_a_day_with_many_fires_of_one_schedule_is_not_called_empty(browser_clien
     assert "0 fires to come" in idle
 
 
+def test_what_came_of_frequent_fires_is_told_in_words(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """A sign and a number alone say what they count only to those who know the sign."""
+    eventually(lambda: list(console.system.api.list_runs(job_id="tokyo", states=["SUCCEEDED"])), seconds=60)
+    page = text_of(browser_client.get("/schedule?days=1&job=tokyo"))
+    assert re.search(r"✓ [0-9,]+ ok", page), page
+
+
 @pytest.mark.parametrize("page", ["/runs?since=ever&", "/schedule?", "/activity?"])
 def test_a_list_that_is_empty_for_a_misspelt_name_says_so(browser_client: httpx.Client, page: str) -> None:
     """A filter by a job, host or tag that does not exist, with the name that was probably meant; others say nothing."""
