@@ -58,7 +58,7 @@ async def test_a_failed_step_with_a_long_name_can_be_replayed_from_a_phone(tabs:
 
 
 async def test_a_description_is_as_wide_as_its_place(tabs: Tabs) -> None:
-    """What a job is for is told beside its name as far as there is room, in a table and on a card."""
+    """A description stands beside the name as far as there is room, in a table and on a card."""
     for width in (1600, 900):
         page = await tabs.open("/?q=fails", size=(width, 800))
         about = page.locator("#job-fails .about")

@@ -273,7 +273,7 @@ async def test_a_report_is_copied_with_what_somebody_else_needs(tabs: Tabs, fail
 
 
 async def test_the_page_of_an_error_is_not_copied_for_lines(tabs: Tabs, failed_run: str) -> None:
-    """Where the console or the kernel has no answer, what is in the clipboard stays there, and the page says so."""
+    """Without an answer of console or kernel, the clipboard keeps what it has, and the page says so."""
     tabs.allowed += ["Failed to load resource"]
     page = await tabs.open(f"/runs/{failed_run}")
     await _log(page)

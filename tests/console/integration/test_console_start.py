@@ -177,7 +177,7 @@ def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project:
 
 
 def test_a_second_console_has_the_same_address_each_day(project: Path, start: Launch) -> None:
-    """Where another console has the usual port, one that was stopped and started again is found by old links."""
+    """A console whose usual port another one has is found by old links after a stop and a start."""
     with socket.socket() as other:
         with contextlib.suppress(OSError):  # another process has it anyway
             other.bind(("127.0.0.1", 7434))
