@@ -94,10 +94,11 @@ class LogReader extends LogWindow {
     if (this.act(keys[/** @type {keyof typeof keys} */ (event.key)] || "")) event.preventDefault();
   }
 
-  /** A text from the server; null if it has none for us now. @param {string} address */
+  /** A text from the server. @param {string} address */
   async file(address) {
-    const answer = await fetch(address).catch(() => null);
-    return answer?.ok ? answer.text() : null;
+    const answer = await fetch(address);
+    if (!answer.ok) throw Error("no answer");
+    return answer.text();
   }
 
   /** The text of lines. @param {number} from @param {number} to */
@@ -105,15 +106,14 @@ class LogReader extends LogWindow {
     return this.file(`${this.address}.txt?${this.query}&from=${from}&to=${to}`);
   }
 
-  /** @param {() => Promise<string | null>} source */
+  /** @param {() => Promise<string>} source */
   async copy(source) {
     try {
       const text = await source();
-      if (text === null) return this.say("nothing was copied: no answer");
       await navigator.clipboard.writeText(text);
       this.say(`copied ${many(text.length, "character")}`);
-    } catch {
-      this.say("the browser did not let this page copy");
+    } catch (error) {
+      this.say(`nothing was copied: ${/** @type {Error} */ (error).message}`);
     }
   }
 

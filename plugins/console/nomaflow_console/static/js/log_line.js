@@ -1,8 +1,6 @@
 // One line of a log as DOM nodes. Text is always text: nothing here makes markup of what a program printed.
 
-
 const LINK = /\bhttps?:\/\/[^\s<>"'`\\]+[^\s<>"'`\\.,;:!?)\]}]/g; // a backslash spells out a control
-const STEERS = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb]/g; // in JSON too
 const SHOWN_LINES = 6; // of a message; more of them fold
 const TRACEBACK = "Traceback (most recent call last):";
 
@@ -32,7 +30,7 @@ function lineNode(line, before, log) {
   const time = made("span", "t", timeText(line, before, log.times));
   time.title = `${line.day} ${line.clock} · step ${line.step}, try ${line.try}`;
   const logger = made("span", "g", line.logger);
-  logger.title = `${line.logger}${line.shared ? ": printed by a shared worker while several steps ran in it" : ""}`;
+  logger.title = `${line.logger}${line.shared ? ": may be of a step beside it" : ""}`;
   if (line.shared) logger.classList.add("is-shared");
   node.append(anchor, time, made("span", "l", line.level), logger, message(line, log));
   return node;
@@ -183,7 +181,7 @@ function tree(node, line, text, log) {
 }
 
 /** What would turn text round is spelled out, as in the line itself. @param {string} text */
-const seen = (text) => text.replace(STEERS, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const seen = (text) => text.replace(/\p{Bidi_C}/gu, (each) => "\\u" + each.charCodeAt(0).toString(16));
 
 /** @param {any} value @param {number} depth @returns {HTMLElement} */
 function branch(value, depth) {

@@ -1,6 +1,7 @@
 // Search in all of a log. The server looks through it and tells of matches as it finds them.
 
 const number = new Intl.NumberFormat("en");
+const OFF = ", then the search broke off";
 
 class LogSearch {
   /** @param {LogWindow} log */
@@ -10,8 +11,7 @@ class LogSearch {
     this.count = 0;
     this.current = 0; // the line of the match that is shown
     this.place = -1; // of it, in seqs
-    this.done = true;
-    this.broke = false; // off, so that nobody knows of all matches
+    this.end = ""; // what comes after the count, until the search is done
     /** @type {number[]} */
     this.seqs = [];
     /** @type {Set<number>} */
@@ -25,7 +25,7 @@ class LogSearch {
     const enter = (/** @type {Event} */ event, by = 1) => {
       event.preventDefault();
       clearTimeout(wait);
-      if (this.field.value.toLowerCase() === this.text && !this.broke) this.step(by);
+      if (this.field.value.toLowerCase() === this.text && this.end !== OFF) this.step(by);
       else this.start();
     };
     this.field.form?.addEventListener("submit", (event) => enter(event));
@@ -52,12 +52,11 @@ class LogSearch {
   async start() {
     this.asking?.abort();
     this.text = this.field.value.toLowerCase();
-    Object.assign(this, { count: 0, current: 0, place: -1, seqs: [], broke: false });
+    Object.assign(this, { count: 0, current: 0, place: -1, seqs: [] });
     this.marks.clear();
     this.log.redraw();
     say(({ searchParams }) => (this.text ? searchParams.set("q", this.field.value) : searchParams.delete("q")));
     if (this.text) await this.read(0);
-    else this.done = true;
     this.tellSoon();
   }
 
@@ -65,7 +64,7 @@ class LogSearch {
   async read(after) {
     const asking = (this.asking = new AbortController());
     const before = this.count;
-    this.done = false;
+    this.end = "…";
     try {
       const answer = await fetch(`${this.log.address}/search?${this.log.query}&after=${after}&q=${encodeURIComponent(this.field.value)}`, { signal: asking.signal });
       const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
@@ -80,13 +79,13 @@ class LogSearch {
     } catch {
       // What is not done has broken off.
     }
-    if (!asking.signal.aborted) this.broke = !this.done;
+    if (!asking.signal.aborted) this.end &&= OFF;
   }
 
   /** @param {{count: number, seqs: number[], marks: number[], done?: boolean}} part @param {number} before */
   take(part, before) {
     if (part.done) {
-      this.done = true;
+      this.end = "";
       return;
     }
     const first = this.seqs.length === 0;
@@ -108,15 +107,14 @@ class LogSearch {
   /** @param {number} by */
   async step(by) {
     if (!this.seqs.length) return;
-    let place = this.place + by;
+    const place = this.place + by;
     if (place >= this.seqs.length && this.count > this.seqs.length) {
       const all = this.count;
       this.count = this.seqs.length;
       await this.read(this.seqs[this.seqs.length - 1]);
       this.count = Math.max(all, this.count);
     }
-    place = (place + this.seqs.length) % this.seqs.length;
-    await this.show(place);
+    await this.show((place + this.seqs.length) % this.seqs.length);
   }
 
   /** @param {number} place */
@@ -138,9 +136,7 @@ class LogSearch {
   }
 
   tell() {
-    const { place, count, done, broke } = this, off = "the search broke off";
-    const found = count ? `${number.format(place + 1)} of ${number.format(count)}` : "";
-    const without = broke ? off : done ? "no match" : "searching…";
-    this.told.textContent = !this.text ? "" : !found ? without : found + (broke ? `, then ${off}` : done ? "" : "…");
+    const { count, end } = this, none = !this.text ? "" : end === OFF ? "the search broke off" : end ? "searching…" : "no match";
+    this.told.textContent = count ? `${number.format(this.place + 1)} of ${number.format(count)}${end}` : none;
   }
 }

@@ -4,7 +4,6 @@
 const MOST_HEIGHT = 8e6; // pixels: an element cannot be much higher in every browser
 const MOST_LINES = 300;
 const AROUND = 80; // rows kept above and below what is in sight
-const IDLE = 160; // milliseconds without a scroll, after which the scrollbar is put right
 
 class LogWindow extends LogRows {
   /** @param {HTMLElement} root */
@@ -120,8 +119,7 @@ class LogWindow extends LogRows {
       }
       return;
     }
-    clearTimeout(this.idle);
-    this.idle = window.setTimeout(() => this.settle(), IDLE);
+    this.settleSoon();
     if (this.covers) {
       this.look();
       if (this.nearEdge) this.draw();
@@ -191,9 +189,10 @@ class LogWindow extends LogRows {
     this.settleSoon();
   }
 
+  /** Put the scrollbar right once nobody scrolls. */
   settleSoon() {
     clearTimeout(this.idle);
-    this.idle = window.setTimeout(() => this.settle(), IDLE);
+    this.idle = window.setTimeout(() => this.settle(), 160);
   }
 
   /** Whether a row has a line of its own on the page, or is folded. @param {number} row */
@@ -336,7 +335,7 @@ class LogWindow extends LogRows {
   async nextError(back = false) {
     const line = this.known.get(this.error) || this.known.get(this.anchor);
     const found = await this.goTo(back ? `error_before=${line?.seq || 1}` : `error_after=${line?.seq || 0}`);
-    if (!found) return this.say(back ? "no error before this one" : "no error after this one");
+    if (!found) return this.say(`no error ${back ? "before" : "after"} this one`);
     this.error = found.row;
     this.pick(found.seq, found.seq);
     openFold(this.nodes.get(found.row), this);
@@ -393,7 +392,6 @@ class LogWindow extends LogRows {
 /** @param {number} y @param {number} height @param {string} kind */
 function rect(y, height, kind) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  const attributes = { y: `${y}%`, height: `${height}%`, width: "100%", class: kind };
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ y: `${y}%`, height: `${height}%`, width: "100%", class: kind })) made.setAttribute(name, value);
   return made;
 }
