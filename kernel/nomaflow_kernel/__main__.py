@@ -21,6 +21,7 @@ if __name__ == "__main__":
     # A reload or dump request during the start must not end the process. Not SIG_IGN: child processes would inherit it.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     try:
         with imports_frozen():
             from nomaflow_kernel.app import main

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     # A request for a reload or a dump during the start must not end the host. Child processes would inherit SIG_IGN.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     parser = _parser()
     options = parser.parse_args(arguments)
     for flag in _GONE:
@@ -72,8 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (MetricsAddressRefused, MetricsAddressTaken) as error:
         write_error(f"nomaflow host: {error}")
         return EX_CONFIG if isinstance(error, MetricsAddressRefused) else EX_TEMPFAIL
-    except KeyboardInterrupt:
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_memory_private()  # the secrets of channels are in it
     for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     options = _parser().parse_args(arguments)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
     project = options.project.absolute()
@@ -63,8 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (ClientError, LedgerError, SocketError) as error:
         write_error(f"nomaflow alerts: {error}")
         return _TEMPFAIL
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

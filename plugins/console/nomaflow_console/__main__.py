@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_memory_private()
     for number in (signal.SIGHUP, signal.SIGUSR1):  # they must not end it during its start
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         from nomaflow_console.settings import FLAGS, SettingsRefused, read_settings
@@ -44,8 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         write_error(f"nomaflow console: {error.name!r} is not installed; pip install 'nomaflow[console]'")
         return _EX_CONFIG
-    except KeyboardInterrupt:
-        return 130
 
 
 def _serve(settings: ConsoleSettings) -> int:

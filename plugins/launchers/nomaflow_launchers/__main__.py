@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_memory_private()  # its token is in it
     for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     project = _parser().parse_args(arguments).project.absolute()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
 
@@ -42,8 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
     except AlreadyRuns as error:
         write_error(f"nomaflow launcher: {error}")
         return _TEMPFAIL
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,3 +85,20 @@ def test_a_hang_up_means_a_reload_until_the_other_end_of_the_terminal_is_closed(
     os.close(inside)
     assert handled == [signal.SIGHUP, signal.SIGTERM]
     assert redirected == [1, 2]
+
+
+@pytest.mark.parametrize("part", ["kernel", "host", "console", "alerts", "launchers"])
+def test_ctrl_c_during_the_start_of_a_part_prints_nothing(tmp_path: Path, part: str) -> None:
+    """The start takes a second or two, most of it for imports: this one is interrupted while it imports gRPC."""
+    (tmp_path / "nomaflow.toml").write_text(
+        '[alerts]\nchannels.hook = { type = "webhook", url = "http://127.0.0.1:9/" }\n'
+        '[launcher]\nhosts = ["team"]\nshapes = [{ name = "small" }]\n'
+    )
+    command = [sys.executable, "-m", f"nomaflow_{part}", "--project", str(tmp_path)]
+    environ = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("grpc._compression" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        told = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, told) == (-signal.SIGINT, [])
