@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -34,6 +35,9 @@ GRACE_SECONDS = 5.0
 
 def main() -> None:
     """Run the order and write the outcome."""
+    # Ctrl-C during the start ends it without a traceback: the command has blocked the signal until here.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from nomaflow.testing.host_machinery import host_machinery
 
     order: dict[str, Any] = json.load(sys.stdin)
@@ -41,6 +45,7 @@ def main() -> None:
     project = Path(order["project"])
     sys.path.insert(0, str(project / "plugins"))
     with asyncio.Runner(loop_factory=host_machinery().WorkerLoop) as runner:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which the runner replaces by its own
         try:
             outcome = runner.run(_run(order, project))
         except KeyboardInterrupt:  # a coroutine has ended by now; a thread would not, and Python would wait for it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,14 @@ def _in_child(order: dict[str, Any]) -> dict[str, Any]:
     # Into a file: a pipe would be full at 64 KiB, and would not end before all that the callable has started does.
     with tempfile.TemporaryFile() as answers:
         command = [sys.executable, "-P", "-m", "nomaflow_cli.call_child", str(answers.fileno())]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(answers.fileno(),)) as child:
+        mask = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT}
+        )  # until the child has its modules
+        try:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(answers.fileno(),))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with child:
             child.communicate(json.dumps(order).encode())
         answers.seek(0)
         body = answers.read()

@@ -120,6 +120,21 @@ def test_ctrl_c_ends_the_callable(project: dict[str, str], name: str, told: list
     assert process.returncode == 130
 
 
+def test_ctrl_c_during_the_start_prints_nothing(project: dict[str, str]) -> None:
+    """The interpreter of the callable is interrupted while it loads its first modules."""
+    command = [sys.executable, "-m", "nomaflow_cli", "call", "early:sleeps"]
+    environ = {**os.environ, **project, "PYTHONPROFILEIMPORTTIME": "1"}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        assert process.stderr is not None
+        starts = (line for line in process.stderr if "imported package" in line)  # the head of each interpreter's table
+        assert next(starts)
+        assert next(starts)
+        assert any("asyncio" in line for line in process.stderr)
+        os.killpg(process.pid, signal.SIGINT)
+        told = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, told) == (130, [])
+
+
 async def test_what_the_code_leaves_is_ended(command: Command, project: dict[str, str]) -> None:
     """A process that the callable leaves is ended, whatever its session and however the callable ends."""
     left = await command("call", "early:leaves", "-o", "json", env=project)
