@@ -293,9 +293,12 @@ def is_elsewhere(project: Path) -> bool:
 
 
 def _runs(own: ProjectAddress) -> bool:
-    """Return True if there is an address, and something listens there, unlike after a kill."""
-    if not own.file.exists():
-        return False
+    """Return True if something listens at the address, unlike after a kill; or if only the call can say so."""
+    try:
+        if not own.file.exists():
+            return False
+    except PermissionError:
+        return True
     try:
         address = own.current()
     except KernelUnreachable:

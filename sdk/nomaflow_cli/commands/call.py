@@ -64,9 +64,7 @@ def _in_child(order: dict[str, Any]) -> dict[str, Any]:
     # Into a file: a pipe would be full at 64 KiB, and would not end before all that the callable has started does.
     with tempfile.TemporaryFile() as answers:
         command = [sys.executable, "-P", "-m", "nomaflow_cli.call_child", str(answers.fileno())]
-        mask = signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGINT}
-        )  # until the child has its modules
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the child has its modules
         try:
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(answers.fileno(),))
         finally:

@@ -144,8 +144,10 @@ def schedule(
         )
     shown = [each for name, each in known.items() if not job or name in job]
     broken = [each.job_id for each in shown if not each.valid]
+    unread = [each for each in report.problems if each.is_error]
     table = schedule_table([each.definition for each in shown if each.valid and each.definition], begin, days)
-    answer(invocation, {**table.to_json(), "broken": broken}, lambda: pages.jobs.schedule_page(table, broken))
+    shape = {**table.to_json(), "broken": broken, "problems": [each.to_json() for each in unread]}
+    answer(invocation, shape, lambda: pages.jobs.schedule_page(table, broken, unread))
 
 
 def _show_fires(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from nomaflow_api.version import VERSION
 from nomaflow_cli import pages
 from nomaflow_cli.doctor.examination import examine
 from nomaflow_cli.doctor.findings import Level
+from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
 from nomaflow_cli.options import flag, option
@@ -29,6 +31,11 @@ def doctor(
     Exits with 1 if there is a problem.
     """
     project = require_project(directory or invocation.project, invocation.trust)
+    state = project / ".nomaflow"
+    if state.is_dir() and not os.access(state, os.R_OK | os.X_OK):
+        raise CliError(
+            f"cannot read {str(state)!r}: permission denied", fix="run it as the user whom the project belongs to"
+        )
     findings = list(examine(replace(invocation, project=project), project, store=store, deep=deep))
     ok = all(finding.level is not Level.PROBLEM for finding in findings)
     shape = {"ok": ok, "project": str(project), "findings": [finding.to_json() for finding in findings]}

@@ -29,6 +29,7 @@ from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable
+    from nomaflow_project.reading.problems import Problem
 
 
 def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) -> RenderableType:
@@ -158,10 +159,11 @@ def _step_rows(job: JobView) -> Iterator[tuple[str, str]]:
             yield "" if number else "steps", f"{step.get('name', '')}  {target}{kwargs}"
 
 
-def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType:
+def schedule_page(found: ScheduleTable, broken: Sequence[str], unread: Sequence[Problem]) -> RenderableType:
     """Return the fires day by day, with a mark on simultaneous ones, then the schedules too frequent to list.
 
     :param broken: the jobs whose definitions have errors, so that their fires are not known
+    :param unread: the errors of whole files, whose jobs are not known
     """
     parts: list[RenderableType] = []
     if found.fires:
@@ -183,8 +185,9 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
         parts.append(Rows(often, found.frequent))
         if found.fires:
             parts.append(Text("jobs that fire more than 48 times a day are not counted in 'at once with'", style="dim"))
-    if not parts:
+    if not (parts or unread):
         parts.append(Text("nothing is scheduled"))
+    parts += [Text(f"✘ {printable(f'{each.place}: {each.message}')}: nomaflow check", style="red") for each in unread]
     parts += [Text(f"✘ {printable(job_id)} has errors: nomaflow check", style="red") for job_id in broken]
     return Group(*parts)
 

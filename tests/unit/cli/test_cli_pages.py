@@ -201,6 +201,11 @@ async def test_schedule_names_the_jobs_that_it_cannot_plan(command: Command, tmp
     assert json.loads((await command("schedule", str(tmp_path), "-o", "json")).out)["broken"] == ["bad"]
     done = await command("schedule", str(tmp_path), "--job", "bed")
     assert (done.code, "did you mean 'bad'?" in done.err) == (2, True)
+    (tmp_path / "jobs.toml").write_text("[[jobs\n")
+    done = await command("schedule", str(tmp_path))
+    assert (done.code, "nothing is scheduled" in done.out, "✘ jobs.toml:1: " in done.out) == (0, False, True)
+    shown = json.loads((await command("schedule", str(tmp_path), "-o", "json")).out)
+    assert [each["code"] for each in shown["problems"]] == ["bad_toml"]
 
 
 async def test_what_is_no_run_id_gets_the_way_to_one(kernel: FakeKernel, command: Command) -> None:

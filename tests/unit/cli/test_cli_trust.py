@@ -104,3 +104,16 @@ require_project(pathlib.Path({str(plant)!r}), runs_code=True)
         os.chown(path, 0, 0)
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [("runs",), ("doctor",), ("audit",), ("reload",)])
+def test_a_state_folder_of_somebody_else_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Who may not enter .nomaflow, which only its owner can, reads that, and gets no traceback."""
+    (tmp_path / "jobs.toml").touch()
+    (tmp_path / ".nomaflow").mkdir(mode=0)
+    without_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    command = [*without_rights, sys.executable, "-m", "nomaflow_cli", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert f"cannot read '{tmp_path}/.nomaflow" in done.stderr
+    assert "permission denied\n  → run it as the user whom the project belongs to" in done.stderr
