@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from nomaflow_project.reading.records import Record
+from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.work_time import may_search, nearest
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
@@ -114,7 +115,7 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwis
     candidates = list(known)
     begins = [each for each in candidates if each.startswith(f"{name}_")]  # "timeout" means "timeout_seconds"
     longer = begins or [each for each in candidates if f"_{name}_" in f"_{each}_"]  # "job" means "target_job_id"
-    match = longer[0] if len(longer) == 1 else nearest(name, candidates)
+    match = misspelt_name(name, candidates) or (longer[0] if len(longer) == 1 else nearest(name, candidates))
     if match:
         return f"did you mean {match!r}?"
     if otherwise:

@@ -31,6 +31,12 @@ def test_a_key_that_is_a_part_of_another(key: str, fix: str) -> None:
     assert fix in [each.fix for each in loaded.problems]
 
 
+def test_a_letter_that_is_missing_wins_over_a_part() -> None:
+    """``[[jobs.step]]`` means the steps, which are missing, although ``step_defaults`` begins with it."""
+    loaded = load_one('[[jobs]]\nid = "x"\n[[jobs.step]]\ncallable = "app.work:run"\n')
+    assert "did you mean 'steps'?" in [each.fix for each in loaded.problems]
+
+
 @pytest.mark.parametrize(
     ("step", "fix"), [("pyhton", "did you mean 'python'?"), ("bash", "call a function that does it")]
 )
