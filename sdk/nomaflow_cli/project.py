@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shlex
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,17 +98,25 @@ def require_project(given: Path | None, trusted: Path | None = None, *, runs_cod
 
 
 def _named(given: Path) -> Path:
-    if given.exists() and not given.is_dir():
-        raise CliError(
-            f"not a directory: {str(given)!r}",
-            reason="NO_PROJECT",
-            fix=f"name the project's directory, such as {shlex.quote(str(given.parent))}",
-        )
-    if not given.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(given.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
         raise CliError(
             f"no such directory: {str(given)!r}",
             reason="NO_PROJECT",
             fix=f"name a project's directory, or create one with: nomaflow init {shlex.quote(str(given))}",
+        ) from None
+    except OSError as error:
+        raise CliError(
+            f"cannot enter {str(given)!r}: {(error.strerror or '').lower()}",
+            reason="NO_PROJECT",
+            fix="run it as the user whom the project belongs to",
+        ) from None
+    if not is_folder:
+        raise CliError(
+            f"not a directory: {str(given)!r}",
+            reason="NO_PROJECT",
+            fix=f"name the project's directory, such as {shlex.quote(str(given.parent))}",
         )
     return given.absolute()
 

@@ -106,14 +106,29 @@ require_project(pathlib.Path({str(plant)!r}), runs_code=True)
     assert done.returncode == 0, done.stderr
 
 
+def without_rights(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as this user, for whom modes of files count even if it is root."""
+    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    command = [*prefix, sys.executable, "-m", "nomaflow_cli", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_a_project_below_a_closed_directory_is_told(tmp_path: Path) -> None:
+    """The directory of a project is named that this user may not reach."""
+    project = tmp_path / "closed" / "team"
+    project.mkdir(parents=True)
+    project.parent.chmod(0)
+    done = without_rights("check", str(project), cwd=tmp_path)
+    project.parent.chmod(0o755)
+    assert (done.returncode, f"cannot enter '{project}': permission denied" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.parametrize("words", [("runs",), ("doctor",), ("audit",), ("reload",)])
 def test_a_state_folder_of_somebody_else_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
     """Who may not enter .nomaflow, which only its owner can, reads that, and gets no traceback."""
     (tmp_path / "jobs.toml").touch()
     (tmp_path / ".nomaflow").mkdir(mode=0)
-    without_rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    command = [*without_rights, sys.executable, "-m", "nomaflow_cli", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = without_rights(*words, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     assert f"cannot read '{tmp_path}/.nomaflow" in done.stderr
     assert "permission denied\n  → run it as the user whom the project belongs to" in done.stderr
