@@ -125,7 +125,7 @@ def test_a_project_below_a_closed_directory_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [("runs",), ("doctor",), ("audit",), ("reload",)])
 def test_a_state_folder_of_somebody_else_is_told(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """Who may not enter .nomaflow, which only its owner can, reads that, and gets no traceback."""
+    """A user who may not enter .nomaflow, which only its owner can, reads that, and gets no traceback."""
     (tmp_path / "jobs.toml").touch()
     (tmp_path / ".nomaflow").mkdir(mode=0)
     done = without_rights(*words, cwd=tmp_path)
