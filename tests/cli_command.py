@@ -17,7 +17,10 @@ import warm_start
 
 __all__ = ["CLI_MODULES", "Answer", "Command", "command_in", "run_command"]
 
-CLI_MODULES = ("nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*")
+CLI_MODULES = (
+    "nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*",
+    "google.protobuf.descriptor_pb2", "pydantic.dataclasses",
+)  # fmt: skip
 _SECONDS = 240.0
 
 

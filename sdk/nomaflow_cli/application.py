@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import importlib
 import io
@@ -73,8 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     as_json = _wants_json(arguments)
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
-        _load(arguments)
-        answer = APP(args=list(arguments), prog_name="nomaflow", standalone_mode=False)
+        answer = _application(arguments)(args=list(arguments), prog_name="nomaflow", standalone_mode=False)
         sys.stdout.flush()
     except CliError as error:
         print_error(error, as_json=as_json)
@@ -99,17 +99,24 @@ def run(arguments: Sequence[str]) -> int:
     return answer if isinstance(answer, int) else 0
 
 
-def _load(arguments: Sequence[str]) -> None:
-    """Load the module of the named command; all of them for the help, and for a name that no command has."""
-    named = [module for module, commands in _COMMANDS.items() if set(_named_command(arguments)) & set(commands)]
+def _application(arguments: Sequence[str]) -> typer.Typer:
+    """Load the named command and return an application of it alone; of all for the help, and for an unknown name."""
+    named = set(_named_command(arguments))
+    modules = [module for module, commands in _COMMANDS.items() if named & set(commands)]
     with imports_frozen():
-        for module in named or _COMMANDS:
+        for module in modules or _COMMANDS:
             importlib.import_module(f"nomaflow_cli.commands.{module}")
+    if modules:
+        alone = copy.copy(APP)  # typer makes each option of each command that an application has
+        alone.registered_commands = [each for each in APP.registered_commands if each.name in named]
+        alone.registered_groups = [each for each in APP.registered_groups if each.name in named]
+        return alone
     panels = {name: panel for panel, names in _PANELS.items() for name in names}
     registered: Sequence[CommandInfo | TyperInfo] = [*APP.registered_commands, *APP.registered_groups]
     for command in registered:
         command.rich_help_panel = panels[str(command.name)]
     APP.registered_commands.sort(key=lambda command: list(panels).index(str(command.name)))
+    return APP
 
 
 def _fill_standard_streams() -> None:
