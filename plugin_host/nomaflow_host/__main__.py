@@ -46,8 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
             parser.error(f"{flag}, or its variable, is {given!r}; expected one of {', '.join(allowed)}")
+    environ = dict(os.environ)
     # gRPC's core would write lines of its own to stderr whenever a kernel goes away. It reads this on import.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Nor is a plugin of pydantic wanted here, and a search for some reads the metadata of all that is installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         with imports_frozen():
             from nomaflow_host.app import HostOptions, print_manifest, serve
@@ -66,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_up_logging(level="WARNING" if only_manifest else level, form=form)
     work = print_manifest if only_manifest else serve
     try:
-        return event_loop.run(work(HostOptions(**given), environ=os.environ))
+        return event_loop.run(work(HostOptions(**given), environ=environ))
     except HostError as error:
         write_error(f"nomaflow host: {error}")
         return error.exit_code

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from nomaflow_host.reaper.loop import main
+from nomaflow_api.import_freeze import imports_frozen
+
+with imports_frozen():
+    from nomaflow_host.reaper.loop import main
 
 sys.exit(main(int(sys.argv[1])))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from nomaflow_host.template.process import main
+from nomaflow_api.import_freeze import imports_frozen
+
+with imports_frozen():
+    from nomaflow_host.template.process import main
 
 sys.exit(main())

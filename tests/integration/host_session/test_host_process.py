@@ -51,6 +51,24 @@ def unpacked(event: Event) -> bytes:
     return zlib.decompress(event.body) if event.codec is LogCodec.JSONL_ZLIB else event.body
 
 
+async def test_what_a_host_tells_its_own_libraries_reaches_no_step(
+    kernels: MakeKernel, start: Start, project: Path
+) -> None:
+    """A host loads no plugins of pydantic for itself, and tells gRPC to be quiet; a step has the user's variables."""
+    with (project / "nomaflow.toml").open("a") as file:
+        file.write('pass_env = ["PYDANTIC_*", "GRPC_*"]\n')
+    (project / "plugins" / "myapp" / "variables.py").write_text(
+        "import os\n\nasync def seen(**_):\n    return {'names': [each for each in os.environ if each in NAMES]}\n\n"
+        "NAMES = ('PYDANTIC_DISABLE_PLUGINS', 'PYDANTIC_OF_USER', 'GRPC_VERBOSITY')\n"
+    )
+    kernel = await kernels()
+    await start(environ={"PYDANTIC_OF_USER": "1"})
+    (await kernel.session()).dispatch(KEY, callable="myapp.variables:seen")
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY)[-1:] == ["finished"])
+    outcome = open_outcome(kernel.journal.end_of(KEY).outcome)
+    assert json.loads(outcome.extras_json) == {"names": ["PYDANTIC_OF_USER"]}
+
+
 async def test_a_killed_kernel_does_not_touch_the_step(kernels: MakeKernel, start: Start) -> None:
     """The same worker continues; 100,000 lines, most of them logged during the outage, are all there in order."""
     first = await kernels()
