@@ -36,12 +36,12 @@ __all__ = [
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
 _PROGRAMS = {
-    "nomaflow_kernel": "nomaflow_kernel.app",
-    "nomaflow_host": "nomaflow_host.app",
-    "nomaflow_alerts": "nomaflow_alerts.app",
-    "nomaflow_console": "nomaflow_console.serving",
+    "nomaflow_kernel": ("nomaflow_kernel.app", "nomaflow_kernel.store.sqlite", "pydantic.dataclasses", "uvloop"),
+    "nomaflow_host": ("nomaflow_host.app", "nomaflow_host.process.instance_flags", "pydantic.dataclasses", "uvloop"),
+    "nomaflow_alerts": ("nomaflow_alerts.app", "uvloop"),
+    "nomaflow_console": ("nomaflow_console.serving", "uvloop"),
 }
-"""Programs that are forked, and the module that imports nearly all that they need."""
+"""Programs that are forked, and the modules that import nearly all that they need."""
 T = TypeVar("T")
 
 
@@ -184,7 +184,7 @@ def run_to_end(*program: str, environ: Mapping[str, str] | None = None) -> tuple
 
 def _fork(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Forked:
     with Path(os.devnull).open("rb") as nothing:
-        modules = CLI_MODULES if program[0] == "nomaflow_cli" else (_PROGRAMS[program[0]],)
+        modules = CLI_MODULES if program[0] == "nomaflow_cli" else _PROGRAMS[program[0]]
         return fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=(nothing, log, log))
 
 
