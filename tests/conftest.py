@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ settings.load_profile("suite")
 
 _LONG_FIRST = ("torture", "browser", "e2e", "integration", "contract")
 """Folders of long tests, which begin first, so that no process is left alone with them at the end."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 # Modules and tests live as long as the session: the collector looks at them neither while they come nor later.
@@ -54,12 +56,25 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long tests first; the order is kept apart from that."""
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Have each worker begin elsewhere in every folder, so that it compiles modules that no other has met yet."""
+    report = yield
+    if isinstance(collector, pytest.Dir):
+        first = len(report.result) * _WORKER // _WORKERS
+        report.result = [*report.result[first:], *report.result[:first]]
+    return report
 
-    def place(item: pytest.Item) -> int:
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests first, then sort by file: all workers must have the same order."""
+
+    def place(item: pytest.Item) -> tuple[int, Path]:
         folders = item.path.parts
-        return next((rank for rank, name in enumerate(_LONG_FIRST) if name in folders), len(_LONG_FIRST))
+        rank = next((rank for rank, name in enumerate(_LONG_FIRST) if name in folders), len(_LONG_FIRST))
+        return rank, item.path
 
     items.sort(key=place)
 
