@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,20 @@ def definitions() -> Sequence[Definition]:
             specimen = any(part in name for part in SPECIMENS)
             module = ast.Module(body=[]) if specimen else ast.parse(text)
             found.append(Definition(place=name, lines=text.count("\n"), first_word=first_word(module)))
-            for node in ast.walk(module):
+            for node in statements(module):
                 if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                     lines = 0 if isinstance(node, ast.ClassDef) else (node.end_lineno or 0) - node.lineno + 1
                     place = f"{name}:{node.lineno} {node.name}"
                     found.append(Definition(place=place, lines=lines, first_word=first_word(node)))
     return found
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Return all statements of a module: a class or function is one, and no expression holds one."""
+    for blocks in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for each in getattr(node, blocks, ()):
+            yield each
+            yield from statements(each)
 
 
 def first_word(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
