@@ -16,8 +16,8 @@ _READS_AT_ONCE = 16
 class AsyncLink:
     """Reads and writes frames whenever the socket is ready.
 
-    :param on_frame: called with each frame, whose descriptors are closed; a KeyError, TypeError or ValueError from it
-        ends the connection
+    :param on_frame: called with each frame, whose descriptors are closed; an error of it about a
+        field, such as a KeyError, ends the connection
     :param on_pause: called after all messages that arrived together were passed on
     :param on_end: called once when the other side has ended (with None) or sent an invalid frame (with the error)
     """
@@ -97,7 +97,7 @@ class AsyncLink:
                 self._on_frame(frame)
         except FrameError as nonsense:
             return nonsense
-        except (KeyError, TypeError, ValueError, AttributeError) as nonsense:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as nonsense:
             return FrameError(f"a message that lacks or confuses fields: {nonsense!r}")
         return None
 

@@ -149,3 +149,11 @@ async def test_a_template_cannot_make_a_stranger_its_worker(start_host: StartHos
     finally:
         victim.kill()
         victim.wait()
+
+
+async def test_a_number_beyond_all_bounds_ends_the_worker(start_host: StartHost) -> None:
+    """A message without sense costs its worker; passed over, it would take others that came with it along."""
+    host = await start_host(shared_workers=1)
+    end = await host.result("hostile.meddling:tells_an_endless_number")
+    assert end.reason_code == "worker_killed"
+    assert "it sent an invalid message to its host" in end.reason

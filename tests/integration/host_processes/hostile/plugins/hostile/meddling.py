@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import io
+import math
 import mmap
 import os
 import signal
@@ -196,3 +198,10 @@ async def lowers_the_limits(**_: object) -> int:
 
 async def recurses(**_: object) -> int:
     return await recurses() + 1
+
+
+async def tells_an_endless_number(**_: object) -> None:
+    """Send the host a number that no integer holds, on the worker's own connection, and wait."""
+    link = next(each for each in gc.get_objects() if type(each).__name__ == "_HostLink")
+    link.send({"is": "progress", "slot": 0, "at_us": math.inf, "done": 1, "total": None, "message": ""})
+    await asyncio.Event().wait()
