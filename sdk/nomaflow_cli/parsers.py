@@ -48,6 +48,16 @@ def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
     return values
 
 
+def parse_key(text: str | None) -> str:
+    """Return an idempotency key; empty if none is given.
+
+    :raises CliError: if one is given and is empty, such as that of a variable that is not set
+    """
+    if text == "":
+        raise CliError("--key is empty", fix="give the request a key of its own, or leave --key out")
+    return text or ""
+
+
 def parse_switches(given: Iterable[str]) -> dict[str, bool]:
     """Return ``step=on`` and ``step=off`` texts as a dict.
 

@@ -23,7 +23,14 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, console, print_warnings, say
-from nomaflow_cli.parsers import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
+from nomaflow_cli.parsers import (
+    hidden_value,
+    level_number,
+    parse_key,
+    parse_op_kwargs,
+    parse_params,
+    parse_switches,
+)
 from nomaflow_cli.wording import WITH_JSON, Excerpt
 from nomaflow_telemetry.visible_text import printable
 
@@ -36,7 +43,9 @@ if TYPE_CHECKING:
 
 _PARAMS = repeated("Override a param of the job, as key=json; repeatable.", "-p")
 _OP_KWARGS = repeated("Override an op_kwarg of a step, as step.key=json; repeatable.")
-_KEY = option("Idempotency key: repeating a request with the same key starts no second run.")
+_KEY = option(
+    "Idempotency key: repeating a request with the same key starts no second run.", default=None, callback=parse_key
+)
 _WAIT = flag("Wait until the run ends, and exit with its exit code.", "-w")
 _FOLLOW = flag("Show steps and log lines live until the run ends.", "-f")
 

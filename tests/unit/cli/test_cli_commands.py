@@ -146,6 +146,7 @@ async def test_an_unreachable_kernel_exits_5(command: Command, tmp_path: Path) -
         (["schedule", "--days", "x"], "'--days': expected a whole number from 1 to 366, got 'x'"),
         (["runs", "--address", "nonsense"], "the address 'nonsense' has no known form"),
         (["run", "x", "-p", "a", "--address", "unix:/x"], "--param 'a' has no value"),
+        (["run", "x", "--key", "", "--address", "unix:/x"], "--key is empty"),
         (["pause", "x", "--host", "y", "--address", "unix:/x"], "JOB and --host cannot be used together"),
         (["runs", "--since", "yesterday", "--address", "unix:/x"], "--since"),
         (["cron", "61 * * * *"], "cron expression '61 * * * *'"),
