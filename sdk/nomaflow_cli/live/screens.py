@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.rule import Rule
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, EventView, LogLine, ProgressView, RunView, StepView
@@ -195,11 +195,13 @@ class TerminalScreen(Screen):
     def _draw(self) -> RenderableType:
         if self._run is None:
             return Text("the kernel is away; waiting for it to come back" if self._away else "", style="yellow")
-        shape = Table.grid(padding=(0, 2, 0, 0))
-        shape.add_column(no_wrap=True)
-        shape.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
-        shape.add_column(justify="right", no_wrap=True)
-        shape.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns = (
+            Column(no_wrap=True),
+            Column(no_wrap=True, overflow="ellipsis", max_width=32),
+            Column(justify="right", no_wrap=True),
+            Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        )
+        shape = Table.grid(*columns, padding=(0, 2, 0, 0))
         for step in self._run.steps:
             shape.add_row(*self._row(step))
         return Group(Rule(style="dim"), shape, self._foot(self._run))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.table import Column as GridColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,10 +19,8 @@ _MIB = 1 << 20
 
 def values_table(by_step: Mapping[str, Mapping[str, object]]) -> Table:
     """Return the first values of each step."""
-    shape = Table.grid(padding=(0, 2))
-    shape.add_column(no_wrap=True)
-    shape.add_column(style="dim", no_wrap=True)
-    shape.add_column(overflow="fold")
+    columns = GridColumn(no_wrap=True), GridColumn(style="dim", no_wrap=True), GridColumn(overflow="fold")
+    shape = Table.grid(*columns, padding=(0, 2))
     for step, values in by_step.items():
         excerpt = Excerpt.of(values)
         rows = [(key, Text(text)) for key, text in excerpt.texts]

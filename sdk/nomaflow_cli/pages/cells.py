@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Column as GridColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -74,9 +75,7 @@ def facts(*rows: tuple[str, str | Text]) -> Table:
 
     :param rows: texts are made safe for a terminal here
     """
-    shape = Table.grid(padding=(0, 2))
-    shape.add_column(style="dim", no_wrap=True)
-    shape.add_column(overflow="fold")
+    shape = Table.grid(GridColumn(style="dim", no_wrap=True), GridColumn(overflow="fold"), padding=(0, 2))
     for name, value in rows:
         if value:
             shape.add_row(name, Text(printable(value)) if isinstance(value, str) else value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nomaflow_cli.doctor.findings import Finding, Level
@@ -76,9 +76,7 @@ def doctor_page(findings: Sequence[Finding]) -> RenderableType:
     """Return every finding under its subject, with its remedy, and a verdict."""
     lines: list[RenderableType] = []
     for area, group in groupby(findings, key=lambda finding: finding.area):
-        rows = Table.grid(padding=(0, 1, 0, 0))
-        rows.add_column(width=3, justify="right")
-        rows.add_column()
+        rows = Table.grid(Column(width=3, justify="right"), Column(), padding=(0, 1, 0, 0))
         for finding in group:
             sign, style = _SIGNS[finding.level]
             rows.add_row(Text(sign, style=style), Text(printable(finding.message)))
