@@ -39,11 +39,6 @@ class ServiceManager:
         watches = usec.isdecimal() and int(usec) > 0 and pid in ("", str(os.getpid()))
         return cls(address=address, watchdog_seconds=int(usec) / 1_000_000 if watches else None)
 
-    @property
-    def listens(self) -> bool:
-        """True if there is a service manager to tell."""
-        return bool(self._address)
-
     def ready(self, state: str) -> None:
         """Report that the start, or a reload, is over. The first call also starts feeding the watchdog.
 

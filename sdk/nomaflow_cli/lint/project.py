@@ -9,9 +9,8 @@ from nomaflow_cli.lint.calls import check_awaits, check_blocking, check_signatur
 from nomaflow_cli.lint.exceptions import check_swallowing
 from nomaflow_cli.lint.locating import locate, reached_functions
 from nomaflow_cli.lint.loops import check_loops
-from nomaflow_cli.lint.rules import RULES, Sighting
-from nomaflow_cli.lint.scopes import Scope, nested_functions
-from nomaflow_cli.lint.sources import Sources
+from nomaflow_cli.lint.scopes import Scope, locate, nested_functions, reached_functions
+from nomaflow_cli.lint.sources import FIXES, Sighting, Sources
 from nomaflow_project.reading.problems import Place, Problem
 
 _Check = Callable[[Scope], Iterator[Sighting]]
@@ -47,7 +46,7 @@ def lint_project(root: Path, references: Sequence[str]) -> tuple[Problem, ...]:
         if not scope.module.silences(seen)
     )
     problems = (
-        Place(file).warning(code, message, fix=f"{RULES[code].fix}; if intended, add: # noqa: {code}", line=line)
+        Place(file).warning(code, message, fix=f"{FIXES[code]}; if intended, add: # noqa: {code}", line=line)
         for file, line, _, code, message in found
     )
     return tuple(dict.fromkeys(problems))  # two callables may reach the same function

@@ -1,4 +1,4 @@
-"""The modules of the plugin folders as source text, each read once."""
+"""The modules of the plugin folders as source text, each read once, and the mistakes that are found in them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nomaflow_cli.lint.rules import Sighting
-
 _MAX_BYTES = 4 * 1024 * 1024
 _NOQA = re.compile(r"#\s*noqa(?:\s*:\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE)
+FIXES: Mapping[str, str] = {
+    "NF101": "put *, before the first parameter",
+    "NF103": "ask ctx.is_cancelled() in the loop and raise StepCancelled, or, in an async def, await in it",
+    "NF104": "let the exception out, raise again after logging, or catch only what you expect",
+    "NF105": "do not catch it, or raise again after cleaning up",
+    "NF108": "await the async variant, or wrap the call in await asyncio.to_thread(...)",
+    "NF109": "await it, in an async def; in a plain def use pools.sync_engine or asyncio.run(...)",
+}
+"""The way out of each mistake; docs/plugin_guide.md has the mistakes and what their authors see."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,3 +154,17 @@ def _origin(node: ast.ImportFrom, package: str) -> str:
     parts = package.split(".") if package else []
     kept = parts[: len(parts) - (node.level - 1)]
     return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A mistake in the source of a callable: a comment on its lines may silence it.
+
+    :param first_line: with ``last_line``: the lines on which a comment silences it; 0 for the node's own
+    """
+
+    code: str
+    node: ast.stmt | ast.expr | ast.arg | ast.excepthandler
+    message: str
+    first_line: int = 0
+    last_line: int = 0

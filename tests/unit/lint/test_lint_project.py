@@ -12,7 +12,7 @@ import pytest
 
 import author_page
 from nomaflow_cli.lint.project import lint_project
-from nomaflow_cli.lint.rules import RULES
+from nomaflow_cli.lint.sources import FIXES
 from nomaflow_project.reading.problems import Problem
 
 Codes = Callable[..., list[str]]
@@ -47,7 +47,7 @@ def test_a_finding_has_place_and_fix(lint: Lint) -> None:
     (found,) = lint('"""é"""\nimport time\nasync def step(*, é="ü", n, **_): return {"é": "ü", "at": time.sleep(n)}\n')
     assert (found.code, found.severity, found.place) == ("NF108", "warning", "plugins/mod.py:3")
     assert found.message == "'step' is a coroutine and calls time.sleep(), which blocks"
-    assert found.fix == f"{RULES['NF108'].fix}; if intended, add: # noqa: NF108"
+    assert found.fix == f"{FIXES['NF108']}; if intended, add: # noqa: NF108"
 
 
 @pytest.mark.parametrize(

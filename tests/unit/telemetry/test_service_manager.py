@@ -66,7 +66,7 @@ def test_the_variables_are_taken_out_of_the_environment(systemd: NotifySocket) -
     }
     manager = ServiceManager.of(mine)
     assert mine == {"HOME": "/"}
-    assert manager.listens
+    assert manager._address
 
 
 async def test_the_watchdog_of_another_process_is_not_ours(systemd: NotifySocket) -> None:
@@ -83,7 +83,7 @@ async def test_without_a_service_manager_nothing_happens(environ: dict[str, str]
     manager = ServiceManager.of(environ)
     manager.ready("serving")
     manager.stopping("done")
-    assert not manager.listens
+    assert not manager._address
 
 
 async def test_a_service_manager_that_is_away_is_complained_of_once(
@@ -94,7 +94,7 @@ async def test_a_service_manager_that_is_away_is_complained_of_once(
     with caplog.at_level(logging.WARNING):
         manager.ready("serving")
         manager.state("still serving")
-        assert not ServiceManager(address="vsock:2:1").listens
+        assert not ServiceManager(address="vsock:2:1")._address
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "the service manager cannot be told READY STATUS",
         "NOTIFY_SOCKET is 'vsock",
