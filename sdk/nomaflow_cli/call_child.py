@@ -11,23 +11,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
-from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.output import tell
-from nomaflow_cli.project import read_settings
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.visible_text import paragraph
 
 if TYPE_CHECKING:
     from nomaflow.testing import CallableOutcome
-    from nomaflow_project.reading.worker_environment import WorkerVariables
 
 GRACE_SECONDS = 5.0
 """The time that a host gives by default to what a step has left behind: it may be about to end."""
@@ -68,38 +64,41 @@ def _leave() -> None:
     os._exit(0)
 
 
-async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
+async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
     from nomaflow.testing import connectors_from, run_callable
-    from nomaflow.testing.host_machinery import host_machinery
-    from nomaflow_project.reading.env_files import project_variables
-    from nomaflow_project.reading.environment import project_sources
-    from nomaflow_project.reading.worker_environment import withheld_hint
+    from nomaflow.testing.host_machinery import host_machinery, host_project
+    from nomaflow_project.reading.worker_environment import withheld_hint, worker_variables
 
-    tree = _settings(project)
-    variables = project_variables(project, tree, os.environ)
-    for problem in variables.problems:
-        tell(paragraph(str(problem), indent=2))
-    sources = project_sources(project, tree, variables.environ)
-    known = _worker_variables(tree, variables.given)
+    host = host_project()
+    try:
+        project = host.Project.open(root, environ=os.environ)
+    except host.ProjectError as error:
+        return _failed(error, "project_unusable")
+    known = worker_variables(
+        os.environ,
+        declared=project.variables,
+        secret=project.connectors.variables,
+        pass_env=project.settings.pass_env,
+        wanted=project.wanted,
+    )
     for name in known.withheld:
         del os.environ[name]
     os.environ.update(known.inherited)
-    config = tree["connectors"]["config_path"]
+    config = project.spec.settings["connectors"]["config_path"]
     connectors = None
     if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
         try:
-            connectors = connectors_from(config, dict(variables.environ))
+            connectors = connectors_from(config, dict(project.sources.environ))
         except Exception as error:  # noqa: BLE001  # any error in the file is the outcome
-            failed: dict[str, Any] = {"state": "FAILED", "rows_affected": None, "extras": {}}
-            return {**failed, "error": str(error), "reason": "connectors_unusable"}
+            return _failed(error, "connectors_unusable")
     try:
         outcome = await run_callable(
             order["reference"],
             op_kwargs=order["op_kwargs"],
             connectors=connectors,
-            settings=Settings(tree),
-            environ=replace(sources, environ=known.references, whole_files=False),
-            plugins=host_machinery().import_plugins(str(project / "plugins")),
+            settings=Settings(project.spec.settings),
+            environ=replace(project.sources, environ=known.references, whole_files=False),
+            plugins=host_machinery().import_plugins(str(root / "plugins")),
         )
     finally:
         closing = getattr(connectors, "aclose", None)
@@ -119,37 +118,9 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     }
 
 
-def _worker_variables(tree: dict[str, Any], given: Mapping[str, str]) -> WorkerVariables:
-    """Return the variables that a worker of the project's host would have.
-
-    :param given: those of ``[host] env_file``
-    """
-    from nomaflow_project.connectors.reading import read_connectors
-    from nomaflow_project.reading.environment import names_in
-    from nomaflow_project.reading.worker_environment import worker_variables
-
-    host = tree.get("host")
-    passed = host.get("pass_env") if isinstance(host, dict) else None
-    return worker_variables(
-        os.environ,
-        declared=given,
-        secret=read_connectors(Path(tree["connectors"]["config_path"]), {**given, **os.environ}).variables,
-        pass_env=[name for name in passed if isinstance(name, str)] if isinstance(passed, list) else [],
-        wanted=names_in(tree.get("app")),
-    )
-
-
-def _settings(project: Path) -> dict[str, Any]:
-    """Return nomaflow.toml with the paths that a host would make absolute; empty if it is unreadable."""
-    try:
-        tree = read_settings(project)
-    except CliError:
-        tree = {}
-    for section, name in (("connectors", "connectors.toml"), ("jobs", "jobs.toml")):
-        given = tree.get(section)
-        table = given if isinstance(given, dict) else {}
-        tree[section] = {**table, "config_path": str(project / str(table.get("config_path", name)))}
-    return tree
+def _failed(error: Exception, reason: str) -> dict[str, Any]:
+    """Return the outcome of a call that cannot be made."""
+    return {"state": "FAILED", "rows_affected": None, "extras": {}, "error": str(error), "reason": reason}
 
 
 def _print_traceback(outcome: CallableOutcome) -> None:

@@ -91,7 +91,7 @@ class Project(ProjectLoad):
         tree, problems = _settings_file(settings_path)
         variables = project_variables(root, tree, environ)
         for problem in variables.problems:
-            _log.warning("%s: %s", problem.file, problem.message)
+            _log.warning("%s: %s; %s", problem.file, problem.message, problem.fix)
         sources = project_sources(root, tree, variables.environ)
         certain = replace(sources, environ=variables.certain.environ, unread=variables.certain.unread)
         settings, app_settings = _settings(tree, root, sources, certain)

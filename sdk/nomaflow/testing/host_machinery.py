@@ -6,7 +6,7 @@ import importlib
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["host_machinery", "process_trees"]
+__all__ = ["host_machinery", "host_project", "process_trees"]
 
 _NAMES = {
     "nomaflow_host.compat": ("install_liberty_aliases",),
@@ -36,6 +36,11 @@ def host_machinery() -> Any:
         problem = f"nomaflow.testing needs {error.name!r}, which is not installed (pip install 'nomaflow[host]')"
         raise RuntimeError(problem) from error
     return SimpleNamespace(**found)
+
+
+def host_project() -> Any:
+    """Return the host's module that reads a project."""
+    return importlib.import_module("nomaflow_host.project.project")
 
 
 def process_trees() -> Any:

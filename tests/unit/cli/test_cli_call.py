@@ -34,6 +34,25 @@ async def test_call_withholds_what_a_host_would(command: Command, tmp_path: Path
     assert (await command("call", "early:step", "-o", "json", env=env)).code == 0
 
 
+@pytest.mark.parametrize(
+    ("app", "code", "told"),
+    [
+        ("region = '${REGION:-eu}'", 0, {"extras": {"region": "eu"}, "reason": None}),
+        ("region = '${REGION}'", 1, {"extras": {}, "reason": "project_unusable"}),
+        ("region = ", 1, {"extras": {}, "reason": "project_unusable"}),
+    ],
+)
+async def test_settings_are_those_of_a_host(
+    command: Command, tmp_path: Path, app: str, code: int, told: dict[str, object]
+) -> None:
+    """A callable sees the settings as a host gives them; without them it does not run."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "late.py").write_text("def step(*, settings, **_):\n    return dict(settings.app)\n")
+    (tmp_path / "nomaflow.toml").write_text(f"[app]\n{app}\n")
+    done = await command("call", "late:step", "-o", "json", env={"NOMAFLOW_PROJECT": str(tmp_path)})
+    assert (done.code, {name: done.json[name] for name in told}) == (code, told)
+
+
 async def test_a_traceback_begins_with_the_author(command: Command, tmp_path: Path) -> None:
     """The traceback of a callable has no frames of the command, in a plain function as in a coroutine."""
     (tmp_path / "plugins").mkdir()

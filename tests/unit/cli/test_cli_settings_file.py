@@ -31,7 +31,7 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("call", "work:step", "--project"), 0, ""),
+        (("call", "work:step", "--project"), 1, "not a regular file"),
         (("up",), 1, "not a regular file"),
         (("service", "install", "--print"), 2, "not a regular file"),
     ],
@@ -42,4 +42,4 @@ async def test_a_pipe_in_its_place_is_not_waited_for(
     """Each command ends at once, and those that need the file name the cause."""
     async with asyncio.timeout(PATIENCE):
         done = await command(*words, str(pipe))
-    assert (done.code, said in done.err) == (code, True), done.err
+    assert (done.code, said in done.out + done.err) == (code, True), done
