@@ -65,7 +65,7 @@ def _leave() -> None:
 
 
 async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
-    from nomaflow.testing import connectors_from, run_callable
+    from nomaflow.testing import run_callable
     from nomaflow.testing.host_machinery import host_machinery, host_project
     from nomaflow_project.reading.worker_environment import withheld_hint, worker_variables
 
@@ -84,13 +84,9 @@ async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
     for name in known.withheld:
         del os.environ[name]
     os.environ.update(known.inherited)
-    config = project.spec.settings["connectors"]["config_path"]
-    connectors = None
-    if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
-        try:
-            connectors = connectors_from(config, dict(project.sources.environ))
-        except Exception as error:  # noqa: BLE001  # any error in the file is the outcome
-            return _failed(error, "connectors_unusable")
+    if (unusable := project.connectors.unusable.get("")) is not None:
+        return _failed(unusable, "connectors_unusable")
+    connectors = host_machinery().HostConnectorRegistry(project.connectors)
     try:
         outcome = await run_callable(
             order["reference"],
@@ -101,9 +97,7 @@ async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
             plugins=host_machinery().import_plugins(str(root / "plugins")),
         )
     finally:
-        closing = getattr(connectors, "aclose", None)
-        if closing is not None:
-            await closing()
+        await connectors.aclose()
     _print_traceback(outcome)
     said = outcome.error
     if said:  # the code's own error, or that of its import
@@ -118,7 +112,7 @@ async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
     }
 
 
-def _failed(error: Exception, reason: str) -> dict[str, Any]:
+def _failed(error: object, reason: str) -> dict[str, Any]:
     """Return the outcome of a call that cannot be made."""
     return {"state": "FAILED", "rows_affected": None, "extras": {}, "error": str(error), "reason": reason}
 
