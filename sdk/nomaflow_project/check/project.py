@@ -26,19 +26,17 @@ from nomaflow_project.reading.environment import (
     Values,
     project_sources,
     references_in,
-    resolve_leniently,
+    resolve_environment,
     texts_in,
 )
-from nomaflow_project.reading.files import JobFile, read_project
+from nomaflow_project.reading.files import JobFile, configured_path, parse_toml_file, read_job_files
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import host_name_of
 from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
-
-_WITH_SECRETS = ("alerts", "host")
-"""Tables whose values may come from files and be encrypted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,41 +95,47 @@ def check_project(
         what = "is not a folder" if root.exists() else "there is no such folder"
         missing = Place(str(root)).error("missing_file", what, fix="name a project's folder; `nomaflow init` makes one")
         return CheckReport(root=str(root), files=(), jobs=(), problems=(missing,))
-    project = read_project(root, environ=environ)
-    tree = None if project.settings is None else project.settings.tree
-    variables = project_variables(root, tree, os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    path = root / "nomaflow.toml"
+    file = parse_toml_file(path, name=path.name) if path.exists() or path.is_symlink() else None
+    tree = None if file is None else file.tree
+    variables = project_variables(root, tree, environ)
     problems = list(variables.problems)
-    host, settings = "", None
+    settings = None
     sources = project_sources(root, tree, variables.environ)
-    if project.settings is not None:
-        settings, found = _check_settings(project.settings, variables.environ, sources)
-        host = "" if settings is None else settings.host.name
+    if file is not None:
+        settings, found = _check_settings(file, environ, variables.environ, sources)
         problems += found
-        if project.settings.error is None and (told := open_store_password(root / "nomaflow.toml")):
+        if file.error is None and (told := open_store_password(path)):
             problems.append(told)
-    if project.connectors is not None:
-        name = project.connectors.path
-        connectors = read_connectors(root / name, sources, name=name, required=True)
+    named = configured_path(tree, "jobs", variables.environ)
+    job_files = read_job_files(root, root / (named or "jobs.toml"), required=bool(named), environ=variables.environ)
+    read = [each.path for each in (file, *job_files) if each is not None and each.tree is not None]
+    named = configured_path(tree, "connectors", variables.environ)
+    path = root / (named or "connectors.toml")
+    if named or path.exists():
+        name = shown_path(path, root)
+        connectors = read_connectors(path, sources, name=name, required=True)
+        read += () if "" in connectors.unusable else (name,)
         problems += map(_only_here, connectors.problems)  # credentials are often given only where the host runs
-    for file in project.job_files:
-        problems += _check_job_texts(file, sources)
+    for each in job_files:
+        problems += _check_job_texts(each, sources)
     types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
-    name = str((manifest or {}).get("host") or host or host_name_of(root.resolve().name))
-    load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
+    section = settings or SettingsFile()
+    name = str((manifest or {}).get("host") or section.host.name or host_name_of(root.resolve().name))
+    load = load_job_files(job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
     alerts = settings.alerts if settings is not None and (tree or {}).get("alerts") else None
     problems += () if alerts is None else alert_problems(alerts, Place("nomaflow.toml", "alerts"))
-    section = settings or SettingsFile()
     instances = [resources_here(section.host.capacity, section.host.labels)]
     instances += [shape.resources for shape in section.launcher.shapes]
     jobs = [_checked(job, instances, section.launcher, alerts) for job in load.jobs]
-    read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),
-        files=tuple(file.path for file in read if file.tree is not None),
+        files=tuple(read),
         jobs=tuple(replace(job, problems=with_lines(job.problems, root)) for job in jobs),
         problems=with_lines((*problems, *map(_with_advice, load.problems)), root),
-        changes=changed_meanings(project.job_files) if from_original else (),
+        changes=changed_meanings(job_files) if from_original else (),
     )
 
 
@@ -196,30 +200,20 @@ def _check_instances(job: LoadedJob, launcher: LauncherSection) -> Iterator[Prob
 
 
 def _check_settings(
-    file: JobFile, environ: Mapping[str, str], sources: Values
+    file: JobFile, own: Values, environ: Values, sources: Values
 ) -> tuple[SettingsFile | None, list[Problem]]:
     """Return the settings of nomaflow.toml, None if they cannot be used, and the problems.
 
-    :param environ: includes the variables of ``env_file``, which hosts read and kernels do not
-    :param sources: of the values of ``[host]`` and ``[alerts]``
+    :param own: the process's variables
+    :param environ: includes those of ``env_file``, which hosts read and kernels do not
+    :param sources: of the values of ``[host]`` and ``[alerts]``, which may come from files and be encrypted
     """
     if file.error is not None:
         return None, [file.error]
-    tree = {
-        name: table if name == "kernel" else _resolved_again(table, sources if name in _WITH_SECRETS else environ)
-        for name, table in (file.tree or {}).items()
-    }
+    values = {"kernel": own, "alerts": sources, "host": sources}
+    tree = {name: resolve_environment(table, values.get(name, environ)) for name, table in (file.tree or {}).items()}
     settings, problems = validate(SettingsFile, tree, Place(file.path))
     return settings, [_only_here(each) if each.path.startswith("alerts.") else each for each in problems]
-
-
-def _resolved_again(tree: Any, values: Values) -> Any:
-    """Return the tree with the texts resolved that lacked a variable before."""
-    if isinstance(tree, dict):
-        return {name: _resolved_again(value, values) for name, value in tree.items()}
-    if isinstance(tree, list):
-        return [_resolved_again(value, values) for value in tree]
-    return resolve_leniently(str(tree), values) if isinstance(tree, Unresolved) else tree
 
 
 def _only_here(problem: Problem) -> Problem:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.v1.lossless_json import ValueCodecError, encode_tree
-from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import Values, resolve_environment, resolve_leniently
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.records import Record
@@ -34,19 +33,6 @@ class JobFile(Record):
     error: Problem | None = None
     absent: bool = False
     main: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectFiles:
-    """The files of a project's folder. A file that is optional and missing is None.
-
-    :param job_files: ``jobs.toml``, then that of each folder of ``plugins/``, in order of name
-    """
-
-    root: Path
-    settings: JobFile | None
-    job_files: tuple[JobFile, ...]
-    connectors: JobFile | None
 
 
 def parse_toml_file(path: Path, *, name: str = "", environ: Values | None = None) -> JobFile:
@@ -117,29 +103,6 @@ def _may_be_folder(entry: os.DirEntry[str]) -> bool:
         return not entry.name.startswith(EDITOR_LOCK) and not entry.is_file()
     except OSError:  # a link to itself, or into a folder that may not be entered: reading it gives the error
         return True
-
-
-def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> ProjectFiles:
-    """Read the files of a project: nomaflow.toml, jobs.toml, those of plugins/*/, and connectors.toml.
-
-    :param environ: variables to resolve references with; None means the process's own
-    """
-    variables = os.environ if environ is None else environ
-    settings_path = root / "nomaflow.toml"
-    settings, tree = None, None
-    if settings_path.exists() or settings_path.is_symlink():
-        written = parse_toml_file(settings_path, name="nomaflow.toml")
-        tree = written.tree
-        settings = written if tree is None else replace(written, tree=resolve_environment(tree, variables))
-    variables = project_variables(root, tree, variables).environ
-    jobs_name = configured_path(tree, "jobs", variables)
-    job_files = read_job_files(root, root / (jobs_name or "jobs.toml"), required=bool(jobs_name), environ=variables)
-    connectors_name = configured_path(tree, "connectors", variables)
-    connectors_path = root / (connectors_name or "connectors.toml")
-    connectors = None
-    if connectors_name or connectors_path.exists():
-        connectors = parse_toml_file(connectors_path, name=shown_path(connectors_path, root), environ=variables)
-    return ProjectFiles(root=root, settings=settings, job_files=job_files, connectors=connectors)
 
 
 def encode_file(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_project.check.project import check_project
-from nomaflow_project.reading.files import parse_toml_file, read_project
+from nomaflow_project.reading.files import parse_toml_file
 
 JOB = '[[jobs]]\nid = "%s"\n[[jobs.steps]]\ncallable = "m:f"\n'
 
@@ -91,9 +91,8 @@ def test_the_files_of_a_project_are_found(tmp_path: Path) -> None:
     _write(tmp_path / "jobs.toml", JOB % "main")
     _write(tmp_path / "plugins/b/jobs.toml", JOB % "b")
     _write(tmp_path / "plugins/a/jobs.toml", JOB % "a")
-    project = read_project(tmp_path, environ={})
-    assert [file.path for file in project.job_files] == ["jobs.toml", "plugins/a/jobs.toml", "plugins/b/jobs.toml"]
-    assert project.settings is project.connectors is None
+    report = check_project(tmp_path, environ={})
+    assert report.files == ("jobs.toml", "plugins/a/jobs.toml", "plugins/b/jobs.toml")
 
 
 def test_other_places_can_be_configured(tmp_path: Path) -> None:
@@ -118,6 +117,15 @@ def test_a_project_in_order_is_ok(tmp_path: Path) -> None:
     assert report.ok
     assert report.jobs[0].host == "team"
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
+
+
+def test_a_variable_of_an_env_file_wins_over_a_default(tmp_path: Path) -> None:
+    """Settings are checked with the value that a host gets."""
+    _write(tmp_path / "jobs.toml", JOB % "main")
+    _write(tmp_path / "v.env", "NAME=team\n")
+    _write(tmp_path / "nomaflow.toml", '[host]\nenv_file = "v.env"\nname = "${NAME:-no name}"\n')
+    report = check_project(tmp_path, environ={})
+    assert (report.problems, report.jobs[0].host) == ((), "team")
 
 
 def test_a_reference_without_its_end_is_told(tmp_path: Path) -> None:
