@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from msgspec import field
 
 from nomaflow.client.values.runs import RunView
-from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
+from nomaflow.client.values.shapes import IF_KNOWN, NullableCount, NullableText, Shaped
 from nomaflow_api.field_marks import REMEMBERED
 
 __all__ = [
@@ -91,22 +91,14 @@ class JobView(Shaped, frozen=True, kw_only=True):
     schedule: NullableText = ""
     timezone: NullableText = ""
     tags: tuple[str, ...] = ()
-    step_names: tuple[str, ...] = ()
-    preset_names: tuple[str, ...] = ()
+    step_names: tuple[str, ...] = field(default=(), name="steps")
+    preset_names: tuple[str, ...] = field(default=(), name="presets")
     next_fires: tuple[FireView, ...] = ()
     pause: PauseView | None = None
     why_not_running: NullableText = ""
     last_run: RunView | None = None
     digest: str = ""
-    definition: Annotated[Mapping[str, Any] | None, HIDDEN] = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the job in the shape of docs/cli.md; ``definition`` appears only if there is one."""
-        shape = {_JOB_KEYS.get(name, name): value for name, value in Shaped.to_json(self).items()}
-        return shape if self.definition is None else {**shape, "definition": dict(self.definition)}
-
-
-_JOB_KEYS = {"step_names": "steps", "preset_names": "presets"}
+    definition: Annotated[Mapping[str, Any] | None, IF_KNOWN] = None
 
 
 class CatalogueView(Shaped, frozen=True, kw_only=True):
@@ -285,8 +277,8 @@ class HostView(Shaped, frozen=True, kw_only=True):
     instances: tuple[InstanceView, ...] = ()
     manifest_digest: str = ""
     introduced_at: datetime | None = None
-    job_count: int = 0
-    callable_count: int = 0
+    job_count: int = field(default=0, name="jobs")
+    callable_count: int = field(default=0, name="callables")
     problems: tuple[ProblemView, ...] = ()
     queued: int = 0
     absent_since: datetime | None = None
@@ -297,12 +289,6 @@ class HostView(Shaped, frozen=True, kw_only=True):
         """The newest load that an instance has refused, or None if every one serves what it last loaded."""
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the host in the shape of docs/cli.md."""
-        return {_HOST_KEYS.get(name, name): value for name, value in Shaped.to_json(self).items()}
-
-
-_HOST_KEYS = {"job_count": "jobs", "callable_count": "callables"}
 
 _INCOMPLETE = frozenset(
     {"job_disabled", "job_kept", "manifest_pending", "bad_toml", "unreadable_file", "emptied_file", "duplicate_job_id"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from msgspec import Struct, field
 
 from nomaflow.client.values.attempts import AttemptLogView, ExitView, StopView
-from nomaflow.client.values.shapes import HIDDEN, NULL_IF_EMPTY, NullableCount, NullableText, Shaped
+from nomaflow.client.values.shapes import HIDDEN, IF_KNOWN, NULL_IF_EMPTY, NullableCount, NullableText, Shaped
 
 __all__ = [
     "RUN_TERMINAL",
@@ -218,12 +218,12 @@ class RunView(Shaped, frozen=True, kw_only=True):
     log_lines: int = 0
     last_event_seq: Annotated[int, HIDDEN] = 0
     priority: Annotated[int, HIDDEN] = 0
-    steps: tuple[StepView, ...] = ()
-    log_levels: Annotated[int, HIDDEN] = 0
     deadline_at: datetime | None = None
     definition_digest: NullableText = ""
-    definition: Annotated[Mapping[str, Any], HIDDEN] = field(default_factory=dict)
-    request: Annotated[RunRequestView | None, HIDDEN] = None
+    log_levels: int = 0
+    steps: tuple[StepView, ...] = ()
+    request: Annotated[RunRequestView | None, IF_KNOWN] = None
+    definition: Annotated[Mapping[str, Any], IF_KNOWN] = field(default_factory=dict)
 
     @property
     def terminal(self) -> bool:
@@ -236,11 +236,5 @@ class RunView(Shaped, frozen=True, kw_only=True):
         return tuple(logging.getLevelName(10 * bit) for bit in range(1, 6) if self.log_levels >> bit & 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the run in the shape of docs/cli.md; ``request`` and ``definition`` appear only if they are known."""
-        shape = {**Shaped.to_json(self), "log_levels": list(self.log_level_names)}
-        shape["steps"] = shape.pop("steps")
-        if self.request is not None:
-            shape["request"] = self.request.to_json()
-        if self.definition:
-            shape["definition"] = dict(self.definition)
-        return shape
+        """Return the run in the shape of docs/cli.md, with the names of levels."""
+        return {**Shaped.to_json(self), "log_levels": list(self.log_level_names)}

@@ -17,6 +17,8 @@ NULL_IF_EMPTY = "null if empty"
 """Marks a field that is null in JSON if it is empty or 0."""
 HIDDEN = "hidden"
 """Marks a field that the JSON shape does not have: ``Annotated[int, HIDDEN]``."""
+IF_KNOWN = "if known"
+"""Marks a field that the JSON shape has only if it is neither empty nor None."""
 
 NullableText = Annotated[str, NULL_IF_EMPTY]
 """Text; null in JSON if empty."""
@@ -27,27 +29,31 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Shaped(Struct, frozen=True):
-    """A value with a JSON shape: its fields in their order, a ``reason`` as the two keys of code and message."""
+    """A value with a JSON shape: its fields in their order, a ``reason`` as the two keys of code and message.
+
+    A field has its own name there, or the one that `msgspec.field` gives it.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the value in the shape of docs/cli.md."""
         shape: dict[str, Any] = {}
-        for name, null_if_empty in _shown(type(self)):
+        for name, key, marks in _shown(type(self)):
             value = getattr(self, name)
             if name == "reason":
                 shape["reason"], shape["reason_message"] = (value.code, value.message) if value else (None, None)
-            else:
-                shape[name] = None if null_if_empty and not value else _json(value)
+            elif value or IF_KNOWN not in marks:
+                shape[key] = None if NULL_IF_EMPTY in marks and not value else _json(value)
         return shape
 
 
 @functools.cache
-def _shown(kind: type[Shaped]) -> list[tuple[str, bool]]:
-    """Return the names of the fields in JSON, each with whether it is null if empty."""
+def _shown(kind: type[Shaped]) -> list[tuple[str, str, Any]]:
+    """Return for each field in JSON the names of attribute and key, and its marks."""
     marks = {
         name: getattr(hint, "__metadata__", ()) for name, hint in get_type_hints(kind, include_extras=True).items()
     }
-    return [(name, NULL_IF_EMPTY in marks[name]) for name in kind.__struct_fields__ if HIDDEN not in marks[name]]
+    names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+    return [(name, key, marks[name]) for name, key in names if HIDDEN not in marks[name]]
 
 
 def _json(value: Any) -> Any:
