@@ -39,9 +39,13 @@ def binaries() -> Path:
 
 
 class PostgresServer:
-    """One server on a Unix socket in a temporary folder; stopped and removed by :meth:`stop`."""
+    """One server on a Unix socket in a temporary folder; stopped and removed by :meth:`stop`.
+
+    :ivar spare: names of databases that are empty, for whoever needs one
+    """
 
     def __init__(self) -> None:
+        self.spare: list[str] = []
         self._binaries = binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="noma-pg-"))
         self._user = _unprivileged_user(self.folder)

@@ -82,6 +82,12 @@ class PostgresPlace(Place):
         """Remove it."""
         await self.sql_in("postgres", f"DROP DATABASE {self.name} WITH (FORCE)")
 
+    async def empty(self) -> None:
+        """End its sessions and remove all that is in it, so that it is as new."""
+        left = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
+        await self.sql_in("postgres", left)
+        await self.sql("DO 'BEGIN DROP SCHEMA public CASCADE; CREATE SCHEMA public; END'")
+
     async def sql_in(self, database: str, statement: str) -> list[tuple[object, ...]]:
         """Execute on a connection of its own to any database of the server."""
         connection = await asyncpg.connect(host=str(self.server.folder), user=SUPERUSER, database=database)
