@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -31,6 +32,9 @@ def _keep_bytecode() -> None:
 
 
 _keep_bytecode()
+# A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 from hypothesis import settings  # noqa: E402  # pytest compiles its modules anew wherever none may be kept
 
 # The same examples everywhere: what is green on one machine is green on the next, however slow that is. Search for new

@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a fraction": ("binding.values:positional", {"apps_id": 1.5}, "value_invalid", "got a fraction"),
     "a bool": ("binding.values:positional", {"apps_id": True}, "value_invalid", "got a bool"),
     "null": ("binding.values:positional", {"apps_id": None}, "value_invalid", "apps_id = None (NoneType)"),
-    "a list": ("binding.values:scalars", {"s": ["a"]}, "value_invalid", "s = ['a'] (list) for s: str"),
+    "a list": ("binding.values:scalars", {"s": ["a"]}, "value_invalid", "s = ['a'] (list) as str"),
     "a model": ("binding.values:structures", {"model": {"n": "x"}}, "value_invalid", "n: input should be a valid integer"),
     "a bound": ("binding.values:structures", {"positive": 0}, "value_invalid", "greater than 0"),
     "a dataclass": ("binding.values:structures", {"window": {"start": "soon"}}, "value_invalid", "start: "),

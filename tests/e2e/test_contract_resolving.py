@@ -117,7 +117,7 @@ FLAWED = {
     "flawed-key": ("steps[0].op_kwargs.max_age_day", "max_age_days"),
     "flawed-missing": ("steps[0].op_kwargs", "needs 'apps_id'"),
     "flawed-positional": ("steps[0].callable", "positional-only"),
-    "flawed-value": ("steps[0].op_kwargs.apps_id", "expected int"),
+    "flawed-value": ("steps[0].op_kwargs.apps_id", "as int"),
 }
 
 

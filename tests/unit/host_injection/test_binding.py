@@ -86,7 +86,7 @@ def test_defaults_stay() -> None:
     [
         ({"apps_id": 1, "max_age_day": 3}, "key_unknown", "'max_age_day' (did you mean 'max_age_days'?)"),
         ({}, "argument_missing", "needs 'apps_id'"),
-        ({"apps_id": "x"}, "value_invalid", "apps_id = 'x' (str) for apps_id: int: expected int"),
+        ({"apps_id": "x"}, "value_invalid", "apps_id = 'x' (str) as int"),
     ],
 )
 def test_answers_before_the_call(op_kwargs: dict[str, Any], code: str, words: str) -> None:
