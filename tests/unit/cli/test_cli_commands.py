@@ -395,7 +395,6 @@ async def test_the_document_names_every_command_and_option(command: Command) -> 
     assert [name for name in commands if f"`{name}" not in text] == []
     for name in ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "PROFILE", "TRUST", "PROJECT", "OUTPUT"):
         assert f"NOMAFLOW_{name}" in text
-    for code in ("0", "1", "2", "3", "4", "5", "130"):
-        assert f"| {code} |" in text
+    assert [code for code in ("0", "1", "2", "3", "4", "5", "130") if f"| {code} |" not in text] == []
     for key in RUN_KEYS | STEP_KEYS:
         assert f'"{key}"' in text
