@@ -108,7 +108,10 @@ require_project(pathlib.Path({str(plant)!r}), runs_code=True)
 
 def without_rights(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as this user, for whom modes of files count even if it is root."""
-    prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    prefix = []
+    if os.geteuid() == 0:
+        need("setpriv")
+        prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     command = [*prefix, sys.executable, "-m", "nomaflow_cli", *words]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
