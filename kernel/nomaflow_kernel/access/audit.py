@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from nomaflow_kernel.access.audit_texts import target_of
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
-from nomaflow_kernel.access.folded_rows import FOLD_SECONDS, FoldedRows
+from nomaflow_kernel.access.folded_rows import FoldedRows
 from nomaflow_kernel.access.policy import RULES, Rule
 from nomaflow_kernel.access.principals import KERNEL, Caller
 from nomaflow_kernel.domain.clock import Clock
@@ -43,7 +43,7 @@ class AuditLog:
     :param fold_seconds: how long similar rows are only counted, before their number is written
     """
 
-    def __init__(self, *, store: Store | None, clock: Clock, fold_seconds: float = FOLD_SECONDS) -> None:
+    def __init__(self, *, store: Store | None, clock: Clock, fold_seconds: float = 60.0) -> None:
         self._store = store
         self._clock = clock
         self._writing: set[asyncio.Future[None]] = set()

@@ -15,8 +15,6 @@ _MOST_KINDS = 256
 _MOST_PRINCIPALS = 512
 _Key = tuple[str, ...]
 
-FOLD_SECONDS = 60.0
-
 
 class FoldedRows:
     """Folds rows. Its memory is bounded: beyond 256 kinds a minute they are told apart by principal only.
@@ -33,7 +31,7 @@ class FoldedRows:
         *,
         on_first: Callable[[AuditRecord], None] | None = None,
         on_more: Callable[[int], None] | None = None,
-        seconds: float = FOLD_SECONDS,
+        seconds: float,
     ) -> None:
         self._write = write
         self._on_first = on_first

@@ -61,9 +61,8 @@ def store_error(error: BaseException) -> StoreError | None:
     if isinstance(state, str):
         found = _from_sqlstate(state, cause)
         if found is None and isinstance(error, DBAPIError) and error.statement is None:
-            return StoreUnavailable(
-                _first_line(cause)
-            )  # no operation is to blame: it was about to connect, or to commit
+            # No operation is to blame: it was about to connect, or to commit.
+            return StoreUnavailable(_first_line(cause))
         return found
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return StoreUnavailable(_first_line(cause))

@@ -36,7 +36,7 @@ def plant(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_planted_project_runs_nothing(plant: Path, command: Command, tmp_path: Path) -> None:
-    """From a directory below it and by name: refused, with the owner and the way out; `--trust` and its name let it."""
+    """It is refused from a folder below and by name, with its owner and the way out; `--trust` and its name let it."""
     mark = tmp_path / "mark"
     for arguments in (("check", str(plant)), ("call", "evil:f", "--project", str(plant)), ("up", str(plant)),
                       ("host", str(plant))):  # fmt: skip

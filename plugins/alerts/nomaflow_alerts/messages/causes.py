@@ -10,12 +10,12 @@ _OF_HOSTS = ("host_unreachable", "host_detached")
 
 def put_behind_causes(book: Book) -> None:
     """Put incidents that nobody was told of behind the open one that is their cause."""
-    causes = {each.condition: each for each in book.open_incidents() if each.condition == "kernel_silent"}
+    silent = next(iter(book.open_incidents("kernel_silent")), None)
     for notice in book.notices():
         incident = notice.incident
         if incident.told_at is not None or incident.condition in _OF_KERNEL or not incident.is_open:
             continue
-        cause = causes.get("kernel_silent") or _cause(book, incident)
+        cause = silent or _cause(book, incident)
         if cause is not None and cause.id != incident.id:
             book.put_behind(incident, cause)
 
