@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -166,29 +167,48 @@ def _drain_seconds(project: Path) -> float:
         return _DRAIN_SECONDS
 
 
-def _passing(part: str, meaning: str) -> None:
-    """Add a command that becomes a part: a program of its own, which has the help for its options."""
-
-    @APP.command(part, context_settings=_PASSING, add_help_option=False, help=f"Run only a project's {meaning}.")
-    def become(
-        context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
-    ) -> None:
-        require_extra(part)
-        options = list(context.args)
-        if part == "console" and directory == Path("link"):
-            directory = Path(options.pop(0)) if options and not options[0].startswith("-") else None
-            options.insert(0, "link")
-        if directory is not None and str(directory).startswith("-"):  # the first of the options
-            options.insert(0, str(directory))
-            directory = project
-        if {"-h", "--help"} & set(options):
-            become_part(part, Path(), "--help")
-        become_part(part, require_project(directory or project, trust, runs_code=part == "host"), *options)
+@APP.command("kernel", context_settings=_PASSING, add_help_option=False)
+def kernel(
+    context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
+) -> None:
+    """Run only a project's kernel."""
+    _become("kernel", directory, project, trust, context.args)
 
 
-_passing("kernel", "kernel")
-_passing("host", "host")
-_passing("console", "console, the web page, or link to it")
+@APP.command("host", context_settings=_PASSING, add_help_option=False)
+def host(
+    context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
+) -> None:
+    """Run only a project's host."""
+    _become("host", directory, project, trust, context.args)
+
+
+@APP.command("console", context_settings=_PASSING, add_help_option=False)
+def run_console(
+    context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
+) -> None:
+    """Run only a project's console, the web page, or link to it."""
+    options = list(context.args)
+    if directory == Path("link"):
+        directory = Path(options.pop(0)) if options and not options[0].startswith("-") else None
+        options.insert(0, "link")
+    _become("console", directory, project, trust, options)
+
+
+def _become(
+    part: str, directory: Path | None, project: Path | None, trust: Path | None, options: Sequence[str]
+) -> None:
+    """Replace this process with the part, which has the help for its options.
+
+    :param directory: the first of the options if no directory is given
+    :raises CliError: if the part is not installed, or there is no project
+    """
+    require_extra(part)
+    first = () if directory is None or not str(directory).startswith("-") else (str(directory),)
+    if {"-h", "--help"} & {*first, *options}:
+        become_part(part, Path(), "--help")
+    named = project if first else directory or project
+    become_part(part, require_project(named, trust, runs_code=part == "host"), *first, *options)
 
 
 @local_command("launcher", needs=("slurm",))
