@@ -6,7 +6,9 @@ it once. Both return the number of changed rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -25,6 +27,8 @@ RAISED = frozenset({"report_seq", "fold_last_us", "finished_at_us"})
 
 ONCE = frozenset({"cancel_at_us"})
 """Columns that an update sets only while they are NULL: the first cancel request stays."""
+
+_PARAMETER = re.compile(r"\$(\d+)")
 
 _TYPE_NAMES: tuple[tuple[type[Any], str], ...] = (
     (BigInteger, "bigint"),
@@ -51,9 +55,54 @@ class Statement(Struct, frozen=True):
         if not rows:
             return 0
         if connection.dialect.name == "postgresql":
-            columns = tuple(list(column) for column in zip(*rows, strict=True))
-            return connection.exec_driver_sql(self.postgresql, columns).rowcount
+            return connection.exec_driver_sql(self.postgresql, _columns(rows)).rowcount
         return run_many(connection, self.sqlite, rows)
+
+
+class Write(Struct, frozen=True):
+    """A statement and its rows, at least one.
+
+    :param required: whether each of them must change a row of the table
+    """
+
+    statement: Statement
+    rows: Sequence[Sequence[Any]]
+    required: bool = False
+
+
+def execute_all(connection: Connection, writes: Sequence[Write]) -> bool:
+    """Execute statements over their rows; return False if one that must change a row for each did not.
+
+    PostgreSQL gets one statement of them all, so that it is asked once: it may execute them in any order, so no row may
+    be changed by two of them.
+    """
+    if len(writes) > 1 and connection.dialect.name == "postgresql":
+        together = _together(tuple(write.statement for write in writes))
+        columns = tuple(column for write in writes for column in _columns(write.rows))
+        changed: Iterable[int] = connection.exec_driver_sql(together, columns).one()
+    else:
+        changed = (write.statement.execute(connection, write.rows) for write in writes)
+    return all(n == len(write.rows) or not write.required for n, write in zip(changed, writes, strict=True))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+@lru_cache(maxsize=128)
+def _together(statements: tuple[Statement, ...]) -> str:
+    """Return one statement that executes all and tells how many rows each has changed."""
+    bodies: list[str] = []
+    first = 0
+    for statement in statements:
+        pieces = _PARAMETER.split(statement.postgresql)  # texts and numbers by turns
+        numbers = [int(number) for number in pieces[1::2]]
+        pieces[1::2] = [f"${first + number}" for number in numbers]
+        bodies.append("".join(pieces))
+        first += max(numbers)
+    parts = ", ".join(f"w{n} AS ({body} RETURNING 1)" for n, body in enumerate(bodies))
+    counts = ", ".join(f"(SELECT count(*) FROM w{n})" for n in range(len(bodies)))  # noqa: S608  # no value in it
+    return f"WITH {parts} SELECT {counts}"
 
 
 def insert(table: Table, columns: Sequence[str], *, replaces: bool = False) -> Statement:

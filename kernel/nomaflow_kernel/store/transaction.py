@@ -14,9 +14,9 @@ from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.driver import fetch_one, run
 from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
-from nomaflow_kernel.store.operations.audit import write_audit
-from nomaflow_kernel.store.session import KnownDigests, WriteSession
-from nomaflow_kernel.store.statements import update
+from nomaflow_kernel.store.operations.audit import APPEND, chained
+from nomaflow_kernel.store.session import ChangesLost, KnownDigests, WriteSession
+from nomaflow_kernel.store.statements import Write, update
 
 Operation = Callable[[WriteSession], Any]
 
@@ -75,18 +75,16 @@ def commit_batch(
     :raises CommitInDoubt: if the connection was lost during the commit
     """
     try:
-        return _attempt(connection, operations, epoch, known_digests, savepoints=False)
+        return _attempt(connection, operations, epoch, known_digests, each_alone=False)
     except CommitInDoubt:
         raise
     except Exception as error:  # noqa: BLE001 - every operation gets it, or runs again alone
         failure = store_error(error)
         if failure is not None:
             return _failed(connection, operations, failure)
-        if len(operations) == 1:
-            return [Outcome(error=error)]
-    _log.info("one of %d operations failed, running each under a savepoint", len(operations))
+        _log.debug("one of %d operations failed, or lost a change: each runs again under a savepoint", len(operations))
     try:
-        return _attempt(connection, operations, epoch, known_digests, savepoints=True)
+        return _attempt(connection, operations, epoch, known_digests, each_alone=True)
     except CommitInDoubt:
         raise
     except Exception as error:  # noqa: BLE001 - every operation gets it
@@ -106,15 +104,13 @@ def _attempt(
     epoch: int,
     known_digests: KnownDigests,
     *,
-    savepoints: bool,
+    each_alone: bool,
 ) -> list[Outcome]:
     transaction = connection.begin()
     try:
         session = _guarded_session(connection, epoch, known_digests)
-        if savepoints:
-            outcomes = [_run_alone(session, operation) for operation in operations]
-        else:
-            outcomes = [Outcome(operation(session)) for operation in operations]
+        run_one = _run_alone if each_alone else _run_among_others
+        outcomes = [run_one(session, operation) for operation in operations]
         _advance(session, epoch)
     except BaseException:
         _roll_back(connection, transaction)
@@ -141,7 +137,7 @@ def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDig
     if found != epoch:
         raise StaleEpoch(own=epoch, found=found)
     return WriteSession(
-        connection=connection,
+        connection,
         known_digests=known_digests,
         last_event_seq=last_event_seq,
         commits=commits,
@@ -151,29 +147,40 @@ def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDig
 
 
 def _advance(session: WriteSession, epoch: int) -> None:
+    """Write what is left, and the ends of events and audit."""
     ends = (session.last_event_seq, session.commits + 1)
-    if session.audit:
-        done = _ADVANCE_BOTH.execute(session.connection, [(*ends, *write_audit(session), epoch)])
+    rows = chained(session)
+    if rows:
+        seq, *_, digest = rows[-1]
+        session.write(Write(APPEND, rows), Write(_ADVANCE_BOTH, [(*ends, seq, digest, epoch)], required=True))
     else:
-        done = _ADVANCE.execute(session.connection, [(*ends, epoch)])
-    if done != 1:
-        raise StaleEpoch(own=epoch, found=-1)
+        session.write(Write(_ADVANCE, [(*ends, epoch)], required=True))
+
+
+def _run_among_others(session: WriteSession, operation: Operation) -> Outcome:
+    return Outcome(operation(session))
 
 
 def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
+    """Run an operation under a savepoint, and once more if it loses a change: then it finds out which."""
     connection = session.connection
     last_event_seq, new_digests, audited = session.last_event_seq, set(session.new_digests), len(session.audit)
-    run(connection, "SAVEPOINT operation")
-    try:
-        outcome = Outcome(operation(session))
-    except Exception as error:
-        if store_error(error) is not None:
-            raise
-        run(connection, "ROLLBACK TO SAVEPOINT operation")
-        session.last_event_seq, session.new_digests = last_event_seq, new_digests
-        del session.audit[audited:]
-        outcome = Outcome(error=error)
-    run(connection, "RELEASE SAVEPOINT operation")
+    for session.one_by_one in (False, True):
+        run(connection, "SAVEPOINT operation")
+        try:
+            outcome = Outcome(operation(session))
+            session.write()
+        except Exception as error:
+            if store_error(error) is not None:
+                raise
+            run(connection, "ROLLBACK TO SAVEPOINT operation")
+            session.discard()
+            session.last_event_seq, session.new_digests = last_event_seq, new_digests
+            del session.audit[audited:]
+            outcome = Outcome(error=error)
+        run(connection, "RELEASE SAVEPOINT operation")
+        if not isinstance(outcome.error, ChangesLost):
+            break
     return outcome
 
 

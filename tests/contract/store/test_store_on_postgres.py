@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from store_histories import T0, Ids, queue, start
+from store_histories import T0, Ids, finish, logged, opened, queue, start
 from store_places import PostgresPlace
 
 from machine_parts import need
@@ -36,7 +36,10 @@ async def store(postgres_place: PostgresPlace) -> AsyncIterator[Store]:
 
 
 class LossyProxy:
-    """Stands between kernel and server on a Unix socket; can swallow the answer to a commit, or refuse connections."""
+    """Stands between kernel and server on a Unix socket; can swallow the answer to a commit, or refuse connections.
+
+    :ivar asked: number of messages that have gone to the server, each of which waits for an answer
+    """
 
     def __init__(self, folder: Path, target: Path) -> None:
         self.folder = folder
@@ -46,6 +49,7 @@ class LossyProxy:
         self.swallow_after_commit = False
         self.swallow_before_commit = False
         self.refuse = False
+        self.asked = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, self.folder / ".s.PGSQL.5432")
@@ -85,6 +89,7 @@ class LossyProxy:
         up_reader: asyncio.StreamReader,
     ) -> None:
         while data := await reader.read(65536):
+            self.asked += 1
             if b"COMMIT" in data and self.swallow_before_commit:
                 self.swallow_before_commit = False
                 return
@@ -125,6 +130,21 @@ async def test_a_lost_answer_to_a_commit_is_read_again(proxied: tuple[Store, Los
     assert not proxy.swallow_after_commit
     assert [r.lost for r in results] == [frozenset()] * 3
     assert [e.seq for e in await store.events_after(0, limit=50)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_commit_asks_the_server_four_times(proxied: tuple[Store, LossyProxy]) -> None:
+    """A far server costs a commit four ways there and back: BEGIN, who leads, everything it writes, COMMIT."""
+    store, proxy = proxied
+    counts = []
+    for _ in range(5):  # the first has its statements prepared; at any time the lease may be renewed
+        begins, ends = ids.new(), ids.new()
+        await store.apply([queue(ends), start(ends)], at_us=T0)
+        before = proxy.asked
+        one = store.apply([queue(begins), start(begins), opened(begins)], at_us=T0)
+        other = store.apply([logged(ends, 1, 3), finish(ends)], at_us=T0)
+        await asyncio.gather(one, other)
+        counts.append(proxy.asked - before)
+    assert min(counts) == 4, counts
 
 
 async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[Store, LossyProxy]) -> None:

@@ -26,16 +26,12 @@ from nomaflow_kernel.history.transitions import (
     run_of,
 )
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.driver import run
-from nomaflow_kernel.store.operations.changes import RowChange, change_of, make_changes, merge, touch
+from nomaflow_kernel.store.operations.changes import RowChange, change_of, touch, writes_of
 from nomaflow_kernel.store.operations.duplicates import find_duplicate
 from nomaflow_kernel.store.operations.events_of_transitions import event_of
-from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.session import WriteSession
-from nomaflow_kernel.store.statements import insert
+from nomaflow_kernel.store.statements import execute_all
 
-_INSERT_DEFINITION = insert(schema.definitions, schema.definitions.columns.keys())
-_INSERT_EVENT = insert(schema.events, EVENTS.columns)
 _RUN_EXISTS = select(schema.runs.c.run_id).where(schema.runs.c.run_id == bindparam("run_id"))
 _CHAINED = frozenset({StartRun, StartAttempt, FinishAttempt, OpenAttempt, DispatchAttempt, FinishRun})
 """Kinds that build on each other: if one of a run is lost, later ones of that run in the batch are lost too."""
@@ -73,24 +69,19 @@ class _Losses:
 def apply_transitions(session: WriteSession, transitions: Sequence[Transition], *, at_us: int) -> ApplyResult:
     """Apply a batch: change the rows, store the definitions, append the events.
 
-    If a row did not change as expected, the batch starts over one by one, to find the lost transitions. If a run loses
-    a change, its later changes of state are lost too, since they build on it; its logs are kept.
+    If a row does not change as expected, the session has the batch applied one by one, to find the lost transitions. If
+    a run loses a change, its later changes of state are lost too, since they build on it; its logs are kept.
     """
-    connection = session.connection
-    run(connection, "SAVEPOINT batch")
-    _store_definitions(session, transitions)
-    losses = _Losses()
-    events = _events(session, transitions, losses.lost, at_us=at_us)
-    changes = [change for transition in transitions if (change := change_of(transition)) is not None]
-    joined = merge([*changes, *_touches(transitions, losses.lost, events)])
-    if joined is None or not make_changes(connection, joined):
-        run(connection, "ROLLBACK TO SAVEPOINT batch")
+    losses, done = _Losses(), transitions
+    if session.one_by_one:
         losses = _apply_one_by_one(session, transitions)
         done = [losses.in_place.get(index, transition) for index, transition in enumerate(transitions)]
-        events = _events(session, done, losses.lost, at_us=at_us)
-        make_changes(connection, _touches(done, losses.lost, events))
-    run(connection, "RELEASE SAVEPOINT batch")
-    _INSERT_EVENT.execute(connection, [EVENTS.values(event) for event in events])
+    else:
+        _store_definitions(session, transitions)
+        session.changes += [change for transition in transitions if (change := change_of(transition)) is not None]
+    events = _events(session, done, losses.lost, at_us=at_us)
+    session.changes += _touches(done, losses.lost, events)
+    session.events += events
     if events:
         session.last_event_seq = events[-1].seq
     _append_audit(session, transitions, losses.duplicates)
@@ -131,12 +122,9 @@ def _touches(transitions: Sequence[Transition], lost: set[int], events: Sequence
 
 
 def _store_definitions(session: WriteSession, transitions: Sequence[Transition]) -> None:
-    missing: dict[str, tuple[str, str, str]] = {}
     for t in transitions:
         if type(t) is QueueRun and t.run.definition_digest not in session.known_digests:
-            missing[t.run.definition_digest] = (t.run.definition_digest, t.run.job_id, t.definition_json)
-    _INSERT_DEFINITION.execute(session.connection, list(missing.values()))
-    session.new_digests.update(missing)
+            session.definitions[t.run.definition_digest] = (t.run.definition_digest, t.run.job_id, t.definition_json)
 
 
 def _apply_one_by_one(session: WriteSession, transitions: Sequence[Transition]) -> _Losses:
@@ -180,7 +168,7 @@ def _fold_elsewhere(session: WriteSession, index: int, fold: Transition, losses:
 
 def _apply_one(session: WriteSession, index: int, transition: Transition, losses: _Losses) -> None:
     change = change_of(transition)
-    if losses.drops(transition) or (change is not None and not make_changes(session.connection, [change])):
+    if losses.drops(transition) or (change is not None and not execute_all(session.connection, writes_of([change]))):
         losses.lose(index, transition)
 
 

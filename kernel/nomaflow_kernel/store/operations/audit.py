@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import Connection, Select, delete, func, select
@@ -15,19 +16,19 @@ from nomaflow_kernel.store.rows import AUDIT
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
 
-_APPEND = insert(schema.audit, AUDIT.columns)
+APPEND = insert(schema.audit, AUDIT.columns)
 _KERNEL = schema.kernel.c
 _ROW = schema.audit.c
 _ENDS = select(_KERNEL.audit_seq, _KERNEL.audit_hash, _KERNEL.audit_pruned_seq, _KERNEL.audit_pruned_hash)
 
 
 def append_audit(session: WriteSession, records: Sequence[AuditRecord]) -> None:
-    """Append rows, in the order given; :func:`write_audit` writes them at the end of the transaction."""
+    """Append rows, in the order given; they are numbered and written at the end of the transaction."""
     session.audit += records
 
 
-def write_audit(session: WriteSession) -> tuple[int, str]:
-    """Write the rows of the transaction, numbered and chained; return the number and the hash of the last."""
+def chained(session: WriteSession) -> list[tuple[Any, ...]]:
+    """Return the rows that the transaction appends, numbered and chained."""
     seq, digest = session.audit_seq, session.audit_hash
     rows = []
     for record in session.audit:
@@ -35,8 +36,7 @@ def write_audit(session: WriteSession) -> tuple[int, str]:
         _, *facts, _ = AUDIT.values(record)  # as they read back: texts are cleaned
         digest = row_hash(digest, (seq, *facts))
         rows.append((seq, *facts, digest))
-    _APPEND.execute(session.connection, rows)
-    return seq, digest
+    return rows
 
 
 def audit_ends(connection: Connection) -> AuditEnds:

@@ -12,8 +12,6 @@ from functools import cache
 from operator import add, itemgetter, or_
 from typing import Any, Literal
 
-from sqlalchemy import Connection
-
 from nomaflow_kernel.history.records import AttemptRecord, RunRecord
 from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
 from nomaflow_kernel.history.transitions import (
@@ -36,7 +34,7 @@ from nomaflow_kernel.history.transitions import (
     Transition,
 )
 from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, PAUSES, RUNS, Rows
-from nomaflow_kernel.store.statements import ADDED, JOINED, ONCE, RAISED, Statement, delete, insert, update
+from nomaflow_kernel.store.statements import ADDED, JOINED, ONCE, RAISED, Statement, Write, delete, insert, update
 
 _RUN_ENDS = Rows(RUNS.table, RunRecord, only=("state", "reason", "error", "rows_affected"))
 _ATTEMPT_ENDS = Rows(ATTEMPTS.table, AttemptRecord, only=AttemptEnd.__struct_fields__)
@@ -119,8 +117,8 @@ def merge(changes: Iterable[RowChange]) -> list[RowChange] | None:
     return list(joined.values())
 
 
-def make_changes(connection: Connection, changes: Iterable[RowChange]) -> bool:
-    """Change the rows, equal ones together; return False as soon as fewer change than expected."""
+def writes_of(changes: Iterable[RowChange]) -> list[Write]:
+    """Return the statements that make the changes, equal ones together."""
     groups: dict[tuple[Any, ...], list[list[Any]]] = {}
     for change in changes:
         row = [*change.values.values()]
@@ -128,11 +126,7 @@ def make_changes(connection: Connection, changes: Iterable[RowChange]) -> bool:
             row += change.key
         shape = (change.rows, change.how, change.required, change.sources, *change.values)
         groups.setdefault(shape, []).append(row)
-    for shape, rows in groups.items():
-        changed = _statement(shape).execute(connection, rows)
-        if shape[2] and changed != len(rows):
-            return False
-    return True
+    return [Write(_statement(shape), rows, required=shape[2]) for shape, rows in groups.items()]
 
 
 @cache
