@@ -177,7 +177,6 @@ class _Readers:
             _READER_SETTINGS,
             pool_size=_READERS,
             max_overflow=0,
-            pool_pre_ping=True,
             isolation_level="REPEATABLE READ",
         )
         self._connections: WeakSet[Any] = WeakSet()
@@ -204,8 +203,17 @@ class _Readers:
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         with mapped_errors():
-            async with self._engine.connect() as connection:
-                return await connection.run_sync(work)
+            try:
+                return await self._read_once(work)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # It was ended, perhaps long ago. The pool has given up all that are as old, so this is a new one.
+                return await self._read_once(work)
+
+    async def _read_once(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(work)
 
     def give_up(self, error: StoreError) -> None:
         """Fail all reads, those under way and those to come, without waiting for the server."""

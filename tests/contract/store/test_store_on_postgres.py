@@ -147,6 +147,17 @@ async def test_a_commit_asks_the_server_four_times(proxied: tuple[Store, LossyPr
     assert min(counts) == 4, counts
 
 
+async def test_a_read_asks_the_server_three_times(proxied: tuple[Store, LossyProxy]) -> None:
+    """BEGIN, the question and ROLLBACK: a connection is not asked first whether it is still there."""
+    store, proxy = proxied
+    counts = []
+    for _ in range(5):
+        before = proxy.asked
+        await store.pauses()
+        counts.append(proxy.asked - before)
+    assert min(counts) == 3, counts
+
+
 async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[Store, LossyProxy]) -> None:
     """The connection breaks before the commit: it is done once, on a new one."""
     store, proxy = proxied
