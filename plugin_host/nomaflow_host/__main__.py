@@ -15,8 +15,8 @@ from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_host.process.instance_flags import add_instance_flags
+from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
-from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
@@ -124,8 +124,7 @@ def _wrong_variable() -> str:
 
 def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:
     """Return level and form of the log. An unreadable file is reported a little later, when the host reads it."""
-    tree = read_toml(options.project / "nomaflow.toml")
-    host = tree.get("host") if isinstance(tree, dict) else None
+    host = ProjectFiles(options.project, os.environ).table("host")
     table = host if isinstance(host, dict) else {}
     level = options.log_level or table.get("log_level")
     form = options.log_format or table.get("log_format")

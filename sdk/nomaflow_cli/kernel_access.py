@@ -31,7 +31,6 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.project import host_table, require_project
-from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_telemetry.tracing import trace_globally
 
 if TYPE_CHECKING:
@@ -272,13 +271,12 @@ def _dialled(project: Path) -> str:
     :raises CliError: if the file cannot be read, so that the kernel's address is unknown
     """
     try:
-        table = resolve_environment(host_table(project), os.environ)
+        given = host_table(project).get("kernel")
     except CliError as error:
         raise CliError(
             f"no kernel runs in {str(project)!r}, and its host's kernel is unknown: {error}",
             fix="correct the file, or name the kernel with --address",
         ) from None
-    given = table.get("kernel")
     return given if isinstance(given, str) else ""
 
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import pwd
-import re
 import shlex
 import stat
 from collections.abc import Iterable
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from nomaflow_cli.errors import CliError
+from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem
-from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.project_files import ProjectFiles
 
 if TYPE_CHECKING:
     from nomaflow.client.values import JobView
@@ -28,8 +28,6 @@ MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 
 _OWNED = (*MARKERS, "connectors.toml", "plugins", ".env")
 """What a command follows in a project: to plant one of them in a directory that others can write to is enough."""
-
-_JOB_PATH = re.compile(r"jobs\[(\d+)\]")
 
 
 def find_project(start: Path) -> Path | None:
@@ -154,34 +152,22 @@ def _user(number: int) -> str:
         return f"uid {number}"
 
 
-def read_settings(project: Path) -> dict[str, Any]:
-    """Return the parsed nomaflow.toml, empty if there is none.
-
-    :raises CliError: if it cannot be read
-    """
-    found = read_toml(project / "nomaflow.toml")
-    if not isinstance(found, Problem):
-        return found
-    if found.code == "missing_file":
-        return {}
-    line = f"line {found.line}: " if found.line else ""
-    raise CliError(f"nomaflow.toml cannot be read: {line}{found.message}", fix="find the error with: nomaflow check")
-
-
 def wants_alerts(project: Path) -> bool:
     """Return whether ``[alerts]`` of nomaflow.toml says anything. Who reads the file itself reports a malformed one."""
-    try:
-        return bool(read_settings(project).get("alerts"))
-    except CliError:
-        return False
+    return bool(ProjectFiles(project, os.environ).settings.get("alerts"))
 
 
 def host_table(project: Path) -> dict[str, Any]:
-    """Return the table ``[host]`` of nomaflow.toml, empty if it is no table.
+    """Return the table ``[host]`` of nomaflow.toml with the values that its host gets, empty if it is no table.
 
     :raises CliError: if the file cannot be read
     """
-    table = read_settings(project).get("host")
+    files = ProjectFiles(project, os.environ)
+    if files.error is not None:
+        line = f"line {files.error.line}: " if files.error.line else ""
+        why = f"nomaflow.toml cannot be read: {line}{files.error.message}"
+        raise CliError(why, fix="find the error with: nomaflow check")
+    table = files.table("host")
     return table if isinstance(table, dict) else {}
 
 
@@ -193,12 +179,12 @@ def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[
     jobs = tuple(jobs)
     if project is None:
         return jobs
-    read = functools.cache(read_toml)
+    jobs_in = functools.cache(_jobs_in)
     here = [
         (job.job_id, each)
         for job in jobs
         for each in job.problems
-        if not each.line and _job_at(read(project / each.file), each.path) == job.job_id
+        if not each.line and jobs_in(project / each.file).get(each.path.partition(".")[0]) == job.job_id
     ]
     try:
         placed = with_lines((Problem.from_json(each.to_json()) for _, each in here), project)
@@ -214,10 +200,6 @@ def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[
     )
 
 
-def _job_at(tree: dict[str, Any] | Problem, path: str) -> str:
-    """Return the id of the job whose table has a path such as ``jobs[2].schedule``; empty if there is none."""
-    index, tables = _JOB_PATH.match(path), {} if isinstance(tree, Problem) else tree.get("jobs")
-    if index is None or not isinstance(tables, list) or int(index[1]) >= len(tables):
-        return ""
-    table = tables[int(index[1])]
-    return str(table.get("id", "")) if isinstance(table, dict) else ""
+def _jobs_in(file: Path) -> dict[str, str]:
+    """Return the id of each job of a file, by the path of its table such as ``jobs[2]``."""
+    return {at.path: at.job_id for at, _ in parse_toml_file(file).jobs()}

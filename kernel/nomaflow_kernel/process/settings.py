@@ -15,9 +15,10 @@ from msgspec import Struct, field
 from nomaflow_api.addresses import split_addresses
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
-from nomaflow_project.reading.files import parse_toml_file
+from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
@@ -118,8 +119,6 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     """
     flags = _parser().parse_args(argv)
     project = Path(flags.project or environ.get("NOMAFLOW_KERNEL_PROJECT") or ".").absolute()
-    if not project.is_dir():
-        raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
     _refuse_old(environ)
     _refuse_wrong(environ)
@@ -240,21 +239,15 @@ def _variable(flag: str) -> str:
 
 
 def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection, AccessSection]:
-    path = project / "nomaflow.toml"
-    if not path.exists() and not path.is_symlink():
-        return KernelSection(), AccessSection()
-    file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
-    if file.error is not None:
-        raise SettingsError(str(file.error))
-    if problem := open_store_password(path):
+    files = ProjectFiles(project, environ)
+    if problem := files.error or open_store_password(files):
         raise SettingsError(str(problem))
     # Only the kernel's sections: errors in another section are not for the kernel to refuse.
-    tree, place = file.tree or {}, Place("nomaflow.toml")
-    kernel = tree.get("kernel", {})
+    kernel, place = files.table("kernel"), Place(SETTINGS_FILE)
     _refuse_old(kernel if isinstance(kernel, dict) else (), prefix="")
     return (
         _checked(KernelSection, kernel, place / "kernel", project),
-        _checked(AccessSection, tree.get("access", {}), place / "access", project),
+        _checked(AccessSection, files.table("access"), place / "access", project),
     )
 
 

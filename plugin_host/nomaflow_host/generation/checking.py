@@ -22,6 +22,7 @@ from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
 from nomaflow_project.reading.environment import STEP_KEYS, references_in
+from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.names import runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.references import last_part
@@ -84,10 +85,9 @@ class JobChecker(Struct, frozen=True, kw_only=True):
         :param job_files: ``job_files`` of the manifest
         :param host: the host that reads them; jobs that another host runs call that host's functions
         """
-        for file in job_files:
-            for index, job in enumerate(_tables(_table(file.get("tree")).get("jobs"))):
-                job_id = job.get("id")
-                place = Place(str(file.get("path", "")), f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+        for file in map(JobFile.from_json, job_files):
+            for place, table in file.jobs():
+                job = _table(table)
                 for number, step in enumerate(_tables(job.get("steps")) if runs_on(job, host) else ()):
                     for problem in self._of_call(job, step, place, number):
                         yield _of_step(problem, step)

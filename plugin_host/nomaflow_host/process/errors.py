@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nomaflow_project.reading.problems import Problem
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
@@ -22,25 +26,19 @@ class HostError(Exception):
 class ProjectError(HostError):
     """Raised when a project, or the command line that names it, cannot be used at all.
 
-    :ivar file: the file or directory concerned
-    :ivar name: short form of `file` for messages about a known project: the file's name without its folder
-    :ivar path: the key in the file, such as ``host.max_sync``; empty for none
-    :ivar line: counts from 1; None if unknown
-    :ivar fix: the way out
+    :ivar problem: what is wrong, where, and the way out
     """
 
     exit_code = EX_CONFIG
 
-    def __init__(self, problem: str, *, file: str, fix: str, line: int | None = None, path: str = "") -> None:
-        """Build the message from file, problem and way out."""
-        place = file if line is None else f"{file}:{line}"
-        super().__init__(f"{place}: {problem}\n  fix: {fix}")
-        self.file = file
-        self.name = file.rpartition("/")[2]
-        self.path = path
-        self.line = line
+    def __init__(self, problem: Problem, *, folder: Path = Path()) -> None:
+        """Build the message from place, problem and way out.
+
+        :param folder: the folder that the problem's file is relative to
+        """
+        said = ": ".join(part for part in (str(folder / problem.place), problem.path, problem.message) if part)
+        super().__init__(f"{said}\n  fix: {problem.fix}")
         self.problem = problem
-        self.fix = fix
 
 
 class HostBusy(HostError):

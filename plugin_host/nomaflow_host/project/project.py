@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,33 +16,19 @@ from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.connectors.connector_set import ConnectorSet
-from nomaflow_project.connectors.reading import read_connectors
+from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
-from nomaflow_project.reading.env_files import ProjectVariables, project_variables
-from nomaflow_project.reading.environment import (
-    DOUBTFUL_VALUE,
-    Unresolved,
-    Values,
-    names_in,
-    project_sources,
-    resolve_environment,
-    resolve_leniently,
-    resolve_tree,
-    unresolved_references,
-)
-from nomaflow_project.reading.files import JobFile, read_job_files
+from nomaflow_project.reading.environment import names_in
+from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
-from nomaflow_project.reading.problems import Place, Problem, Severity
-from nomaflow_project.reading.regular_files import shown_path
-from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
-from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.validation import validate
 
 _log = logging.getLogger(__name__)
 
-SETTINGS_FILE = "nomaflow.toml"
-_Section = TypeVar("_Section", HostSection, PathSection)
+_Section = TypeVar("_Section")
 _TABLES = frozenset(each.name for each in fields(SettingsFile))
 _AT_EACH_LOAD = frozenset(
     {
@@ -55,8 +42,6 @@ _AT_EACH_LOAD = frozenset(
     }
 )
 """The keys of ``[host]`` that a reload reads; the others count from the start of the process on."""
-_DECIDING = frozenset({"accept_calls_from", "accept_jobs_from", "kernel", "name", "run_as"})
-"""The keys of ``[host]`` that say whose jobs run, where and as whom: no default counts while an env file is unread."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,34 +71,34 @@ class Project(ProjectLoad):
         :param name: the host's name if the command line gives one
         :raises ProjectError: if the folder or nomaflow.toml cannot be used
         """
-        root = _folder(directory)
-        settings_path = root / SETTINGS_FILE
-        tree, problems = _settings_file(settings_path)
-        variables = project_variables(root, tree, environ)
+        root = Path(os.path.realpath(directory))
+        files = ProjectFiles(root, environ)
+        if files.error is not None:
+            raise ProjectError(files.error, folder=root)
+        variables = files.variables
         for problem in variables.problems:
             _log.warning("%s: %s; %s", problem.file, problem.message, problem.fix)
-        sources = project_sources(root, tree, variables.environ)
-        certain = replace(sources, environ=variables.certain.environ, unread=variables.certain.unread)
-        settings, app_settings = _settings(tree, root, sources, certain)
-        host = _host_name(name or settings.name, root)
-        written = _job_files(root, tree, app_settings)
-        files = _resolved(written, tree, variables.certain)
-        trees = [(file.path, file.tree) for file in files if file.tree is not None]
-        connectors = _connectors(root, tree, app_settings, sources)
-        unset = list(_unset(files))
-        doubtful = _doubtful(written, tree, variables, known=unset)
-        found = with_lines((*problems, *variables.problems, *unset, *doubtful, *connectors.problems), root)
+        settings = _settings(files)
+        if name and not HOST_NAME.fullmatch(name):
+            fix = "expected at most 64 lower-case letters, digits, '-' and '_', such as 'billing'"
+            told = Place(str(root)).error("bad_host_name", f"{name!r} is not a valid host name", fix=fix)
+            raise ProjectError(told)
+        host = name or settings.name or host_name_of(root.name)
+        trees = [file.tree for file in files.job_files if file.tree is not None]
+        connectors = _connectors(files)
+        tree = files.settings
+        found = with_lines((*_unknown_tables(tree), *files.problems, *connectors.problems), root)
         plugins = (str(root / "plugins"),) if (root / "plugins").is_dir() else ()
         spec = ProjectSpec(
             host=host,
             root=str(root),
             sys_path=plugins,
             plugin_dirs=plugins,
-            named_callables=tuple(sorted({name for _, jobs in trees for name in _callables(jobs, host)})),
-            job_files=tuple(file.to_json() for file in files),
+            named_callables=tuple(sorted({name for jobs in trees for name in _callables(jobs, host)})),
+            job_files=tuple(file.to_json() for file in files.job_files),
             problems=tuple(problem.to_json() for problem in found),
-            settings=app_settings,
-            settings_file=str(settings_path) if settings_path.exists() else "",
+            settings=settings_tree(tree, root=str(root), environ=variables.environ),
+            settings_file=str(root / SETTINGS_FILE) if files.has_settings else "",
             env_files=variables.files,
             env_file_states=variables.states,
             preload=modules_of(connectors.pools.values()),
@@ -132,7 +117,7 @@ class Project(ProjectLoad):
             wanted=frozenset(names_in([tree.get(name) for name in ("app", "connectors", "jobs")])),
             tables=frozenset(name for name, table in tree.items() if name in _TABLES and table),
             unknown_tables=frozenset(tree) - _TABLES,
-            sources=sources,
+            sources=files.sources,
         )
 
 
@@ -150,142 +135,30 @@ def changed_since_start(started: HostSection, now: HostSection, *, root: Path) -
     )
 
 
-def _folder(directory: Path) -> Path:
-    try:
-        root = directory.resolve(strict=True)
-        if not root.is_dir():
-            raise NotADirectoryError
-        next(iter(root.iterdir()), None)
-    except FileNotFoundError:
-        raise ProjectError(
-            "there is no such folder", file=str(directory), fix="name a project's folder; `nomaflow init DIR` makes one"
-        ) from None
-    except NotADirectoryError:
-        raise ProjectError("it is not a folder", file=str(directory), fix="name the project's folder") from None
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise ProjectError(f"it cannot be read: {reason}", file=str(directory), fix="correct its permissions") from None
-    return root
-
-
-def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    if not path.exists() and not path.is_symlink():
-        return {}, []
-    tree = read_toml(path)
-    if isinstance(tree, Problem):
-        raise ProjectError(tree.message, file=str(path), line=tree.line or None, fix=tree.fix)
+def _unknown_tables(tree: Mapping[str, Any]) -> Iterator[Problem]:
     fix = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
-    place = Place(SETTINGS_FILE)
-    return tree, [
-        (place / key).warning("unknown_key", f"unknown table {key!r}; it is ignored", fix=fix)
-        for key in tree
-        if key not in _TABLES
-    ]
+    for key in (key for key in tree if key not in _TABLES):
+        yield (Place(SETTINGS_FILE) / key).warning("unknown_key", f"unknown table {key!r}; it is ignored", fix=fix)
 
 
-def _settings(
-    tree: Mapping[str, Any], root: Path, sources: ProjectSources, certain: ProjectSources
-) -> tuple[HostSection, Mapping[str, Any]]:
-    """Return ``[host]``, and the settings that callables see.
+def _settings(files: ProjectFiles) -> HostSection:
+    """Return ``[host]``.
 
-    :param certain: the sources in which no default stands in for an env file that cannot be read
-    :raises ProjectError: if they cannot be used
+    :raises ProjectError: if it cannot be used, or the settings of callables cannot
     """
-    file = str(root / SETTINGS_FILE)
-    table = tree.get("host", {})
-    try:
-        if isinstance(table, Mapping):
-            resolve_tree({key: table[key] for key in sorted(_DECIDING & table.keys())}, certain, path="host")
-        table = resolve_tree(table, sources, path="host")
-        app_settings = settings_tree(tree, root=str(root), environ=sources.environ)
-    except ReferenceMissing as error:
-        raise ProjectError(f"{error.path}: {error.problem}", file=file, fix=error.fix, path=error.path) from None
-    except TypeError as error:
-        path = str(error).partition(" ")[0]
-        raise ProjectError(str(error), file=file, fix="correct its type", path=path) from None
+    _section(dict, files, "app")
     for name in ("jobs", "connectors"):
-        _section(PathSection, tree.get(name, {}), Place(SETTINGS_FILE, name), file)
-    return _section(HostSection, table, Place(SETTINGS_FILE, "host"), file), app_settings
+        _section(PathSection, files, name)
+    return _section(HostSection, files, "host")
 
 
-def _section(model: type[_Section], table: object, place: Place, file: str) -> _Section:
-    section, problems = validate(model, table, place)
-    if section is None:
-        first = problems[0]
-        fix = first.fix or "correct the value; docs/configuration.md has each key"
-        raise ProjectError(f"{first.path}: {first.message}", file=file, fix=fix, path=first.path)
+def _section(model: type[_Section], files: ProjectFiles, name: str) -> _Section:
+    section, problems = validate(model, files.table(name), Place(SETTINGS_FILE, name))
+    if section is None or problems:
+        (first,) = with_lines(problems[:1], files.root)
+        first = replace(first, fix=first.fix or "correct the value; docs/configuration.md has each key")
+        raise ProjectError(first, folder=files.root)
     return section
-
-
-def _host_name(given: str, root: Path) -> str:
-    """Return the given name, or a valid form of the folder's.
-
-    :raises ProjectError: if the given one is not valid
-    """
-    if given:
-        if not HOST_NAME.fullmatch(given):
-            problem = f"{given!r} is not a valid host name"
-            fix = "expected at most 64 lower-case letters, digits, '-' and '_', such as 'billing'"
-            raise ProjectError(problem, file=str(root), fix=fix)
-        return given
-    return host_name_of(root.name)
-
-
-def _job_files(root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any]) -> tuple[JobFile, ...]:
-    """Read the main job file and that of each folder of ``plugins/``, in order of name, with their references."""
-    main = Path(app_settings["jobs"]["config_path"])
-    return read_job_files(root, main, required=_names_path(tree, "jobs"))
-
-
-def _resolved(files: Sequence[JobFile], tree: Mapping[str, Any], values: Values) -> tuple[JobFile, ...]:
-    """Return the files with their references resolved.
-
-    ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types; if
-    a variable is missing, its text stays, with a problem that names it. While an env file cannot be read, a default
-    does not count: it would be mistaken for a decision of the job's owner. So no default names the main file either.
-    """
-    first, *others = (
-        file if file.tree is None else replace(file, tree=resolve_environment(file.tree, values)) for file in files
-    )
-    named = resolve_leniently(tree.get("jobs", {}).get("config_path"), values)
-    if isinstance(named, Unresolved):
-        at = Place(SETTINGS_FILE, "jobs.config_path")
-        first = JobFile(
-            path=first.path, error=at.error(named.missing.code, named.missing.problem, fix=named.missing.fix), main=True
-        )
-    return (first, *others)
-
-
-def _unset(files: Iterable[JobFile]) -> Iterator[Problem]:
-    """Yield a problem for each text whose variable has no value, with its job."""
-    for path, tree in ((file.path, file.tree) for file in files if file.tree is not None):
-        yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
-        jobs = tree.get("jobs")
-        for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
-            job_id = job.get("id") if isinstance(job, dict) else None
-            at = Place(path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
-            yield from unresolved_references(job, at)
-
-
-def _doubtful(
-    files: Sequence[JobFile], tree: Mapping[str, Any], variables: ProjectVariables, *, known: Sequence[Problem]
-) -> list[Problem]:
-    """Return a warning for each text with a default, or the value of an earlier file, in place of an env file's.
-
-    That is for a file without any text: it may have been emptied by accident, which only its past can tell.
-
-    :param known: problems of texts without any value
-    """
-    if not variables.undoubted.unread:
-        return []
-    resolved = _resolved(files, tree, variables.undoubted)
-    of_main = [file.error for file in resolved[:1] if file.error is not None and file.error.file == SETTINGS_FILE]
-    places = {(each.file, each.path) for each in known}
-    return [
-        replace(each, severity=Severity.WARNING, code=DOUBTFUL_VALUE)
-        for each in (*of_main, *_unset(resolved))
-        if (each.file, each.path) not in places
-    ]
 
 
 def _callables(tree: Mapping[str, Any], host: str) -> Iterator[str]:
@@ -301,16 +174,9 @@ def _tables(value: object) -> list[Mapping[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _names_path(tree: Mapping[str, Any], section: str) -> bool:
-    return bool(tree.get(section, {}).get("config_path"))
-
-
-def _connectors(root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], values: Values) -> ConnectorSet:
+def _connectors(files: ProjectFiles) -> ConnectorSet:
     """Read connectors.toml. A mistake in it fails only the callables that use that part, so other jobs work."""
-    path = Path(app_settings["connectors"]["config_path"])
-    found = read_connectors(
-        path, values, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
-    )
+    found = connectors_of(files)
     for each in found.problems:
         log = _log.error if each.is_error else _log.warning
         log("%s", ": ".join(part for part in (each.file, each.path, each.message) if part))
@@ -334,12 +200,8 @@ def make_state_dir(state: Path, *, given: bool) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StateUnwritable(state, error) from None
         reason = (error.strerror or type(error).__name__).lower()
-        raise ProjectError(
-            f"it cannot be made: {reason}", file=str(state), fix="name a folder that can be written to: --state-dir DIR"
-        ) from None
+        fix = "name a folder that can be written to: --state-dir DIR"
+        raise ProjectError(Place(str(state)).error("bad_state_dir", f"it cannot be made: {reason}", fix=fix)) from None
     if state.stat().st_mode & 0o077:
-        raise ProjectError(
-            "others may enter this folder",
-            file=str(state),
-            fix=f"give a --state-dir for this instance alone, which need not exist, or: chmod 700 {state}",
-        )
+        fix = f"give a --state-dir for this instance alone, which need not exist, or: chmod 700 {state}"
+        raise ProjectError(Place(str(state)).error("bad_state_dir", "others may enter this folder", fix=fix))

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nomaflow_host.process.errors import ProjectError
-from nomaflow_host.project.project import SETTINGS_FILE, Project
+from nomaflow_host.project.project import Project
 from nomaflow_host.reaper.other_user import OtherUser
+from nomaflow_project.reading.files import SETTINGS_FILE
+from nomaflow_project.reading.problems import Place
 
 _NEEDED = {5: "CAP_KILL", 6: "CAP_SETGID", 7: "CAP_SETUID"}  # include/uapi/linux/capability.h
 _JOBS = "jobs.toml"
@@ -106,11 +108,10 @@ def _read_by_main(project: Project) -> Iterable[Path]:
 
     Anyone who could change any of it could read files and run code with its rights.
     """
-    named = project.settings.env_file
     settings = project.spec.settings
     read = [project.root, project.root / SETTINGS_FILE]
     read += [Path(settings[section]["config_path"]) for section in ("connectors", "jobs")]
-    read += [project.root / file for file in ((named,) if isinstance(named, str) else named) if file]
+    read += map(Path, project.spec.env_files)
     for plugins in map(Path, project.spec.plugin_dirs):
         read += [
             plugins,
@@ -123,4 +124,5 @@ def _read_by_main(project: Project) -> Iterable[Path]:
 
 
 def _refused(project: Project, problem: str, fix: str) -> ProjectError:
-    return ProjectError(problem, file=str(project.root / SETTINGS_FILE), fix=fix, path="host.run_as")
+    told = Place(SETTINGS_FILE, "host.run_as").error("bad_user", problem, fix=fix)
+    return ProjectError(told, folder=project.root)

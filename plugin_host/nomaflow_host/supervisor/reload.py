@@ -355,10 +355,7 @@ def _unreadable(error: ProjectError | OSError) -> Problem:
     if isinstance(error, OSError):
         reason = (error.strerror or type(error).__name__).lower()
         return _error("project_unusable", f"it cannot be read: {reason}", file=str(error.filename or ""))
-    found = _error(
-        "project_unusable", error.problem, file=error.name, path=error.path, line=error.line or 0, fix=error.fix
-    )
-    return with_lines((found,), Path(error.file).parent)[0]
+    return replace(error.problem, code="project_unusable", file=Path(error.problem.file).name)
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -7,7 +7,7 @@ import pickle
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nomaflow_project.models.alerts_section import AlertsSection
 
@@ -63,24 +63,15 @@ def read_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
 
     :raises SettingsError: if the file or the section cannot be used, or there is no channel
     """
-    from nomaflow_project.reading.env_files import project_variables
-    from nomaflow_project.reading.environment import project_sources, resolve_leniently
-    from nomaflow_project.reading.problems import Place, Problem
-    from nomaflow_project.reading.toml_file import read_toml
+    from nomaflow_project.reading.problems import Place
+    from nomaflow_project.reading.project_files import ProjectFiles
     from nomaflow_project.reading.validation import validate
 
-    if not project.is_dir():
-        raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
-    tree = read_toml(project / _FILE)
-    if isinstance(tree, Problem):
-        if tree.code != "missing_file":
-            raise SettingsError(str(tree))
-        tree = {}
-    variables = project_variables(project, tree, environ)
-    sources = project_sources(project, tree, variables.environ)
+    files = ProjectFiles(project, environ)
+    if files.error is not None:
+        raise SettingsError(str(files.error))
     # No URL, password or token of it is ever shown: a text that lacks a variable is.
-    table: Any = resolve_leniently(tree.get("alerts") or {}, sources)
-    section, problems = validate(AlertsSection, table, Place(_FILE, "alerts"), hide_values=True)
+    section, problems = validate(AlertsSection, files.table("alerts"), Place(_FILE, "alerts"), hide_values=True)
     if section is None or problems:
         raise SettingsError("\n".join(map(str, problems)))
     if not section.channels:

@@ -104,8 +104,6 @@ def read_settings(project: Path, flags: Mapping[str, str], environ: Mapping[str,
     :param flags: by name, without dashes at its front; empty ones count as not given
     :raises SettingsRefused: if a setting cannot be used
     """
-    if not project.is_dir():
-        raise SettingsRefused(f"the project {str(project)!r} is not a directory", fix="give one with --project DIR")
     project = project.absolute()
     variables = {flag: environ.get("NOMAFLOW_CONSOLE_" + flag.replace("-", "_").upper(), "") for flag, _ in FLAGS}
     given = {flag.replace("-", "_"): flags.get(flag) or variables[flag] for flag, _ in FLAGS}
@@ -128,17 +126,14 @@ def read_settings(project: Path, flags: Mapping[str, str], environ: Mapping[str,
 def _section(project: Path, over: Mapping[str, str], environ: Mapping[str, str]) -> ConsoleSection:
     """Return [console] with what the command line and the environment say."""
     from nomaflow_project.models.console_section import ConsoleSection
-    from nomaflow_project.reading.files import parse_toml_file
     from nomaflow_project.reading.problems import Place
+    from nomaflow_project.reading.project_files import ProjectFiles
     from nomaflow_project.reading.validation import validate
 
-    table: object = {}
-    path = project / "nomaflow.toml"
-    if path.exists() or path.is_symlink():
-        file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
-        if file.error is not None:
-            raise SettingsRefused(str(file.error), fix="find the error with: nomaflow check")
-        table = (file.tree or {}).get("console", {})
+    files = ProjectFiles(project, environ)
+    if files.error is not None:
+        raise SettingsRefused(str(files.error), fix="find the error with: nomaflow check")
+    table = files.table("console")
     section = ConsoleSection()
     for layer, place in ((table, Place("nomaflow.toml") / "console"), (dict(over), Place("command line"))):
         found, problems = validate(ConsoleSection, layer, place)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nomaflow_project.models.launcher_section import LauncherSection
-from nomaflow_project.reading.environment import resolve_leniently
-from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.problems import Place
+from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.validation import validate
 
 _FILE = "nomaflow.toml"
@@ -23,14 +22,10 @@ def read_launcher(project: Path, environ: Mapping[str, str]) -> LauncherSection:
 
     :raises SettingsError: if the file or the section cannot be used, or names no host
     """
-    if not project.is_dir():
-        raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
-    tree = read_toml(project / _FILE)
-    if isinstance(tree, Problem):
-        raise SettingsError(str(tree))
-    section, problems = validate(
-        LauncherSection, resolve_leniently(tree.get("launcher") or {}, environ), Place(_FILE, "launcher")
-    )
+    files = ProjectFiles(project, environ)
+    if files.error is not None:
+        raise SettingsError(str(files.error))
+    section, problems = validate(LauncherSection, files.table("launcher"), Place(_FILE, "launcher"))
     if section is None or problems:
         raise SettingsError("\n".join(map(str, problems)))
     if not section.hosts:

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.connectors import ConnectorPools, ConnectorRegistry
-from nomaflow_project.reading.environment import project_sources
-from nomaflow_project.reading.problems import Problem
-from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.project_files import ProjectFiles
 
 __all__ = ["FakeConnectors", "connectors_from"]
 
@@ -80,12 +78,8 @@ def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | N
     from nomaflow_project.connectors.reading import read_connectors
 
     machinery = host_machinery()
-    root = Path(path).parent
-    settings = read_toml(root / "nomaflow.toml")
-    sources = project_sources(
-        root, None if isinstance(settings, Problem) else settings, os.environ if environ is None else environ
-    )
-    resolved = read_connectors(Path(path), sources, required=True)
+    files = ProjectFiles(Path(path).parent, os.environ if environ is None else environ)
+    resolved = read_connectors(Path(path), files.sources, required=True)
     if "" in resolved.unusable:
         raise machinery.ConnectorsError(resolved.unusable[""])
     registry: ConnectorRegistry = machinery.HostConnectorRegistry(resolved)

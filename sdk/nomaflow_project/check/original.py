@@ -46,12 +46,9 @@ def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tu
     :param zone: zone of the machine that ran the original; None means this machine's
     """
     found: list[ChangedMeaning] = []
-    jobs = [
-        (file.path, index, job) for file in files for index, job in enumerate(_tables((file.tree or {}).get("jobs")))
-    ]
-    called = {step.get("target_job_id") for _, _, job in jobs for step in _tables(job.get("steps"))}
-    for file, index, job in jobs:
-        at = Place(file, f"jobs[{index}]", str(job.get("id", "")))
+    jobs = [(at, job) for file in files for at, job in file.jobs() if isinstance(job, dict)]
+    called = {step.get("target_job_id") for _, job in jobs for step in _tables(job.get("steps"))}
+    for at, job in jobs:
         found += _of_job(job, at, called, _machine_zone() if zone is None else zone)
     if jobs:
         found += _of_retention(files)

@@ -10,7 +10,8 @@ from typing import Any
 
 from nomaflow_project.check.alerts import alert_problems, job_alert_problems
 from nomaflow_project.check.original import ChangedMeaning, changed_meanings
-from nomaflow_project.connectors.reading import read_connectors
+from nomaflow_project.connectors.connector_set import ConnectorSet
+from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.load import load_job_files, with_told_problems
 from nomaflow_project.jobs.loaded import LoadedJob
@@ -19,20 +20,12 @@ from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
-from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import (
-    UNSET_VARIABLE,
-    Unresolved,
-    Values,
-    project_sources,
-    references_in,
-    resolve_environment,
-    texts_in,
-)
-from nomaflow_project.reading.files import JobFile, configured_path, parse_toml_file, read_job_files
+from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, references_in, texts_in
+from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import host_name_of
 from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
 from nomaflow_project.reading.store_password import open_store_password
@@ -91,51 +84,32 @@ def check_project(
     :param from_original: whether the files are the original's, so that the report lists the settings that mean
         something else here
     """
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "there is no such folder"
-        missing = Place(str(root)).error("missing_file", what, fix="name a project's folder; `nomaflow init` makes one")
-        return CheckReport(root=str(root), files=(), jobs=(), problems=(missing,))
-    environ = os.environ if environ is None else environ
-    path = root / "nomaflow.toml"
-    file = parse_toml_file(path, name=path.name) if path.exists() or path.is_symlink() else None
-    tree = None if file is None else file.tree
-    variables = project_variables(root, tree, environ)
-    problems = list(variables.problems)
-    settings = None
-    sources = project_sources(root, tree, variables.environ)
-    if file is not None:
-        settings, found = _check_settings(file, environ, variables.environ, sources)
-        problems += found
-        if file.error is None and (told := open_store_password(path)):
-            problems.append(told)
-    named = configured_path(tree, "jobs", variables.environ)
-    job_files = read_job_files(root, root / (named or "jobs.toml"), required=bool(named), environ=variables.environ)
-    read = [each.path for each in (file, *job_files) if each is not None and each.tree is not None]
-    named = configured_path(tree, "connectors", variables.environ)
-    path = root / (named or "connectors.toml")
-    if named or path.exists():
-        name = shown_path(path, root)
-        connectors = read_connectors(path, sources, name=name, required=True)
-        read += () if "" in connectors.unusable else (name,)
-        problems += map(_only_here, connectors.problems)  # credentials are often given only where the host runs
-    for each in job_files:
-        problems += _check_job_texts(each, sources)
-    types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
+    files = ProjectFiles(root, os.environ if environ is None else environ)
+    if files.error is not None and files.error.file != SETTINGS_FILE:
+        return CheckReport(root=str(root), files=(), jobs=(), problems=(files.error,))
+    settings, problems = _check_settings(files)
+    connectors = connectors_of(files)
+    problems += map(_only_here, connectors.problems)  # credentials are often given only where the host runs
+    for each in files.job_files:
+        problems += _check_job_texts(each, files.sources)
+    offers = manifest or {}
     section = settings or SettingsFile()
-    name = str((manifest or {}).get("host") or section.host.name or host_name_of(root.resolve().name))
-    load = load_job_files(job_files, host=name, manifest=manifest, step_types=types)
-    load = with_told_problems(load, manifest or {}, also_found=problems)
-    alerts = settings.alerts if settings is not None and (tree or {}).get("alerts") else None
+    name = str(offers.get("host") or section.host.name or host_name_of(root.resolve().name))
+    types = [StepType.from_json(each) for each in offers.get("step_types") or ()]
+    load = load_job_files(files.job_files, host=name, manifest=manifest, step_types=types)
+    told = (*files.problems, *map(Problem.from_json, offers.get("problems") or ()))
+    load = with_told_problems(load, told, also_found=problems)
+    alerts = settings.alerts if settings is not None and files.settings.get("alerts") else None
     problems += () if alerts is None else alert_problems(alerts, Place("nomaflow.toml", "alerts"))
     instances = [resources_here(section.host.capacity, section.host.labels)]
     instances += [shape.resources for shape in section.launcher.shapes]
     jobs = [_checked(job, instances, section.launcher, alerts) for job in load.jobs]
     return CheckReport(
         root=str(root),
-        files=tuple(read),
+        files=tuple(_read(files, connectors)),
         jobs=tuple(replace(job, problems=with_lines(job.problems, root)) for job in jobs),
-        problems=with_lines((*problems, *map(_with_advice, load.problems)), root),
-        changes=changed_meanings(job_files) if from_original else (),
+        problems=with_lines(dict.fromkeys((*problems, *load.problems)), root),
+        changes=changed_meanings(files.job_files) if from_original else (),
     )
 
 
@@ -199,21 +173,25 @@ def _check_instances(job: LoadedJob, launcher: LauncherSection) -> Iterator[Prob
             )
 
 
-def _check_settings(
-    file: JobFile, own: Values, environ: Values, sources: Values
-) -> tuple[SettingsFile | None, list[Problem]]:
-    """Return the settings of nomaflow.toml, None if they cannot be used, and the problems.
+def _read(files: ProjectFiles, connectors: ConnectorSet) -> Iterator[str]:
+    """Yield the names of the files that were read."""
+    if files.has_settings and files.error is None:
+        yield SETTINGS_FILE
+    yield from (each.path for each in files.job_files if each.tree is not None)
+    path, _ = files.path_of("connectors")
+    if path.exists() and "" not in connectors.unusable:
+        yield shown_path(path, files.root)
 
-    :param own: the process's variables
-    :param environ: includes those of ``env_file``, which hosts read and kernels do not
-    :param sources: of the values of ``[host]`` and ``[alerts]``, which may come from files and be encrypted
-    """
-    if file.error is not None:
-        return None, [file.error]
-    values = {"kernel": own, "alerts": sources, "host": sources}
-    tree = {name: resolve_environment(table, values.get(name, environ)) for name, table in (file.tree or {}).items()}
-    settings, problems = validate(SettingsFile, tree, Place(file.path))
-    return settings, [_only_here(each) if each.path.startswith("alerts.") else each for each in problems]
+
+def _check_settings(files: ProjectFiles) -> tuple[SettingsFile | None, list[Problem]]:
+    """Return the settings of nomaflow.toml, None if they cannot be used, and the problems."""
+    if files.error is not None:
+        return None, [files.error]
+    tree = {name: files.table(name) for name in files.settings}
+    settings, problems = validate(SettingsFile, tree, Place(SETTINGS_FILE))
+    problems = [_only_here(each) if each.path.startswith("alerts.") else each for each in problems]
+    told = open_store_password(files)
+    return settings, problems if told is None else [*problems, told]
 
 
 def _only_here(problem: Problem) -> Problem:
@@ -229,10 +207,7 @@ def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem
     Only attempts that need the secret fail.
     """
     sources = replace(sources, whole_files=False)
-    jobs = (file.tree or {}).get("jobs")
-    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
-        job_id = job.get("id") if isinstance(job, dict) else None
-        at = Place(file.path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+    for at, job in file.jobs():
         for place, text in texts_in(job, at):
             if "${" in text and "}" not in text[text.rindex("${") :]:
                 message = "a '${' has no '}' after it, so the text is passed as it is"
@@ -243,9 +218,3 @@ def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem
                         sources.value_of(reference)
                 except ReferenceMissing as error:
                     yield place.warning(error.code, f"{error.problem} here", fix=error.fix)
-
-
-def _with_advice(problem: Problem) -> Problem:
-    if problem.code != "missing_file" or problem.fix:
-        return problem
-    return replace(problem, fix="write one; `nomaflow init DIR` makes a project with an example")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading.encryption import KeyRing, Undecipherable
-from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import project_sources, references_in, texts_in
-from nomaflow_project.reading.files import configured_path, parse_toml_file, read_job_files
+from nomaflow_project.reading.environment import references_in, texts_in
+from nomaflow_project.reading.files import SETTINGS_FILE, parse_toml_file
 from nomaflow_project.reading.lines import lines_of_keys, with_lines
 from nomaflow_project.reading.problems import Place
+from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import read_regular, shown_path
 from nomaflow_project.reading.sources import (
     ENCRYPTED,
@@ -77,13 +77,13 @@ def secret_uses(root: Path, environ: Mapping[str, str]) -> tuple[SecretUse, ...]
 
     In connectors.toml, every variable counts as one.
     """
-    sources = _sources(root, environ)
+    files = ProjectFiles(root, environ)
     uses = [
-        _use(at, reference, sources)
-        for name, tree, files in _trees(root, sources.environ)
+        _use(at, reference, files.sources)
+        for name, tree, all_secret in _trees(files)
         for at, text in texts_in(tree, Place(name))
-        for reference in sorted(references_in(text, files=files))
-        if is_secret(reference) or files
+        for reference in sorted(references_in(text, files=all_secret))
+        if is_secret(reference) or all_secret
     ]
     lines = with_lines([Place(each.file, each.path).error("", "") for each in uses], root)
     return tuple(replace(each, line=found.line) for each, found in zip(uses, lines, strict=True))
@@ -94,7 +94,7 @@ def keys_of(root: Path, environ: Mapping[str, str]) -> KeyRing:
 
     :raises NoKeys: if there is none, or it cannot be used
     """
-    return _sources(root, environ).keys()
+    return ProjectFiles(root, environ).sources.keys()
 
 
 def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
@@ -105,10 +105,10 @@ def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
     :raises Undecipherable: if a value cannot be decrypted, naming its file and line
     :raises OSError: if a file cannot be replaced
     """
-    sources = _sources(root, environ)
-    ring = sources.keys()
+    files = ProjectFiles(root, environ)
+    ring = files.sources.keys()
     unchanged, wanted = 0, {}
-    for path in _files(root, sources.environ):
+    for path in _paths(files):
         name, body = shown_path(path, root), read_regular(path)
         tokens: dict[bytes, bytes] = {}
         for match in _TOKEN.finditer(body):
@@ -191,26 +191,19 @@ def replace_file(path: Path, body: bytes) -> None:
         raise
 
 
-def _sources(root: Path, environ: Mapping[str, str]) -> ProjectSources:
-    settings = parse_toml_file(root / "nomaflow.toml", name="nomaflow.toml").tree
-    return project_sources(root, settings, project_variables(root, settings, environ).environ)
-
-
-def _trees(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, Any, bool]]:
+def _trees(files: ProjectFiles) -> Iterator[tuple[str, Any, bool]]:
     """Yield name and tree of each readable file, and whether a whole ``file:PATH`` is a reference in it."""
-    settings = parse_toml_file(root / "nomaflow.toml", name="nomaflow.toml").tree or {}
-    yield "nomaflow.toml", {"host": settings.get("host")}, True
-    connectors = root / (configured_path(settings, "connectors", environ) or "connectors.toml")
-    yield shown_path(connectors, root), parse_toml_file(connectors).tree, True
-    jobs = root / (configured_path(settings, "jobs", environ) or "jobs.toml")
-    for file in read_job_files(root, jobs, required=False):
+    yield SETTINGS_FILE, {name: files.settings.get(name) for name in ("host", "alerts")}, True
+    connectors, _ = files.path_of("connectors")
+    yield shown_path(connectors, files.root), parse_toml_file(connectors).tree, True
+    for file in files.written:
         yield file.path, file.tree, False
 
 
-def _files(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
-    for name, tree, _ in _trees(root, environ):
-        if tree is not None and (root / name).exists():
-            yield root / name
+def _paths(files: ProjectFiles) -> Iterator[Path]:
+    for name, tree, _ in _trees(files):
+        if tree is not None and (files.root / name).exists():
+            yield files.root / name
 
 
 def _use(at: Place, reference: Reference, sources: ProjectSources) -> SecretUse:

@@ -27,7 +27,8 @@ from nomaflow_project.reading.environment import (
 )
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
-from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
+from nomaflow_project.reading.project_files import ProjectFiles
+from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open, shown_path
 from nomaflow_project.reading.sources import NotedSource, VariablesOnly
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import nearest
@@ -35,6 +36,12 @@ from nomaflow_project.reading.work_time import nearest
 _SECTIONS = keys_of(ConnectorsFile).keys()
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _QUOTED = re.compile(r"""(["'])(?:(?!\1).){2,}\1""")
+
+
+def connectors_of(files: ProjectFiles) -> ConnectorSet:
+    """Return the pools and connectors of a project."""
+    path, named = files.path_of("connectors")
+    return read_connectors(path, files.sources, root=files.root, name=shown_path(path, files.root), required=named)
 
 
 def read_connectors(

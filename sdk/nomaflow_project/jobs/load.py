@@ -50,7 +50,7 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     types = [StepType.from_json(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
     load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
-    load = with_told_problems(load, manifest)
+    load = with_told_problems(load, map(Problem.from_json, manifest.get("problems") or ()))
     load = replace(
         load,
         problems=errors_first(dict.fromkeys([*load.problems, *emptied])),
@@ -62,9 +62,9 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
 
 
 def with_told_problems(
-    load: CatalogueLoad, manifest: Mapping[str, Any], *, also_found: Iterable[Problem] = ()
+    load: CatalogueLoad, told: Iterable[Problem], *, also_found: Iterable[Problem] = ()
 ) -> CatalogueLoad:
-    """Return the load with the problems that a host reported, without those that the load itself found too.
+    """Return the load with the problems that its reader reported, without those that the load itself found too.
 
     A problem that names a job belongs to that job, and disables it if it is an error.
 
@@ -75,7 +75,7 @@ def with_told_problems(
     of_jobs: dict[tuple[str, str], list[Problem]] = {}
     known = {(job.job_id, job.file) for job in load.jobs}
     unset: set[tuple[str, str]] = set()
-    for problem in map(Problem.from_json, manifest.get("problems") or ()):
+    for problem in told:
         if (problem.code, problem.file, problem.path) in found:
             continue
         if problem.code == UNSET_VARIABLE:
@@ -119,15 +119,13 @@ def load_job_files(
         if said is not None and retention is not None and said != retention:
             problems.append((place / "meta" / "retention").warning("second_retention", "an earlier file's holds"))
         retention = retention or said
-        tables = tree.get("jobs")
-        for index, table in enumerate(tables if isinstance(tables, list) else ()):
+        for at, table in file.jobs():
             check_time()
             if len(jobs) >= JOBS_OF_HOST:
                 message = f"this job and those after it are left out: a host has at most {JOBS_OF_HOST:,} jobs"
-                left_out = (place / "jobs" / index).error("too_many_jobs", message, fix="give them to another host")
-                problems.append(left_out)
+                problems.append(at.error("too_many_jobs", message, fix="give them to another host"))
                 break
-            jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
+            jobs.append(_load_job(table, at, host=host, step_types=types))
     jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs], before or CatalogueLoad())
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
@@ -170,13 +168,12 @@ def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str
         job_id = f"{place.file}:{place.path}"
         return LoadedJob(job_id=job_id, host=host, definition=None, problems=(wrong,), file=place.file, path=place.path)
     given = table.get("id")
-    named = Place(place.file, place.path, given if isinstance(given, str) else "")
-    definition, problems = _build(table, named, host=host, step_types=step_types)
+    definition, problems = _build(table, place, host=host, step_types=step_types)
     size = 0 if definition is None else len(canonical_json(definition.to_json()))
     if size > JOB_BYTES:
         message = f"the job has {size:,} bytes as JSON, expected at most {JOB_BYTES:,}"
         fix = "keep large data in a file, and give the step its path"
-        definition, problems = None, [named.error("too_large", message, fix=fix)]
+        definition, problems = None, [place.error("too_large", message, fix=fix)]
     bad_id = any(problem.path == f"{place.path}.id" for problem in problems)
     return LoadedJob(
         job_id=f"{place.file}:{place.path}" if bad_id or not isinstance(given, str) else given,

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.v1.lossless_json import ValueCodecError, encode_tree
-from nomaflow_project.reading.environment import Values, resolve_environment, resolve_leniently
+from nomaflow_project.reading.environment import Values, resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.toml_file import read_toml
 
+SETTINGS_FILE = "nomaflow.toml"
 EDITOR_LOCK = ".#"
 """Beginning of the name of a link by which an editor shows that a file is open; the link leads nowhere."""
 _PLUGINS = "plugins"
+_WRITE_ONE = "write one; `nomaflow init DIR` makes a project with an example"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +35,13 @@ class JobFile(Record):
     error: Problem | None = None
     absent: bool = False
     main: bool = False
+
+    def jobs(self) -> Iterator[tuple[Place, Any]]:
+        """Yield place and table of each job; the table of a malformed file may be anything."""
+        jobs = (self.tree or {}).get("jobs")
+        for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+            job_id = job.get("id") if isinstance(job, dict) else None
+            yield Place(self.path, f"jobs[{index}]", job_id if isinstance(job_id, str) else ""), job
 
 
 def parse_toml_file(path: Path, *, name: str = "", environ: Values | None = None) -> JobFile:
@@ -52,23 +61,23 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Values | None = None
     return JobFile(path=shown, tree=tree if environ is None else resolve_environment(tree, environ))
 
 
-def read_job_files(root: Path, main: Path, *, required: bool, environ: Values | None = None) -> tuple[JobFile, ...]:
+def read_job_files(root: Path, main: Path, *, required: bool) -> tuple[JobFile, ...]:
     """Return the main job file, then that of each folder of ``plugins/``, in order of name.
 
     Files and folders that cannot be read are included with their error. An optional main file and a ``plugins/`` folder
     that are missing are included as absent: the caller that knows their old contents decides what that means.
 
     :param required: True if the main file must exist, since a setting names it
-    :param environ: variables to resolve references with; None leaves them
     """
     others = [
-        found if isinstance(found, JobFile) else parse_toml_file(found, name=shown_path(found, root), environ=environ)
+        found if isinstance(found, JobFile) else parse_toml_file(found, name=shown_path(found, root))
         for found in _in_plugins(root)
     ]
-    first = replace(parse_toml_file(main, name=shown_path(main, root), environ=environ), main=True)
-    may_be_missing = not required and any(not file.absent for file in others)
-    if may_be_missing and first.error is not None and first.error.code == "missing_file":
-        first = JobFile(path=first.path, absent=True, main=True)
+    first = replace(parse_toml_file(main, name=shown_path(main, root)), main=True)
+    if first.error is not None and first.error.code == "missing_file":
+        if not required and any(not file.absent for file in others):
+            return (JobFile(path=first.path, absent=True, main=True), *others)
+        first = replace(first, error=replace(first.error, fix=_WRITE_ONE))
     return (first, *others)
 
 
@@ -127,10 +136,3 @@ def _encode_job(job: Any) -> Any:
         known = job if isinstance(job, dict) else {}
         named = {name: known[name] for name in ("id", "enabled") if isinstance(known.get(name), str | bool)}
         return {**named, "$error": {"path": error.path, "message": error.problem}}
-
-
-def configured_path(settings: Mapping[str, Any] | None, section: str, environ: Mapping[str, str]) -> str:
-    """Return the path that a section names, empty for none, with the variables of the env files, as a host reads it."""
-    table = (settings or {}).get(section)
-    value = table.get("config_path") if isinstance(table, Mapping) else None
-    return resolve_leniently(value, environ) if isinstance(value, str) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import heapq
 import re
@@ -133,6 +134,8 @@ def shown(value: object) -> str:
             return "true" if value else "false"
         case dict() if len(value) == 1 and next(iter(value)) in ("$date", "$time", "$datetime"):
             return f"the date or time {next(iter(value.values()))}"
+        case dt.date() | dt.time():
+            return f"the date or time {value.isoformat()}"
         case dict():
             return "a table"
         case list():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nomaflow_project.reading.credential_signs import is_literal_credential, url_password
+from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open
-from nomaflow_project.reading.toml_file import read_toml
+
+if TYPE_CHECKING:
+    from nomaflow_project.reading.project_files import ProjectFiles
 
 STORE_VARIABLE = "NOMAFLOW_KERNEL_STORE"
 """The variable that stands for ``--store``."""
@@ -46,17 +49,16 @@ def without_store_password(command: Sequence[str]) -> tuple[list[str], str]:
     return (kept, url) if url_password(url) else (list(command), "")
 
 
-def open_store_password(settings: Path) -> Problem | None:
+def open_store_password(files: ProjectFiles) -> Problem | None:
     """Return an error if nomaflow.toml has the store's password itself, and others may read or write the file."""
-    tree = read_toml(settings)
-    kernel = tree.get("kernel") if isinstance(tree, dict) else None
+    kernel = files.settings.get("kernel")
     url = kernel.get("store") if isinstance(kernel, dict) else None
     if not isinstance(url, str) or not is_literal_credential("kernel", "store", url):
         return None
-    mode = others_may_open(settings)
+    mode = others_may_open(files.root / SETTINGS_FILE)
     if not mode:
         return None
-    return Place(settings.name, "kernel.store").error(
+    return Place(SETTINGS_FILE, "kernel.store").error(
         "open_credential",
         f"a literal password, and others may read or write the file (its mode is {mode:04o})",
         fix="chmod 600 it, or write the password as ${NAME}",

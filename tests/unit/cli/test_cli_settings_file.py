@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
+from nomaflow_cli.commands.processes import _drain_seconds
+from nomaflow_cli.project import host_table
 
 PATIENCE = 60.0
 
@@ -26,6 +28,15 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
     yield project
     with contextlib.suppress(OSError):  # nobody waits
         os.close(os.open(project / "nomaflow.toml", os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_commands_know_the_host_as_it_starts(tmp_path: Path) -> None:
+    """A value that an env file gives is the host's own for the command line, too."""
+    settings = '[host]\nenv_file = "v.env"\nname = "${TEAM}"\nkernel = "${KERNEL}"\ndrain_seconds = "${DRAIN:-60}"\n'
+    (tmp_path / "nomaflow.toml").write_text(settings)
+    (tmp_path / "v.env").write_text("TEAM=ops\nKERNEL=tls://kernel:7433\n")
+    assert (host_table(tmp_path)["name"], host_table(tmp_path)["kernel"]) == ("ops", "tls://kernel:7433")
+    assert _drain_seconds(tmp_path) == 60.0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.supervisor.disk_stamp import disk_stamp
 from nomaflow_host.supervisor.load_changes import changes_of
-from nomaflow_project.reading.files import read_job_files
+from nomaflow_project.reading.project_files import ProjectFiles
 
 JOB = '[[jobs]]\nid = "{id}"\nsteps = [{{ callable = "{callable}" }}]\n'
 FINE: Mapping[str, Any] = {"kind": "sync", "parameters": [], "accepts_any_keyword": True, "error": None}
@@ -22,7 +22,7 @@ BREAKS: Mapping[str, Any] = {"error": "the module 'a' cannot be imported: X (/p/
 
 
 def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
-    files = read_job_files(root, root / "jobs.toml", required=False, environ={})
+    files = ProjectFiles(root, {}).job_files
     offered = {"callables": {"a:f": FINE, "b:f": FINE}, "modules": {"a": WORKS, "b": WORKS}, **offers}
     return {"host": "h", "job_files": [file.to_json() for file in files], **offered}
 
@@ -44,7 +44,7 @@ def test_each_entry_of_plugins_is_judged_by_itself(tmp_path: Path) -> None:
     (plugins / ".#team.py").symlink_to("me@host.123:456")
     assert disk_stamp(spec) == before
     (plugins / "extra").symlink_to("extra")
-    _, fine, extra = read_job_files(tmp_path, tmp_path / "jobs.toml", required=False, environ={})
+    _, fine, extra = ProjectFiles(tmp_path, {}).job_files
     assert (fine.path, fine.error) == ("plugins/.fine/jobs.toml", None)
     assert extra.path == "plugins/extra/jobs.toml"
     assert extra.error is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nomaflow_host.__main__ import _logging_settings
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.project.project import Project, make_state_dir
 from nomaflow_project.reading.problems import Problem
@@ -133,12 +135,14 @@ def test_a_missing_job_file_is_said(project: Path) -> None:
     opened = open_project(project)
     assert opened.spec.job_files[0]["path"] == "jobs.toml"  # empty: the file of the usual name
     assert opened.spec.settings["connectors"] == {"config_path": str(project / "connectors.toml")}
+    assert opened.spec.job_files[0]["absent"]  # nothing names it
+    assert not opened.spec.problems
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml", "max_sinc", "max_sync"]),
+        ("[host]\nname = 'x'\nmax_sinc = 3\n", ["nomaflow.toml:3", "max_sinc", "max_sync"]),
         ("[host]\nmax_sync = 'three'\n", ["host.max_sync", "whole number", "'three'"]),
         ("[host]\nname = '${MISSING}'\n", ["host.name", "'MISSING'", ":-default"]),
         ("[host]\nenv_file = 3\n", ["host.env_file: expected a text"]),
@@ -221,6 +225,13 @@ def test_settings_hold_every_limit(project: Path) -> None:
     settings: Any = open_project(project).settings
     assert (settings.max_async, settings.max_sync, settings.cancel_grace_seconds) == (5, 2, 0.5)
     assert (settings.nice, settings.pass_env, settings.drain_seconds) == (3, ("A",), 2)
+
+
+def test_the_log_is_as_the_files_say(project: Path) -> None:
+    """Level and form may come from an env file, like each value of [host]."""
+    (project / "nomaflow.toml").write_text('[host]\nenv_file = "v.env"\nlog_level = "${LEVEL}"\nlog_format = "json"\n')
+    (project / "v.env").write_text("LEVEL=DEBUG\n")
+    assert _logging_settings(Namespace(project=project, log_level="", log_format="")) == ("DEBUG", "json")
 
 
 def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> None:

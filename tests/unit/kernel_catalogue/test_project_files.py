@@ -274,10 +274,11 @@ def test_variables_of_env_file_count_but_in_the_kernel(tmp_path: Path) -> None:
     report = check_project(tmp_path, environ={})
     assert [str(each) for each in report.all_problems()] == []
     assert [job.host for job in report.jobs] == ["ops"]
-    _write(tmp_path / "nomaflow.toml", settings + '[kernel]\nlog_level = "${LEVEL}"\n')
-    assert [(each.code, each.path) for each in check_project(tmp_path, environ={}).problems] == [
-        ("unset_variable", "kernel.log_level")
-    ]
+    others = '[kernel]\nlog_level = "${LEVEL}"\n[access.roles]\nnight = ["${LEVEL}"]\n'
+    others += '[console]\nlog_level = "${LEVEL}"\n[launcher]\nlog_level = "${LEVEL}"\n'
+    _write(tmp_path / "nomaflow.toml", settings + others)
+    unset = [each.path for each in check_project(tmp_path, environ={}).problems if each.code == "unset_variable"]
+    assert unset == ["kernel.log_level", "access.roles.night[0]", "console.log_level", "launcher.log_level"]
 
 
 def test_a_key_of_two_types_is_told_at_its_own_place(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
-from nomaflow_project.reading.files import read_job_files
+from nomaflow_project.reading.project_files import ProjectFiles
 
 JOB = '[[jobs]]\nid = "{id}"\nschedule = "0 2 * * *"\nsteps = [{{ type = "python", callable = "app:work" }}]\n'
 A, B, C = (JOB.format(id=name) for name in "abc")
@@ -43,7 +43,7 @@ class Project:
 
     def again(self, offers: Mapping[str, Any] = WORKING) -> dict[str, LoadedJob]:
         """Read the files again and return the jobs by id."""
-        files = read_job_files(self.root, self.main, required=False, environ={})
+        files = ProjectFiles(self.root, {}).job_files
         manifest = {"host": "h", "job_files": [file.to_json() for file in files], **offers}
         self.load = load_manifest(manifest, before=self.load)
         return {job.job_id: job for job in self.load.jobs}

@@ -284,7 +284,10 @@ steps = [{ name = "s", callable = "os:getcwd", op_kwargs = { key = "ENC:gAAAAx" 
 def test_list_names_every_reference_with_its_source_and_state(tmp_path: Path, key: str) -> None:
     """Variables that are named like credentials, files, encrypted values and those of plugins, each with its line."""
     encrypted = ring_of(key, "").encrypt(VALUE)
-    _file(tmp_path / "nomaflow.toml", '[host]\nsecret_key_file = "keys"\nkernel = "${KERNEL}"\n')
+    _file(
+        tmp_path / "nomaflow.toml",
+        '[host]\nsecret_key_file = "keys"\nkernel = "${KERNEL}"\n[alerts]\nheartbeat_url = "file:pw"\n',
+    )
     _file(tmp_path / "connectors.toml", '[pools.a]\nurl = "${DB}"\npassword = "file:pw"\n')
     _file(
         tmp_path / "jobs.toml",
@@ -299,13 +302,14 @@ steps = [{{ callable = "os:getcwd" }}]
     told = [(each.file, each.line, each.path, each.source, each.state) for each in uses]
     assert told == [
         ("nomaflow.toml", 3, "host.kernel", "variable KERNEL", "ok"),
+        ("nomaflow.toml", 5, "alerts.heartbeat_url", "file pw", "unreadable"),
         ("connectors.toml", 2, "pools.a.url", "variable DB", "ok"),
         ("connectors.toml", 3, "pools.a.password", "file pw", "unreadable"),
         ("jobs.toml", 4, "jobs[0].params.a", "encrypted", "ok"),
         ("jobs.toml", 4, "jobs[0].params.b", "plugin vault", "at each attempt"),
         ("jobs.toml", 4, "jobs[0].params.d", "variable MY_TOKEN", "unreadable"),
     ]
-    assert uses[3].key_id == ring_of(key, "").ids[0]
+    assert uses[4].key_id == ring_of(key, "").ids[0]
     assert VALUE not in str(uses)
 
 

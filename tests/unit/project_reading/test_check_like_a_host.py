@@ -1,0 +1,37 @@
+"""A check tells what a host does with the same files, before a host has read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nomaflow_project.check.project import check_project
+
+JOB = '[[jobs]]\nid = "main"\n[[jobs.steps]]\ncallable = "m:f"\n'
+
+
+def test_app_is_checked_as_a_host_reads_it(tmp_path: Path) -> None:
+    """A host refuses a variable without a value wherever it stands below [app]; any number of TOML is a value."""
+    (tmp_path / "jobs.toml").write_text(JOB)
+    (tmp_path / "nomaflow.toml").write_text('[app]\nlimit = inf\n[app.params]\nurl = "${NOPE}"\n')
+    report = check_project(tmp_path, environ={})
+    assert [(each.code, each.path) for each in report.problems] == [("unset_variable", "app.params.url")]
+
+
+def test_no_default_counts_while_an_env_file_cannot_be_read(tmp_path: Path) -> None:
+    """A host leaves the job alone, and the check says so before it gets there."""
+    (tmp_path / "nomaflow.toml").write_text('[host]\nenv_file = "v.env"\n')
+    job = JOB.replace("[[jobs.steps]]", 'schedule = "${WHEN:-@daily}"\n[[jobs.steps]]')
+    (tmp_path / "jobs.toml").write_text(job)
+    report = check_project(tmp_path, environ={})
+    assert [(each.code, each.path) for each in report.all_problems()] == [
+        ("missing_file", "host.env_file"),
+        ("unset_variable", "jobs[0].schedule"),
+    ]
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    """Such a connectors.toml is there, though it has no content."""
+    (tmp_path / "jobs.toml").write_text(JOB)
+    (tmp_path / "connectors.toml").symlink_to("nowhere")
+    (problem,) = check_project(tmp_path, environ={}).problems
+    assert (problem.code, problem.file) == ("unreadable_file", "connectors.toml")
