@@ -17,7 +17,7 @@ from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
-from nomaflow.client.name_checks import check_names
+from nomaflow.client.name_checks import unknown_name
 from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_number, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters, numbered
 from nomaflow_api.v1 import job_pb2
@@ -355,7 +355,20 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         :raises NotFound: with the names that there are, or a similar one
         :raises PermissionDenied: for a job or a run that the caller may not see, whether it exists or not
         """
-        await check_names(self, job_id=job_id, run_ids=run_ids, host=host, tag=tag)
+        if job_id:
+            await self.get_job(job_id)
+        for run_id in filter(None, run_ids):
+            await self.get_run(run_id)
+        if host and host not in (hosts := {each.name for each in await self.list_hosts()}):
+            await self._require("host", host, hosts)
+        if tag:
+            await self._require("tag", tag, set())
+
+    async def _require(self, noun: str, name: str, known: set[str]) -> None:
+        counts = (await self.list_jobs_page(include_removed=True, page_size=1, with_counts=True)).counts
+        known = known.union(getattr(each, noun) for each in counts) - {""}
+        if name not in known:
+            raise unknown_name(noun, name, known, (await self.get_kernel()).caller)
 
 
 def _conditions(names: Sequence[str]) -> list[Any]:
