@@ -276,8 +276,7 @@ async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, s
     finally:
         await supervisor.stop()
     if outcome.manifest is None:
-        tail = f"\nlast output:\n{outcome.output_tail}" if outcome.output_tail else ""
-        raise HostError(f"the plugins cannot be loaded: {'; '.join(outcome.reasons)}{tail}")
+        raise HostError(f"the plugins cannot be loaded: {outcome.message}")
     sys.stdout.buffer.write(manifest_bytes(outcome.manifest) + b"\n")
     sys.stdout.flush()
     return 0

@@ -21,7 +21,7 @@ from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.references import stable
 from nomaflow_host.injection.schemas import schema_of
 from nomaflow_project.jobs.manifest import ManifestError, check_callable
-from nomaflow_project.reading.problems import Problem, Severity
+from nomaflow_project.reading.problems import Place, Problem, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -77,14 +77,10 @@ def build_manifest(
 
 def import_problem(entry: Mapping[str, Any], severity: Severity) -> Problem:
     """Return the problem of a module that cannot be imported, from its entry in a manifest."""
-    return Problem(
-        severity=severity,
-        code="import_failed",
-        file=str(entry.get("file") or ""),
-        line=int(entry.get("line") or 0),
-        message=_AT_PLACE.sub("", entry["error"]) if entry.get("line") else entry["error"],
-        fix=IMPORT_FIX,
-    )
+    line = int(entry.get("line") or 0)
+    message = _AT_PLACE.sub("", entry["error"]) if line else entry["error"]
+    problem = Place(str(entry.get("file") or "")).error("import_failed", message, fix=IMPORT_FIX, line=line)
+    return replace(problem, severity=severity)
 
 
 def _unused_failures(modules: Mapping[str, Any], imports: Imports, spec: ProjectSpec) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,6 @@ from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.session.facts import HostStatus, Manifest
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
-from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
     from nomaflow_host.observing.tracing import AttemptTracer
@@ -121,12 +120,8 @@ class SupervisedRunner:
             _log.info("generation %d serves", outcome.generation)
             return
         serves = "the last good code stays in use" if outcome.generation else "there is no code to run"
-        for problem in map(Problem.from_json, outcome.problems):
-            at = f"{problem.place}: " if problem.place else ""
-            fix = f" ({problem.fix})" if problem.fix else ""
-            _log.warning("the load was refused; %s: %s%s%s", serves, at, problem.message, fix)
-        if not outcome.problems:
-            _log.warning("the load was refused; %s: %s", serves, outcome.message)
+        for said in [each.sentence for each in outcome.problems] or [outcome.message]:
+            _log.warning("the load was refused; %s: %s", serves, said)
 
     async def drain(self, deadline_s: float) -> None:
         """Accept nothing new and return when nothing runs any more."""

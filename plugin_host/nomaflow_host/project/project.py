@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,6 @@ from nomaflow_host.connectors.pools import modules_of
 from nomaflow_host.generation.settings import settings_tree
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
-from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
@@ -24,6 +23,7 @@ from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles
+from nomaflow_project.reading.sources import ProjectSources
 from nomaflow_project.reading.validation import validate
 
 _log = logging.getLogger(__name__)
@@ -45,14 +45,26 @@ _AT_EACH_LOAD = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Project(ProjectLoad):
+class Project:
     """The contents of a project's folder, read once. A reload opens it again.
 
     :param root: the folder, absolute
+    :param variables: variables from the project's files; the host's own environment overrides them
+    :param sources: the sources of the values of references
+    :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
+    :param tables: the tables of nomaflow.toml that have something in them
+    :param unknown_tables: its tables that are not known
     """
 
     root: Path
     settings: HostSection
+    spec: ProjectSpec
+    connectors: ConnectorSet
+    sources: ProjectSources
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    wanted: frozenset[str] = frozenset()
+    tables: frozenset[str] = frozenset()
+    unknown_tables: frozenset[str] = frozenset()
 
     @property
     def host(self) -> str:
@@ -77,7 +89,7 @@ class Project(ProjectLoad):
             raise ProjectError(files.error, folder=root)
         variables = files.variables
         for problem in variables.problems:
-            _log.warning("%s: %s; %s", problem.file, problem.message, problem.fix)
+            _log.warning("%s", problem.sentence)
         settings = _settings(files)
         if name and not HOST_NAME.fullmatch(name):
             fix = "expected at most 64 lower-case letters, digits, '-' and '_', such as 'billing'"
@@ -178,8 +190,7 @@ def _connectors(files: ProjectFiles) -> ConnectorSet:
     """Read connectors.toml. A mistake in it fails only the callables that use that part, so other jobs work."""
     found = connectors_of(files)
     for each in found.problems:
-        log = _log.error if each.is_error else _log.warning
-        log("%s", ": ".join(part for part in (each.file, each.path, each.message) if part))
+        _log.log(logging.ERROR if each.is_error else logging.WARNING, "%s", each.sentence)
     return found
 
 

@@ -221,7 +221,7 @@ class Conversation:
 
 def _problems_json(outcome: LoadOutcome) -> bytes:
     # This stream is for small messages; the manifest has all problems.
-    return json.dumps(outcome.problems[:50]).encode()
+    return json.dumps([each.to_json() for each in outcome.problems[:50]]).encode()
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 from nomaflow_api.bounds import KEYS_OF_INSTANCE, WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
@@ -56,7 +55,10 @@ def hello_message(
 def load_message(load: LoadOutcome) -> pb.AttachRequest:
     """Return the message with the outcome of a load."""
     if load.accepted:
-        told = pb.LoadState(loaded=loaded_message(load), problems=_problem_messages(_of_no_job(load)))
+        # Problems of single jobs are the kernel's to tell: it finds them in the manifest.
+        told = pb.LoadState(
+            loaded=loaded_message(load), problems=_problem_messages([each for each in load.problems if not each.job_id])
+        )
         return pb.AttachRequest(load_state=told)
     return pb.AttachRequest(load_state=pb.LoadState(refused=_refused_message(load)))
 
@@ -84,13 +86,8 @@ def _refused_message(load: LoadOutcome) -> job_pb2.RefusedLoad:
     return message
 
 
-def _of_no_job(load: LoadOutcome) -> list[Mapping[str, Any]]:
-    """Return the problems without those of single jobs, which the kernel finds in the manifest and tells itself."""
-    return [each for each in load.problems if not each.get("job_id")]
-
-
-def _problem_messages(problems: Sequence[Mapping[str, Any]]) -> Iterator[job_pb2.Problem]:
-    for problem in map(Problem.from_json, problems[:_MAX_PROBLEMS]):
+def _problem_messages(problems: Sequence[Problem]) -> Iterator[job_pb2.Problem]:
+    for problem in problems[:_MAX_PROBLEMS]:
         texts = {name: _sentence(getattr(problem, name)) for name in ("file", "path", "message", "fix")}
         yield encode(job_pb2.Problem, problem, **texts)
 

@@ -19,7 +19,7 @@ from nomaflow_host.session.facts import Manifest
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import Link
 from nomaflow_host.supervisor.values import LoadOutcome
-from nomaflow_project.reading.problems import Problem, Severity
+from nomaflow_project.reading.problems import Place
 
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
@@ -71,7 +71,7 @@ class Introducer:
         """Return a load with the problem that the kernel has not accepted its manifest yet."""
         why = f": {self._trouble}" if self._trouble else ""
         message = f"the kernel has not accepted the manifest yet; the host keeps trying{why}"
-        return replace(load, problems=(_error("manifest_pending", message).to_json(), *load.problems))
+        return replace(load, problems=(Place("").error("manifest_pending", message), *load.problems))
 
     def kernel_knows(self, digest: str) -> None:
         """Record the digest of the manifest that the kernel has; empty for none."""
@@ -156,9 +156,5 @@ def _too_large(size: int) -> str:
 
 def _refused(load: LoadOutcome, why: str) -> LoadOutcome:
     """Return an accepted load as one that the kernel refused: its code serves, but the jobs stay as they were."""
-    problems = (_error("manifest_refused", why).to_json(), *load.problems)
+    problems = (Place("").error("manifest_refused", why), *load.problems)
     return replace(load, accepted=False, reasons=(why,), problems=problems, output_tail="")
-
-
-def _error(code: str, message: str) -> Problem:
-    return Problem(severity=Severity.ERROR, code=code, message=message)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from nomaflow_host.generation.manifest import IMPORT_FIX, import_problem
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Problem, Severity
+from nomaflow_project.reading.problems import Place, Problem, Severity
 
 if TYPE_CHECKING:
     from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
@@ -63,7 +63,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, roo
         *(each for each in after.problems if each.code == "emptied_file" and each.file in (new.get("env_files") or ())),
     ]
     known, found = _ids(before), _ids(after)
-    broken = sorted(_once(broken), key=lambda each: each.code not in _CAUSES)
+    broken = sorted(once(broken), key=lambda each: each.code not in _CAUSES)
     return Changes(
         broken=with_lines(broken, root),
         removed=tuple(sorted(known - found)),
@@ -71,7 +71,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, roo
         stopped=tuple(
             sorted(name for name, job_id in _fires(before).items() - _fires(after).items() if job_id in found)
         ),
-        standing=with_lines(_once([*of_files.values(), *_problems_of(kept, told=())]), root),
+        standing=with_lines(once([*of_files.values(), *_problems_of(kept, told=())]), root),
     )
 
 
@@ -96,15 +96,9 @@ def _broken_callables(
     for reference, entry in new["callables"].items():
         was = old["callables"].get(reference)
         if entry.get("error") and _works(was) and reference.partition(":")[0] not in modules:
-            problem = Problem(
-                severity=Severity.ERROR,
-                code="callable_broken",
-                file=str((was or {}).get("file") or ""),
-                path="",
-                message=f"a job names the callable {reference!r}, which no longer works: {entry['error']}",
-                fix=IMPORT_FIX,
-            )
-            yield reference, problem
+            message = f"a job names the callable {reference!r}, which no longer works: {entry['error']}"
+            place = Place(str((was or {}).get("file") or ""))
+            yield reference, place.error("callable_broken", message, fix=IMPORT_FIX)
 
 
 def _problems_of(kept: list[LoadedJob], *, told: Collection[str]) -> Iterator[Problem]:
@@ -135,7 +129,7 @@ def _of_files(manifest: Mapping[str, Any]) -> list[Problem]:
     return [each for each in problems if each.is_error and each.code in _ILLEGIBLE]
 
 
-def _once(problems: list[Problem]) -> list[Problem]:
+def once(problems: list[Problem]) -> list[Problem]:
     """Return the problems without repeats: a file's problem is listed with each of its jobs."""
     return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
 

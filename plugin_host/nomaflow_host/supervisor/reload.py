@@ -17,13 +17,14 @@ from nomaflow_host.attempt.masking import Masker
 from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
-from nomaflow_host.supervisor.load_changes import Changes, changes_of, job_count
+from nomaflow_host.supervisor.load_changes import Changes, changes_of, job_count, once
 from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
+from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Problem, Severity
+from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in, worker_variables
 
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_host.project.project import Project
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.settings import SupervisorSettings
-    from nomaflow_host.supervisor.values import ProjectLoad
 
 _log = logging.getLogger("nomaflow.host")
 
@@ -43,7 +44,6 @@ _LOOK_AGAIN_SECONDS = 0.2
 VANISHED_SECONDS = 2.0
 """How long, under ``--watch``, a missing job file has to come back: editors and git replace a file by deleting it."""
 _SHOWN_OUTPUT = 200
-_SETTINGS = "nomaflow.toml"
 
 
 class GenerationLoader:
@@ -59,7 +59,7 @@ class GenerationLoader:
         self,
         *,
         settings: SupervisorSettings,
-        project: Callable[[], ProjectLoad],
+        project: Callable[[], Project],
         environ: Mapping[str, str],
         keep_env: Sequence[str] = (),
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
@@ -135,7 +135,7 @@ class GenerationLoader:
         serving = self.serving
         return () if serving is None else self._disk.newer_than(serving.stamp, serving.project.spec)
 
-    async def _read(self) -> ProjectLoad:
+    async def _read(self) -> Project:
         """Read the project. A vanished file gets time to come back, since editors and git replace files.
 
         :raises ProjectError: if it cannot be used
@@ -153,7 +153,7 @@ class GenerationLoader:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _load(
-        self, project: ProjectLoad, began: float, *, force: bool
+        self, project: Project, began: float, *, force: bool
     ) -> tuple[LoadOutcome, ServingGeneration | None]:
         self._number += 1
         stamp = self._stamp
@@ -232,7 +232,7 @@ class GenerationLoader:
         self,
         template: TemplateHandle,
         loaded: Mapping[str, Any],
-        project: ProjectLoad,
+        project: Project,
         variables: WorkerVariables,
         stamp: DiskStamp,
     ) -> ServingGeneration:
@@ -252,7 +252,7 @@ class GenerationLoader:
             variables=variables,
         )
 
-    def _variables(self, project: ProjectLoad) -> WorkerVariables:
+    def _variables(self, project: Project) -> WorkerVariables:
         found = worker_variables(
             self._environ,
             declared=project.variables,
@@ -268,12 +268,10 @@ class GenerationLoader:
 
     def _accepted(self, changes: Changes, began: float, template: TemplateHandle) -> LoadOutcome:
         outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
-        standing = [each.to_json() for each in changes.standing]
-        told = [*outcome.problems, *standing, *(outcome.manifest or {}).get("problems", ())]
-        once = {(each["code"], each["file"], each["path"], each["message"]): each for each in reversed(told)}
+        found = map(Problem.from_json, (outcome.manifest or {}).get("problems", ()))
         return structs.replace(
             outcome,
-            problems=tuple(reversed(once.values())),
+            problems=tuple(once([*outcome.problems, *changes.standing, *found])),
             removed=changes.removed,
             added=changes.added,
             stopped=changes.stopped,
@@ -288,7 +286,7 @@ class GenerationLoader:
             generation=0 if serving is None else serving.number,
             digest="" if serving is None else serving.digest,
             reasons=tuple(f"{each.place}: {each.message}" if each.place else each.message for each in broken),
-            problems=tuple(each.to_json() for each in broken),
+            problems=tuple(broken),
             manifest=None if serving is None else serving.manifest,
             output_tail="" if template is None else template.output_tail,
             seconds=time.monotonic() - began,
@@ -304,7 +302,7 @@ def _write_down(withheld: Sequence[str], state_dir: str) -> None:
             Path(state_dir, "withheld").write_text("\n".join(withheld), "utf-8")
 
 
-def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
+def _vanished(serving: ServingGeneration | None, project: Project) -> bool:
     """Return True if a file that the serving generation was loaded from is gone."""
     if serving is None:
         return False
@@ -314,7 +312,7 @@ def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
     return not had <= has or bool(before.settings_file and not now.settings_file)
 
 
-def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
+def _lost_connectors(before: Project, now: Project) -> Problem | None:
     """Return the problem of a connectors.toml that has lost everything, or a section to a misspelt name."""
     had, has = before.connectors, now.connectors
     lost = (had.pools and not has.pools) or (had.connectors and not has.connectors)
@@ -329,10 +327,10 @@ def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
     name = shown_path(path, Path(has.root))
     code, what = ("emptied_file", "the file is empty") if path.exists() else ("missing_file", "there is no such file")
     fix = "restore it; if no pool or connector is needed any more, load it with --force"
-    return _error(code, f"{what}, and it had pools or connectors", file=name, fix=fix)
+    return Place(name).error(code, f"{what}, and it had pools or connectors", fix=fix)
 
 
-def _lost_settings(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
+def _lost_settings(before: Project, now: Project) -> Problem | None:
     """Return the problem of a nomaflow.toml that has lost its settings, or a table to a misspelt name."""
     lost, new = sorted(before.tables - now.tables), sorted(now.unknown_tables - before.unknown_tables)
     if before.tables and not now.tables and not new:
@@ -340,11 +338,11 @@ def _lost_settings(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
             ("emptied_file", "it no longer sets anything") if now.spec.settings_file else ("missing_file", "it is gone")
         )
         fix = "restore it; if it is meant to set nothing, load it with --force"
-        return _error(code, f"{what}, and it had settings", file=_SETTINGS, fix=fix)
+        return Place(SETTINGS_FILE).error(code, f"{what}, and it had settings", fix=fix)
     if not lost or not new:
         return None
     message = f"the table [{new[0]}] means nothing, and [{lost[0]}] is gone"
-    return _error("unknown_key", message, file=_SETTINGS, path=new[0], fix=f"write [{lost[0]}]")
+    return Place(SETTINGS_FILE, new[0]).error("unknown_key", message, fix=f"write [{lost[0]}]")
 
 
 def _is_missing(error: Mapping[str, Any] | None) -> bool:
@@ -354,13 +352,13 @@ def _is_missing(error: Mapping[str, Any] | None) -> bool:
 def _unreadable(error: ProjectError | OSError) -> Problem:
     if isinstance(error, OSError):
         reason = (error.strerror or type(error).__name__).lower()
-        return _error("project_unusable", f"it cannot be read: {reason}", file=str(error.filename or ""))
+        return Place(str(error.filename or "")).error("project_unusable", f"it cannot be read: {reason}")
     return replace(error.problem, code="project_unusable", file=Path(error.problem.file).name)
 
 
 def _unexpected(error: Exception) -> Problem:
     message = f"the load itself failed: {type(error).__name__}: {error}"
-    return _error("load_failed", message, fix="report it with the traceback in the host's log")
+    return Place("").error("load_failed", message, fix="report it with the traceback in the host's log")
 
 
 def _failed(error: LoadFailed, output: str, spec: ProjectSpec) -> Problem:
@@ -375,8 +373,4 @@ def _failed(error: LoadFailed, output: str, spec: ProjectSpec) -> Problem:
         before = lines[max(lines.index(own[0].string) - 1, 0)]
         said = "" if before == own[0].string or before.endswith(_DUMPED) else f"; its last output: {before}"
     fix = "correct what its last output says, then reload"
-    return _error("load_failed", f"{error}{said[:_SHOWN_OUTPUT]}", file=file, line=line, fix=fix)
-
-
-def _error(code: str, message: str, *, file: str = "", path: str = "", line: int = 0, fix: str = "") -> Problem:
-    return Problem(severity=Severity.ERROR, code=code, file=file, path=path, message=message, fix=fix, line=line)
+    return Place(file).error("load_failed", f"{error}{said[:_SHOWN_OUTPUT]}", fix=fix, line=line)

@@ -6,14 +6,13 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.reading.sources import VariablesOnly
 from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nomaflow_host.project.project import Project
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
-    from nomaflow_host.supervisor.values import ProjectLoad
     from nomaflow_project.reading.sources import ValueSource
 
 
@@ -29,7 +28,7 @@ class ServingGeneration:
     """
 
     number: int
-    project: ProjectLoad
+    project: Project
     manifest: Mapping[str, Any]
     digest: str
     loaded_at_us: int
@@ -45,10 +44,7 @@ class ServingGeneration:
 
     def values(self) -> ValueSource:
         """Return the source of the values of its jobs' references, with the variables that these may refer to."""
-        sources, variables = self.project.sources, self.variables.references
-        if sources is None:
-            return VariablesOnly(variables)
-        return replace(sources, environ=variables, whole_files=False)
+        return replace(self.project.sources, environ=self.variables.references, whole_files=False)
 
     @property
     def secrets(self) -> set[str]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.channel.frames import FrameError
+    from nomaflow_host.project.project import Project
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
-    from nomaflow_host.supervisor.values import ProjectLoad
 
 _log = logging.getLogger("nomaflow.host")
 _TICK_SECONDS = 0.5
@@ -55,7 +55,7 @@ class Supervisor:
         self,
         *,
         settings: SupervisorSettings,
-        project: Callable[[], ProjectLoad],
+        project: Callable[[], Project],
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
         keep_env: Sequence[str] = (),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -11,9 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nomaflow_api.v1.letter_words import FinishedState
-    from nomaflow_host.generation.spec import ProjectSpec
-    from nomaflow_project.connectors.connector_set import ConnectorSet
-    from nomaflow_project.reading.sources import ProjectSources
+    from nomaflow_project.reading.problems import Problem
 
 
 class Refused(Exception):
@@ -30,26 +27,6 @@ class Refused(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectLoad:
-    """The input of one load.
-
-    :param variables: variables from the project's files; the host's own environment overrides them
-    :param sources: the sources of the values of references; None resolves variables only
-    :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
-    :param tables: the tables of nomaflow.toml that have something in them
-    :param unknown_tables: its tables that are not known
-    """
-
-    spec: ProjectSpec
-    connectors: ConnectorSet
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    sources: ProjectSources | None = None
-    wanted: frozenset[str] = frozenset()
-    tables: frozenset[str] = frozenset()
-    unknown_tables: frozenset[str] = frozenset()
-
-
 class LoadOutcome(Struct, frozen=True, kw_only=True):
     """The outcome of a load.
 
@@ -57,7 +34,7 @@ class LoadOutcome(Struct, frozen=True, kw_only=True):
     :param digest: its manifest's digest, ``sha256:…``; empty for none
     :param at_us: time, microseconds since the epoch
     :param reasons: sentences: why it was refused, or what was overridden
-    :param problems: the reasons of a refusal, or problems of the new manifest; as `Problem.to_json` writes them
+    :param problems: the reasons of a refusal, or problems of the new manifest
     :param jobs: number of jobs in the files of the serving generation
     :param removed: ids of jobs that their files no longer hold
     :param stopped: schedules of other jobs that no longer fire, by name
@@ -71,7 +48,7 @@ class LoadOutcome(Struct, frozen=True, kw_only=True):
     generation: int
     digest: str
     reasons: tuple[str, ...] = ()
-    problems: tuple[Mapping[str, Any], ...] = ()
+    problems: tuple[Problem, ...] = ()
     manifest: Mapping[str, Any] | None = None
     output_tail: str = ""
     seconds: float = 0.0
@@ -94,7 +71,7 @@ class LoadOutcome(Struct, frozen=True, kw_only=True):
             said = f"{said}\nlast output:\n{self.output_tail}"
         if said:
             return said
-        broken = sum(1 for each in self.problems if each.get("severity") == "error")
+        broken = sum(each.is_error for each in self.problems)
         return f"generation {self.generation} serves" + (f", with {broken} problems" if broken else "")
 
 

@@ -65,7 +65,7 @@ def read_connectors(
         if problem.code == "missing_file" and not required:
             return empty
         problem = replace(problem, message=_QUOTED.sub("…", problem.message))
-        why = {"": _sentence(problem)}
+        why = {"": problem.sentence}
         return replace(empty, unusable=why, variables=_variables(_raw(path)), problems=(problem,))
     tree, mode = file.tree or {}, others_may_open(path)
     return _Reader(tree=tree, place=Place(shown_name), values=values, mode=mode).read(empty)
@@ -117,7 +117,7 @@ class _Reader:
         near = nearest(section, _SECTIONS)
         tables = self._tree[section]
         for name in tables if near and isinstance(tables, Mapping) else ():
-            self._unusable[f"{near}.{name}"] = _sentence(problem)
+            self._unusable[f"{near}.{name}"] = problem.sentence
 
     def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any], Place]]:
         """Yield each table of a section with a valid name, with its variables resolved."""
@@ -199,7 +199,7 @@ class _Reader:
 
     def _refuse(self, at: Place, problems: list[Problem]) -> None:
         self._problems += problems
-        self._unusable[at.path] = _sentence(problems[0])
+        self._unusable[at.path] = problems[0].sentence
 
 
 def _texts(tree: Any, at: Place) -> Iterator[tuple[Place, str, str, str]]:
@@ -212,11 +212,6 @@ def _texts(tree: Any, at: Place) -> Iterator[tuple[Place, str, str, str]]:
                 yield from _texts(item, at / key / index)
         else:
             yield from _texts(value, at / key)
-
-
-def _sentence(problem: Problem) -> str:
-    where = ": ".join(part for part in (problem.place, problem.path, problem.message) if part)
-    return f"{where} ({problem.fix})" if problem.fix else where
 
 
 def _variables(tree: Any) -> frozenset[str]:

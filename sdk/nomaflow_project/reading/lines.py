@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import read_regular
 from nomaflow_project.reading.toml_bounds import outside_bounds
-from nomaflow_project.reading.toml_file import read_toml
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -39,14 +38,12 @@ def with_lines(problems: Iterable[Problem], root: Path) -> tuple[Problem, ...]:
 
 
 def _lines_of(path: Path) -> dict[str, int]:
-    """Return the lines of a file's keys; the empty path has the line of a syntax error."""
+    """Return the lines of a file's keys."""
     try:
         body = read_regular(path)
     except OSError:
         return {}
-    read = read_toml(path)
-    keys = lines_of_keys(body) if outside_bounds(body.decode("utf-8", "replace"), Place("")) is None else {}
-    return {**keys, "": read.line if isinstance(read, Problem) else 0}
+    return lines_of_keys(body) if outside_bounds(body.decode("utf-8", "replace"), Place("")) is None else {}
 
 
 def lines_of_keys(body: bytes) -> dict[str, int]:

@@ -60,6 +60,12 @@ class Problem(Record):
         """The file with the line, such as ``jobs.toml:7``; empty for no file."""
         return f"{self.file}:{self.line}" if self.file and self.line else self.file
 
+    @property
+    def sentence(self) -> str:
+        """The problem in one line, for logs and messages: place, what is wrong, and the way out in brackets."""
+        said = ": ".join(part for part in (self.place, self.path, self.message) if part)
+        return f"{said} ({self.fix})" if self.fix else said
+
     def __str__(self) -> str:
         head = f"{self.severity}: {self.place or 'jobs'}"
         if self.path:

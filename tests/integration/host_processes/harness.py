@@ -15,12 +15,14 @@ from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder, Finished, LogCh
 from nomaflow_api.v1.log_lines import LogLine, decode_line, split_lines
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.generation.spec import ProjectSpec
+from nomaflow_host.project.project import Project
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
-from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_project.connectors.connector_set import ConnectorSet
+from nomaflow_project.models.settings_file import HostSection
+from nomaflow_project.reading.sources import ProjectSources
 from processes import is_alive, pids_below, process_name
 from waiting import PATIENCE, eventually
 
@@ -173,7 +175,7 @@ class Host:
         )
         self._number = 0
 
-    def project(self) -> ProjectLoad:
+    def project(self) -> Project:
         plugins = str(self.root / "plugins")
         spec = ProjectSpec(
             host="test",
@@ -183,7 +185,8 @@ class Host:
             named_callables=self.named,
             preload=("holds_a_thread",) if self.spawn_only else (),
         )
-        return ProjectLoad(spec=spec, connectors=self.connectors)
+        sources = ProjectSources.of(self.root, environ={})
+        return Project(root=self.root, settings=HostSection(), spec=spec, connectors=self.connectors, sources=sources)
 
     def run(self, callable_: str, kwargs: dict[str, Any] | None = None, **order: Any) -> str:
         self._number += 1

@@ -133,15 +133,15 @@ async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path,
     assert len(outcome.output_tail) <= 4096
     if name == "loop":
         (told,) = outcome.problems
-        assert (told["file"], told["line"] in (1, 2)) == ("plugins/poison.py", True)
-        assert "File" not in told["message"]
+        assert (told.file, told.line in (1, 2)) == ("plugins/poison.py", True)
+        assert "File" not in told.message
         assert "poison.py" in outcome.output_tail
         assert "nomaflow_host" not in outcome.output_tail
         assert "importlib" not in outcome.output_tail
     if name == "exit":
         (told,) = outcome.problems
-        assert (told["file"], told["line"]) == ("plugins/poison.py", 4)
-        assert told["message"].endswith("exit code 9; its last output: about to leave")
+        assert (told.file, told.line) == ("plugins/poison.py", 4)
+        assert told.message.endswith("exit code 9; its last output: about to leave")
     assert (await host.result("work:step")).rows_affected == 1
 
 

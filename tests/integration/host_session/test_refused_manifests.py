@@ -17,13 +17,14 @@ from session_steps import MakeGateway, MakeHost, offer
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.session import conversation
 from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_project.reading.problems import Place
 
 MANIFEST = offer(b'{"callables": {}}')
 
 
 def loaded(generation: int) -> LoadOutcome:
     """Return a load that the host accepted, with a problem of its own."""
-    problem = {"severity": "warning", "code": "other", "message": "of the host"}
+    problem = Place("").warning("other", "of the host")
     return LoadOutcome(
         accepted=True, generation=generation, digest=MANIFEST.digest, at_us=generation, problems=(problem,)
     )

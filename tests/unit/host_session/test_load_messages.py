@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow_host.session.encoding import load_message, loaded_message
 from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_project.reading.problems import Place
 
 
 def test_a_load_names_fifty_jobs_of_each_kind_and_counts_all() -> None:
@@ -20,8 +21,8 @@ def test_a_load_names_fifty_jobs_of_each_kind_and_counts_all() -> None:
 
 def test_a_load_that_serves_tells_the_problems_of_no_single_job() -> None:
     """At most twenty are told; the kernel knows those of single jobs from the manifest."""
-    of_job = {"severity": "error", "code": "bad_value", "message": "no", "job_id": "tick"}
-    of_files = tuple({"severity": "warning", "code": "unknown_key", "message": f"{number}"} for number in range(30))
+    of_job = Place("jobs.toml", job_id="tick").error("bad_value", "no")
+    of_files = tuple(Place("").warning("unknown_key", f"{number}") for number in range(30))
     load = LoadOutcome(accepted=True, generation=2, digest="", problems=(of_job, *of_files))
     told = load_message(load).load_state.problems
     assert [each.message for each in told] == [f"{number}" for number in range(20)]
