@@ -22,7 +22,7 @@ from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
 from nomaflow_project.reading.environment import STEP_KEYS, references_in
-from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.files import JobFile, tables_in
 from nomaflow_project.reading.names import runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.references import last_part
@@ -88,7 +88,7 @@ class JobChecker(Struct, frozen=True, kw_only=True):
         for file in map(JobFile.from_json, job_files):
             for place, table in file.jobs():
                 job = _table(table)
-                for number, step in enumerate(_tables(job.get("steps")) if runs_on(job, host) else ()):
+                for number, step in enumerate(tables_in(job.get("steps")) if runs_on(job, host) else ()):
                     for problem in self._of_call(job, step, place, number):
                         yield _of_step(problem, step)
                 yield from self._of_types(job, place)
@@ -101,7 +101,7 @@ class JobChecker(Struct, frozen=True, kw_only=True):
         params = {key: value for key, value in _table(job.get("params")).items() if key not in own}
         name = str(step.get("name") or last_part(plan.reference))
         layers = [(place / "steps" / index / "op_kwargs", own), (place / "params", params)]
-        for number, preset in enumerate(_tables(job.get("presets"))):
+        for number, preset in enumerate(tables_in(job.get("presets"))):
             values = _table(_table(preset.get("op_kwargs")).get(name))
             layers.append((place / "presets" / number / "op_kwargs" / name, values))
         for at, layer in layers:
@@ -119,7 +119,7 @@ class JobChecker(Struct, frozen=True, kw_only=True):
         if all(each.model is None for each in self.types.values()):
             return
         merged, defaulted = with_step_defaults(job, {name: fields_of(each) for name, each in self.types.items()})
-        for index, step in enumerate(_tables(merged.get("steps"))):
+        for index, step in enumerate(tables_in(merged.get("steps"))):
             kind = self.types.get(str(step.get("type")))
             if kind is not None and kind.model is not None:
                 for problem in _of_fields(step, kind, place / "steps" / index):
@@ -144,10 +144,6 @@ def _of_fields(step: Mapping[str, Any], kind: StepType, place: Place) -> Iterato
 def _of_step(problem: Problem, step: Mapping[str, Any]) -> Problem:
     """Return the problem of a step, as a warning if the step is disabled."""
     return problem if step.get("enabled", True) else replace(problem, severity=Severity.WARNING)
-
-
-def _tables(value: Any) -> list[Mapping[str, Any]]:
-    return [_table(each) for each in value] if isinstance(value, list) else []
 
 
 def _table(value: Any) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
 from nomaflow_project.reading.environment import names_in
-from nomaflow_project.reading.files import SETTINGS_FILE
+from nomaflow_project.reading.files import SETTINGS_FILE, tables_in
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
 from nomaflow_project.reading.problems import Place, Problem
@@ -175,15 +175,11 @@ def _section(model: type[_Section], files: ProjectFiles, name: str) -> _Section:
 
 def _callables(tree: Mapping[str, Any], host: str) -> Iterator[str]:
     """Yield the references that the jobs of a file name, without jobs that another host runs."""
-    jobs = [job for job in _tables(tree.get("jobs")) if runs_on(job, host)]
-    steps = [step for job in jobs for step in _tables(job.get("steps"))]
-    for holder in (*steps, *_tables([holder.get("step_defaults") for holder in (tree, *jobs)])):
+    jobs = [job for job in tables_in(tree.get("jobs")) if runs_on(job, host)]
+    steps = [step for job in jobs for step in tables_in(job.get("steps"))]
+    for holder in (*steps, *tables_in([holder.get("step_defaults") for holder in (tree, *jobs)])):
         if isinstance(holder.get("callable"), str):
             yield holder["callable"]
-
-
-def _tables(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _connectors(files: ProjectFiles) -> ConnectorSet:

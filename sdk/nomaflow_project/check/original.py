@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.files import JobFile, tables_in
 from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.records import Record
 
@@ -47,7 +47,7 @@ def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tu
     """
     found: list[ChangedMeaning] = []
     jobs = [(at, job) for file in files for at, job in file.jobs() if isinstance(job, dict)]
-    called = {step.get("target_job_id") for _, job in jobs for step in _tables(job.get("steps"))}
+    called = {step.get("target_job_id") for _, job in jobs for step in tables_in(job.get("steps"))}
     for at, job in jobs:
         found += _of_job(job, at, called, _machine_zone() if zone is None else zone)
     if jobs:
@@ -61,7 +61,7 @@ def _changed(at: Place, topic: str, there: str, here: str, line: str = "") -> Ch
 
 def _of_job(job: Mapping[str, Any], at: Place, called: set[Any], zone: str) -> Iterator[ChangedMeaning]:
     schedules = [(at, job)] + [
-        (at / "presets" / index, preset) for index, preset in enumerate(_tables(job.get("presets"))) if preset
+        (at / "presets" / index, preset) for index, preset in enumerate(tables_in(job.get("presets"))) if preset
     ]
     fires = [(place, table) for place, table in schedules if isinstance(table.get("schedule"), str)]
     if any(not job.get("timezone") and not table.get("timezone") for _, table in fires):
@@ -76,7 +76,7 @@ def _of_job(job: Mapping[str, Any], at: Place, called: set[Any], zone: str) -> I
         yield _changed(at / "misfire", "missed_fires", there, here, 'misfire = "skip"')
     defaults = job.get("step_defaults")
     given = isinstance(defaults, Mapping) and "timeout_seconds" in defaults
-    unlimited = [index for index, step in enumerate(_tables(job.get("steps"))) if "timeout_seconds" not in step]
+    unlimited = [index for index, step in enumerate(tables_in(job.get("steps"))) if "timeout_seconds" not in step]
     if unlimited and not given:
         steps = ", ".join(f"steps[{index}]" for index in unlimited)
         line = f"step_defaults = {{ timeout_seconds = {_STEP_SECONDS} }}"
@@ -162,10 +162,6 @@ def _of_retention(files: Sequence[JobFile]) -> Iterator[ChangedMeaning]:
             ", ".join(here[name] for name in missing),
             "[meta.retention]\n" + "\n".join(f"{name} = {value}" for name, value in missing.items()),
         )
-
-
-def _tables(value: Any) -> list[Mapping[str, Any]]:
-    return [each if isinstance(each, Mapping) else {} for each in value] if isinstance(value, list) else []
 
 
 def _machine_zone() -> str:

@@ -44,6 +44,11 @@ class JobFile(Record):
             yield Place(self.path, f"jobs[{index}]", job_id if isinstance(job_id, str) else ""), job
 
 
+def tables_in(value: Any) -> list[Mapping[str, Any]]:
+    """Return the tables of an array, each at its index; anything else counts as an empty one."""
+    return [each if isinstance(each, dict) else {} for each in value] if isinstance(value, list) else []
+
+
 def parse_toml_file(path: Path, *, name: str = "", environ: Values | None = None) -> JobFile:
     """Read one TOML file.
 
