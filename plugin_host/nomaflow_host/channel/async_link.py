@@ -89,8 +89,6 @@ class AsyncLink:
         self._link.close()
 
     def _take(self) -> FrameError | None:
-        if not self._open:
-            return None
         try:
             for frame in self._link.receive():
                 frame.close()

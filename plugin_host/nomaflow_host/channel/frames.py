@@ -8,7 +8,6 @@ cannot be written yet stays queued for `flush`.
 from __future__ import annotations
 
 import array
-import contextlib
 import json
 import os
 import select
@@ -165,8 +164,6 @@ class FrameSocket:
             data, ancillary, _, _ = self._sock.recvmsg(
                 _READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
             )
-        except InterruptedError:
-            return
         except BlockingIOError:
             self.caught_up = True
             return
@@ -210,8 +207,7 @@ class FrameSocket:
     def _drop_queue(self) -> None:
         for _, fds in self._out:
             for fd in fds:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+                os.close(fd)
         self._out.clear()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
@@ -50,8 +49,7 @@ def spawn_module(
         return os.posix_spawn(sys.executable, command, environ, file_actions=actions, setsid=True, setsigdef=_SIGNALS)
     finally:
         for fd in moved:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            os.close(fd)
 
 
 def _spawn_as(user: OtherUser, command: Sequence[str], places: Mapping[int, int], environ: Mapping[str, str]) -> int:

@@ -116,7 +116,7 @@ class TemplateHandle:
     def close(self) -> None:
         """Close its connection and pipe. May be called twice."""
         self._link.close()
-        if not self._output.ended or self._output.fd >= 0:
+        if self._output.fd >= 0:
             self._loop.remove_reader(self._output.fd)
             self._output.close()
 
