@@ -11,7 +11,6 @@ import asyncio
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Self
 
 from nomaflow_api.event_loop import happens_within
@@ -195,9 +194,7 @@ class RunSubscription:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._feed.unsubscribe(self)
 
     def push(self, event: EventRecord) -> None:

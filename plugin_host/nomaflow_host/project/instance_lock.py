@@ -6,7 +6,6 @@ next one can make sure that the processes of an earlier life are gone and tell t
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -89,10 +88,8 @@ class InstanceLock:
             raise StateUnwritable(self._state_dir, error) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError:
             self.release()
-            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
-                raise
             raise HostBusy(
                 f"another process is this host already: {self._holder()}holds {self._state_dir}\n"
                 "  fix: stop it first; one that is stopping already ends within its drain_seconds. "

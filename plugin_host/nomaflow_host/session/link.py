@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 import grpc.aio
@@ -94,17 +93,11 @@ class Link:
         """
         return await self._bulk.RenewCertificate(request, timeout=deadline_s)
 
-    async def close(self) -> None:
-        """Close both channels at once."""
-        await asyncio.gather(*(channel.close(None) for channel in self._channels))
-
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(channel.close(None) for channel in self._channels))
 
 
 def _stub(channel: grpc.aio.Channel) -> HostGatewayServiceAsyncStub:
