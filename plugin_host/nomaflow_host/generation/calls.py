@@ -13,7 +13,7 @@ from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, Ste
 from nomaflow.calls import Factory, StepCall, StepOutcome
 from nomaflow_host.injection.call_plan import CallPlan, plan_for
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.references import check_reference, described
+from nomaflow_host.injection.references import check_reference, described, raised_at
 from nomaflow_host.returned_value import EXTRAS_LIMIT, ReturnRefused, outcome_of
 
 if TYPE_CHECKING:
@@ -161,8 +161,4 @@ def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -
 
 
 def _said(error: Exception) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    where = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    return described(error) + where
+    return described(error) + raised_at(error)

@@ -176,6 +176,14 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def raised_at(error: BaseException) -> str:
+    """Return `` (file:line)`` of the line that has raised an exception, or an empty text if none has."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
+
+
 def _text_of(error: BaseException) -> str:
     try:
         text = str(error)

@@ -17,6 +17,7 @@ from nomaflow.secrets import SecretRefused, SecretUnavailable
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.channel.frames import FrameSocket
 from nomaflow_host.hooks.manager import build_hooks
+from nomaflow_host.injection.references import raised_at
 from nomaflow_host.reaper.proc import die_with_parent
 
 if TYPE_CHECKING:
@@ -98,7 +99,4 @@ def _failed(problem: str, *, retry: bool = False) -> dict[str, Any]:
 
 def _named(error: BaseException) -> str:
     """Return an exception's type and place: its text might quote a secret."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return type(error).__name__ + (f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame else "")
+    return type(error).__name__ + raised_at(error)

@@ -29,7 +29,7 @@ from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in, worker_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.project.project import Project
@@ -186,7 +186,7 @@ class GenerationLoader:
         if changes.broken and not force:
             template.stop()
             return self._refused(changes.broken, began, template), None
-        self.serving = self._generation(template, loaded, project, variables, stamp)
+        self.serving = self._generation(template, loaded, project, variables, secrets, stamp)
         if template.exited.is_set():  # it exited while its answer was on its way
             self._template_died(self.serving)
         return self._accepted(changes, began, template), old
@@ -234,6 +234,7 @@ class GenerationLoader:
         loaded: Mapping[str, Any],
         project: Project,
         variables: WorkerVariables,
+        secrets: Collection[str],
         stamp: DiskStamp,
     ) -> ServingGeneration:
         if loaded["unforkable_reason"]:
@@ -249,6 +250,7 @@ class GenerationLoader:
             stamp=stamp,
             template=template.number,
             sources=loaded["sources"],
+            secrets=secrets,
             variables=variables,
         )
 

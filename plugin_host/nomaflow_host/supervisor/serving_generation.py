@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in
+from nomaflow_project.reading.worker_environment import WorkerVariables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from nomaflow_host.project.project import Project
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
@@ -24,6 +24,7 @@ class ServingGeneration:
     :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
     :param stamp: the state of the project's files when it was loaded
     :param variables: what its processes inherit, and what the values of its steps may refer to
+    :param secrets: the credentials that its workers have from the start, for masking
     :param forking: number of requested workers that its template has not forked yet
     """
 
@@ -37,6 +38,7 @@ class ServingGeneration:
     stamp: DiskStamp
     template: int | None
     sources: Mapping[str, str] | None
+    secrets: Collection[str] = field(repr=False)
     variables: WorkerVariables = field(default_factory=WorkerVariables, repr=False)
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
@@ -45,11 +47,6 @@ class ServingGeneration:
     def values(self) -> ValueSource:
         """Return the source of the values of its jobs' references, with the variables that these may refer to."""
         return replace(self.project.sources, environ=self.variables.references, whole_files=False)
-
-    @property
-    def secrets(self) -> set[str]:
-        """The credentials that its workers have from the start, for masking."""
-        return {*self.project.connectors.secrets, *credentials_in(self.variables.inherited)}
 
     def is_async(self, reference: str) -> bool:
         """Return True if a callable is known to be asynchronous; an unknown one runs exclusively."""
