@@ -23,6 +23,7 @@ from rich.text import Text
 
 from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import InstanceView, RunView
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import missing_modules
 from nomaflow_cli.live.following import follow_run
@@ -33,7 +34,7 @@ from nomaflow_cli.up.kept_running import PartFailed, PartNotice
 from nomaflow_cli.up.ready import Ready
 from nomaflow_cli.up.reporting import Reporter
 from nomaflow_cli.up.supervising import ProjectSupervisor
-from nomaflow_cli.wording import amount, count, duration
+from nomaflow_cli.wording import amount, count
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -79,11 +80,11 @@ class Narrator(Reporter):
         if ready.host is None:
             raise DemoFailed("the host did not attach; its log says why")
         self.proof(
-            f"kernel, pid {ready.kernel.pid}, {ready.kernel.store}, answers after {duration(ready.kernel_seconds)}"
+            f"kernel, pid {ready.kernel.pid}, {ready.kernel.store}, answers after {time_span(ready.kernel_seconds)}"
         )
         found = f"{ready.host.job_count} jobs and {ready.host.callable_count} callables"
         pid = ready.host.instances[0].pid
-        self.proof(f"host {ready.host.name!r}, pid {pid}, brought {found} after {duration(ready.host_seconds)}")
+        self.proof(f"host {ready.host.name!r}, pid {pid}, brought {found} after {time_span(ready.host_seconds)}")
         self.say(f"they talk gRPC over {ready.address}")
 
     shows_links = True

@@ -11,6 +11,7 @@ from itertools import islice
 from operator import ne
 from typing import Any
 
+from nomaflow_api.time_spans import rough_span, time_span
 from nomaflow_telemetry.visible_text import printable
 
 _SIGNS: Mapping[str, tuple[str, str]] = {
@@ -42,25 +43,11 @@ def sign(state: str) -> tuple[str, str]:
     return _SIGNS.get(state, ("●", ""))
 
 
-def duration(seconds: float) -> str:
-    """Return a time span: ``0.42 s``, ``12.3 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.2f} s"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
 def elapsed(start: datetime | None, end: datetime | None) -> str:
     """Return the time from start to end, or to now if there is no end; empty if it has not begun."""
     if start is None:
         return ""
-    return duration(((end or datetime.now(UTC)) - start).total_seconds())
+    return time_span(((end or datetime.now(UTC)) - start).total_seconds())
 
 
 def age(instant: datetime | None, *, now: datetime | None = None) -> str:
@@ -68,13 +55,9 @@ def age(instant: datetime | None, *, now: datetime | None = None) -> str:
     if instant is None:
         return ""
     seconds = ((now or datetime.now(UTC)) - instant).total_seconds()
-    span = abs(seconds)
-    if span < 1:
+    if abs(seconds) < 1:
         return "now"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if span >= size:
-            return f"{int(span // size)} {unit} ago" if seconds > 0 else f"in {int(span // size)} {unit}"
-    return "now"
+    return f"{rough_span(seconds)} ago" if seconds > 0 else f"in {rough_span(-seconds)}"
 
 
 def clock_time(instant: datetime | None, *, millis: bool = False) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.access.principals import Principal, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import QuotaExceeded
@@ -91,7 +92,7 @@ class Quotas:
         if wait:
             often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
             raise QuotaExceeded(
-                f"{principal} calls {method} more often than {often}; try again in {wait:.1f} s",
+                f"{principal} calls {method} more often than {often}; try again in {time_span(wait)}",
                 retry_seconds=wait,
             )
 
@@ -105,7 +106,7 @@ class Quotas:
             wait = self._bucket(principal, "bytes", *_HOST_BYTES).take(size, self.clock.monotonic())
             if wait:
                 raise QuotaExceeded(
-                    f"{principal} sends more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {wait:.1f} s",
+                    f"{principal} sends more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {time_span(wait)}",
                     retry_seconds=wait,
                 )
 
@@ -153,7 +154,7 @@ class Quotas:
         if wait:
             raise QuotaExceeded(
                 f"{principal} asks for more {what} than [access.quotas] {key} = {rate:g} allows; "
-                f"try again in {wait:.1f} s",
+                f"try again in {time_span(wait)}",
                 retry_seconds=wait,
             )
 

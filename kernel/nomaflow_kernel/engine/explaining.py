@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.placement import (
     has_code,
@@ -43,7 +44,9 @@ def holdup(state: EngineState, run_id: str) -> Reason | None:
 def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Reason | None:
     left = (current.not_before_us - state.clock.now_us()) / 1_000_000
     if left > 0:
-        return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {_span(left)}")
+        return Reason(
+            "waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {time_span(left)}"
+        )
     return None if current.step.calls_job else waits(state, run.host, run, current.step)
 
 
@@ -59,16 +62,8 @@ def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
     return Reason(
         "host_silent",
         f"the process of host {current.host!r} that runs step {current.step.name!r} has been silent for"
-        f" {_span(silent)}; the step stays RUNNING until the process is back or its grace ends",
+        f" {time_span(silent)}; the step stays RUNNING until the process is back or its grace ends",
     )
-
-
-def _span(seconds: float) -> str:
-    """Return a time span: ``41 s``, ``3 m 12 s``, ``2 h 07 m``."""
-    minutes, left = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{left} s"
-    return f"{minutes} m {left:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
 
 
 def why_not_running(state: EngineState, job_id: str) -> str:
@@ -180,7 +175,7 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
             return Reason(
                 "no_fitting_instance",
                 f"the machine of each instance of host {host!r} ends sooner than the timeout of step {step.name!r},"
-                f" {step.timeout_seconds:g} s",
+                f" {time_span(step.timeout_seconds)}",
             )
     if is_at_limit(state, host):
         return _at_limit(state, host)
@@ -211,5 +206,7 @@ def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Rea
     if lacking := missing([own], step):
         return Reason("no_fitting_instance", f"{who}, lacks {lacking}")
     if not lasts_for(own, step, state.clock):
-        return Reason("no_fitting_instance", f"{who}, ends sooner than the step's timeout, {step.timeout_seconds:g} s")
+        return Reason(
+            "no_fitting_instance", f"{who}, ends sooner than the step's timeout, {time_span(step.timeout_seconds)}"
+        )
     return Reason("waiting_for_own_instance", f"{who}, takes no work yet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import own_instances, stepping
 from nomaflow_kernel.engine.attaching import notify, runs_of
 from nomaflow_kernel.engine.fleet import Instance
@@ -51,7 +52,7 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
         if silent >= grace:
             reason = Reason(
                 "host_lost",
-                f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
+                f"host {instance.host!r} was silent for {time_span(silent)}; whether the step ended cannot be known",
             )
             stepping.conclude(state, batch, run, AttemptState.LOST, reason)
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
@@ -62,7 +63,7 @@ def _open_attempt(
         not_before_us=batch.now_us + int(delay_seconds * 1_000_000),
     )
     if delay_seconds > 0:
-        _open_pending(batch, run, Reason("waiting_for_retry", f"the next attempt starts in {delay_seconds:.3g} s"))
+        _open_pending(batch, run, Reason("waiting_for_retry", f"the next attempt starts in {time_span(delay_seconds)}"))
         state.timers.add(batch.now + delay_seconds, TimerKind.ATTEMPT_DUE, run.run_id)
     elif step.calls_job:
         state.await_turn(run)

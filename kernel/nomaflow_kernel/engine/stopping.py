@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import cancel_order
@@ -96,7 +97,7 @@ def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     waiting = state.waiting.get(run_id)
     if waiting is not None:
         waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
-        reason = Reason("queue_timed_out", f"the run waited {waited:.3g} s and did not start")
+        reason = Reason("queue_timed_out", f"the run waited {time_span(waited)} and did not start")
         _end_waiting(state, batch, waiting, RunState.FAILED, reason)
 
 
@@ -108,7 +109,9 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     run = state.active.get(run_id)
     if run is None or run.definition.timeout_seconds is None or run.current is None:
         return
-    reason = Reason("job_timed_out", f"the run took longer than its timeout of {run.definition.timeout_seconds:g} s")
+    reason = Reason(
+        "job_timed_out", f"the run took longer than its timeout of {time_span(run.definition.timeout_seconds)}"
+    )
     if run.current.child_run_id:
         run.timed_out = reason
         _stop_child(state, batch, run.current, by="", why=reason.message)
@@ -131,5 +134,7 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
         state.timers.add(batch.now + left, TimerKind.CALL_TIMEOUT, run_id)
         return
     seconds = current.step.timeout_seconds
-    current.timed_out = Reason("timed_out", f"run {current.child_run_id} took longer than the step's {seconds:g} s")
+    current.timed_out = Reason(
+        "timed_out", f"run {current.child_run_id} took longer than the step's {time_span(seconds)}"
+    )
     _stop_child(state, batch, current, by="", why=current.timed_out.message)

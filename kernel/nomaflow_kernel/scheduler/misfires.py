@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_project.jobs.definitions import Misfire
@@ -53,4 +54,4 @@ def _fold(older: Fold | None, fires_us: Sequence[int]) -> Fold | None:
 
 
 def _too_old_reason(cause: Reason, window_seconds: float) -> Reason:
-    return Reason("misfire_window", f"{cause.message}; older than the misfire window of {window_seconds:g} s")
+    return Reason("misfire_window", f"{cause.message}; older than the misfire window of {time_span(window_seconds)}")

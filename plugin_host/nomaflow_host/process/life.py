@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.session.session import HostSession
@@ -147,7 +148,7 @@ class HostLife:
     async def _drain(self) -> None:
         running = self.runner.status().running
         self.state.stopping(drain_s=self.drain_s, running=running)
-        _log.info("stopping%s", f"; {running} steps may finish within {self.drain_s:g} s" if running else "")
+        _log.info("stopping%s", f"; {running} steps may finish within {time_span(self.drain_s)}" if running else "")
         draining = asyncio.create_task(self.runner.drain(self.drain_s))
         self.session.beat_soon()
         if not await _either(draining, self._hurry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -47,7 +48,7 @@ class ServiceState:
 
     def stopping(self, *, drain_s: float, running: int) -> None:
         """Report that the host drains, and how long that may take, even if that is longer than the unit's own limit."""
-        words = f"stopping: {running} steps may finish within {drain_s:g} s" if running else "stopping"
+        words = f"stopping: {running} steps may finish within {time_span(drain_s)}" if running else "stopping"
         self._manager.stopping(words, within_seconds=drain_s + _LADDER_SECONDS)
 
     def _words(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_telemetry.process_log import attempt_fields
@@ -51,7 +52,7 @@ class GraceGuard:
                 continue
             self._killed.add(key)
             reason = (
-                f"the kernel has been silent for {silence:.0f} seconds; retry_on_lost lets another host run the step"
+                f"the kernel has been silent for {time_span(silence)}; retry_on_lost lets another host run the step"
             )
             _log.warning("killing an attempt: %s", reason, extra=attempt_fields(key))
             self._runner.kill(key, "host_lost", reason)

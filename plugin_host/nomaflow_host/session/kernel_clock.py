@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from nomaflow_api.boot_clock import boot_seconds
+from nomaflow_api.time_spans import time_span
 from nomaflow_host.session.failures import SessionDropped
 
 _LONGEST_NAP = 5.0
@@ -55,4 +56,4 @@ class KernelClock:
         """
         while (left := self.lease_s - self.silence) > 0:  # noqa: ASYNC110 - it waits for time itself
             await asyncio.sleep(min(left, _LONGEST_NAP))
-        raise SessionDropped(f"no answer to a heartbeat for {self.silence:.1f} seconds")
+        raise SessionDropped(f"no answer to a heartbeat for {time_span(self.silence)}")

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.event_loop import happens_within
+from nomaflow_api.time_spans import time_span
 from nomaflow_api.v1.letter_words import FinishedState, TimeoutKind
 from nomaflow_api.v1.letters import Progress, Started
 from nomaflow_api.v1.sealing import fitting
@@ -328,9 +329,9 @@ class AttemptTable:
         stop = StopRequest(
             state=FinishedState.FAILED,
             reason_code="job_timed_out" if job else "timed_out",
-            reason=f"the {'job' if job else 'step'} did not finish within the {seconds:g} s left of its timeout"
+            reason=f"the {'job' if job else 'step'} did not finish within the {time_span(seconds)} left of its timeout"
             if job
-            else f"the step did not finish within its timeout of {seconds:g} s",
+            else f"the step did not finish within its timeout of {time_span(seconds)}",
         )
         self.stop(attempt.order.attempt_key, stop)
 

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_host.supervisor.thread_dumps import threads_of
 from nomaflow_telemetry.process_log import attempt_fields
 
@@ -62,8 +63,8 @@ def _report(worker: WorkerHandle) -> None:
     stack = main[0].text if main else ""
     who = "a step" if blocker is None else f"step {blocker.order.step!r} ({blocker.order.callable})"
     text = (
-        f"{who} blocks the event loop of shared worker {worker.pid} since {since} UTC ({seconds:.1f} s); the other "
-        f'steps in it wait (use await, asyncio.to_thread or isolation = "exclusive")\n{stack}'
+        f"{who} blocks the event loop of shared worker {worker.pid} since {since} UTC ({time_span(seconds)}); the "
+        f'other steps in it wait (use await, asyncio.to_thread or isolation = "exclusive")\n{stack}'
     )
     for attempt in [blocker] if blocker is not None else list(worker.attempts.values()):
         attempt.log.host_line(logging.WARNING, text)

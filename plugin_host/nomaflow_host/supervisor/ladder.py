@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from nomaflow_api.time_spans import time_span
+
 if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
 
@@ -41,11 +43,11 @@ async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable:
         target.rung(number, what, because, after=time.monotonic() - began, wait=wait)
 
     def late() -> str:
-        return f"not stopped after {round(time.monotonic() - began, 2):g} s"
+        return f"not stopped after {time_span(time.monotonic() - began)}"
 
     askable = unaskable is None or not unaskable.is_set()
     if askable:
-        note(1, f"asked to stop, {times.grace:g} s of grace", why, times.grace)
+        note(1, f"asked to stop, {time_span(times.grace)} of grace", why, times.grace)
     target.ask()
     if askable and await _gone_within(target, times.grace, unless=unaskable):
         return
@@ -62,7 +64,7 @@ async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable:
         target.kill(why)
     else:
         note(4, "its shared worker is killed", late(), None)
-        target.kill(f"{why}, not stopped within its grace of {times.grace:g} s")
+        target.kill(f"{why}, not stopped within its grace of {time_span(times.grace)}")
 
 
 async def _gone_within(target: HeldAttempt, seconds: float, *, unless: asyncio.Event | None = None) -> bool:

@@ -85,7 +85,6 @@ def _words() -> dict[str, Any]:
         "counted": sentences.counted,
         "problem_place": sentences.problem_place,
         "reason_of": sentences.reason_sentence,
-        "rough": durations.rough,
         "fire_row": fire_row,
         "runs_into": runs_into,
         "ended_ok": figures_told.ended_ok,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client.values import KernelView, iso
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, remote_command
 from nomaflow_cli.kernel_access import talk
@@ -17,7 +18,7 @@ from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, require_project, working_directory
 from nomaflow_cli.store_tool import run_store_tool
-from nomaflow_cli.wording import age, amount, count, duration
+from nomaflow_cli.wording import age, amount, count
 from nomaflow_telemetry.visible_text import printable
 
 _STORE = option("The kernel's store, if it was started with --store; default: \\[kernel] store.")
@@ -58,7 +59,7 @@ def backup(
         )
     held = ["--held"] if kernel else []
     done = run_store_tool("backup", os.path.abspath(file), *held, project=project, store=store)
-    text = f"{_summary(done['path'], done)}\ncomplete and checked, in {duration(done['seconds'])}"
+    text = f"{_summary(done['path'], done)}\ncomplete and checked, in {time_span(done['seconds'])}"
     answer(invocation, _shape(done), text)
 
 
@@ -119,7 +120,7 @@ def copy(
     rows = done["rows"]
     text = (
         f"{printable(done['target'])}: {count(rows['runs'], 'run')}, {count(rows['events'], 'event')}\n"
-        f"{amount(sum(rows.values()))} rows copied and compared, in {duration(done['seconds'])}\n"
+        f"{amount(sum(rows.values()))} rows copied and compared, in {time_span(done['seconds'])}\n"
         "start the kernel with that store: [kernel] store, or --store\n"
         f"! kernels no longer start on {printable(done['source'])}; to undo the move: nomaflow store reclaim"
     )

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nomaflow.client.errors import ClientError
+from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.access import examine_access
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.kernel_access import first
-from nomaflow_cli.wording import age, amount, count, duration
+from nomaflow_cli.wording import age, amount, count
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -98,7 +99,7 @@ def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator
 
 
 def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
-    kernel, took, own = view.kernel, duration(view.read_seconds), VERSION
+    kernel, took, own = view.kernel, time_span(view.read_seconds), VERSION
     up = age(kernel.started_at, now=now) or "a while ago"
     process = f", pid {kernel.pid}" if kernel.pid else ""
     text = f"kernel {kernel.version}{process}, started {up}, epoch {kernel.epoch}, store {kernel.store}"
@@ -272,5 +273,5 @@ def _fires(catalogue: CatalogueView, now: datetime) -> Finding:
     ]
     worst = max(late, default=0.0)
     if worst > _LATE_SECONDS:
-        return problem("runs.late", f"a fire is {duration(worst)} overdue", "check the kernel's log and this clock")
+        return problem("runs.late", f"a fire is {time_span(worst)} overdue", "check the kernel's log and this clock")
     return fine("runs.late", f"no fire is overdue; {count(len(late), 'schedule')} ahead")

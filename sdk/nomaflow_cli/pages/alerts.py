@@ -15,8 +15,9 @@ from nomaflow.client.values.alerts import (
     MuteView,
     TestedChannelView,
 )
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.cells import Column, Rows
-from nomaflow_cli.wording import age, amount, count, duration, moment
+from nomaflow_cli.wording import age, amount, count, moment
 from nomaflow_telemetry.visible_text import printable
 
 _STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
@@ -63,7 +64,7 @@ def tested_page(results: Sequence[TestedChannelView]) -> RenderableType:
     lines = []
     for each in results:
         if each.sent:
-            lines.append(Text(f"✔ {printable(each.channel)} accepted it in {duration(each.seconds)}", style="green"))
+            lines.append(Text(f"✔ {printable(each.channel)} accepted it in {time_span(each.seconds)}", style="green"))
         else:
             lines.append(Text(f"✘ {printable(each.channel)}: {printable(each.error)}", style="red"))
     return Group(*lines)

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, InspectionView, ProcessView, RunView, StepView
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.cells import Column, Rows, when
-from nomaflow_cli.wording import Excerpt, amount, count, duration
+from nomaflow_cli.wording import Excerpt, amount, count
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 _MIB = 1 << 20
@@ -49,7 +50,7 @@ def _stop_lines(attempt: AttemptView) -> Iterator[Text]:
     if attempt.stop is None:
         return
     for rung in attempt.stop.rungs:
-        line = Text.assemble((f"  {duration(rung.after_seconds):>8}  ", "dim"), (f"{rung.rung} ", "yellow"))
+        line = Text.assemble((f"  {time_span(rung.after_seconds):>8}  ", "dim"), (f"{rung.rung} ", "yellow"))
         yield line.append(printable(f"{rung.what} ({rung.why})" if rung.why else rung.what))
     first, stopped = attempt.stop.rungs[0].at if attempt.stop.rungs else None, attempt.stop.stopped_at
     if stopped is None:
@@ -58,7 +59,7 @@ def _stop_lines(attempt: AttemptView) -> Iterator[Text]:
         return
     seconds = (stopped - first).total_seconds() if first is not None else 0.0
     yield Text.assemble(
-        (f"  {duration(seconds):>8}  ", "dim"), ("✔ ", "green"), "stopped: none of its code runs any more"
+        (f"  {time_span(seconds):>8}  ", "dim"), ("✔ ", "green"), "stopped: none of its code runs any more"
     )
 
 
@@ -103,7 +104,7 @@ def inspection_page(seen: InspectionView) -> RenderableType:
             Column("parent", lambda one: str(one.ppid), right=True, from_width=70),
             Column("state", lambda one: printable(one.state)),
             Column("memory", lambda one: f"{amount(one.rss_bytes // _MIB)} MiB", right=True),
-            Column("cpu", lambda one: duration(one.cpu_seconds), right=True),
+            Column("cpu", lambda one: time_span(one.cpu_seconds), right=True),
             Column("started", lambda one: when(one.started_at), from_width=90),
             Column("command", lambda one: Text(printable(one.command)), loose=True),
         ]

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.client.values import HostView, InstanceView, ReloadView
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
 from nomaflow_cli.wording import after_refusal, age, amount, count, offers
 from nomaflow_telemetry.visible_text import paragraph, printable
@@ -109,7 +110,7 @@ def _clock(instance: InstanceView) -> Text | str:
     seconds = instance.clock_offset_us / 1e6
     if abs(seconds) < _CLOCK_SECONDS:
         return ""
-    return Text(f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} the kernel's", style="yellow")
+    return Text(f"{time_span(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} the kernel's", style="yellow")
 
 
 def _why_idle(instance: InstanceView) -> str:

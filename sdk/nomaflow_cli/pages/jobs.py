@@ -22,9 +22,10 @@ from nomaflow.client.values import (
     RefusedLoadView,
     RunView,
 )
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
-from nomaflow_cli.wording import age, amount, clock_time, count, duration, moment
+from nomaflow_cli.wording import age, amount, clock_time, count, moment
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _usual(stats: JobStatsView) -> str:
     """Return what is usual for a job's newest runs: ``41.0 s, at most 52.0 s · 1,200 rows · 19 of 20 succeed``."""
     parts = []
     if stats.median_seconds is not None and stats.p95_seconds is not None:
-        parts.append(f"{duration(stats.median_seconds)}, 95 of 100 at most {duration(stats.p95_seconds)}")
+        parts.append(f"{time_span(stats.median_seconds)}, 95 of 100 at most {time_span(stats.p95_seconds)}")
     if stats.median_rows is not None:
         parts.append(count(stats.median_rows, "row"))
     if stats.success_ratio is not None:
@@ -220,7 +221,7 @@ def fires_page(found: FirePageView) -> RenderableType:
 
 
 def _usually(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
+    return "" if seconds is None else time_span(seconds)
 
 
 def _notes(each: ListedFireView | FrequentScheduleView) -> str:

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
+from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.attempts import attempt_notes, log_seal, values_table
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
-from nomaflow_cli.wording import Excerpt, age, amount, count, duration, elapsed, extras_text, moment, sign
+from nomaflow_cli.wording import Excerpt, age, amount, count, elapsed, extras_text, moment, sign
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 
@@ -202,7 +203,7 @@ def _facts(run: RunView) -> Table:
     children = [one.child_run_id for step in run.steps for one in step.attempts if one.child_run_id]
     started, finished, waited, cancel = run.started_at, run.finished_at, "", ""
     if started is not None and run.queued_at is not None:
-        waited = duration((started - run.queued_at).total_seconds())
+        waited = time_span((started - run.queued_at).total_seconds())
     if run.cancel is not None:
         cancel = f"requested by {run.cancel.by or 'unknown'}" + (f": {run.cancel.why}" if run.cancel.why else "")
     return facts(

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from nomaflow.client import ClientError
 from nomaflow.client.values import RUN_TERMINAL, EventView, JobView, ProblemView
+from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
@@ -22,7 +23,7 @@ from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
 from nomaflow_cli.up.ready import Ready
-from nomaflow_cli.wording import after_refusal, age, clock_time, count, duration, offers, sign
+from nomaflow_cli.wording import after_refusal, age, clock_time, count, offers, sign
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable
 
@@ -295,7 +296,7 @@ class TextReporter(Reporter):
             started = self._started.pop(event.run_id, None)
             facts = [event.run_state]
             if started is not None and event.at is not None:
-                facts[0] += f" in {duration((event.at - started).total_seconds())}"
+                facts[0] += f" in {time_span((event.at - started).total_seconds())}"
             rows = event.data.get("rows_affected")
             facts += [count(rows, "row")] if isinstance(rows, int) else []
             why = event.reason.message if event.reason else ""
@@ -359,5 +360,5 @@ def _warnings(job: JobView) -> list[ProblemView]:
 
 def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:
     return Text.assemble(
-        ("  ✔ ", "green"), f"{name:<8} ", (f"pid {pid:<8} ", "dim"), printable(text), (f"  {duration(seconds)}", "dim")
+        ("  ✔ ", "green"), f"{name:<8} ", (f"pid {pid:<8} ", "dim"), printable(text), (f"  {time_span(seconds)}", "dim")
     )

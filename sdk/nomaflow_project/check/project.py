@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.time_spans import time_span
 from nomaflow_project.check.alerts import alert_problems, job_alert_problems
 from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.connector_set import ConnectorSet
@@ -167,8 +168,8 @@ def _check_instances(job: LoadedJob, launcher: LauncherSection) -> Iterator[Prob
         elif step.timeout_seconds is not None and step.timeout_seconds >= launcher.walltime_seconds:
             yield (job.place / "steps" / index / "timeout_seconds").warning(
                 "walltime_too_short",
-                f"an instance of [launcher] lives {launcher.walltime_seconds:g} s, and step {step.name!r} may take"
-                f" {step.timeout_seconds:g} s: no instance gets it",
+                f"an instance of [launcher] lives {time_span(launcher.walltime_seconds)}, and step {step.name!r} may"
+                f" take {time_span(step.timeout_seconds)}: no instance gets it",
                 fix="raise walltime_seconds of [launcher], or lower the step's timeout_seconds",
             )
 

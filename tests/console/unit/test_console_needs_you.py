@@ -121,7 +121,7 @@ def test_a_wait_is_told_after_five_minutes_or_twice_the_usual_time() -> None:
     assert _needs(open=[waits[3]]) == []
     assert _needs(open=[waits[1]], stats=_stats(median_wait_seconds=0.1)) == []
     (need,) = _needs(open=[waits[3]], stats=_stats(median_wait_seconds=0.1))
-    assert need.text == "waits 3 m: no instance of host 'sales' takes work"
+    assert need.text == "waits 3 min: no instance of host 'sales' takes work"
     (need,) = _needs(open=[waits[6]])
     assert (need.fix, [act.kind for act in need.acts]) == ("start the host", ["link", "cancel"])
 
@@ -132,7 +132,7 @@ def test_a_run_far_over_its_usual_time_is_told_once_enough_is_known() -> None:
     assert _needs(open=[run], stats=_stats("SUCCEEDED", "SUCCEEDED")) == []
     assert _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5, seconds=600)) == []
     (need,) = _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5))
-    assert need.text == "longer than 19 of 20 runs of it, usually 1 m 00 s; now in score"
+    assert need.text == "longer than 19 of 20 runs of it, usually 1 min 00 s; now in score"
     assert need.counts
 
 
@@ -143,12 +143,12 @@ def test_waits_of_one_job_for_one_cause_are_one_line() -> None:
     queue = [_run("QUEUED", minutes, started_at=None, reason=away, host="sales") for minutes in (6, 10, 30, 20)]
     alone = _run("QUEUED", 60, started_at=None, reason=paused)
     told, other = _needs(open=[*queue, alone])
-    assert told.text == "4 runs wait, one for 30 m: no instance of host 'sales' takes work"
+    assert told.text == "4 runs wait, one for 30 min: no instance of host 'sales' takes work"
     assert (told.at, told.key, told.href) == (AGO[30], "waits.run_QUEUED_30", "/runs?state=QUEUED&job=j&since=ever")
     assert [(act.label, act.target) for act in told.acts] == [("Host", "/hosts/sales"), ("Show", told.href)]
     assert (other.text, other.href) == ("waits 1 h: job 'j' is paused", "/runs/run_QUEUED_60")
     (full,) = _needs(open=[replace(queue[0], run_id=f"run_{number}") for number in range(50)])
-    assert full.text.startswith("at least 50 runs wait, one for 6 m: ")
+    assert full.text.startswith("at least 50 runs wait, one for 6 min: ")
 
 
 def test_a_run_whose_host_is_silent_is_told() -> None:

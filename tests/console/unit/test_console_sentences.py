@@ -71,12 +71,12 @@ def _html(sentence: object) -> str:
 
 def test_the_time_to_the_next_try_counts_down() -> None:
     """The kernel's sentence ends with the time that was left when it was asked: the page counts it on."""
-    why = ReasonView(code="waiting_for_retry", message="the next attempt of step '<b>' starts in 1 m 29 s")
+    why = ReasonView(code="waiting_for_retry", message="the next attempt of step '<b>' starts in 1 min 29 s")
     due = NOW + timedelta(seconds=61)
     waits = _run("RUNNING", reason=why, current_step="<b>", steps=(_step("<b>", "PENDING", not_before=due),))
     said = run_sentence(waits)
     assert said.text == why.message
-    counted_down = '<span class="ticks" data-until="2026-11-26T08:01:01.000Z">1 m 01 s</span>'
+    counted_down = '<span class="ticks" data-until="2026-11-26T08:01:01.000Z">1 min 01 s</span>'
     assert _html(said) == f"the next attempt of step &#39;&lt;b&gt;&#39; starts in {counted_down}"
     one = ReasonView(code="waiting_for_retry", message="the next attempt starts in 90 s")
     attempt = AttemptView(attempt_key="k", attempt=2, state="PENDING", reason=one, not_before=due)
@@ -155,8 +155,8 @@ def test_a_pause_says_who_until_when_and_why() -> None:
 
 def test_a_time_far_over_the_usual_one_is_called_so() -> None:
     """Beyond the 95th percentile it is no longer normal."""
-    assert usually(100, usual=60, p95=90) == "usually 1 m 00 s, longer than 19 of 20 runs"
-    assert usually(80, usual=60, p95=90) == "usually 1 m 00 s"
+    assert usually(100, usual=60, p95=90) == "usually 1 min 00 s, longer than 19 of 20 runs"
+    assert usually(80, usual=60, p95=90) == "usually 1 min 00 s"
     assert usually(80, usual=None, p95=None) == ""
 
 

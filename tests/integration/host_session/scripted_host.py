@@ -32,7 +32,7 @@ class ScriptedRunner:
     accepted: list[DispatchOrder] = field(default_factory=list)
     cancelled: list[CancelOrder] = field(default_factory=list)
     killed: list[tuple[str, str]] = field(default_factory=list)
-    silences: list[int] = field(default_factory=list)
+    silences: list[float] = field(default_factory=list)
     drains: list[float] = field(default_factory=list)
     refusal: str = ""
     now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
@@ -54,7 +54,7 @@ class ScriptedRunner:
 
     def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
         self.killed.append((attempt_key, reason_code))
-        self.silences += map(int, re.findall(r"silent for (\d+) seconds", reason))
+        self.silences += map(float, re.findall(r"silent for ([\d.]+) s", reason))
         self._tell()
 
     def status(self) -> HostStatus:

@@ -81,7 +81,7 @@ def test_an_open_incident_is_reminded_of(rig: Rig) -> None:
     rig.ends("FAILED")
     rig.wait(40)
     assert rig.wait(23 * 3600) == []
-    assert [line[:36] for line in first_lines(rig, 2 * 3600)] == ["Still open: nightly failed, for 24 h"]
+    assert [line.partition(" (")[0] for line in first_lines(rig, 2 * 3600)] == ["Still open: nightly failed, for 1 d 0 h"]
     rig.ends("SUCCEEDED")
     rig.wait(400)
     assert rig.wait(48 * 3600) == []
@@ -233,7 +233,7 @@ def test_a_quiet_time_is_one_message_of_a_channel_whatever_the_hosts(rig: Rig) -
     assert told.body.splitlines()[0] == "3 jobs failed"
     assert "nightly failed: recovered after" in told.body
     rig.ends("SUCCEEDED", "of-a", host="a")
-    assert first_lines(rig, 40) == ["of-a failed: recovered after 6 min"]
+    assert first_lines(rig, 40) == ["of-a failed: recovered after 6 min 40 s"]
 
 
 def test_what_was_behind_a_cause_that_ended_in_a_quiet_time_is_told(rig: Rig) -> None:

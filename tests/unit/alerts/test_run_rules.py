@@ -89,7 +89,7 @@ def test_an_incident_that_is_over_before_it_is_told_is_told_once(rig: Rig) -> No
     """Within the group wait: one message that says both."""
     rig.ends("FAILED")
     rig.ends("SUCCEEDED")
-    assert subjects(rig) == ["nightly failed: recovered after 0 s"]
+    assert subjects(rig) == ["nightly failed: recovered after 0 ms"]
 
 
 def test_missed_fires_are_one_incident_a_row(rig: Rig) -> None:

@@ -39,10 +39,10 @@ async def test_show_tells_values_the_ladder_the_end_and_the_seal(kernel: FakeKer
     assert done.code == 0
     assert 'token "${TOKEN}"' in said
     assert "hold try 2 of 3" in said
-    at = said.index("0.00 s 1 asked to stop (canceled by ann)")
+    at = said.index("0 ms 1 asked to stop (canceled by ann)")
     assert said[at + 1 : at + 5] == [
-        "5.00 s 4 killed (not stopped)",
-        "6.00 s ✔ stopped: none of its code runs any more",
+        "5 s 4 killed (not stopped)",
+        "6 s ✔ stopped: none of its code runs any more",
         "process killed by SIGKILL, by its host",
         "! it left 1 thread running",
     ]

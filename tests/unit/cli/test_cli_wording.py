@@ -20,7 +20,7 @@ from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.parsers import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow_cli.project import find_project, project_around, require_project
-from nomaflow_cli.wording import age, count, duration, extras_text
+from nomaflow_cli.wording import age, count, extras_text
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
@@ -49,22 +49,6 @@ def test_a_traceback_can_be_read_and_no_line_can_be_forged(capsys: pytest.Captur
     assert more == ["      File 'a.py'", "", r"    12:00:00.000 INFO  forged\x1b[1A\x0dx"]
     assert paragraph("", indent=2) == ""
     assert (first_line("why\nmore"), first_line("why\n"), first_line("")) == ("why …", "why", "")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-1, "0.00 s"),
-        (0.426, "0.43 s"),
-        (12.34, "12.3 s"),
-        (185, "3 min 05 s"),
-        (7620, "2 h 07 min"),
-        (277200, "3 d 5 h"),
-    ],
-)
-def test_durations_are_short(seconds: float, text: str) -> None:
-    """A time span has two significant parts at most."""
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ async def test_a_run_whose_host_is_silent_says_so_until_it_is_back(rig: Rig) -> 
     assert code == "host_silent"
     assert "the process of host 'demo' that runs step 'one' has been silent for 3 s" in sentence
     rig.clock.advance(240)
-    assert "silent for 4 m 03 s" in why(rig, run_id)[1]
+    assert "silent for 4 min 03 s" in why(rig, run_id)[1]
     rig.clock.advance(7200)
-    assert "silent for 2 h 04 m" in why(rig, run_id)[1]
+    assert "silent for 2 h 04 min" in why(rig, run_id)[1]
     host.silent = False
     await rig.advance(0.1)
     assert why(rig, run_id) == ("", "")

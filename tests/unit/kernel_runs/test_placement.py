@@ -130,7 +130,7 @@ async def test_no_step_goes_where_it_could_not_end_in_time(rig: Rig) -> None:
     assert [order.run_id for order in host.orders] == runs[1:]
     assert _why(rig, runs[0]) == (
         "no_fitting_instance",
-        "the machine of each instance of host 'demo' ends sooner than the timeout of step 'one', 90 s",
+        "the machine of each instance of host 'demo' ends sooner than the timeout of step 'one', 1 min 30 s",
     )
     lasting = await _attached(rig)
     assert (await lasting.dispatch()).run_id == runs[0]

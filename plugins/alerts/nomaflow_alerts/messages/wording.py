@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from nomaflow_alerts.ledger import Incident
 from nomaflow_alerts.messages.harmless_text import plain
+from nomaflow_api.time_spans import time_span
 
 JOB_CONDITIONS = {
     "failed": "failed",
@@ -82,7 +83,9 @@ def group_title(incidents: Sequence[Incident]) -> str:
 
 def ending(incident: Incident) -> str:
     """Return how an incident ended: ``recovered after 3 failures, 2 h 10 min``."""
-    took = span((incident.closed_at or incident.last_at) - float(incident.facts.get("since") or incident.opened_at))
+    took = time_span(
+        (incident.closed_at or incident.last_at) - float(incident.facts.get("since") or incident.opened_at)
+    )
     counts = incident.condition in _UNITS and incident.count > 1
     after = f"after {counted(incident.count, _UNITS[incident.condition])}, {took}" if counts else f"after {took}"
     return f"recovered {after}"
@@ -91,18 +94,6 @@ def ending(incident: Incident) -> str:
 def counted(number: int, noun: str) -> str:
     """Return ``1 run``, ``1,000 runs``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def span(seconds: float) -> str:
-    """Return a time span: ``40 s``, ``12 min``, ``2 h 10 min``, ``3 d 4 h``."""
-    whole = int(max(seconds, 0))
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    if whole < 172_800:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
 def clock(at: float) -> str:

@@ -10,7 +10,8 @@ from nomaflow.client.values import LogLine, from_micros
 from nomaflow_alerts.ledger import Incident, Mute
 from nomaflow_alerts.messages.details import NO_DETAILS, Details
 from nomaflow_alerts.messages.harmless_text import cut, plain
-from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, span, title
+from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, title
+from nomaflow_api.time_spans import time_span
 
 _NAMED = 10
 _FURTHER = 8
@@ -85,7 +86,7 @@ def _what(incident: Incident, about: Subject) -> Iterator[str]:
         over = incident.tells_end and incident.condition not in _ONE_MOMENT
         yield f"{name}: {ending(incident)}" if over else name
     elif about.kind == "reminder":
-        yield f"Still open: {name}, for {span(about.now - incident.opened_at)}"
+        yield f"Still open: {name}, for {time_span(about.now - incident.opened_at)}"
     else:
         yield name
 
@@ -94,7 +95,7 @@ def _since(incident: Incident, now: float) -> str:
     since = float(incident.facts.get("since") or incident.opened_at)
     if not incident.is_open:
         return f"From: {clock(since)} to {clock(incident.closed_at or now)}"
-    return f"Since: {clock(since)} ({span(now - since)})"
+    return f"Since: {clock(since)} ({time_span(now - since)})"
 
 
 def _why(incident: Incident, details: Details) -> str:

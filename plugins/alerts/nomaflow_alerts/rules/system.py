@@ -6,6 +6,7 @@ from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, Sighting
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
+from nomaflow_api.time_spans import time_span
 
 SEVERITIES = {
     "host_unreachable": "critical",
@@ -53,7 +54,7 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
     match event.kind:
         case "host.unreachable":
             seconds = float(data.get("silent_seconds") or 0)
-            why = f"silent for {seconds:.0f} s; whether its runs go on is unknown"
+            why = f"silent for {time_span(seconds)}; whether its runs go on is unknown"
             sight_host(book, "host_unreachable", host, policies, at=at, why=why)
         case "host.attached" | "host.reattached":
             book.watched.host_back(host)
@@ -92,7 +93,9 @@ def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str)
     if event.kind == "kernel.leading" and store == "postgresql" and end_us:
         at, epoch = moment(event), event.data.get("epoch")
         gap = max(at - float(end_us) / 1_000_000, 0.0)
-        why = f"a kernel of version {event.data.get('version')} has led since then; nobody led for up to {gap:.0f} s"
+        why = (
+            f"a kernel of version {event.data.get('version')} has led since then; nobody led for up to {time_span(gap)}"
+        )
         sight_kernel(book, "leader_changed", policies, at=at, why=why, epoch=epoch)
         book.close("leader_changed", at=at)
 

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from nomaflow.client.values import HostView, ProblemView, RunView
-from nomaflow_console.views.durations import between, rough, took
+from nomaflow_api.time_spans import rough_span
+from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.run_filters import MOST, RunQuery
 from nomaflow_console.views.sentences import (
     counted,
@@ -265,7 +266,7 @@ def _waited(run: RunView, situation: Situation) -> timedelta:
 def _wait(runs: Sequence[RunView], situation: Situation) -> Need:
     """Return the wait of runs of one job, with the cause that keeps the one that waits longest."""
     run = min(runs, key=lambda each: each.queued_at or situation.now)
-    said, waited = run_sentence(run), rough(_waited(run, situation).total_seconds())
+    said, waited = run_sentence(run), rough_span(_waited(run, situation).total_seconds())
     look = [Act(kind="link", label="Host", target=_host_address(run.host), icon="server")] if run.host else []
     only = Need(
         key=f"waits.{run.run_id}", css="waits", sign="◔", subject=run.job_id, href=f"/runs/{run.run_id}",
@@ -364,6 +365,6 @@ def _pauses(situation: Situation) -> Iterator[Need]:
         yield Need(
             key=f"pause.{pause.job_id}.{pause.host}", css="paused", sign="‖",
             subject=pause.job_id or (f"host {pause.host}" if pause.host else "everything"), href=href,
-            text=f"{pause_sentence(pause)}; for {rough((situation.now - pause.since).total_seconds())} now",
+            text=f"{pause_sentence(pause)}; for {rough_span((situation.now - pause.since).total_seconds())} now",
             at=pause.since, acts=(Act(kind="link", label="Show", target=href, icon="search"),),
         )  # fmt: skip

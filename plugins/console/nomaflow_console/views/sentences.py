@@ -18,7 +18,7 @@ from nomaflow_console.views.times import until
 from nomaflow_telemetry.visible_text import first_line
 
 _OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
-_COUNTDOWN = re.compile(r"(.* starts in )[0-9.]+ [hms](?: [0-9]+ [ms])?")
+_COUNTDOWN = re.compile(r"(.* starts in )[0-9.]+ [a-z]+(?: [0-9]+ [a-z]+)?")
 """The sentence of a retry that waits, which ends with the time that was left when the kernel said so."""
 _RUN_ID = re.compile(r"(?:\brun )?\b(run_[0-9a-z]{22}([0-9a-z]{4}))\b")
 """The id of a run in a sentence: whole it takes a line, and hides what is said of the run."""

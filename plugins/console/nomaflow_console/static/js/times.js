@@ -22,14 +22,14 @@ if (yours && known !== yours) {
   if (document.querySelector("time[data-at]") && cookie("zone").endsWith(yours)) location.reload();
 }
 
-/** A time span as the server writes it: views/durations.py. @param {number} seconds */
+/** A time span as the server writes it: nomaflow_api/time_spans.py. @param {number} seconds */
 export function took(seconds) {
   const span = Math.max(seconds, 0);
   if (span < 60) return `${Math.floor(span)} s`;
   const whole = Math.floor(span);
   const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
-  if (whole < 3600) return `${Math.floor(whole / 60)} m ${two(whole % 60)} s`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} m`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
