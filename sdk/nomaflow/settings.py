@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+from nomaflow_api.credential_signs import names_credential, without_url_passwords
 from nomaflow_api.near_names import near_name
 
 __all__ = ["Settings"]
 
-_SECRET_NAME = re.compile(r"pass(word|wd|phrase)?$|secret|token|credential|api_?key|private_?key|dsn$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*(@)")
 _OF_A_DICT = ("keys", "values", "items")
 _DEFAULTS: Mapping[str, Any] = {
     "app": {},
@@ -142,8 +140,8 @@ def _thaw(value: Any) -> Any:
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, Settings):
         return repr(value)
-    if value is not None and not isinstance(value, bool) and _SECRET_NAME.search(name):
+    if value is not None and not isinstance(value, bool) and names_credential(name):
         return "'***'"
     if isinstance(value, tuple):
         return "(" + ", ".join(_shown(name, item) for item in value) + ")"
-    return _URL_PASSWORD.sub(r"\1***\2", repr(value))
+    return repr(without_url_passwords(value) if isinstance(value, str) else value)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from nomaflow_project.reading.credential_signs import url_passwords
+from nomaflow_api.credential_signs import names_credential, url_passwords
 from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.sources import Reference
 
 _SECRET_KEYS = frozenset({"password", "token", "value", "client_secret"})
-_SECRET_HEADER = re.compile(r"auth|token|key|secret|cookie", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +71,7 @@ def _table_secrets(table: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for key, value in table.items():
         if isinstance(value, Mapping) and key == "headers":
-            shown = [str(text) for name, text in value.items() if _SECRET_HEADER.search(name)]
+            shown = [str(text) for name, text in value.items() if names_credential(name)]
             found.update(part for text in shown for part in (text, text.rpartition(" ")[2]))  # "Bearer …" and its token
         elif isinstance(value, Mapping):
             found |= _table_secrets(value)

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.credential_signs import url_password
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
-from nomaflow_project.reading.credential_signs import is_literal_credential, url_password
 from nomaflow_project.reading.environment import (
     Unresolved,
     Values,
@@ -26,6 +26,7 @@ from nomaflow_project.reading.environment import (
     unresolved_references,
 )
 from nomaflow_project.reading.files import parse_toml_file
+from nomaflow_project.reading.literal_credential import is_literal_credential
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open, shown_path

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
-from nomaflow_project.reading.credential_signs import names_credential, url_password
+from nomaflow_api.credential_signs import names_credential, url_password
 from nomaflow_project.reading.environment import resolve_text
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open, read_regular, shown_path

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from nomaflow_project.reading.credential_signs import names_credential
+from nomaflow_api.credential_signs import names_credential
 from nomaflow_project.reading.encryption import KeyRing, NoKeys, Undecipherable, find_keys
 from nomaflow_project.reading.regular_files import detour_reason, private_reason, read_regular
 

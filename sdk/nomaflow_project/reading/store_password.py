@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nomaflow_project.reading.credential_signs import is_literal_credential, url_password
+from nomaflow_api.credential_signs import url_password
 from nomaflow_project.reading.files import SETTINGS_FILE
+from nomaflow_project.reading.literal_credential import is_literal_credential
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open
 

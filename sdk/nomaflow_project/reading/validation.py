@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, ValidationInfo, fi
 from pydantic.fields import FieldInfo
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
+from nomaflow_api.credential_signs import names_credential
 from nomaflow_project.reading.environment import plain_texts, unresolved_references
 from nomaflow_project.reading.keys import Entry, refusal
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
@@ -37,7 +38,6 @@ _BOUNDS = {
     "less_than_equal": ("le", "large", "at most"),
     "less_than": ("lt", "large", "less than"),
 }
-_SECRET = re.compile(r"password|secret|token|api_key|(^|_)url$")
 
 
 def _refuse_true_for_one(model: type, value: object, info: ValidationInfo) -> object:
@@ -115,7 +115,8 @@ def _problem(
         return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
     if "fix" in context or kind == "wrong_type":
         return place.error(kind, error["msg"], fix=context.get("fix", ""))
-    secret = hide_values or (bool(location) and (location[0] in hidden or bool(_SECRET.search(str(location[-1])))))
+    key = str(location[-1]) if location else ""
+    secret = hide_values or names_credential(key) or key.endswith("url") or (bool(location) and location[0] in hidden)
     got = "another value" if secret else shown(error["input"])
     return _builtin(place, kind, context, got, error)
 

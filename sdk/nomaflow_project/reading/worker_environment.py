@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from nomaflow_project.reading.credential_signs import names_credential, url_passwords
+from nomaflow_api.credential_signs import names_credential, url_passwords
 from nomaflow_project.reading.environment import file_variables
 
 PASSED_ON = (
@@ -22,7 +22,6 @@ PASSED_ON = (
 _EXACT = frozenset(name for name in PASSED_ON if "*" not in name)
 _FAMILY = re.compile("|".join(name.replace("*", r"\w*") for name in PASSED_ON if "*" in name))
 _NO_FAMILY = re.compile(r"HEADERS|JWT")
-_OURS = re.compile(r"NOMAFLOW_.*(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL|STORE)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +59,7 @@ def worker_variables(
     beginnings = tuple(name[:-1] for name in pass_env if name.endswith("*"))
     asked = {*declared, *file_variables(set(wanted))}
     references = {
-        name: value
-        for name, value in given.items()
-        if name in by_name or (name not in secret and not _OURS.match(name))
+        name: value for name, value in given.items() if name in by_name or (name not in secret and not _is_ours(name))
     }
     inherited = {
         name: value
@@ -92,6 +89,11 @@ def withheld_hint(error: BaseException, withheld: Collection[str]) -> str:
     if type(name) is not str or name not in withheld:
         return ""
     return f" (the host has {name}, and does not pass it on: list it in [host] pass_env)"
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether a variable is for kernel and host alone: their credentials, the paths of those, and the store."""
+    return name.startswith("NOMAFLOW_") and ("STORE" in name or names_credential(name.removesuffix("_FILE")))
 
 
 def _is_passed_on(name: str) -> bool:

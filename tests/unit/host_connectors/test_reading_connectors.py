@@ -97,6 +97,7 @@ LITERALS = [
         'token_url = "http://t"\nclient_id = "i"\nclient_secret = "x${A:-y}hunter2"'
     ),
     '[connectors.c]\ntype = "api"\nbase_url = "http://h"\nheaders = { Authorization = "Bearer hunter2" }',
+    '[connectors.c]\ntype = "api"\nbase_url = "http://h"\nheaders = { PRIVATE-TOKEN = "hunter2" }',
     '[connectors.c]\ntype = "api"\nbase_url = "http://me:hunter2@h"',
 ]
 
