@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from nomaflow_api.percentiles import percentile_95
 from nomaflow_api.v1 import run_figures_pb2 as figures
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
@@ -165,7 +165,6 @@ def _summed(
 
 def _stats(job_id: str, recent: Sequence[RecentRun]) -> figures.JobStats:
     succeeded = [run for run in recent if run.state is RunState.SUCCEEDED]
-    seconds = _seconds(recent)
     rows = [run.rows_affected for run in succeeded if run.rows_affected is not None]
     judged = sum(run.state in _JUDGED for run in recent)
     waits = [(run.started_at_us - run.queued_at_us) / 1_000_000 for run in recent if run.started_at_us is not None]
@@ -173,7 +172,7 @@ def _stats(job_id: str, recent: Sequence[RecentRun]) -> figures.JobStats:
         job_id=job_id,
         recent=[encode(figures.RecentRun, run) for run in recent],
         median_seconds=median_seconds(recent),
-        p95_seconds=seconds[math.ceil(len(seconds) * 0.95) - 1] if seconds else None,
+        p95_seconds=percentile_95(_seconds(recent)),
         median_rows=statistics.median_low(rows) if rows else None,
         success_ratio=len(succeeded) / judged if judged else None,
         median_wait_seconds=statistics.median(waits) if waits else None,
@@ -187,9 +186,9 @@ def median_seconds(recent: Sequence[RecentRun]) -> float | None:
 
 
 def _seconds(recent: Sequence[RecentRun]) -> list[float]:
-    """Return the times from start to finish of the runs that succeeded, sorted."""
-    return sorted(
+    """Return the times from start to finish of the runs that succeeded."""
+    return [
         max(run.finished_at_us - run.started_at_us, 0) / 1_000_000
         for run in recent
         if run.state is RunState.SUCCEEDED and run.started_at_us is not None and run.finished_at_us is not None
-    )
+    ]

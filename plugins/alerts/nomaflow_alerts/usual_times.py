@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import statistics
 from collections import deque
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from nomaflow.client import ClientError, KernelClient, KernelUnreachable
 from nomaflow.client.values import EventView
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings
+from nomaflow_api.percentiles import percentile_95
 
 _LOG = logging.getLogger(__name__)
 _DURATIONS, _LEAST_DURATIONS = 50, 20
@@ -24,10 +24,8 @@ _SCANNED = 500
 
 def long_after(durations: Sequence[float], factor: float) -> float | None:
     """Return after how many seconds a run is unusually long: factor × the 95th percentile; None for too few runs."""
-    if len(durations) < _LEAST_DURATIONS:
-        return None
-    ordered = sorted(durations)
-    return max(factor * ordered[math.ceil(0.95 * len(ordered)) - 1], _SHORTEST_SECONDS)
+    usual = percentile_95(durations) if len(durations) >= _LEAST_DURATIONS else None
+    return None if usual is None else max(factor * usual, _SHORTEST_SECONDS)
 
 
 def usual_rows(rows: Sequence[int]) -> tuple[float, float, float] | None:

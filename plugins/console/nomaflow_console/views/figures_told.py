@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 
 from msgspec.structs import replace
 
 from nomaflow.client.values import JobStatsView, RecentRunView
+from nomaflow_api.percentiles import percentile_95
 
 
 def ended_ok(stats: JobStatsView) -> str:
@@ -30,10 +30,10 @@ def without_run(stats: JobStatsView | None, run_id: str) -> JobStatsView | None:
     if stats is None:
         return None
     others = tuple(run for run in stats.recent if run.run_id != run_id)
-    seconds = sorted(run.seconds for run in others if run.state == "SUCCEEDED" and run.seconds is not None)
+    seconds = [run.seconds for run in others if run.state == "SUCCEEDED" and run.seconds is not None]
     return replace(
         stats,
         recent=others,
         median_seconds=statistics.median(seconds) if seconds else None,
-        p95_seconds=seconds[math.ceil(len(seconds) * 0.95) - 1] if seconds else None,
+        p95_seconds=percentile_95(seconds),
     )
