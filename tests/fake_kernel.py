@@ -130,6 +130,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         self.streams_opened = 0
         self.messages_of_triggers = 0
         self.metadata: list[dict[str, str]] = []
+        self.seconds_left: dict[str, float] = {}
         self.refusals: dict[str, list[Refusal]] = defaultdict(list)
         self.replies: dict[str, Any] = {}
         self.runs: dict[str, run_pb2.Run] = {}
@@ -198,6 +199,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
             self.requests[method].append(request)
             self.changed.notify_all()
         self.metadata.append(dict(context.invocation_metadata()))
+        self.seconds_left[method] = context.time_remaining() or math.inf
         if self.refusals[method]:
             refusal = self.refusals[method].pop(0)
             context.set_trailing_metadata(refusal.trailing())

@@ -175,7 +175,7 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
             return Reason(
                 "no_fitting_instance",
                 f"the machine of each instance of host {host!r} ends sooner than the timeout of step {step.name!r},"
-                f" {time_span(step.timeout_seconds)}",
+                f" {time_span(step.timeout_seconds or 0)}",
             )
     if is_at_limit(state, host):
         return _at_limit(state, host)
@@ -207,6 +207,6 @@ def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Rea
         return Reason("no_fitting_instance", f"{who}, lacks {lacking}")
     if not lasts_for(own, step, state.clock):
         return Reason(
-            "no_fitting_instance", f"{who}, ends sooner than the step's timeout, {time_span(step.timeout_seconds)}"
+            "no_fitting_instance", f"{who}, ends sooner than the step's timeout, {time_span(step.timeout_seconds or 0)}"
         )
     return Reason("waiting_for_own_instance", f"{who}, takes no work yet")

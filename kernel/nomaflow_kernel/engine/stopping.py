@@ -133,7 +133,7 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
         # The timer of an earlier try, or the wall clock went back.
         state.timers.add(batch.now + left, TimerKind.CALL_TIMEOUT, run_id)
         return
-    seconds = current.step.timeout_seconds
+    seconds = current.step.timeout_seconds or 0
     current.timed_out = Reason(
         "timed_out", f"run {current.child_run_id} took longer than the step's {time_span(seconds)}"
     )

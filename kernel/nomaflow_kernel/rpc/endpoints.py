@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from nomaflow_api.deadlines import LONG_CALLS, answer_seconds
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
@@ -30,12 +31,6 @@ from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
 
 _LOG = logging.getLogger(__name__)
-_DEADLINES: Mapping[str, float] = {
-    "ReloadHost": 75.0,
-    "IntroduceManifest": 30.0,
-    "TriggerRuns": 30.0,
-    "VerifyAudit": 600.0,
-}
 _Context = grpc.aio.ServicerContext[Any, Any]
 _T = TypeVar("_T")
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
@@ -47,7 +42,6 @@ class Endpoints:
     """The parts shared by all methods of all services behind one door.
 
     :param identify: the door's proof of who calls
-    :param deadline_seconds: time limit of a unary call; ``deadlines`` has the exceptions, by method name
     :param readmit_seconds: interval at which the access of the caller of a stream or a long call is checked again
     :param on_error: called with every kernel error that ends a call
     :param body_seconds: time limit for a request to come once its call has begun and its caller is known; None to leave
@@ -60,12 +54,10 @@ class Endpoints:
     guard: Guard
     audit: AuditLog
     on_error: Callable[[KernelError], None]
-    deadline_seconds: float = 15.0
     readmit_seconds: float = 4.0
     body_seconds: float | None = None
     shows_certificate: bool = False
     calls: CallsAtOnce | None = None
-    deadlines: Mapping[str, float] = field(default_factory=lambda: _DEADLINES)
     waiting: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def unary(self, method: str, call: _Call, request: type[Message]) -> _Wrapped:
@@ -196,7 +188,7 @@ class Endpoints:
     ) -> Callable[[Callable[[], Awaitable[Message]], Caller, _Context], Awaitable[Message | CallStatus]]:
         """Return the function that answers one request of a method, or says why it is not answered."""
         name = method.rpartition("/")[2]
-        seconds, takes_long = self.deadlines.get(name, self.deadline_seconds), name in self.deadlines
+        seconds, takes_long = answer_seconds(name), name in LONG_CALLS
 
         async def answer(
             received: Callable[[], Awaitable[Message]], caller: Caller, context: _Context

@@ -11,14 +11,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nomaflow.client import KernelUnreachable
+from nomaflow_api.deadlines import patience_seconds
 from nomaflow_console.access.sessions import Session
 from nomaflow_console.error_pages import of_error
 from nomaflow_console.kernel.calls import Kernels
 from nomaflow_console.remembered_pages import PageMemory
 from nomaflow_console.rendering import remembered
 
-_READ_SECONDS, _CHANGE_SECONDS = 10.0, 75.0
-"""Until an answer begins; a reload of a host may take a minute."""
+_READ_SECONDS, _CHANGE_SECONDS = 10.0, patience_seconds("ReloadHost")
+"""Until an answer begins; a reload of a host takes the longest of all changes."""
 _WITHOUT_KERNEL = ("/login", "/logout", "/preferences", "/live", "/static/")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf import message_factory
@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from nomaflow.client.connection import Connection
 from nomaflow.client.requests import filled
+from nomaflow_api.deadlines import patience_seconds
 from nomaflow_api.v1 import access_service_pb2, kernel_service_pb2
 
 __all__ = ["Calls", "request_class"]
@@ -19,9 +20,9 @@ _SERVICES = (
     kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"],
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
 )
-_SECONDS = 10.0
 _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts", "ListWanted", "ListCallables")
-_OTHER_SECONDS: Mapping[str, float] = {**dict.fromkeys(_READS, 5.0), "ReloadHost": 80.0, "VerifyAudit": 600.0}
+_READ_SECONDS = 5.0
+"""The time limit of a read. It changes nothing, so it is asked again without waiting for what became of it."""
 
 
 @functools.cache
@@ -42,7 +43,7 @@ class Calls:
         return await self._send(method, filled(request_class(method), **fields))
 
     async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
-        seconds = _OTHER_SECONDS.get(method, _SECONDS)
+        seconds = _READ_SECONDS if method in _READS else patience_seconds(method)
         return await self._connection.call(method, request, seconds=seconds, traceparent=traceparent)
 
     async def _pages(self, method: str, /, **fields: Any) -> AsyncIterator[Any]:

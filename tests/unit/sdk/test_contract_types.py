@@ -126,7 +126,9 @@ def test_settings_as_a_dict() -> None:
 @pytest.mark.parametrize("name", ["password", "DB_PASSWD", "api_key", "apikey", "client_secret", "auth_token", "dsn"])
 def test_settings_hide_secrets(name: str) -> None:
     """Values that look like secrets, at any depth and in URLs, are hidden in the repr but can be used."""
-    settings = Settings(app={"deep": [{name: "s3cret"}], name: ["s3cret"], "url": "pg://u:s3cret@h/db?sslpassword=s3cret"})
+    settings = Settings(
+        app={"deep": [{name: "s3cret"}], name: ["s3cret"], "url": "pg://u:s3cret@h/db?sslpassword=s3cret"}
+    )
     assert "s3cret" not in repr(settings)
     assert "pg://u:***@h/db?sslpassword=***" in repr(settings)
     assert settings.app[name] == ("s3cret",)
