@@ -54,7 +54,6 @@ class Commands:
         self._answer_check = answer_check
         self._answer_inspect = answer_inspect
         self._tasks: set[asyncio.Task[None]] = set()
-        self.handled = 0
 
     def welcome(self, welcome: pb.Welcome) -> None:
         """Apply the kernel's decision about each attempt of the inventory.
@@ -80,7 +79,6 @@ class Commands:
                 self._one(command)
             except LetterError as error:
                 _log.warning("the kernel sent a command that this host cannot read; %s: %s", _SAME_VERSION, error)
-            self.handled = max(self.handled, command.command_seq)
 
     async def close(self) -> None:
         """Stop waiting for slow commands; they continue without an answer."""

@@ -160,7 +160,6 @@ class Conversation:
             status,
             self._outbox,
             sent_at_us=time.time_ns() // 1000,
-            command_ack=self._commands.handled,
             code_newer=bool(status.newer_files),
             newer_files=[fitting(name) for name in status.newer_files],
             workers=[] if unchanged else worker_messages(status.workers),

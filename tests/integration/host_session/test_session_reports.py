@@ -17,6 +17,7 @@ from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
 from nomaflow_api.v1.letters import AttemptAck, CancelOrder, Verdict
 from nomaflow_api.v1.sealing import open_reports, seal
 from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS
+from waiting import eventually
 
 
 async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHost) -> None:
@@ -377,9 +378,9 @@ async def test_at_the_cap_no_new_work_is_taken(gateway: MakeGateway, host: MakeH
     mine.log(KEY, b"x" * 2000)
     await kernel.journal.until(lambda: any(beat.saturated for beat in session.heartbeats))
     session.dispatch("run_2/new/1")
-    await kernel.journal.until(lambda: session.heartbeats[-1].command_ack == 2)
-    assert len(mine.runner.accepted) == 1
+    await eventually(lambda: mine.outbox.attempts == 2)
     release.set()
     await kernel.journal.until(lambda: kernel.journal.acked("run_2/new/1") == 1)
     assert kernel.journal.end_of("run_2/new/1").reason_code == "host_refused"
+    assert len(mine.runner.accepted) == 1
     await kernel.journal.until(lambda: not session.heartbeats[-1].saturated)
