@@ -247,6 +247,7 @@ class EngineLoop:
         self._unanswered.append(Decisions.open(self._clock))
 
     def _fire_timers(self, batch: Batch) -> None:
+        self._state.timers.sweep(self._state.timer_applies)
         for kind, subject in self._state.timers.take_due(batch.now):
             match kind:
                 case TimerKind.ATTEMPT_DUE:

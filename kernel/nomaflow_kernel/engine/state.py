@@ -24,7 +24,7 @@ from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.settings import EngineSettings
-from nomaflow_kernel.engine.timers import Timers
+from nomaflow_kernel.engine.timers import OF_NO_RUN, TimerKind, Timers
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.reasons import Reason
@@ -226,6 +226,10 @@ class EngineState:
         if instance is not None:
             instance.release(current.key)
             self.dirty_hosts.add(instance.host)
+
+    def timer_applies(self, kind: TimerKind, subject: str) -> bool:
+        """Return whether a timer may still change something: that of a run that has ended does not."""
+        return kind in OF_NO_RUN or subject in self.active or subject in self.waiting
 
     def is_active(self, job_id: str) -> bool:
         """Return whether any run of the job is waiting or running."""

@@ -117,6 +117,19 @@ async def test_many_pauses_end_one_after_the_other_each_with_one_timer(rig: Rig)
         assert len(rig.engine._state.timers) == timers + left
 
 
+async def test_timeouts_of_ended_runs_are_forgotten_before_they_are_due(rig: Rig) -> None:
+    """A thousand runs a second with a timeout of an hour would leave 3.6 million timers; those of live runs stay."""
+    rig.jobs.add(job("quick", timeout_seconds=3600.0), job("waits", host="away", queue_timeout_seconds=4000.0))
+    host = await rig.host()
+    waits = (await rig.trigger("waits")).run_id
+    for number in range(110):
+        await rig.trigger("quick")
+        await host.finish((await host.dispatch(number + 1)).attempt_key)
+    assert len(rig.engine._state.timers) < 100
+    await rig.advance(4_001)
+    assert await rig.state(waits) is RunState.FAILED
+
+
 async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
     """A longer pause that is set in the turn in which the old one ends is not removed with it."""
     now = rig.clock.now_us()
