@@ -83,7 +83,7 @@ def amount(number: float | None) -> str:
     """Return a number with thousands separators; empty for None."""
     if number is None:
         return ""
-    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.2f}"
+    return f"{number:,.2f}" if number % 1 else f"{int(number):,}"
 
 
 def count(number: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nomaflow.client.values import AttemptView, CancelView, PauseView, ProgressView, ReasonView, RunView, StepView
 from nomaflow_console.rendering import environment
 from nomaflow_console.views.sentences import (
+    amount,
     counted,
     line,
     pause_sentence,
@@ -67,6 +68,11 @@ def test_a_skipped_run_says_why_and_not_that_it_was_skipped() -> None:
 
 def _html(sentence: object) -> str:
     return environment().from_string("{{ told(said) }}").render(said=sentence, now=NOW, zone=Zone())
+
+
+def test_a_whole_number_is_exact() -> None:
+    """The largest count of rows is not the float beside it."""
+    assert (amount(2**63 - 1), amount(1.5), amount(None)) == ("9,223,372,036,854,775,807", "1.50", "–")
 
 
 def test_the_time_to_the_next_try_counts_down() -> None:

@@ -20,7 +20,7 @@ from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.parsers import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow_cli.project import find_project, project_around, require_project
-from nomaflow_cli.wording import age, count, extras_text
+from nomaflow_cli.wording import age, amount, count, extras_text
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
@@ -59,6 +59,11 @@ def test_ages_are_relative(seconds: float, text: str) -> None:
     """An instant is shown as the time since it, or the time until it."""
     now = datetime.now(UTC)
     assert age(now - timedelta(seconds=seconds), now=now) == text
+
+
+def test_a_whole_number_is_exact() -> None:
+    """The largest count of rows is not the float beside it."""
+    assert (amount(2**63 - 1), amount(1.5), amount(2.0), amount(None)) == ("9,223,372,036,854,775,807", "1.50", "2", "")
 
 
 def test_extras_stay_on_one_line() -> None:
