@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+from shlex import quote
 
 from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
@@ -18,7 +18,7 @@ from nomaflow_kernel.engine.placement import (
 )
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reasons import Reason, ReasonWithCommand
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition
@@ -35,8 +35,10 @@ def holdup(state: EngineState, run_id: str) -> Reason | None:
     if run.current.state is AttemptState.PENDING:
         return _pending(state, run, run.current)
     if run.current.child_run_id:
-        return Reason(
-            "waiting_for_call", f"{run.current.child_run_id} of job {run.current.step.target_job_id!r} has not ended"
+        return ReasonWithCommand(
+            "waiting_for_call",
+            f"{run.current.child_run_id} of job {run.current.step.target_job_id!r} has not ended",
+            f"nomaflow show {run.current.child_run_id}",
         )
     return _silent_host(state, run.current)
 
@@ -96,7 +98,8 @@ def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
     if pause is not None:
         what = "everything is" if pause.scope == "all" else f"{pause.scope} {pause.name!r} is"
         why = f": {pause.why}" if pause.why else ""
-        return Reason("waiting_for_resume", f"{what} paused{why}")
+        whose = {"job": f" {quote(pause.name)}", "host": f" --host {quote(pause.name)}"}.get(pause.scope, "")
+        return ReasonWithCommand("waiting_for_resume", f"{what} paused{why}", f"nomaflow resume{whose}")
     definition = job.definition if job is not None else None
     running = len(state.running.get(entry.job_id, ()))
     if definition is not None and running and runs_alone(definition, entry):
@@ -198,7 +201,7 @@ def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Rea
         return Reason(
             "waiting_for_own_instance",
             f"step {step.name!r} wants an instance of its own{image}, and none has come for it; a launcher starts one,"
-            f" or by hand: nomaflow host DIR --for-attempt {shlex.quote(key)}",
+            f" or by hand: nomaflow host DIR --for-attempt {quote(key)}",
         )
     who = f"the instance for step {step.name!r}, process {own.hello.pid} on {own.hello.machine}"
     if own.serves and not has_code(state, run, own):

@@ -23,6 +23,17 @@ class Reason(Struct, frozen=True):
         return "" if known is None or known.advice.startswith("Nothing") else known.advice
 
 
+class ReasonWithCommand(Reason, frozen=True):
+    """A reason that a command ends, with the names that it needs. The store keeps the reason only."""
+
+    command: str
+
+    @property
+    def fix(self) -> str:
+        """The command."""
+        return self.command
+
+
 class ReasonInfo(Struct, frozen=True):
     """The meaning of a code and the way out."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from rig import Rig, failed, job, step
 
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 
 
@@ -11,6 +13,28 @@ def why(rig: Rig, run_id: str) -> tuple[str, str]:
     """Return code and sentence of what holds a run up, both empty where nothing does."""
     reason = rig.engine.holdup(run_id)
     return (reason.code, reason.message) if reason is not None else ("", "")
+
+
+def fix(rig: Rig, run_id: str) -> str:
+    """Return the way out of what holds a run up."""
+    reason = rig.engine.holdup(run_id)
+    assert reason is not None
+    return reason.fix
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "command"),
+    [
+        ("all", "", "nomaflow resume"),
+        ("host", "demo", "nomaflow resume --host demo"),
+        ("job", "a b", "nomaflow resume 'a b'"),
+    ],
+)
+async def test_a_pause_names_the_command_that_ends_it(rig: Rig, scope: str, name: str, command: str) -> None:
+    """With the name of what is paused, as a shell takes it."""
+    rig.jobs.add(job("a b"))
+    await rig.engine.set_pause(PauseRecord(scope=scope, name=name, by="", why="", since_us=0, until_us=None))
+    assert fix(rig, (await rig.trigger("a b")).run_id) == command
 
 
 async def test_a_run_whose_host_is_silent_says_so_until_it_is_back(rig: Rig) -> None:
@@ -55,4 +79,5 @@ async def test_a_run_that_has_called_another_names_it(rig: Rig) -> None:
     parent = (await rig.trigger("parent")).run_id
     child = (await host.dispatch()).run_id
     assert why(rig, parent) == ("waiting_for_call", f"{child} of job 'child' has not ended")
+    assert fix(rig, parent) == f"nomaflow show {child}"
     assert why(rig, child) == ("", "")
