@@ -70,7 +70,11 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         trigger_kinds=_known(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", "trigger kinds"),
         triggered_by=request.triggered_by,
         reason_codes=listed_names(
-            _names(request.reason_codes, _REASON_CODES, "reason_codes"), REASONS, noun="reason", field="reason_codes"
+            _names(request.reason_codes, _REASON_CODES, "reason_codes"),
+            REASONS,
+            noun="reason",
+            field="reason_codes",
+            page="docs/reason_codes.md",
         ),
         exclude_job_ids=tuple(request.exclude_job_ids),
         run_id_prefix=request.run_id_prefix,
@@ -106,7 +110,7 @@ def event_filter(request: Any) -> EventFilter:
     check_place(request)
     named = [kind.rstrip(".") for kind in _names(request.kinds, _KINDS, "kinds")]
     return EventFilter(
-        kinds=listed_names(named, _KNOWN_KINDS, noun="kind of event", field="kinds"),
+        kinds=listed_names(named, _KNOWN_KINDS, noun="kind of event", field="kinds", page="docs/events.md"),
         job_id=request.job_id,
         host=request.host,
     )

@@ -11,7 +11,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import replace
 
 from nomaflow_api.bounds import LAST_MOMENT_US
-from nomaflow_api.near_names import near_name
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.lossless_json import ValueCodecError, decode_tree, loads_plain
@@ -21,6 +20,7 @@ from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
 from nomaflow_project.jobs.text_forms import is_job_id
+from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.trace_context import TraceContext
 
 MAX_BATCH = 1000
@@ -209,10 +209,11 @@ def check_place(request: Any) -> None:
         check_host(request.host)
 
 
-def listed_names(names: Iterable[str], known: Iterable[str], *, noun: str, field: str) -> tuple[str, ...]:
+def listed_names(names: Iterable[str], known: Iterable[str], *, noun: str, field: str, page: str) -> tuple[str, ...]:
     """Return the names of a list that are meant: upper and lower case count as equal.
 
     :param noun: says what the list is of
+    :param page: the page of the documentation that has it
     :raises BadRequest: if a name is not in the list
     """
     by_case = {each.casefold(): each for each in known}
@@ -220,8 +221,7 @@ def listed_names(names: Iterable[str], known: Iterable[str], *, noun: str, field
     for name in names:
         meant = by_case.get(name.casefold())
         if meant is None:
-            near = near_name(name, by_case.values())
-            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(sorted(by_case.values()))}"
+            hint = did_you_mean(name, by_case.values(), otherwise=f"{page} lists them")
             raise BadRequest(f"there is no {noun} {name!r}; {hint}", field=field)
         found.append(meant)
     return tuple(found)

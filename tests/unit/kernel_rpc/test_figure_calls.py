@@ -157,7 +157,8 @@ async def test_a_list_of_runs_may_have_steps_and_says_where_it_stopped(world: Wo
         ({"run_ids": ["x"] * 501}, "at most 500"),
         ({"exclude_job_ids": ["x"] * 101}, "at most 100"),
         ({"reason_codes": ["TIMED_OUT", "time_out"]}, "there is no reason 'time_out'; did you mean 'timed_out'?"),
-        ({"reason_codes": ["x"]}, "there are argument_missing, "),
+        ({"reason_codes": ["memory"]}, "did you mean 'memory_limit'?"),
+        ({"reason_codes": ["x"]}, "there is no reason 'x'; docs/reason_codes.md lists them"),
     ):
         assert told in await refusal(call(kernel.ListRunsRequest(**fields))), fields
 
@@ -218,7 +219,7 @@ async def test_events_are_listed_newest_first_and_say_who(world: World) -> None:
     assert await listed(job_id="nightly") == [(2, "run.queued", "")]
     assert [seq for seq, _, _ in await listed(host="team", kinds=["host."])] == [5, 4, 3]
     assert "page_size" in await refusal(call(event_pb2.ListEventsRequest(page_size=501)))
-    for wrong, hint in (("run.finishd", "did you mean 'run.finished'?"), ("zzz", "there are attempt, ")):
+    for wrong, hint in (("run.finishd", "did you mean 'run.finished'?"), ("zzz", "docs/events.md lists them")):
         told = f"there is no kind of event {wrong!r}; {hint}"
         assert told in await refusal(call(event_pb2.ListEventsRequest(kinds=["host", wrong])))
 
