@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Table, inspect, make_url, select, tuple_, update
 from sqlalchemy.util import await_only
@@ -16,7 +16,14 @@ from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.driver import run_many
-from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreInUse, StoreLed
+from nomaflow_kernel.store.errors import (
+    MaintenanceRefused,
+    StoreError,
+    StoreInUse,
+    StoreLed,
+    StoreMoved,
+    StoreUnfinished,
+)
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held
 from nomaflow_kernel.store.marks import Mark, reclaim, refuse_marked, set_mark
@@ -28,6 +35,14 @@ from nomaflow_kernel.store.writer import Link, in_transaction
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+
+
+class Run(Protocol):
+    """A function that runs work on a connection."""
+
+    async def __call__(self, work: Callable[[Connection], T]) -> T:
+        """Return what the work returns."""
+
 
 _HISTORY = [table for table in schema.metadata.sorted_tables if table not in (schema.kernel, schema.leadership)]
 """All tables but the rows about who is using this very database."""
@@ -65,9 +80,29 @@ class StorePlace:
             return os.path.realpath(self.file) == os.path.realpath(other.file)
         return _where(self.url) == _where(other.url)
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Name this store in the error of whatever fails on it."""
+        try:
+            yield
+        except (StoreInUse, StoreLed) as error:
+            who = f"pid {error.pid or 'unknown'}" if isinstance(error, StoreInUse) else repr(error.holder)
+            raise MaintenanceRefused(
+                f"a kernel, {who}, works on {self.shown!r}",
+                reason="STORE_IN_USE",
+                fix="stop it first; its hosts may keep running",
+            ) from None
+        except (StoreMoved, StoreUnfinished):
+            raise
+        except StoreError as error:
+            raise StoreError(f"{self.shown!r}: {error.message}") from error
+
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Link]:
-        """Connect."""
+    async def connected(self) -> AsyncIterator[Run]:
+        """Connect, and yield the function that runs work there.
+
+        :raises StoreError: from that function, if the database fails
+        """
         link: Link
         if self.file is not None:
             link = SqliteLink(partial(writing_engine, self.file, lock_wait_seconds=LOCK_WAIT_SECONDS))
@@ -75,8 +110,13 @@ class StorePlace:
             from nomaflow_kernel.store.postgres import PostgresLink
 
             link = PostgresLink(driver_url(self.url), {"application_name": "nomaflow-copy"})
+
+        async def run(work: Callable[[Connection], T]) -> T:
+            with self.named():
+                return await link.run(work)
+
         try:
-            yield link
+            yield run
         finally:
             await link.close()
 
@@ -85,8 +125,8 @@ class StorePlace:
 
         :raises StoreError: if the database fails
         """
-        async with self.connected() as link:
-            return await link.run(in_transaction(work))
+        async with self.connected() as run:
+            return await run(in_transaction(work))
 
 
 def _where(url: str) -> tuple[object, ...]:
@@ -140,21 +180,26 @@ async def copy_store(
     :raises StoreError: if a store fails; the old one stays as it was
     """
     await _refuse_copy(source, target)
-    lost: list[StoreError] = []
-    lease = LeasePolicy(ttl_seconds=_LEASE_SECONDS, on_lost=lost.append)
+    lost: list[tuple[StorePlace, StoreError]] = []
     async with AsyncExitStack() as held:
         epochs = []
         for place in (source, target):
+
+            def note(error: StoreError, place: StorePlace = place) -> None:
+                lost.append((place, error))
+
+            lease = LeasePolicy(ttl_seconds=_LEASE_SECONDS, on_lost=note)
             store = open_store(place.url, holder="store copy", lease=lease)
-            with _free(place):
+            with place.named():
                 epochs.append((await store.open()).epoch)
             held.push_async_callback(store.close)
         old, new = epochs
         await target.do(partial(set_mark, mark=Mark.COPYING, other=source.shown, epoch=new))
 
         def between(name: str, rows: int) -> None:
-            if lost:
-                raise lost[0]
+            for place, error in lost:
+                with place.named():
+                    raise error
             progress(name, rows)
 
         async with source.connected() as reading, target.connected() as writing:
@@ -166,33 +211,19 @@ async def copy_store(
     return rows, newest
 
 
-@contextmanager
-def _free(place: StorePlace) -> Iterator[None]:
-    """Name the store in the error if a kernel holds it."""
-    try:
-        yield
-    except (StoreInUse, StoreLed) as error:
-        who = f"pid {error.pid or 'unknown'}" if isinstance(error, StoreInUse) else repr(error.holder)
-        raise MaintenanceRefused(
-            f"a kernel, {who}, works on {place.shown!r}",
-            reason="STORE_IN_USE",
-            fix="stop it first; its hosts may keep running",
-        ) from None
-
-
 async def _copy_table(
-    source: Link, target: Link, table: Table, place: StorePlace, between: Callable[[str, int], None]
+    source: Run, target: Run, table: Table, place: StorePlace, between: Callable[[str, int], None]
 ) -> int:
     """Copy a table page by page, read it back, and return its number of rows."""
     digests = []
-    for link in (source, target):
+    for run in (source, target):
         digest, count = hashlib.sha256(), 0
-        async for page in _pages(link, table):
+        async for page in _pages(run, table):
             for row in page:  # a row's values in Python are the same in every database
                 digest.update(repr(row).encode("utf-8"))
             count += len(page)
-            if link is source:
-                await target.run(in_transaction(partial(_append, table=table, page=page)))
+            if run is source:
+                await target(in_transaction(partial(_append, table=table, page=page)))
             between(table.name, len(page))
         digests.append((count, digest.digest()))
     if digests[0] != digests[1]:
@@ -205,15 +236,15 @@ async def _copy_table(
     return digests[0][0]
 
 
-async def _pages(link: Link, table: Table) -> AsyncIterator[list[Row]]:
+async def _pages(run: Run, table: Table) -> AsyncIterator[list[Row]]:
     """Yield the rows in key order, in pages, so that neither many nor large rows fill the memory."""
     key = list(table.primary_key.columns)
     query = select(table).order_by(*key).execution_options(stream_results=True)
-    page = await link.run(partial(_read_page, query=query))
+    page = await run(partial(_read_page, query=query))
     while page:
         yield page
         last = [page[-1][table.columns.keys().index(column.name)] for column in key]
-        page = await link.run(partial(_read_page, query=query.where(tuple_(*key) > tuple_(*last))))
+        page = await run(partial(_read_page, query=query.where(tuple_(*key) > tuple_(*last))))
 
 
 def _read_page(connection: Connection, *, query: Any) -> list[Row]:
@@ -237,11 +268,11 @@ def _append(connection: Connection, *, table: Table, page: list[Row]) -> None:
     await_only(driver.copy_records_to_table(table.name, records=page, columns=table.columns.keys()))
 
 
-async def _copy_counters(source: Link, target: Link) -> tuple[int, int]:
+async def _copy_counters(source: Run, target: Run) -> tuple[int, int]:
     """Copy epoch, event number, store id and the ends of the audit, so that they continue: others rely on them."""
     kept = select(*(column for column in schema.kernel.columns if column.name not in _OF_THE_PLACE))
-    row = await source.run(in_transaction(lambda connection: connection.execute(kept).one()))
-    await target.run(in_transaction(lambda connection: connection.execute(update(schema.kernel), row._asdict())))
+    row = await source(in_transaction(lambda connection: connection.execute(kept).one()))
+    await target(in_transaction(lambda connection: connection.execute(update(schema.kernel), row._asdict())))
     return row.epoch, row.last_event_seq
 
 
@@ -265,7 +296,7 @@ async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
             reclaim(connection, now_us=now_us)
         return moved_to
 
-    with _free(place), ExitStack() as held:
+    with place.named(), ExitStack() as held:
         if place.file is not None and place.exists:
             lock = FileLock(place.file)
             lock.acquire()

@@ -188,6 +188,17 @@ async def test_what_is_not_copied(place: Place, sqlite_place: SqlitePlace, other
     assert (refusal.reason, str(new.path) in refusal.message) == ("STORE_MOVED", True)
 
 
+async def test_the_store_that_fails_is_named(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
+    """Which of the two it is decides what to do: a damaged history, or a place where nothing can be written."""
+    await fill(sqlite_place, runs=1)
+    other_place.path.write_bytes(b"no database" * 500)
+    for source, target in ((other_place, sqlite_place), (sqlite_place, other_place)):
+        refusal = await refused(source, target)
+        assert (refusal.reason, str(other_place.path) in refusal.message) == ("COPY_FAILED", True), refusal
+    nowhere = SqlitePlace(sqlite_place.path / "below-a-file.db")
+    assert str(nowhere.path) in (await refused(sqlite_place, nowhere)).message
+
+
 async def test_a_copy_that_differs_is_no_copy(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
     """A row that differs from the written one is noticed; the old store still works, and the new one never starts."""
     await fill(sqlite_place)
