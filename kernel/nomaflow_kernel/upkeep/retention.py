@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.store import Store
@@ -47,7 +46,6 @@ class RetentionSweeper:
         self._default = default
         self._audit_days = audit_days
         self._also = also
-        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -55,14 +53,15 @@ class RetentionSweeper:
         self._task = asyncio.create_task(self._run(), name="retention")
 
     async def stop(self) -> None:
-        """Stop after the current page. Stopping twice is allowed."""
-        self._stopping.set()
+        """Stop, even if the store does not answer: a page is deleted or not. Stopping twice is allowed."""
         task, self._task = self._task, None
         if task is not None:
-            await task
+            task.cancel()
+            await asyncio.wait((task,))
 
     async def _run(self) -> None:
-        while not await self._pause():
+        while True:
+            await asyncio.sleep(60 * min(policy.sweep_interval_minutes for _, policy in self._policies()))
             try:
                 gone = await self.sweep()
                 await self.sweep_audit()
@@ -73,11 +72,6 @@ class RetentionSweeper:
             else:
                 if gone:
                     _LOG.info("retention removed %d runs", gone)
-
-    async def _pause(self) -> bool:
-        """Wait for the shortest interval; return True if the kernel is stopping."""
-        minutes = min(policy.sweep_interval_minutes for _, policy in self._policies())
-        return await happens_within(self._stopping, minutes * 60)
 
     def _policies(self) -> Iterator[tuple[Sequence[str], RetentionPolicy]]:
         """Yield policies with their jobs; no jobs means every job, even those that no host brings any more."""
@@ -107,8 +101,7 @@ class RetentionSweeper:
                 if policy.days is not None:
                     before_us = self._clock.now_us() - policy.days * _DAY_US
                     while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
-                        if self._stopping.is_set():
-                            break
+                        pass
         return gone
 
     async def sweep_audit(self) -> int:
@@ -117,7 +110,7 @@ class RetentionSweeper:
         :raises StoreError: if the store fails; earlier deletions stand, the rest stays for the next sweep
         """
         gone = 0
-        while self._audit_days is not None and not self._stopping.is_set():
+        while self._audit_days is not None:
             before_us = self._clock.now_us() - self._audit_days * _DAY_US
             page = await self._store.prune_audit(before_us=before_us, limit=_PAGE_ROWS)
             gone += page
@@ -130,7 +123,7 @@ class RetentionSweeper:
         if before_us is None and policy.keep_last_per_job is None:
             return 0
         gone = 0
-        while not self._stopping.is_set():
+        while True:
             page = await self._store.prune(
                 job_id=job_id,
                 keep_runs=policy.keep_last_per_job,

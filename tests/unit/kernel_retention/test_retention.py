@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -141,3 +145,25 @@ async def test_the_audit_has_a_retention_of_its_own(rig: Rig, tmp_path: Path) ->
     assert await sweeper.sweep_audit() == 2599
     verdict = await rig.store.verify_audit()
     assert (verdict.rows, verdict.first_seq, verdict.bad_seq) == (401, 2600, 0)
+
+
+async def test_a_stop_does_not_wait_for_a_store_that_hangs(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts that stop after it would be left no time. The page is deleted or not, as when the kernel is killed."""
+    prune, asked = rig.store.prune, asyncio.Event()
+
+    async def noted(**fields: Any) -> int:
+        pruning = asyncio.ensure_future(prune(**fields))
+        asked.set()
+        return await pruning
+
+    monkeypatch.setattr(rig.store, "prune", noted)
+    often = RetentionPolicy(days=1, sweep_interval_minutes=0)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=often)
+    with closing(sqlite3.connect(tmp_path / "kernel.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await sweeper.start()
+        await asked.wait()
+        async with asyncio.timeout(2):
+            await sweeper.stop()
