@@ -9,6 +9,7 @@ import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _LOGIN = (
     "log in: `nomaflow token create --user NAME --role ROLE` on the kernel's machine, then here: nomaflow login FILE"
 )
+_LOOK_SECONDS = 3.0
 _RUN_IDS = "give the id of a run; nomaflow runs lists them, and nomaflow runs JOB those of a job"
 
 R = TypeVar("R")
@@ -80,6 +82,31 @@ def talk(
         return asyncio.run(connected())
     except ClientError as error:
         raise client_failure(error) from None
+
+
+@asynccontextmanager
+async def telling_trouble(kernel: KernelClient, say: Callable[[str], None]) -> AsyncIterator[None]:
+    """Have *say* called with what keeps the kernel from working, and with an empty text once it works again.
+
+    What waits meanwhile is a trigger that is sent again and again, or a run that does not start.
+    """
+    task = asyncio.create_task(_tell_trouble(kernel, say))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def _tell_trouble(kernel: KernelClient, say: Callable[[str], None]) -> None:
+    told = ""
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(ClientError):  # the caller's own call meets it too
+            trouble = (await kernel.get_kernel()).trouble
+            if trouble != told:
+                told = trouble
+                say(trouble)
 
 
 async def why_none(kernel: KernelClient, things: str, otherwise: str) -> str:

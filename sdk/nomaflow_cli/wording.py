@@ -96,6 +96,11 @@ def offers(jobs: int, callables: int) -> str:
     return f"{count(jobs, 'job')}, {count(callables, 'callable')}"
 
 
+def trouble_line(trouble: str) -> str:
+    """Return the line about a kernel that cannot work, or works again."""
+    return f"the kernel waits: {trouble}" if trouble else "the kernel works again"
+
+
 def after_refusal(generation: int, *, by_kernel: bool) -> str:
     """Return what stays in use after a load of a host was refused.
 

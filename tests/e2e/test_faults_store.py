@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +139,24 @@ def test_a_store_without_room_is_told_though_nobody_calls(system: ProjectSystem,
     with file_limit(system.parts["kernel"].pid, wal.stat().st_size):
         eventually(lambda: not caller.serving)
     eventually(lambda: caller.serving)
+    check_ticks(system)
+
+
+def test_who_waits_for_a_run_is_told_that_the_store_has_no_room(
+    system: ProjectSystem, speaking: tuple[str, str]
+) -> None:
+    """The run neither goes on nor ends, and a person learns meanwhile why."""
+    wal = system.project / ".nomaflow" / "kernel.db-wal"
+    command = [sys.executable, "-m", "nomaflow_cli", "run", "speak", "--wait"]
+    waiting = subprocess.Popen(command, cwd=system.project, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert waiting.stderr is not None
+    assert "run_" in waiting.stderr.readline().decode()
+    with file_limit(system.parts["kernel"].pid, wal.stat().st_size):
+        told = next(line for line in waiting.stderr if line.startswith(b"the kernel"))
+    assert told.startswith(b"the kernel waits: the history store cannot grow: ")
+    (system.project / "release").touch()
+    _, rest = waiting.communicate(timeout=30)
+    assert (waiting.returncode, rest.decode().splitlines()[:1]) in ((0, []), (0, ["the kernel works again"]))
     check_ticks(system)
 
 

@@ -41,6 +41,11 @@ class Health:
         """True if calls can be expected to work."""
         return self._ready and not self._stopping and self._trouble is None
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the store, and the way out; empty if nothing is."""
+        return self._trouble.message if self._trouble is not None else ""
+
     def set_ready(self) -> None:
         """Report SERVING from now on, unless something fails."""
         self._ready = True

@@ -73,6 +73,7 @@ class KernelService:
             last_event_seq=self._parts.feed.last_seq if watches else 0,
             pruned_through_seq=self._store.pruned_through_seq if watches else 0,
             now=self._clock.now_us(),
+            trouble=self._parts.health.trouble,
             caller=encode(
                 kernel.Caller,
                 principal,

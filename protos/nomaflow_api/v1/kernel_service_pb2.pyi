@@ -52,6 +52,7 @@ class GetKernelResponse(google.protobuf.message.Message):
     GRACE_SECONDS_FIELD_NUMBER: builtins.int
     NOW_FIELD_NUMBER: builtins.int
     CALLER_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
     version: builtins.str
     """version is the nomaflow version."""
     epoch: builtins.int
@@ -78,6 +79,8 @@ class GetKernelResponse(google.protobuf.message.Message):
     """lease_seconds is the silence after which a host gets no new work, in seconds."""
     grace_seconds: builtins.float
     """grace_seconds is the silence after which a host's attempts may be declared LOST, in seconds."""
+    trouble: builtins.str
+    """trouble says in one sentence why the kernel cannot work, as while its store's disk is full. Empty while it can."""
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """started_at is when this kernel started."""
@@ -106,9 +109,10 @@ class GetKernelResponse(google.protobuf.message.Message):
         grace_seconds: builtins.float = ...,
         now: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         caller: global___Caller | None = ...,
+        trouble: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["caller", b"caller", "now", b"now", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["caller", b"caller", "epoch", b"epoch", "grace_seconds", b"grace_seconds", "last_event_seq", b"last_event_seq", "lease_seconds", b"lease_seconds", "now", b"now", "pid", b"pid", "project", b"project", "pruned_through_seq", b"pruned_through_seq", "started_at", b"started_at", "store", b"store", "store_id", b"store_id", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "epoch", b"epoch", "grace_seconds", b"grace_seconds", "last_event_seq", b"last_event_seq", "lease_seconds", b"lease_seconds", "now", b"now", "pid", b"pid", "project", b"project", "pruned_through_seq", b"pruned_through_seq", "started_at", b"started_at", "store", b"store", "store_id", b"store_id", "trouble", b"trouble", "version", b"version"]) -> None: ...
 
 global___GetKernelResponse = GetKernelResponse
 

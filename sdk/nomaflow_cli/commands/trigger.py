@@ -20,9 +20,9 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import client_failure, talk
+from nomaflow_cli.kernel_access import client_failure, talk, telling_trouble
 from nomaflow_cli.options import argument, flag, option, repeated
-from nomaflow_cli.output import answer, console, print_warnings, say
+from nomaflow_cli.output import answer, console, print_warnings, say, tell
 from nomaflow_cli.parsers import (
     hidden_value,
     level_number,
@@ -31,7 +31,7 @@ from nomaflow_cli.parsers import (
     parse_params,
     parse_switches,
 )
-from nomaflow_cli.wording import WITH_JSON, Excerpt
+from nomaflow_cli.wording import WITH_JSON, Excerpt, trouble_line
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -192,6 +192,10 @@ def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follo
     waits_for = ""
 
     async def ask(kernel: KernelClient) -> tuple[Started, RunView]:
+        async with telling_trouble(kernel, lambda trouble: tell(trouble_line(trouble))):
+            return await stay(kernel)
+
+    async def stay(kernel: KernelClient) -> tuple[Started, RunView]:
         nonlocal waits_for
         started = await start(kernel)
         with _named(started.run_id):
@@ -250,10 +254,11 @@ def _follow(invocation: Invocation, start: Start) -> ExitCode:
     screen = choose_screen(as_json=invocation.as_json)
 
     async def ask(kernel: KernelClient) -> ExitCode:
-        started = await start(kernel)
-        _warn(invocation, started)
-        with _named(started.run_id):
-            return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
+        async with telling_trouble(kernel, screen.trouble):
+            started = await start(kernel)
+            _warn(invocation, started)
+            with _named(started.run_id):
+                return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
 
     return talk(invocation, ask, retry_seconds=300, on_connected=screen.connected)
 

@@ -48,7 +48,6 @@ class SystemView:
     """
 
     kernel: KernelView
-    serving: bool
     hosts: list[HostView]
     catalogue: CatalogueView
     queued: list[RunView]
@@ -65,7 +64,6 @@ async def look(client: KernelClient) -> SystemView:
     return SystemView(
         kernel=kernel,
         read_seconds=time.perf_counter() - began,
-        serving=await client.is_serving(),
         hosts=await client.list_hosts(),
         catalogue=await client.list_jobs(),
         queued=queued,
@@ -104,14 +102,11 @@ def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
     process = f", pid {kernel.pid}" if kernel.pid else ""
     text = f"kernel {kernel.version}{process}, started {up}, epoch {kernel.epoch}, store {kernel.store}"
     yield fine("kernel.answers", text)
-    if view.serving:
-        yield fine("kernel.health", f"the kernel is healthy; a read of its store took {took}")
+    if kernel.trouble:
+        trouble, _, fix = kernel.trouble.partition("; ")
+        yield problem("kernel.health", f"the kernel cannot serve: {trouble}", fix or "see its log")
     else:
-        yield problem(
-            "kernel.health",
-            "the kernel reports that it cannot serve: it cannot write to its store",
-            "see its log; free disk space, or stop the process that locks the store",
-        )
+        yield fine("kernel.health", f"the kernel is healthy; a read of its store took {took}")
     if view.read_seconds > _SLOW_SECONDS:
         yield warning("kernel.slow", f"a read of the store took {took}", "check its disk")
     if kernel.version != own:

@@ -18,7 +18,7 @@ from nomaflow_cli.output import is_terminal, print_json_line
 from nomaflow_cli.pages.cells import why
 from nomaflow_cli.pages.log_lines import print_log
 from nomaflow_cli.pages.runs import summary
-from nomaflow_cli.wording import amount, clock_time, count, elapsed, extras_text, sign
+from nomaflow_cli.wording import amount, clock_time, count, elapsed, extras_text, sign, trouble_line
 from nomaflow_telemetry.visible_text import first_line, printable
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -60,6 +60,9 @@ class Screen:
     def connected(self, up: bool) -> None:  # noqa: FBT001  # the one thing it says
         """Show that the kernel is away, or back."""
 
+    def trouble(self, trouble: str) -> None:
+        """Show what keeps the kernel from working; an empty text says that it works again."""
+
     def tick(self) -> None:
         """Redraw if necessary: called about eight times a second."""
 
@@ -82,6 +85,10 @@ class JsonScreen(Screen):
     def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
         print_json_line({"type": "kernel", "connected": up})
+
+    def trouble(self, trouble: str) -> None:
+        """Print it."""
+        print_json_line({"type": "trouble", "message": trouble})
 
     def finish(self, run: RunView) -> None:
         """Print the run."""
@@ -115,6 +122,10 @@ class PlainScreen(Screen):
     def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
         self._say("the kernel is back" if up else "the kernel is away; waiting for it")
+
+    def trouble(self, trouble: str) -> None:
+        """Print it."""
+        self._say(trouble_line(trouble))
 
     def finish(self, run: RunView) -> None:
         """Print the summary."""
@@ -180,6 +191,10 @@ class TerminalScreen(Screen):
         if up:
             self._console.print(Text("  the kernel is back; nothing was lost meanwhile", style="dim"))
         self.tick()
+
+    def trouble(self, trouble: str) -> None:
+        """Print it above the live part."""
+        self._console.print(Text(f"  {trouble_line(trouble)}", style="yellow" if trouble else "dim"))
 
     def tick(self) -> None:
         """Draw again."""

@@ -23,7 +23,7 @@ from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
 from nomaflow_cli.up.ready import Ready
-from nomaflow_cli.wording import after_refusal, age, clock_time, count, offers, sign
+from nomaflow_cli.wording import after_refusal, age, clock_time, count, offers, sign, trouble_line
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable
 
@@ -59,6 +59,9 @@ class Reporter:
 
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
+
+    def trouble(self, trouble: str) -> None:
+        """Report what keeps the kernel from working; an empty text says that it works again."""
 
     def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
         """Report that the console listens.
@@ -108,6 +111,10 @@ class JsonReporter(Reporter):
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
+
+    def trouble(self, trouble: str) -> None:
+        """Report what keeps the kernel from working; an empty text says that it works again."""
+        print_json_line({"type": "trouble", "message": trouble})
 
     def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
         """Report that the console listens."""
@@ -290,6 +297,10 @@ class TextReporter(Reporter):
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
         self._line(("!", "yellow"), "up", f"cannot show events, trying again: {error}")
+
+    def trouble(self, trouble: str) -> None:
+        """Print it."""
+        self._line(("!", "yellow") if trouble else ("✔", "green"), "up", trouble_line(trouble))
 
     def _run(self, event: EventView) -> None:
         if event.run_state in RUN_TERMINAL:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nomaflow.client import ClientError, ProjectAddress
 from nomaflow.client.values import EventView, HostView, KernelView
-from nomaflow_cli.kernel_access import kernel_client
+from nomaflow_cli.kernel_access import kernel_client, telling_trouble
 from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice, PartState, part_command
 from nomaflow_cli.up.ready import Ready
 
@@ -263,7 +263,7 @@ class ProjectSupervisor:
         seen, said = 0, ""
         while True:
             try:
-                async with self.client() as client:
+                async with self.client() as client, telling_trouble(client, self._reporter.trouble):
                     async for event in client.watch_events(after_seq=seen):
                         seen, said = event.seq, ""
                         self._reporter.event(event)

@@ -38,7 +38,6 @@ INSTANCE = InstanceView(incarnation="i", state="ATTACHED", pid=7, machine="box",
 HOST = HostView(name="team", state="ATTACHED", job_count=1, instances=(INSTANCE,))
 WELL = SystemView(
     kernel=KernelView(version=VERSION, epoch=3, pid=9, store="sqlite", started_at=NOW - timedelta(hours=1)),
-    serving=True,
     hosts=[HOST],
     catalogue=CatalogueView(jobs=(JobView(job_id="j", next_fires=(FireView(at=NOW + timedelta(hours=1)),)),)),
     queued=[],
@@ -69,7 +68,7 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
 @pytest.mark.parametrize(
     ("change", "check", "level"),
     [
-        ({"serving": False}, "kernel.health", Level.PROBLEM),
+        ({"kernel": structs.replace(WELL.kernel, trouble="no room; make some")}, "kernel.health", Level.PROBLEM),
         ({"read_seconds": 3.0}, "kernel.slow", Level.WARNING),
         ({"kernel": structs.replace(WELL.kernel, version="9.9")}, "kernel.version", Level.WARNING),
         ({"hosts": []}, "hosts.none", Level.WARNING),

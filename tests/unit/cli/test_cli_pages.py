@@ -113,6 +113,20 @@ def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.Ca
     assert (told["kernel_pid"], told["stands_by"], told["kernel"]["pid"]) == (7, stands_by, leader)
 
 
+def test_up_tells_what_keeps_the_kernel_from_working(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once when it begins, and once when it is over."""
+    out = io.StringIO()
+    reporter = TextReporter(console=Console(file=out, width=200))
+    for trouble in ("no room; make some", ""):
+        reporter.trouble(trouble)
+        JsonReporter().trouble(trouble)
+    first, second = out.getvalue().splitlines()
+    assert "the kernel waits: no room; make some" in first
+    assert "the kernel works again" in second
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told == [{"type": "trouble", "message": "no room; make some"}, {"type": "trouble", "message": ""}]
+
+
 def test_events_and_up_say_how_many_jobs_are_not_named() -> None:
     """The event of a load names 50 jobs at most, and has their number."""
     data = {"generation": 2, "removed_job_ids": ["a", "b"], "removed_count": 62, "added_job_ids": ["c"]}

@@ -67,6 +67,7 @@ class KernelView(Shaped, frozen=True, kw_only=True):
     :param grace_seconds: silence after which a host's attempts may be declared LOST; 0 from a kernel that does not say
     :param now: the kernel's clock; None from a kernel that does not say
     :param caller: who asks; None from a kernel that does not say
+    :param trouble: why the kernel cannot work, in one sentence; empty while it can
     """
 
     version: str
@@ -82,3 +83,4 @@ class KernelView(Shaped, frozen=True, kw_only=True):
     grace_seconds: float = 0.0
     now: datetime | None = None
     caller: CallerView | None = None
+    trouble: str = ""
