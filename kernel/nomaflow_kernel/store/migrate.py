@@ -20,10 +20,18 @@ _ADVISORY_LOCK = 0x6E6F6D61  # "noma": one migration at a time on a shared Postg
 
 
 def stored_revision(connection: Connection) -> str | None:
-    """Return the revision of the store's schema, or None for a fresh database."""
-    if not inspect(connection).has_table(schema.revisions.name):
+    """Return the revision of the store's schema, or None for a fresh database.
+
+    :raises ForeignTables: if it is the revision of another program
+    """
+    tables = inspect(connection)
+    if not tables.has_table(schema.revisions.name):
         return None
-    return connection.execute(select(schema.revisions.c.version_num)).scalar_one_or_none()
+    found: str | None = connection.execute(select(schema.revisions.c.version_num)).scalars().first()
+    # Other programs use Alembic, too, and some number their revisions as we do.
+    if found is not None and not (_is_revision(found) and tables.has_table(schema.kernel.name)):
+        raise ForeignTables([schema.revisions.name])
+    return found
 
 
 def usable_revision(revision: str) -> bool:
@@ -38,7 +46,7 @@ def usable_revision(revision: str) -> bool:
 
 
 def _is_revision(text: str) -> bool:
-    """Return whether a text is a number of four digits, as our revisions are; other programs have Alembic, too."""
+    """Return whether a text is a number of four digits, as our revisions are."""
     return len(text) == len(HEAD) and text.isascii() and text.isdigit()
 
 
@@ -62,8 +70,6 @@ def migrate(connection: Connection) -> None:
     if found is None:
         _make_schema(connection)
         return
-    if not _is_revision(found):
-        raise ForeignTables([schema.revisions.name])
     if not usable_revision(found):
         if found < REVISIONS[0]:
             raise SchemaTooOld(found=found, oldest_known=REVISIONS[0])

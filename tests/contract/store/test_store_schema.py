@@ -39,10 +39,12 @@ async def test_tables_of_another_program_are_left_alone(place: Place, there: str
         await place.sql("SELECT * FROM runs")
 
 
-async def test_another_programs_revision_is_no_later_version(place: Place) -> None:
-    """Alembic serves other programs as well, and names their revisions otherwise."""
+@pytest.mark.parametrize("there", [["ae1027a6acf"], ["0001"], [migrations.HEAD], ["ae1027a6acf", "1975ea83b712"]])
+async def test_another_programs_revision_is_no_other_version(place: Place, there: list[str]) -> None:
+    """Alembic serves other programs as well: their revisions may look like ours, and they may have several."""
     await place.sql("CREATE TABLE alembic_version (version_num varchar(32))")
-    await place.sql("INSERT INTO alembic_version VALUES ('ae1027a6acf')")
+    for revision in there:
+        await place.sql(f"INSERT INTO alembic_version VALUES ('{revision}')")
     with pytest.raises(ForeignTables, match="another program: alembic_version"):
         await open_store(place.url).open()
 
