@@ -178,6 +178,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
         return requests.exit_code
     if info is not None and info.kind == "sqlite":  # only an intruding kernel can have taken it: no standing by
         return EX_TEMPFAIL
+    await sentry.answer(requests.lost)  # a database that hangs may keep it from the next term for long
     requests.lead_again()
     return None
 

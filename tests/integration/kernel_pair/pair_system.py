@@ -102,12 +102,13 @@ class Pair:
         )  # fmt: skip
 
     def start_host(self, *kernels: str) -> None:
-        """Start the host with the addresses of some kernels, and wait until it is attached."""
+        """Start the host with the addresses of some kernels, and wait until it is attached and its jobs are known."""
         addresses = ",".join(self.address(name) for name in kernels)
         self.processes["host"] = launch(
             "nomaflow_host", self.folder / "team", "--kernel", addresses, log_file=self.folder / "host.log"
         )
         self.await_host(1)
+        eventually(lambda: "introduced manifest" in self.log("host"))
 
     def await_host(self, times: int) -> None:
         """Wait until the host has attached so many times."""

@@ -263,6 +263,11 @@ async def test_a_database_that_hangs_ends_no_kernel(pair: Pair, roles: tuple[str
         with pair.server.frozen():
             order = TriggerOrder(job_id="quick", request_id="hang", params={"ledger": str(pair.ledger)})
             asked = asyncio.create_task(client.trigger(order))
+            await asyncio.to_thread(eventually, lambda: "standing by again" in pair.log(leader)[told:])
+            async with grpc.aio.insecure_channel(pair.address(leader)) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as refused:  # before it is known that the database hangs
+                    await KernelServiceStub(channel).GetKernel(service.GetKernelRequest(), wait_for_ready=True)
+            assert read_details(refused.value.trailing_metadata()).reason == "NOT_LEADER"
             await asyncio.to_thread(eventually, lambda: "not leading, listening on" in pair.log(leader)[told:])
         assert (await client.wait((await asked).run_id)).state == "SUCCEEDED"
         assert "not waiting any longer" not in pair.log(leader)[told:]
