@@ -92,7 +92,8 @@ def _may_call(state: EngineState, run: ActiveRun, target: str) -> bool:
 
 def _no_job_to_call(state: EngineState, run: ActiveRun, target: str) -> str:
     """Return the sentence on a job that does not exist or may not be called: a team need not learn which."""
-    callable_ = (job_id for job_id in state.jobs.ids() if job_id != target and _may_call(state, run, job_id))
+    never = (target, run.job_id)
+    callable_ = (job_id for job_id in state.jobs.ids() if job_id not in never and _may_call(state, run, job_id))
     near = near_names(target, callable_)
     caller = _caller(state, run)
     if near or not caller:

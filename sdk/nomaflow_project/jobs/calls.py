@@ -24,7 +24,8 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
             if step.calls_job and step.target_job_id and step.target_job_id not in definitions:
                 at = places[job_id] / "steps" / index / "target_job_id"
                 message = f"these files have no job {step.target_job_id!r}; without it, the step fails"
-                fix = did_you_mean(step.target_job_id, definitions, noun="job")
+                others = (each for each in definitions if each != job_id)
+                fix = did_you_mean(step.target_job_id, others, noun="job")
                 yield job_id, at.warning("unknown_target", message, fix=fix)
     for job_id in _in_circles(calls):
         check_time()

@@ -149,6 +149,7 @@ def test_a_call_of_an_unknown_job_is_a_warning() -> None:
     assert job.valid
     assert (the_problem(job).severity, the_problem(job).code) == ("warning", "unknown_target")
     assert the_problem(job).fix == "did you mean 'good'?"
+    assert the_problem(load_one(_calls("dinners", "dinner"))).fix == "the known jobs are good"  # no call of itself
 
 
 def test_a_long_chain_of_calls_is_checked_quickly() -> None:

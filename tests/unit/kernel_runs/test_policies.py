@@ -187,7 +187,7 @@ async def test_cancel_goes_down_and_up_the_chain(rig: Rig) -> None:
 async def test_call_job_that_cannot_run(rig: Rig) -> None:
     """An unknown target, a skipped child and a circle fail the step with their codes and say why."""
     rig.jobs.add(
-        job("unknown", call("nowhere")),
+        job("unknown", call("unknowns")),
         job("busy", call("child")),
         job("child"),
         job("x", call("y")),
@@ -200,6 +200,7 @@ async def test_call_job_that_cannot_run(rig: Rig) -> None:
         await rig.settle()
         run = (await rig.detail(run_id)).run
         assert run.reason is not None
+        assert "did you mean" not in run.reason.message  # the only job that looks like it is the one that calls
         found[name] = (run.state, run.reason.code)
     assert found == {
         "unknown": (RunState.FAILED, "unknown_job"),
