@@ -34,14 +34,14 @@ def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: 
 
 def end_pause(state: EngineState, batch: Batch, timer: str) -> None:
     """End the pause of a timer if its time is up by the wall clock, in which its end was given."""
-    scope, _, name = timer.partition("/")
+    until_us, scope, name = timer.split("/", 2)
     pause = state.pauses.get((scope, name))
-    if pause is None or pause.until_us is None:
-        return
+    if pause is None or pause.until_us is None or str(pause.until_us) != until_us:
+        return  # it has ended, or another has replaced it, with a timer of its own
     if pause.ends_by(batch.now_us):
         clear_pause(state, batch, scope, name)
     else:
-        # The two clocks drift apart, or a longer pause has replaced the one that the timer was set for.
+        # The two clocks drift apart.
         _set_timer(state, pause, batch.now + (pause.until_us - batch.now_us) / 1_000_000)
 
 
@@ -56,4 +56,4 @@ def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float
 
 
 def _set_timer(state: EngineState, pause: PauseRecord, due: float) -> None:
-    state.timers.add(due, TimerKind.PAUSE_END, f"{pause.scope}/{pause.name}")
+    state.timers.add(due, TimerKind.PAUSE_END, f"{pause.until_us}/{pause.scope}/{pause.name}")

@@ -130,6 +130,18 @@ async def test_timeouts_of_ended_runs_are_forgotten_before_they_are_due(rig: Rig
     assert await rig.state(waits) is RunState.FAILED
 
 
+async def test_a_pause_that_is_prolonged_again_and_again_gathers_no_timers(rig: Rig) -> None:
+    """The timer of a pause that another has replaced is not set again."""
+    timers = len(rig.engine._state.timers)
+    pause = PauseRecord(scope="host", name="team", by="", why="", since_us=0, until_us=None)
+    for _ in range(8):
+        await rig.engine.set_pause(replace(pause, until_us=rig.clock.now_us() + 15_000_000))
+        await rig.advance(10)
+    assert len(rig.engine._state.timers) == timers + 1
+    await rig.advance(5)
+    assert (len(rig.engine.pauses()), len(rig.engine._state.timers)) == (0, timers)
+
+
 async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
     """A longer pause that is set in the turn in which the old one ends is not removed with it."""
     now = rig.clock.now_us()
