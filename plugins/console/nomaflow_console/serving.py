@@ -193,7 +193,7 @@ def _host(settings: ConsoleSettings) -> str:
 
 
 def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
-    """Return where the console listens: where the settings say, else where it was, else at a free port.
+    """Return where the console listens: where the settings say, else at the first of its usual ports that is free.
 
     :raises SettingsRefused: if the address is taken, or cannot be listened on
     """

@@ -19,7 +19,7 @@ EX_TEMPFAIL, EX_CONFIG = 75, 78
 """Exit codes of kernel and host too: somebody else has the address; the settings cannot be used."""
 
 FLAGS: Sequence[tuple[str, str]] = (
-    ("listen", "127.0.0.1:PORT or unix:PATH; default 127.0.0.1:7434, else a free port"),
+    ("listen", "127.0.0.1:PORT or unix:PATH; default 127.0.0.1:7434, else a port of its own"),
     ("origin", "scheme and host at which browsers see it behind a proxy: https://ops.example.org"),
     ("tls-cert", "its certificate, PEM"),
     ("tls-key", "the certificate's key, PEM"),
@@ -51,7 +51,7 @@ class ConsoleSettings:
     """The settings of one console.
 
     :param project: its folder holds the console's secret
-    :param listen: ``HOST:PORT``, or ``unix:`` and an absolute path; empty means 127.0.0.1:7434, else a free port
+    :param listen: ``HOST:PORT``, or ``unix:`` and an absolute path; empty means 127.0.0.1:7434, else its own port
     :param address: addresses of the kernel, separated by commas; empty means the project's own kernel
     :param origin: scheme and host at which browsers see it behind a proxy, such as ``https://ops.example.org``
     :param token: the console's own token for a kernel on TCP; empty means none

@@ -17,7 +17,7 @@ class ConsoleSection(Entry):
         "",
         "Where it listens: `127.0.0.1:PORT`, or `unix:PATH`, a Unix socket. An address other than loopback needs "
         "`tls_cert` and `tls_key`, or an `origin` that begins with `https://`. "
-        "Empty: 127.0.0.1:7434, else a free port.",
+        "Empty: 127.0.0.1:7434, else a port of its own.",
     )
     origin: str = key(
         "", "Scheme and host at which browsers see it behind a proxy, such as `https://ops.example.org`. Empty: none."
