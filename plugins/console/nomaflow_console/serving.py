@@ -208,8 +208,9 @@ def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
             listener = _tcp_listener(host.strip("[]"), int(number))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
+            why = "another process listens there" if taken else (error.strerror or str(error)).lower()
             raise SettingsRefused(
-                f"the console cannot listen at {settings.listen}: {(error.strerror or str(error)).lower()}",
+                f"the console cannot listen at {settings.listen}: {why}",
                 fix="name another address, such as --listen 127.0.0.1:0 for a free port",
                 **({"exit_code": EX_TEMPFAIL} if taken else {}),
             ) from None

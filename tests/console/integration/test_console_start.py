@@ -71,11 +71,11 @@ def test_an_open_network_is_refused_with_exit_code_78(project: Path) -> None:
 
 
 def test_a_taken_address_is_refused_with_exit_code_75(project: Path) -> None:
-    """The refusal names a way to a free port."""
+    """The refusal says so in words, and names a way to a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, told = refused(project, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert code == 75
-    assert "--listen 127.0.0.1:0" in told
+    assert ": another process listens there; name another address, such as --listen 127.0.0.1:0" in told
 
 
 def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None:
