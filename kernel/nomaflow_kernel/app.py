@@ -104,7 +104,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
 
 def _tell_of_old_tokens(state_dir: Path) -> None:
     """Say what has replaced the two tokens that all callers shared, if their files are still there."""
-    for name, instead in (("token", "--user NAME or --service NAME"), ("host-token", "--host NAME")):
+    for name, instead in (("token", "--user NAME --role ROLE"), ("host-token", "--host NAME")):
         if (state_dir / name).exists():
             _LOG.warning(
                 "%s gives access to nothing any more: callers have credentials of their own, from "

@@ -93,7 +93,7 @@ async def _enrol(address: str, join: JoinString, csr_pem: str) -> Enrolled:
 
 
 def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> ClientError:
-    again = f"nomaflow token create --{join.kind} {join.name}"
+    again = f"nomaflow token create --{join.kind} {join.name}{'' if join.kind == 'host' else ' --role ROLE'}"
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE:
         untrusted = handshake_failure(text, address=address)

@@ -156,7 +156,9 @@ async def test_a_string_that_cannot_be_used_is_told(
 ) -> None:
     """Used before, for a host, no string, not there: one sentence and the way out."""
     await login(command, door, tmp_path)
-    assert "it was used already" in await login(command, door, tmp_path, code=2)
+    used = await login(command, door, tmp_path, code=2)
+    assert "it was used already" in used
+    assert "another, on the kernel's machine: nomaflow token create --user alice --role ROLE; " in used
     (tmp_path / "string").write_text(door.string(kind="host"))
     done = await command("login", str(tmp_path / "string"))
     assert "nomaflow host DIR --join FILE" in done.err
