@@ -16,7 +16,6 @@ from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
-from nomaflow_kernel.history.attempt_facts import RungRecord
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
@@ -157,14 +156,7 @@ def _climb(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Stoppin
     """Record a rung; any beyond the number that a ladder has are ignored."""
     if len(current.facts.rungs) >= _RUNGS:
         return
-    rung = RungRecord(
-        rung=event.rung,
-        what=event.what[:_RUNG_TEXT],
-        why=event.why[:_RUNG_TEXT],
-        at_us=event.at_us,
-        after_us=event.after_us,
-        next_at_us=event.next_at_us,
-    )
+    rung = structs.replace(event, what=event.what[:_RUNG_TEXT], why=event.why[:_RUNG_TEXT])
     current.facts = structs.replace(current.facts, rungs=(*current.facts.rungs, rung))
     batch.add(RecordRung(*run.named(), at_us=batch.now_us, rung=rung, facts=current.facts))
 

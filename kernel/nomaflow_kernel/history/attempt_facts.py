@@ -5,29 +5,13 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-
-class RungRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rung of the ladder by which an attempt was stopped.
-
-    :param rung: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL
-    :param why: why; for a later rung, why the one before was not enough
-    :param at_us: when, by the host's clock
-    :param after_us: microseconds since the first rung
-    :param next_at_us: when the next rung follows if the code has not stopped by then; 0 on the last
-    """
-
-    rung: int
-    what: str
-    why: str = ""
-    at_us: int = 0
-    after_us: int = 0
-    next_at_us: int = 0
+from nomaflow_api.v1.letters import Stopping
 
 
 class AttemptFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The facts of one attempt.
 
-    :param rungs: in order; empty if nobody stopped it
+    :param rungs: of the ladder by which it was stopped, in order; empty if nobody stopped it
     :param stopped_at_us: when none of its code ran any more, by the host's clock; 0 if it was not stopped by the ladder
     :param exit_status: that of its worker's process; None if that lives on, was ended by a signal or is not known
     :param exit_signal: the signal that ended that process; 0 for none
@@ -39,7 +23,7 @@ class AttemptFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param complete: whether its last report is stored, and no event before it is missing
     """
 
-    rungs: tuple[RungRecord, ...] = ()
+    rungs: tuple[Stopping, ...] = ()
     stopped_at_us: int = 0
     exit_status: int | None = None
     exit_signal: int = 0

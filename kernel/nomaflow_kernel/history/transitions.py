@@ -13,8 +13,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from nomaflow_api.v1.letters import Stopping
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts, RungRecord
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.event_kinds import NoticeKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
@@ -115,7 +116,7 @@ class RecordRung(_OfAttempt, frozen=True, kw_only=True):
     """
 
     at_us: int
-    rung: RungRecord
+    rung: Stopping
     facts: AttemptFacts
 
 

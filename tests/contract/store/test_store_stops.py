@@ -5,13 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, key, logged, opened, queue, reported, start, started
 
-from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts, RungRecord
+from nomaflow_api.v1.letters import Stopping
+from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
 from nomaflow_kernel.history.transitions import RecordRung
 from nomaflow_kernel.store import Store
 
-FIRST = RungRecord(rung=1, what="asked", why="canceled by änn", at_us=T0, next_at_us=T0 + 5)
-SECOND = RungRecord(rung=2, what="exception", why="late \x00", at_us=T0 + 5, after_us=5)
+FIRST = Stopping(rung=1, what="asked", why="canceled by änn", at_us=T0, next_at_us=T0 + 5)
+SECOND = Stopping(rung=2, what="exception", why="late \x00", at_us=T0 + 5, after_us=5)
 ONE, TWO = AttemptFacts(rungs=(FIRST,)), AttemptFacts(rungs=(FIRST, SECOND))
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from nomaflow.client import values
 from nomaflow_api.v1 import event_pb2
+from nomaflow_api.v1.letters import Stopping
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_kernel.history.attempt_facts import COMPLETE, AttemptFacts, RungRecord
+from nomaflow_kernel.history.attempt_facts import COMPLETE, AttemptFacts
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import (
     AttemptLogRecord,
@@ -92,8 +93,8 @@ def test_the_deadline_is_that_of_the_shorter_limit(definition: dict[str, Any], e
 def test_an_end_and_a_stop_are_told_in_full() -> None:
     """Signal and words of the process, warnings, and the ladder with its times."""
     rungs = (
-        RungRecord(rung=1, what="asked", why="canceled by ann", at_us=110 * SECOND, next_at_us=115 * SECOND),
-        RungRecord(rung=2, what="exception", why="late", at_us=115 * SECOND, after_us=5 * SECOND),
+        Stopping(rung=1, what="asked", why="canceled by ann", at_us=110 * SECOND, next_at_us=115 * SECOND),
+        Stopping(rung=2, what="exception", why="late", at_us=115 * SECOND, after_us=5 * SECOND),
     )
     facts = AttemptFacts(
         rungs=rungs, stopped_at_us=116 * SECOND, exit_signal=9, exit_text="killed by SIGKILL, by its host",
@@ -133,7 +134,7 @@ def test_a_log_is_sealed_only_if_nothing_of_it_can_be_missing() -> None:
 
 def test_who_may_not_read_logs_reads_no_values_of_attempts() -> None:
     """Values, warnings and the reasons of rungs are left out; the ladder's times stay."""
-    facts = AttemptFacts(rungs=(RungRecord(rung=1, what="asked", why="s3cret left"),), warnings=("s3cret",))
+    facts = AttemptFacts(rungs=(Stopping(rung=1, what="asked", why="s3cret left", at_us=1),), warnings=("s3cret",))
     run = run_without_values(message_of(attempt(facts=facts), logs={}))
     assert b"s3cret" not in run.SerializeToString()
     assert run.steps[0].attempts[0].stop.rungs[0].what == "asked"
