@@ -11,6 +11,7 @@ import grpc.aio
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import Principal
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.history.feed import EventFeed
@@ -22,6 +23,7 @@ from nomaflow_kernel.rpc import SERVICES, Endpoints, Health, KernelParts, door_s
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.server import DoorServers
 from nomaflow_kernel.store import Store, open_store
+from nomaflow_project.models.settings_file import QuotaSection
 
 _NO_SCHEDULER: Any = None
 
@@ -59,6 +61,7 @@ class ServedKernel:
 
     def put_together(self, engine: Any) -> None:
         """Put the parts together, around an engine."""
+        quotas = Quotas(limits=QuotaSection(), clock=self.clock)
         self.parts = KernelParts(
             settings=KernelSettings(project=self.directory),
             info=self.info,
@@ -71,8 +74,11 @@ class ServedKernel:
             sessions=self.sessions,
             health=self.health,
             credentials=self.credentials,
-            guard=Guard(catalogue=self.catalogue, sessions=self.sessions, subjects=self.store.run_subjects),
+            guard=Guard(
+                catalogue=self.catalogue, sessions=self.sessions, subjects=self.store.run_subjects, quotas=quotas
+            ),
             audit=self.audit,
+            quotas=quotas,
             reached=lambda: self._at("owner"),
         )
 

@@ -42,7 +42,6 @@ class HostGateway:
 
     :param info: its store's id is random and identifies the history: epochs count within it only
     :param addresses: returns those that hosts keep for their next connections
-    :param quotas: None for no limits
     """
 
     def __init__(
@@ -54,8 +53,8 @@ class HostGateway:
         audit: AuditLog,
         info: StoreInfo,
         settings: KernelSettings,
+        quotas: Quotas,
         addresses: Callable[[], Sequence[str]] = tuple,
-        quotas: Quotas | None = None,
     ) -> None:
         self._engine = engine
         self._manifests = manifests
@@ -79,9 +78,9 @@ class HostGateway:
         if proved not in ("", hello.host):
             _LOG.warning("%s on %s may not attach as host %s", caller.principal, hello.machine[:64], hello.host)
             raise NotPermitted(caller.principal, "attach as", f"host:{hello.host}")
-        self._charge(caller, "Attach", len(hello.inventory) / _HELD_OF_ATTACH)
+        self._quotas.call(caller.principal, "Attach", len(hello.inventory) / _HELD_OF_ATTACH)
         if hello.refused_load is not None:
-            self._charge(caller, "LoadState")
+            self._quotas.call(caller.principal, "LoadState")
         digest = hello.manifest_digest
         wanted = bool(digest) and (
             (not hello.for_attempt and await self._is_news(hello, digest, hello.loaded_at_us))
@@ -117,14 +116,6 @@ class HostGateway:
             self._tell("Detach", hello, caller)
             await _cancelled(reader)
             del reader  # else its error, this frame and the last message would keep each other in memory
-
-    def _charge(self, caller: Caller, method: str, cost: float = 1.0) -> None:
-        """Count what a host asks for, besides the call itself.
-
-        :raises QuotaExceeded: if it is too much
-        """
-        if self._quotas is not None:
-            self._quotas.call(caller.principal, method, cost)
 
     def _tell(self, action: Literal["Attach", "Detach"], hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""
@@ -199,14 +190,16 @@ class HostGateway:
             async for request in requests:
                 kind = request.WhichOneof("message")
                 if kind == "heartbeat":
-                    self._charge(caller, "Heartbeat", 1 + len(request.heartbeat.workers) / _WORKERS_OF_HEARTBEAT)
+                    self._quotas.call(
+                        caller.principal, "Heartbeat", 1 + len(request.heartbeat.workers) / _WORKERS_OF_HEARTBEAT
+                    )
                     info = read_heartbeat(request.heartbeat)
                     self._engine.heartbeat(session.hello.key, info)
                     session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
                     if session.loading and not info.loading and not info.generation:
                         self._sessions.loaded(session.hello.key)  # its first load has failed
                 elif kind == "load_state":
-                    self._charge(caller, "LoadState")
+                    self._quotas.call(caller.principal, "LoadState")
                     load = structs.replace(read_load(request.load_state), by=session.reload_by)
                     self._engine.loaded(session.hello.key, load)
                 elif kind == "reload_result":
@@ -237,7 +230,7 @@ class HostGateway:
             reports = open_reports(request.attempts)
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
-        self._charge(caller, "Report", len(reports) / _TOLD_OF_REPORT)
+        self._quotas.call(caller.principal, "Report", len(reports) / _TOLD_OF_REPORT)
         return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports, host=host)))
 
     async def introduce_manifest(
@@ -288,7 +281,7 @@ class HostGateway:
                 manifest, size = await asyncio.to_thread(
                     open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
                 )
-                self._charge(caller, "IntroduceManifest", size / _BYTES_OF_MANIFEST)
+                self._quotas.call(caller.principal, "IntroduceManifest", size / _BYTES_OF_MANIFEST)
                 current, disabled = await self._manifests.introduce(
                     hello.host,
                     digest=request.digest,

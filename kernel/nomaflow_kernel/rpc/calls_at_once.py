@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
-from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.domain.errors import QuotaExceeded
 
 _MOST = 500
 """The calls of a principal at once."""
@@ -14,17 +14,8 @@ _MOST_OF_STRANGERS = 100
 """The calls at once of all callers without a credential."""
 
 
-class TooManyCalls(KernelError):
-    """Raised when a principal has too many calls at once; all callers without a credential are one."""
-
-    reason = "QUOTA"
-
-    def __init__(self, principal: str, most: int) -> None:
-        super().__init__(f"{principal} has {most} calls at once at this door, the maximum; try again in a moment")
-
-
 class CallsAtOnce:
-    """Counts the calls of each principal."""
+    """Counts the calls of each principal; all callers without a credential are one."""
 
     def __init__(self) -> None:
         self._now: Counter[str] = Counter()
@@ -32,12 +23,12 @@ class CallsAtOnce:
     def begin(self, caller: Caller) -> Callable[[], None]:
         """Count a call from now on; return the function that ends the count.
 
-        :raises TooManyCalls: if there are too many already
+        :raises QuotaExceeded: if there are too many already
         """
         name = str(caller.principal)
         most = _MOST_OF_STRANGERS if caller.principal.kind is PrincipalKind.ANYONE else _MOST
         if self._now[name] >= most:
-            raise TooManyCalls(name, most)
+            raise QuotaExceeded(f"{name} has {most} calls at once at this door, the maximum; try again in a moment")
         self._now[name] += 1
 
         def end() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
@@ -11,9 +11,11 @@ from nomaflow_kernel.access.policy import RULES, About, Rule
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.lookups import RunSubject, VisibleRuns
 from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_project.models.settings_file import QuotaSection
 
 _MOST_TRIGGERS = 1000
 """A batch of more is refused, and must not put its caller in debt for hours."""
@@ -23,7 +25,6 @@ class Guard:
     """Checks calls. The owner passes at once, without any look-up.
 
     :param subjects: returns the subjects of the runs that exist
-    :param quotas: None for no limits
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Guard:
         catalogue: Catalogue,
         sessions: SessionRegistry,
         subjects: Callable[[Sequence[str]], Awaitable[Sequence[RunSubject]]],
-        quotas: Quotas | None = None,
+        quotas: Quotas,
     ) -> None:
         self._catalogue = catalogue
         self._sessions = sessions
@@ -46,7 +47,8 @@ class Guard:
         async def no_subjects(_run_ids: Sequence[str]) -> Sequence[RunSubject]:
             return ()
 
-        return cls(catalogue=Catalogue(), sessions=SessionRegistry(), subjects=no_subjects)
+        quotas = Quotas(limits=QuotaSection(), clock=SystemClock())
+        return cls(catalogue=Catalogue(), sessions=SessionRegistry(), subjects=no_subjects, quotas=quotas)
 
     def admit(self, method: str, caller: Caller) -> Rule:
         """Check what can be checked before a request is read, and count the call; return the method's rule.
@@ -56,7 +58,7 @@ class Guard:
         :raises QuotaExceeded: if the caller makes too many calls
         """
         rule = self.readmit(method, caller)
-        if self._quotas is not None and caller.principal.kind is not PrincipalKind.OWNER:
+        if caller.principal.kind is not PrincipalKind.OWNER:
             self._quotas.call(caller.principal, method.rpartition("/")[2])
         return rule
 
@@ -85,8 +87,7 @@ class Guard:
         """
         if rule.verb is None or caller.principal.kind is PrincipalKind.OWNER:
             return
-        if self._quotas is not None:
-            self._quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
+        self._quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
         if rule.about is About.EVERYTHING:
             caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.JOB:
@@ -105,7 +106,7 @@ class Guard:
 
     def stream(self, caller: Caller) -> AbstractContextManager[None]:
         """Return a context that counts a stream while it is open; entering one too many raises QuotaExceeded."""
-        return nullcontext() if self._quotas is None else self._quotas.stream(caller.principal)
+        return self._quotas.stream(caller.principal)
 
     def message(self, caller: Caller, size: int) -> None:
         """Count a message that a caller sends on a stream.
@@ -113,8 +114,7 @@ class Guard:
         :param size: its bytes
         :raises QuotaExceeded: if it is too much
         """
-        if self._quotas is not None:
-            self._quotas.message(caller.principal, size)
+        self._quotas.message(caller.principal, size)
 
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""

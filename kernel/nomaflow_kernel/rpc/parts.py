@@ -27,7 +27,6 @@ from nomaflow_kernel.store import Store
 class KernelParts(Struct, frozen=True, kw_only=True):
     """The parts of a kernel for one term of leadership.
 
-    :param quotas: None for no limits
     :param certificates: of the TCP doors; None if there is no such door
     :param reached: returns the addresses at which others reach the doors, once they are listened on
     """
@@ -45,6 +44,6 @@ class KernelParts(Struct, frozen=True, kw_only=True):
     credentials: Credentials
     guard: Guard
     audit: AuditLog
-    quotas: Quotas | None = None
+    quotas: Quotas
     certificates: DoorCertificates | None = None
     reached: Callable[[], DoorAddresses]

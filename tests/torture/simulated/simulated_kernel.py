@@ -13,6 +13,7 @@ from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
 from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
@@ -22,6 +23,7 @@ from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
+from nomaflow_project.models.settings_file import QuotaSection
 
 __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 
@@ -155,6 +157,7 @@ class SimulatedKernel:
                 lease_seconds=SETTINGS.lease_seconds,
                 lost_after_seconds=SETTINGS.grace_seconds,
             ),
+            quotas=Quotas(limits=QuotaSection(), clock=self._clock),
         )
         self.alive = True
 
