@@ -32,7 +32,7 @@ from nomaflow_kernel.store.lease_row import (
     take_lease,
 )
 from nomaflow_kernel.store.migrate import lock_migrations, migrate, take_over
-from nomaflow_kernel.store.writer import in_transaction
+from nomaflow_kernel.store.writer import give, in_transaction
 
 T = TypeVar("T")
 
@@ -245,15 +245,11 @@ def _refuse_encoding(connection: Connection) -> None:
 
 def _hand_over(answer: asyncio.Future[T], reading: asyncio.Future[T]) -> None:
     """Give the outcome of a read to its caller, unless nobody waits for it."""
-    error = None if reading.cancelled() else reading.exception()
-    if answer.done():
-        return
     if reading.cancelled():
         answer.cancel()
-    elif error is None:
-        answer.set_result(reading.result())
     else:
-        answer.set_exception(error)
+        error = reading.exception()
+        give(answer, None if error else reading.result(), error)
 
 
 async def _give_up(connection: AsyncConnection) -> None:

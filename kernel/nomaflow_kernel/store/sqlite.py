@@ -21,6 +21,7 @@ from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrate import migrate, take_over
+from nomaflow_kernel.store.writer import give
 
 T = TypeVar("T")
 
@@ -134,10 +135,10 @@ class SqliteLink:
                     result, error = _finish(connection, work), None
                 except Exception as failure:  # noqa: BLE001 - handed to the caller
                     result, error = None, failure
-                loop.call_soon_threadsafe(_answer, done, result, error)
+                loop.call_soon_threadsafe(give, done, result, error)
         _drop(connection)
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_answer, ended, None, None)
+            loop.call_soon_threadsafe(give, ended, None, None)
 
 
 def _finish(connection: Connection, work: Callable[[Connection], T]) -> T:
@@ -153,15 +154,6 @@ def _drop(connection: Connection | None) -> None:
     with contextlib.suppress(Exception):  # it is given up
         if connection is not None:
             connection.close()
-
-
-def _answer(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(result)
-    else:
-        done.set_exception(error)
 
 
 def create_database_file(path: str) -> None:

@@ -55,12 +55,17 @@ class Waiting(Struct, frozen=True):
 def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
     """Deliver each outcome to its caller; a cancelled caller is ignored, though its operation counts."""
     for waiting, outcome in zip(batch, outcomes, strict=True):
-        if waiting.future.done():
-            continue
-        if outcome.error is None:
-            waiting.future.set_result(outcome.value)
-        else:
-            waiting.future.set_exception(outcome.error)
+        give(waiting.future, outcome.value, outcome.error)
+
+
+def give(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    """Give a caller its result, or its error; one that no longer waits is ignored."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
 
 
 class Writer:
