@@ -12,6 +12,7 @@ from sqlalchemy import update as sql_update
 from nomaflow_api.audit_chain import row_hash
 from nomaflow_kernel.history.access_records import AuditEnds, AuditFilter, AuditRecord, AuditVerdict
 from nomaflow_kernel.store import schema
+from nomaflow_kernel.store.operations.conditions import equal, within
 from nomaflow_kernel.store.rows import AUDIT
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
@@ -83,7 +84,8 @@ def verify_page(connection: Connection, verdict: AuditVerdict | None, *, limit: 
         problem = f"the chain ends at row {verdict.last_seq}, and the newest row written is {ends.seq}"
         return replace(verdict, bad_seq=verdict.last_seq + 1, problem=problem), True
     if verdict.last_hash != ends.hash:
-        return replace(verdict, bad_seq=verdict.last_seq, problem=_other_row(verdict.last_seq)), True
+        problem = f"row {verdict.last_seq} is not the one that the kernel has written"
+        return replace(verdict, bad_seq=verdict.last_seq, problem=problem), True
     return verdict, True
 
 
@@ -97,10 +99,6 @@ def _problem(seq: int, facts: Sequence[str | int], digest: str, before: AuditVer
     if digest != row_hash(before.last_hash, (seq, *facts)):
         return f"the hash of row {seq} does not fit its content and the row before"
     return ""
-
-
-def _other_row(seq: int) -> str:
-    return f"row {seq} is not the one that the kernel has written"
 
 
 def prune_audit(connection: Connection, *, before_us: int, limit: int) -> int:
@@ -119,13 +117,7 @@ def prune_audit(connection: Connection, *, before_us: int, limit: int) -> int:
 
 
 def _filtered(filter: AuditFilter) -> Select[tuple[object, ...]]:
-    query = select(schema.audit)
-    if filter.principal:
-        query = query.where(_ROW.principal == filter.principal)
-    if filter.action:
-        query = query.where(_ROW.action == filter.action)
+    kept = equal((_ROW.principal, filter.principal), (_ROW.action, filter.action))
     if filter.refused:
-        query = query.where(_ROW.outcome != "ok")
-    if filter.since_us is not None:
-        query = query.where(_ROW.at_us >= filter.since_us)
-    return query
+        kept.append(_ROW.outcome != "ok")
+    return select(schema.audit).where(*kept, *within(_ROW.at_us, filter.since_us, None))

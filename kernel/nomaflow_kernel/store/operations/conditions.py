@@ -18,6 +18,17 @@ def chunks(values: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
+def equal(*pairs: tuple[ColumnElement[Any], Any]) -> list[ColumnElement[bool]]:
+    """Return the condition of each column that is given a value; an empty one asks for nothing."""
+    return [column == value for column, value in pairs if value]
+
+
+def within(column: ColumnElement[int], since_us: int | None, until_us: int | None) -> list[ColumnElement[bool]]:
+    """Return the conditions of times from an instant on, and before another; None stands for no end."""
+    since = [] if since_us is None else [column >= since_us]
+    return since if until_us is None else [*since, column < until_us]
+
+
 def begins_with(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     """Return the condition that a column's value begins with a text, case-sensitive; no index answers it.
 

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Connection, TextClause, or_, select, text
 
 from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.store.operations.conditions import begins_with, is_by
+from nomaflow_kernel.store.operations.conditions import begins_with, equal, is_by, within
 from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 
@@ -25,7 +25,7 @@ def events_after(
 
     A kind also matches those that extend it after a dot.
     """
-    kept = [events.c.seq > seq, *_of_run(filter), *_shared(filter)]
+    kept = [events.c.seq > seq, *equal((events.c.run_id, filter.run_id)), *_shared(filter)]
     query = select(events).where(*kept).order_by(events.c.seq).limit(limit)
     return [EVENTS.record(row) for row in connection.execute(query)]
 
@@ -35,7 +35,7 @@ def events_before(connection: Connection, seq: int, *, filter: EventFilter, limi
 
     A filter without an index looks at a bounded number of events: the page may be short and not be the last one.
     """
-    walk: list[ColumnElement[bool] | TextClause] = [*_of_run(filter)]
+    walk: list[ColumnElement[bool] | TextClause] = [*equal((events.c.run_id, filter.run_id))]
     if seq:
         walk.append(events.c.seq < seq)
     if filter.until_us is not None:
@@ -46,47 +46,25 @@ def events_before(connection: Connection, seq: int, *, filter: EventFilter, limi
     if filter.acts or filter.by:
         walk.append(_IS_ACT)
         newest_first.append(events.c.by.desc())  # the order of the index of acts, which no other index has
-    checked, floor = [*_shared(filter), *_by(filter)], None
+    checked, floor = [*_shared(filter), *([is_by(events.c.by, filter.by)] if filter.by else ())], None
     if checked:
         end = select(events.c.seq).where(*walk).order_by(*newest_first).limit(1).offset(_LOOKED_AT - 1)
         floor = connection.execute(end).scalar_one_or_none()
     if floor is not None:
         walk.append(events.c.seq >= floor)
-    query = select(events).where(*walk, *checked, *_happened(filter)).order_by(*newest_first).limit(limit + 1)
+    happened = within(events.c.at_us, filter.since_us, filter.until_us)  # which their numbers nearly determine
+    query = select(events).where(*walk, *checked, *happened).order_by(*newest_first).limit(limit + 1)
     found = [EVENTS.record(row) for row in connection.execute(query)]
     if len(found) > limit:
         return EventPage(events=found[:limit], next_before_seq=found[limit - 1].seq)
     return EventPage(events=found, next_before_seq=floor or 0)
 
 
-def _of_run(filter: EventFilter) -> list[ColumnElement[bool]]:
-    return [events.c.run_id == filter.run_id] if filter.run_id else []
-
-
 def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
-    kept: list[ColumnElement[bool]] = []
+    kept = equal((events.c.job_id, filter.job_id), (events.c.host, filter.host))
     if filter.kinds:
         below = [begins_with(events.c.kind, kind + ".") for kind in filter.kinds]
         kept.append(or_(events.c.kind.in_(filter.kinds), *below))
-    for column, value in ((events.c.job_id, filter.job_id), (events.c.host, filter.host)):
-        if value:
-            kept.append(column == value)
-    return kept
-
-
-def _by(filter: EventFilter) -> list[ColumnElement[bool]]:
-    if not filter.by:
-        return []
-    return [is_by(events.c.by, filter.by)]
-
-
-def _happened(filter: EventFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on the time of events, which their numbers nearly determine."""
-    kept: list[ColumnElement[bool]] = []
-    if filter.since_us is not None:
-        kept.append(events.c.at_us >= filter.since_us)
-    if filter.until_us is not None:
-        kept.append(events.c.at_us < filter.until_us)
     return kept
 
 

@@ -78,12 +78,8 @@ def forget_host(session: WriteSession, host: str, *, at_us: int, by: str) -> For
 
 
 def _remove_host(connection: Connection, host: str) -> list[str]:
-    owned = list(
-        connection.execute(
-            select(job_owners.c.job_id).where(job_owners.c.host == host).order_by(job_owners.c.job_id)
-        ).scalars()
-    )
     of_host = select(job_owners.c.job_id).where(job_owners.c.host == host)
+    owned = list(connection.execute(of_host.order_by(job_owners.c.job_id)).scalars())
     connection.execute(delete(schedules).where(schedules.c.job_id.in_(of_host)))
     for table in (job_owners, host_manifests, host_digests):
         connection.execute(delete(table).where(table.c.host == host))

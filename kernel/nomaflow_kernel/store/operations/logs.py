@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Connection, Select, cast, func, literal, sele
 
 from nomaflow_kernel.history.lookups import LogFilter, LogPage
 from nomaflow_kernel.history.records import AttemptLogRecord, LogChunkRecord, LogHead
+from nomaflow_kernel.store.operations.conditions import equal
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
 
@@ -58,7 +59,7 @@ def attempt_logs(connection: Connection, run_id: str) -> dict[tuple[str, int], A
 
 def _of_run(query: Select[Any], run_id: str, filter: LogFilter) -> Select[Any]:
     of_run = log_chunks.c.run_id == run_id
-    query = query.where(of_run)
+    query = query.where(of_run, *equal((log_chunks.c.step, filter.step), (log_chunks.c.attempt, filter.attempt)))
     if filter.after_seq:
         # The chunk that holds the next line begins before it: its key is looked up, not searched for.
         before = select(log_chunks.c.first_seq).where(of_run, log_chunks.c.first_seq <= filter.after_seq + 1)
@@ -69,10 +70,6 @@ def _of_run(query: Select[Any], run_id: str, filter: LogFilter) -> Select[Any]:
         )
     if filter.before_seq:
         query = query.where(log_chunks.c.first_seq < filter.before_seq)
-    if filter.step:
-        query = query.where(log_chunks.c.step == filter.step)
-    if filter.attempt:
-        query = query.where(log_chunks.c.attempt == filter.attempt)
     if filter.levels:
         query = query.where(log_chunks.c.levels.op("&")(filter.levels) != 0)
     return query

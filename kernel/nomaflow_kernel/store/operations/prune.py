@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.store.operations.conditions import equal
 from nomaflow_kernel.store.operations.runs import job_ids
 from nomaflow_kernel.store.schema import attempts, events, kernel, log_chunks, runs
 
@@ -45,9 +46,8 @@ def _finished_before(connection: Connection, job_id: str, before_us: int, limit:
         runs.c.run_id < first_run_id(before_us // 1000 + 1),
         runs.c.finished_at_us < before_us,
         runs.c.state.in_(_TERMINAL),
+        *equal((runs.c.job_id, job_id)),
     ]
-    if job_id:
-        kept.append(runs.c.job_id == job_id)
     query = select(runs.c.run_id).where(*kept).order_by(runs.c.run_id).limit(limit)
     return connection.execute(query).scalars().all()
 

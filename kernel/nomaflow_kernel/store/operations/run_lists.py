@@ -17,7 +17,7 @@ from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.lookups import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.store.operations.conditions import is_by, of_value
+from nomaflow_kernel.store.operations.conditions import is_by, of_value, within
 from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import run_of
 from nomaflow_kernel.store.schema import attempts, runs
@@ -121,7 +121,7 @@ def _search(connection: Connection, filter: RunFilter, before: str) -> _Search:
         low=low,
         high=high,
         walks=_whose(connection, filter),
-        exact=queued_in(filter.since_us, filter.until_us),
+        exact=within(runs.c.queued_at_us, filter.since_us, filter.until_us),
         checked=_checked(filter),
     )
     states = sorted(set(filter.states))
@@ -166,21 +166,11 @@ def _plain(column: ColumnElement[str]) -> ColumnElement[str]:
 def id_range(since_us: int | None, until_us: int | None) -> tuple[str, str]:
     """Return the lowest id of runs queued from an instant on, and one above those queued before another.
 
-    None stands for no end. Some runs of other times are within; :func:`queued_in` leaves them out.
+    None stands for no end. Some runs of other times are between these; a condition on their own times leaves them out.
     """
     low = "" if since_us is None else first_run_id(since_us // 1000 - SLACK_MS)
     high = _AFTER_ALL if until_us is None else first_run_id(until_us // 1000 + SLACK_MS)
     return low, high
-
-
-def queued_in(since_us: int | None, until_us: int | None) -> _Conditions:
-    """Return the conditions of runs queued from an instant on, and before another; None stands for no end."""
-    exact: _Conditions = []
-    if since_us is not None:
-        exact.append(runs.c.queued_at_us >= since_us)
-    if until_us is not None:
-        exact.append(runs.c.queued_at_us < until_us)
-    return exact
 
 
 # --- whose runs ---------------------------------------------------------------------------------------------------
@@ -239,7 +229,7 @@ def _named_ids(connection: Connection, filter: RunFilter) -> Sequence[str] | Non
 
 
 def _read_named(connection: Connection, filter: RunFilter, ids: Sequence[str], before: str) -> list[RunRecord]:
-    exact = queued_in(filter.since_us, filter.until_us)
+    exact = within(runs.c.queued_at_us, filter.since_us, filter.until_us)
     query = select(runs).where(runs.c.run_id.in_(ids), *exact, *_checked(filter)).order_by(_order(filter))
     return [run for run in map(run_of, connection.execute(query)) if _keeps(filter, run, before)]
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.operations.conditions import of_value
-from nomaflow_kernel.store.operations.run_lists import id_range, queued_in
+from nomaflow_kernel.store.operations.conditions import equal, of_value, within
+from nomaflow_kernel.store.operations.run_lists import id_range
 from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
 
@@ -43,13 +43,13 @@ def count_runs(
     """
     low, high = id_range(since_us, until_us)
     parts = [(low, high)] if without is None else [(low, without[0]), (without[1], high)]
-    whose = [column == value for column, value in ((runs.c.job_id, job_id), (runs.c.host, host)) if value]
+    exact = [*within(runs.c.queued_at_us, since_us, until_us), *equal((runs.c.job_id, job_id), (runs.c.host, host))]
     # As expressions, so that no index is used for the order of the groups: the range of ids is what is read.
     group = [runs.c[name].concat("").label(name) for name in ("state", *by)]
     found = []
     for begin, end in parts:
         ids = (runs.c.run_id >= begin, runs.c.run_id < end)
-        query = select(*group, *_SUMS).where(*ids, *queued_in(since_us, until_us), *whose).group_by(*group)
+        query = select(*group, *_SUMS).where(*ids, *exact).group_by(*group)
         for state, *names, count, fires, rows in connection.execute(query):
             named = dict(zip(by, names, strict=True))
             found.append(RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=int(rows), **named))
