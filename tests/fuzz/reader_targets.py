@@ -19,12 +19,13 @@ from nomaflow_api.join_string import JoinString, JoinStringError
 from nomaflow_api.v1 import sealing
 from nomaflow_api.v1.log_lines import LogChunkError, decode_line, split_lines
 from nomaflow_api.v1.lossless_json import ValueCodecError, loads, loads_plain
-from nomaflow_kernel.access.grants import Grant, GrantError, Scope, grants_of_role
+from nomaflow_kernel.access.grants import Grant, Scope, grants_of_role
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_project.check.project import check_project
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.load import load_manifest
+from nomaflow_project.models.roles import GrantError
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.references import reference_error
 from nomaflow_project.reading.work_time import OutOfTime, working_time

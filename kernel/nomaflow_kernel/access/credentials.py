@@ -19,7 +19,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from nomaflow_kernel.access.credential_ends import credentials_meant, ended, forgotten, hosts_shut_out
-from nomaflow_kernel.access.grants import Grant, GrantError, grants_of_role
+from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.reserved_ids import ReservedIds
 from nomaflow_kernel.access.tokens import TokenOrder, UnknownCredential, hash_of, new_secret, secret_in
@@ -28,6 +28,7 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.store import Store
+from nomaflow_project.models.roles import GrantError
 
 _LOG = logging.getLogger(__name__)
 _SECOND = 1_000_000

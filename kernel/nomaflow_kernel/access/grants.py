@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from nomaflow_project.models.roles import BUILT_IN_ROLES, split_grant, split_scope
+from nomaflow_project.models.roles import BUILT_IN_ROLES, GrantError, split_grant, split_scope
 
 
 class Verb(enum.StrEnum):
@@ -27,10 +27,6 @@ class Verb(enum.StrEnum):
     """Let single instances of a host join, and declare that one has ended. Whoever may let one join can pose as one."""
     ADMIN = "admin"
     """Forget hosts, issue and withdraw credentials, read the audit."""
-
-
-class GrantError(ValueError):
-    """Raised when a grant, a scope or a role cannot be read; the text names it and says what was expected."""
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -67,10 +63,7 @@ class Scope(Struct, frozen=True):
 
         :raises GrantError: if it is none of them
         """
-        try:
-            return cls(*split_scope(text))
-        except ValueError as error:
-            raise GrantError(str(error)) from None
+        return cls(*split_scope(text))
 
     def contains(self, other: Scope) -> bool:
         """Return whether this scope covers whatever the other one covers."""
@@ -106,10 +99,7 @@ class Grant(Struct, frozen=True):
 
         :raises GrantError: if it is malformed
         """
-        try:
-            verb, scope = split_grant(text)
-        except ValueError as error:
-            raise GrantError(str(error)) from None
+        verb, scope = split_grant(text)
         return cls(Verb(verb), Scope(*scope))
 
     def __str__(self) -> str:

@@ -21,12 +21,16 @@ BUILT_IN_ROLES: Mapping[str, tuple[str, ...]] = {
 _TAG_LENGTH = 128
 
 
+class GrantError(ValueError):
+    """Raised when a grant, a scope or a role cannot be read; the text names it and says what was expected."""
+
+
 def split_scope(text: str) -> tuple[str, str]:
     """Return kind and name of ``*``, ``job:ID``, ``job:PREFIX*``, ``host:NAME`` or ``tag:TAG``.
 
     The kind is ``*``, ``job``, ``prefix``, ``host`` or ``tag``.
 
-    :raises ValueError: if it is none of them
+    :raises GrantError: if it is none of them
     """
     if text == "*":
         return "*", ""
@@ -37,15 +41,15 @@ def split_scope(text: str) -> tuple[str, str]:
         return kind, name
     if kind == "tag" and 1 <= len(name) <= _TAG_LENGTH and name.isprintable():
         return kind, name
-    raise ValueError(f"{text[:80]!r} is not a scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
+    raise GrantError(f"{text[:80]!r} is not a scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
 
 
 def split_grant(text: str) -> tuple[str, tuple[str, str]]:
     """Return the verb of a grant, and kind and name of its scope.
 
-    :raises ValueError: if it is malformed
+    :raises GrantError: if it is malformed
     """
     verb, _, scope = text.strip().partition(" ")
     if verb not in VERBS:
-        raise ValueError(f"{text[:80]!r} does not begin with a verb; expected one of {', '.join(VERBS)}")
+        raise GrantError(f"{text[:80]!r} does not begin with a verb; expected one of {', '.join(VERBS)}")
     return verb, split_scope(scope.strip())

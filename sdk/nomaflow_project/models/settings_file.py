@@ -13,7 +13,7 @@ from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.models.kernel_addresses import Addresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
-from nomaflow_project.models.roles import BUILT_IN_ROLES, split_grant
+from nomaflow_project.models.roles import BUILT_IN_ROLES, GrantError, split_grant
 from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
 from nomaflow_project.reading.names import HostName, HostNames, LogLevel
 
@@ -38,7 +38,7 @@ def _free_role(value: str) -> str:
 def _grant(value: str) -> str:
     try:
         split_grant(value)
-    except ValueError as error:
+    except GrantError as error:
         fix = "write VERB SCOPE, such as 'cancel job:nightly*'"
         raise refusal("bad_grant", "{problem}", problem=str(error), fix=fix) from None
     return value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nomaflow_kernel.access.grants import Grant, GrantError, Scope, Target, Verb, grants_of_role
-from nomaflow_project.models.roles import BUILT_IN_ROLES, VERBS
+from nomaflow_kernel.access.grants import Grant, Scope, Target, Verb, grants_of_role
+from nomaflow_project.models.roles import BUILT_IN_ROLES, VERBS, GrantError
 
 TARGET = Target(job_id="reports.daily", host="teama", tags=("finance", "Ünï code"))
 
