@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -45,13 +45,6 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--metrics", "metrics", "IP:PORT or unix:PATH to serve metrics on"),
 )
 """Flag, key of [kernel], help. The variable's name is NOMAFLOW_KERNEL_ and the flag's name."""
-
-_REPLACED = {
-    "token_file": "give each user one with `nomaflow token create --user NAME --role ROLE`, "
-    "each program with `--service NAME`",
-    "host_token_file": "let each host join with `nomaflow token create --host NAME`",
-}
-
 
 _Section = TypeVar("_Section", KernelSection, AccessSection)
 
@@ -120,7 +113,6 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     flags = _parser().parse_args(argv)
     project = Path(flags.project or environ.get("NOMAFLOW_KERNEL_PROJECT") or ".").absolute()
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
-    _refuse_old(environ)
     _refuse_wrong(environ)
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
     section, access = _sections(project, environ)
@@ -171,19 +163,6 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     )
 
 
-def _refuse_old(names: Container[str], *, prefix: str = "NOMAFLOW_KERNEL_") -> None:
-    """Refuse the settings of the two tokens that all callers shared.
-
-    :raises SettingsError: if one is given
-    """
-    for key, instead in _REPLACED.items():
-        name = f"{prefix}{key.upper()}" if prefix else key
-        if name in names:
-            raise SettingsError(
-                f"{name} no longer has a meaning, since callers have credentials of their own: {instead}"
-            )
-
-
 def _refuse_wrong(environ: Mapping[str, str]) -> None:
     """Refuse a variable that sets nothing.
 
@@ -195,6 +174,7 @@ def _refuse_wrong(environ: Mapping[str, str]) -> None:
         keys=(each.name for each in fields(KernelSection)),
         variables={key: _variable(flag) for flag, key, _ in _FLAGS},
         others=("NOMAFLOW_KERNEL_PROJECT",),
+        replaced=KernelSection.REPLACED,
     )
     if wrong:
         raise SettingsError(wrong)
@@ -243,10 +223,9 @@ def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection,
     if problem := files.error or open_store_password(files):
         raise SettingsError(str(problem))
     # Only the kernel's sections: errors in another section are not for the kernel to refuse.
-    kernel, place = files.table("kernel"), Place(SETTINGS_FILE)
-    _refuse_old(kernel if isinstance(kernel, dict) else (), prefix="")
+    place = Place(SETTINGS_FILE)
     return (
-        _checked(KernelSection, kernel, place / "kernel", project),
+        _checked(KernelSection, files.table("kernel"), place / "kernel", project),
         _checked(AccessSection, files.table("access"), place / "access", project),
     )
 

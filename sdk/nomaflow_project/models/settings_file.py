@@ -79,6 +79,12 @@ class AuditPolicy(Entry):
 class KernelSection(Entry):
     """The kernel."""
 
+    REPLACED: ClassVar[Mapping[str, str]] = {
+        "token_file": "remove it, and give each user a token with `nomaflow token create --user NAME --role ROLE`, "
+        "each program with `--service NAME`",
+        "host_token_file": "remove it, and let each host join with `nomaflow token create --host NAME`",
+    }
+
     listen: Addresses = key(
         "",
         "Addresses for clients, separated by commas: `unix:PATH` for the owner, `tls://HOST:PORT`, or `HOST:PORT` for "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 _SHORTEST = 3
 _DIGITS = str.maketrans("", "", "0123456789")
@@ -20,7 +21,13 @@ def misspelt_name(key: str, names: Iterable[str]) -> str:
 
 
 def wrong_variable(
-    names: Iterable[str], *, prefix: str, keys: Iterable[str], variables: Mapping[str, str], others: Iterable[str] = ()
+    names: Iterable[str],
+    *,
+    prefix: str,
+    keys: Iterable[str],
+    variables: Mapping[str, str],
+    others: Iterable[str] = (),
+    replaced: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return what is wrong with a variable of a process's own: named after a key that it does not set, or misspelt.
 
@@ -31,10 +38,11 @@ def wrong_variable(
     :param keys: the keys of the process's section in nomaflow.toml
     :param variables: the variable of each key that has one
     :param others: further variables that the process reads
+    :param replaced: keys that are gone, each with what to do instead
     :return: a sentence; empty if all is well
     """
     known = {*variables.values(), *others}
-    by_name = {prefix + key.upper(): key for key in keys}
+    by_name = {prefix + key.upper(): key for key in (*keys, *replaced)}
     for name in names:
         if not name.startswith(prefix) or name in known:
             continue
@@ -43,7 +51,7 @@ def wrong_variable(
             return f"{name} is unknown; did you mean {meant}?"
         if key := by_name.get(meant):
             instead = f"the variable is {variables[key]}" if key in variables else f"write {key} in nomaflow.toml"
-            return f"{name} has no meaning: {instead}"
+            return f"{name} has no meaning: {replaced.get(key, instead)}"
     return ""
 
 

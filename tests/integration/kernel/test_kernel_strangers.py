@@ -332,8 +332,8 @@ async def test_what_is_left_of_the_shared_tokens_is_named_with_what_replaces_it(
     key = f"{name.replace('-', '_')}_file"
     (project / "nomaflow.toml").write_text(f'[kernel]\n{key} = "x"\n')
     code, text = await ended("--project", str(project))
-    assert (code, text.count("\n")) == (78, 1), text
-    assert key in text
+    assert (code, text.count("\n")) == (78, 3), text
+    assert f"nomaflow.toml:2: kernel › {key}" in text
     assert "nomaflow token create" in text
     (project / "nomaflow.toml").unlink()
     code, text = await ended("--project", str(project), environ={f"NOMAFLOW_KERNEL_{key.upper()}": "x"})
