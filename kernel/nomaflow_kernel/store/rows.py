@@ -82,16 +82,12 @@ def _load_chain(text: str) -> tuple[Ancestor, ...]:
     return tuple(Ancestor(job_id=job_id, run_id=run_id) for job_id, run_id in json.loads(text))
 
 
-def _load_lines(text: str) -> tuple[str, ...]:
-    return tuple(text.splitlines())
-
-
 _TEXTS: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "request": (_dump_request, _load_request),
     "parent_chain": (_dump_chain, _load_chain),
     "data": (_dump_object, json.loads),
     "facts": (dump_facts, load_facts),
-    **dict.fromkeys(("roles", "grants", "ids"), ("\n".join, _load_lines)),
+    **dict.fromkeys(("roles", "grants", "ids"), ("\n".join, lambda text: tuple(text.splitlines()))),
 }
 """Fields that are kept as texts of their own: how to write and read them."""
 

@@ -177,10 +177,6 @@ def _fold_run(t: FoldRun) -> RowChange:
     return _update_run(t, values, ("SKIPPED", "MISSED"))
 
 
-def _request_cancel(t: RequestCancel) -> RowChange:
-    return _update_run(t, _CANCEL.changes(t), ("QUEUED", "RUNNING"))
-
-
 def _dispatch_attempt(t: DispatchAttempt) -> RowChange:
     values = {"state": "DISPATCHED", **_NO_REASON, **_DISPATCHED.changes(t), "dispatched_at_us": t.at_us}
     return _update_attempt(t, values, _FROM_ATTEMPT["DISPATCHED"])
@@ -199,10 +195,6 @@ def _record_report(t: RecordReport) -> RowChange:
     return _update_attempt(t, values, None)
 
 
-def _record_rung(t: RecordRung) -> RowChange:
-    return _update_attempt(t, _FACTS.changes(t), None)
-
-
 def _finish_attempt(t: FinishAttempt) -> RowChange:
     values = {**_ATTEMPT_ENDS.changes(t.end), "finished_at_us": t.at_us}
     return _update_attempt(t, values, _FROM_ATTEMPT[values["state"]])
@@ -218,10 +210,10 @@ _MAKERS: Mapping[type[Any], Callable[[Any], RowChange]] = {
     StartRun: _start_run,
     FinishRun: _finish_run,
     FoldRun: _fold_run,
-    RequestCancel: _request_cancel,
+    RequestCancel: lambda t: _update_run(t, _CANCEL.changes(t), ("QUEUED", "RUNNING")),
     DispatchAttempt: _dispatch_attempt,
     StartAttempt: _start_attempt,
     RecordReport: _record_report,
-    RecordRung: _record_rung,
+    RecordRung: lambda t: _update_attempt(t, _FACTS.changes(t), None),
     FinishAttempt: _finish_attempt,
 }

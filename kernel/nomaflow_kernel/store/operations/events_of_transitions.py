@@ -57,10 +57,6 @@ def _queued(t: QueueRun, seq: int, at_us: int) -> EventRecord:
     return _run_event(run, seq, at_us, kind, data, state=run.state.value, reason=run.reason, host=run.host, by=by)
 
 
-def _run_started(t: StartRun, seq: int, at_us: int) -> EventRecord:
-    return _run_event(t, seq, at_us, "run.started", {}, state="RUNNING")
-
-
 def _cancel_requested(t: RequestCancel, seq: int, at_us: int) -> EventRecord:
     cancel = t.cancel
     reason = Reason(cancel.code, cancel.why or f"cancel requested by {cancel.by or 'nobody named'}")
@@ -106,10 +102,6 @@ def _dispatched(t: DispatchAttempt, seq: int, at_us: int) -> EventRecord:
     return _attempt_event(t, seq, at_us, "attempt.dispatched", data, state="DISPATCHED", host=t.host)
 
 
-def _started(t: StartAttempt, seq: int, at_us: int) -> EventRecord:
-    return _attempt_event(t, seq, at_us, "attempt.started", _start(t), state="RUNNING")
-
-
 def _progress(t: RecordReport, seq: int, at_us: int) -> EventRecord | None:
     if not t.progress_json:
         return None
@@ -147,10 +139,6 @@ def _end(t: Any, more: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows_affected": t.rows_affected, "error": t.error, **more}
 
 
-def _notice(t: Notice, seq: int, at_us: int) -> EventRecord:
-    return _attempt_event(t, seq, at_us, t.kind, t.data, reason=t.reason, host=t.host, by=t.by)
-
-
 def _pause_set(t: SetPause, seq: int, at_us: int) -> EventRecord:
     pause = t.pause
     data = {"scope": pause.scope, "why": pause.why, "until_us": pause.until_us}
@@ -170,16 +158,16 @@ def _pause_event(
 
 _MAKERS: Mapping[type[Any], Callable[[Any, int, int], EventRecord | None]] = {
     QueueRun: _queued,
-    StartRun: _run_started,
+    StartRun: lambda t, seq, at_us: _run_event(t, seq, at_us, "run.started", {}, state="RUNNING"),
     RequestCancel: _cancel_requested,
     FinishRun: _run_finished,
     OpenAttempt: _opened,
     DispatchAttempt: _dispatched,
-    StartAttempt: _started,
+    StartAttempt: lambda t, seq, at_us: _attempt_event(t, seq, at_us, "attempt.started", _start(t), state="RUNNING"),
     RecordReport: _progress,
     RecordRung: _stopping,
     FinishAttempt: _finished,
-    Notice: _notice,
+    Notice: lambda t, seq, at_us: _attempt_event(t, seq, at_us, t.kind, t.data, reason=t.reason, host=t.host, by=t.by),
     SetPause: _pause_set,
     ClearPause: _pause_cleared,
 }
