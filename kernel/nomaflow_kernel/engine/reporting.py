@@ -16,6 +16,7 @@ from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
@@ -218,8 +219,7 @@ def _refuse(told: AttemptReport, status: AckStatus, detail: str) -> AttemptAck:
 
 
 def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, late: Outcome) -> None:
-    run_id, _, rest = attempt_key.partition("/")
-    step, _, number = rest.rpartition("/")
+    run_id, step, number = split_attempt_key(attempt_key)
     batch.add(
         Notice(
             kind="attempt.late_result",
@@ -227,7 +227,7 @@ def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, late:
             run_id=run_id,
             job_id=ended.job_id,
             step=step,
-            attempt=int(number),
+            attempt=number,
             reason=late.reason or Reason("", ""),
             data={
                 "state": str(late.state),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -61,7 +61,7 @@ def _leading(view: KernelParts) -> dict[str, Any]:
         "store_kind": view.info.kind,
         "runs": {"QUEUED": sum(seen.queued.values()), "RUNNING": seen.running},
         "attempts": dict(seen.attempts),
-        "queues": _most(seen.queued),
+        "queues": dict(Counter(seen.queued).most_common(_HOSTS)),
         "oldest_running": [_run(run) for run in view.engine.oldest_running(_RUNS)],
         "engine": {"turns_waiting": seen.turns, "rebuilt": seen.rebuilt, "pauses": seen.pauses},
         "timers": {"count": seen.timers, "next_in_seconds": seen.next_timer_seconds},
@@ -71,10 +71,6 @@ def _leading(view: KernelParts) -> dict[str, Any]:
         "sessions": view.sessions.queued_commands(_HOSTS),
         "events": {"last_seq": view.feed.last_seq, "watchers": view.feed.watcher_count},
     }
-
-
-def _most(queued: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(queued.items(), key=lambda item: -item[1])[:_HOSTS])
 
 
 def _run(run: ActiveRun) -> dict[str, Any]:

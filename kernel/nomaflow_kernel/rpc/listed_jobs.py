@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.records import PauseRecord, RunRecord
 from nomaflow_kernel.rpc.messages import job_message
 
@@ -48,13 +49,13 @@ class ListedJobs:
     """Makes the messages of jobs in lists: with the next fire only, and without the definition."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._kept: RecentlyUsed[tuple[str, str], _Kept] = RecentlyUsed(_MOST)
 
     def message(
         self, entry: Job, *, now_us: int, pause: PauseRecord | None, why_not_running: str, last_run: RunRecord | None
     ) -> job_pb2.Job:
         """Return the message of a job, which is the caller's to change."""
-        kept = self._kept.get(entry.key)
+        kept = self._kept.find(entry.key)
         if kept is None or not kept.tells(entry, pause, why_not_running, last_run, now_us):
             made = job_message(
                 entry, now_us=now_us, fires=_FIRES, pause=pause, why_not_running=why_not_running, last_run=last_run
@@ -63,9 +64,7 @@ class ListedJobs:
             kept = _Kept(
                 entry=entry, pause=pause, why=why_not_running, last_run=last_run, until_us=until_us, message=made
             )
-            if len(self._kept) >= _MOST:
-                self._kept.clear()
-            self._kept[entry.key] = kept
+            self._kept.put(entry.key, kept)
         message = job_pb2.Job()
         message.CopyFrom(kept.message)
         return message

@@ -58,29 +58,18 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
     :param deep: check for damage however large the file is
     """
     holder, work = _holder(history)
+    there = os.path.lexists(history)
+    seen = StoreReport(kind="sqlite", path=str(history), exists=there, held_by=holder, held_for=work)
     if not history.is_file():
-        there = os.path.lexists(history)
-        trouble = "it is not a file" if there else ""
-        return StoreReport(
-            kind="sqlite",
-            path=str(history),
-            exists=there,
-            held_by=holder,
-            held_for=work,
-            trouble=trouble,
-        )
+        return structs.replace(seen, trouble="it is not a file" if there else "")
     found = history.stat()
     wal = beside(history, "-wal")
     checked = deep or found.st_size <= _QUICK_BYTES
-    seen = StoreReport(
-        kind="sqlite",
-        path=str(history),
-        exists=True,
+    seen = structs.replace(
+        seen,
         bytes=found.st_size,
         wal_bytes=wal.stat().st_size if wal.exists() else 0,
         mode=found.st_mode & 0o777,
-        held_by=holder,
-        held_for=work,
         checked=checked,
     )
     try:
