@@ -17,7 +17,7 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_count, check_job_id, check_most, check_name, check_place, range_us
+from nomaflow_kernel.rpc.requests import check_each, check_job_id, check_most, check_name, check_place, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 
 _RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
@@ -109,11 +109,9 @@ class FigureCalls:
 
     async def get_job_stats(self, request: figures.GetJobStatsRequest, caller: Caller) -> figures.GetJobStatsResponse:
         """Return the newest runs of jobs that the caller may read, and what is usual for them."""
-        check_count(request.job_ids, _MOST_JOBS, "job_ids")
+        check_each(request.job_ids, _MOST_JOBS, "job_ids", check_job_id)
         check_most(request.last, _MOST_LAST, "last")
         check_name(request.preset, "preset")
-        for job_id in request.job_ids:
-            check_job_id(job_id, "job_ids")
         may, target_of = caller.principal.may, self._guard.target_of_job
         seen = [job_id for job_id in dict.fromkeys(request.job_ids) if may(Verb.READ, target_of(job_id))]
         recent = await self._store.recent_runs(seen, last=request.last or _LAST, preset=request.preset)

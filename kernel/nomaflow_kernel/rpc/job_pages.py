@@ -22,7 +22,7 @@ from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_count, check_host, check_job_id, check_name
+from nomaflow_kernel.rpc.requests import check_each, check_host, check_job_id, check_name
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.reading.problems import Problem
 
@@ -193,9 +193,7 @@ def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
     for number in request.conditions[:64]:
         if number not in _CONDITIONS:
             raise BadRequest(f"conditions has the number {number}, expected conditions of jobs", field="conditions")
-    check_count(request.job_ids, _NAMED_JOBS, "job_ids")
-    for job_id in request.job_ids:
-        check_job_id(job_id, "job_ids")
+    check_each(request.job_ids, _NAMED_JOBS, "job_ids", check_job_id)
     if request.skip and request.page_token:
         raise BadRequest("skip is set beside page_token, expected one of them", field="skip")
     named, needle, host, tag = frozenset(request.job_ids), request.text.casefold(), request.host, request.tag

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -16,7 +16,7 @@ from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.log_reading import ALL_LEVELS
 from nomaflow_kernel.rpc.requests import (
-    check_count,
+    check_each,
     check_job_id,
     check_most,
     check_name,
@@ -45,12 +45,8 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
     check_place(request)
     check_name(request.tag, "tag")
     check_name(request.triggered_by, "triggered_by")
-    check_count(request.exclude_job_ids, _EXCLUDED, "exclude_job_ids")
-    for job_id in request.exclude_job_ids:
-        check_job_id(job_id, "exclude_job_ids")
-    check_count(request.run_ids, _NAMED_RUNS, "run_ids")
-    for run_id in request.run_ids:
-        check_run_id(run_id, "run_ids")
+    check_each(request.exclude_job_ids, _EXCLUDED, "exclude_job_ids", check_job_id)
+    check_each(request.run_ids, _NAMED_RUNS, "run_ids", check_run_id)
     for field in ("replay_of", "parent_run_id"):
         if run_id := getattr(request, field):
             check_run_id(run_id, field)
@@ -70,7 +66,7 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         trigger_kinds=_known(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", "trigger kinds"),
         triggered_by=request.triggered_by,
         reason_codes=listed_names(
-            _names(request.reason_codes, _REASON_CODES, "reason_codes"),
+            check_each(request.reason_codes, _REASON_CODES, "reason_codes", check_name),
             REASONS,
             noun="reason",
             field="reason_codes",
@@ -95,20 +91,13 @@ def _known(numbers: Iterable[Any], names: Mapping[Any, _T], field: str, expected
     return tuple(names[number] for number in asked)
 
 
-def _names(items: Sequence[str], most: int, field: str) -> Sequence[str]:
-    check_count(items, most, field)
-    for item in items:
-        check_name(item, field)
-    return items
-
-
 def event_filter(request: Any) -> EventFilter:
     """Return the filter of a request for events.
 
     :raises BadRequest: if a field breaks a rule
     """
     check_place(request)
-    named = [kind.rstrip(".") for kind in _names(request.kinds, _KINDS, "kinds")]
+    named = [kind.rstrip(".") for kind in check_each(request.kinds, _KINDS, "kinds", check_name)]
     return EventFilter(
         kinds=listed_names(named, _KNOWN_KINDS, noun="kind of event", field="kinds", page="docs/events.md"),
         job_id=request.job_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from google.protobuf.message import Message
@@ -187,6 +187,18 @@ def check_count(items: Sized, most: int, field: str) -> None:
     """
     if len(items) > most:
         raise BadRequest(f"{field} has {len(items)} items, expected at most {most}", field=field)
+
+
+def check_each(items: Sequence[str], most: int, field: str, check: Callable[[str, str], object]) -> Sequence[str]:
+    """Return a list that does not have too many items, each of which passes a check.
+
+    :param check: called with an item and the field
+    :raises BadRequest: if it has too many, or as the check does
+    """
+    check_count(items, most, field)
+    for item in items:
+        check(item, field)
+    return items
 
 
 def check_host(host: str) -> None:
