@@ -105,8 +105,6 @@ def _reuse(definition: JobDefinition, detail: RunDetail, command: TriggerCommand
     first = command.from_step
     last_tries = {each.step: each for each in sorted(detail.attempts, key=lambda attempt: attempt.attempt)}
     if command.from_failed_step:
-        if first:
-            raise BadRequest("give from_step or from_failed_step, not both", field="from_step")
         first = next((name for name in names if _did_not_succeed(last_tries.get(name))), "")
         if not first:
             raise BadRequest(f"every step of run {detail.run.run_id} succeeded; name a step", field="from_failed_step")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 from nomaflow_kernel.rpc.parts import KernelParts
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_SECRET = 512
 
 
 class EnrolmentRefused(KernelError):
@@ -79,8 +78,6 @@ class Enrolment:
         if self._certificates is None:
             raise NotOnTcp
         try:
-            if len(request.secret) > _LONGEST_SECRET:
-                raise NotAuthenticated
             # A request that is not what the string is for, or cannot be signed, must not use it up.
             join = self._credentials.join_of(request.secret)
             if bool(request.csr_pem) != (join.kind == "host"):
