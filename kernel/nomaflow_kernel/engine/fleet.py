@@ -17,8 +17,7 @@ class Instance:
     :param link: its session, None while it is away
     :param last_heard: monotonic seconds; for an awaited instance, the kernel's start
     :param last_heartbeat_us: the same as wall time
-    :param unreachable: True once it has been silent for longer than the lease
-    :param unreachable_since_us: when that was found; None while it is heard
+    :param unreachable_since_us: when it had been silent for the lease; None while it is heard
     :param lost_at_us: when the next of its attempts may be declared LOST if it stays silent; None while it is heard
     :param retried_on_lost: how many of its attempts are tried again once they are LOST; 0 while it is heard
     :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
@@ -33,7 +32,6 @@ class Instance:
     last_heartbeat_us: int = 0
     link: InstanceLink | None = None
     attached_at_us: int = 0
-    unreachable: bool = False
     unreachable_since_us: int | None = None
     lost_at_us: int | None = None
     retried_on_lost: int = 0
@@ -71,13 +69,18 @@ class Instance:
         return self.attached_at_us > 0
 
     @property
+    def unreachable(self) -> bool:
+        """True once it has been silent for longer than the lease."""
+        return self.unreachable_since_us is not None
+
+    @property
     def running(self) -> int:
         """The number of attempts it holds."""
         return len(self.attempts)
 
     def heard(self, now: float, now_us: int) -> None:
         """Note that it is alive."""
-        self.last_heard, self.last_heartbeat_us, self.unreachable = now, now_us, False
+        self.last_heard, self.last_heartbeat_us = now, now_us
         self.unreachable_since_us = self.lost_at_us = None
         self.retried_on_lost = 0
 
@@ -92,7 +95,7 @@ class Instance:
         return (
             self.link is not None
             and self.generation > 0
-            and not self.unreachable
+            and self.unreachable_since_us is None
             and not self.heartbeat.draining
             and not self.heartbeat.saturated
         )

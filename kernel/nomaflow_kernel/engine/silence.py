@@ -34,7 +34,6 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
     for instance in state.fleet:
         silent = batch.now - instance.last_heard
         if silent >= state.settings.lease_seconds and not instance.unreachable:
-            instance.unreachable = True
             instance.unreachable_since_us = batch.now_us - int((silent - state.settings.lease_seconds) * 1_000_000)
             notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
         if silent >= state.settings.lease_seconds:

@@ -52,7 +52,6 @@ def test_a_host_is_told_with_its_instances() -> None:
             newer_files=("plugins/a.py",),
             drain_deadline_us=9_000_000,
         ),
-        unreachable=True,
         unreachable_since_us=5_000_000,
         lost_at_us=6_000_000,
         clock_offset_us=-7,
