@@ -151,7 +151,7 @@ class TokenOrder(Struct, frozen=True, kw_only=True):
         :param joined_with: the join string that it is obtained with; empty for none
         """
         return TokenRecord(
-            token_id=_new_token_id(),
+            token_id="tok_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH)),
             kind=self.kind,
             name=self.name,
             joins=self.joins,
@@ -181,11 +181,6 @@ def check_host_name(name: str, field: str) -> None:
 def new_secret(*, joins: bool) -> str:
     """Return a new secret of 256 random bits: ``nft1.…`` for calls, without that beginning for a join string."""
     return ("" if joins else _PREFIX) + secrets.token_urlsafe(_SECRET_BYTES)
-
-
-def _new_token_id() -> str:
-    """Return a new id: ``tok_`` and 12 letters or digits."""
-    return "tok_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 
 
 def hash_of(secret: str) -> str:

@@ -106,7 +106,7 @@ class Authority:
     @property
     def authorities_pem(self) -> str:
         """The authorities that vouch for the kernel and for hosts, PEM, the newest first."""
-        return _pem(self._trusted())
+        return _pem((self._held.own, *self._held.older))
 
     @property
     def own_pem(self) -> str:
@@ -212,9 +212,6 @@ class Authority:
             f"the authority in {str(self._file)!r} cannot be used: {why}; restore it from a backup, or remove its "
             "folder for a new authority, which every host and client must then join again"
         )
-
-    def _trusted(self) -> Sequence[x509.Certificate]:
-        return (self._held.own, *self._held.older)
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)

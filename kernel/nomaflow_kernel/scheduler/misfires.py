@@ -37,8 +37,9 @@ def sort_out(
         chosen = late[-1:]
     left_out = late[: len(late) - len(chosen)] if chosen else late
     # If even the newest fires reach back less far than the window, the older ones are late, but not too old.
+    window = Reason("misfire_window", f"{cause.message}; older than the misfire window of {time_span(window_seconds)}")
     unrun = (
-        (_fold(older if too_old else None, too_old), _too_old_reason(cause, window_seconds)),
+        (_fold(older if too_old else None, too_old), window),
         (_fold(None if too_old else older, left_out), cause),
     )
     return [*chosen, *on_time], [(fold, reason) for fold, reason in unrun if fold is not None]
@@ -51,7 +52,3 @@ def _fold(older: Fold | None, fires_us: Sequence[int]) -> Fold | None:
     if older is None:
         return Fold(first_us=fires_us[0], last_us=fires_us[-1], count=len(fires_us))
     return Fold(first_us=older.first_us, last_us=fires_us[-1], count=older.count + len(fires_us))
-
-
-def _too_old_reason(cause: Reason, window_seconds: float) -> Reason:
-    return Reason("misfire_window", f"{cause.message}; older than the misfire window of {time_span(window_seconds)}")
