@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from typing import Any
+from typing import Any, get_args
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,6 +20,7 @@ from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
 from nomaflow_project.jobs.text_forms import is_job_id
+from nomaflow_project.reading.names import LogLevel
 from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.trace_context import TraceContext
 
@@ -32,7 +33,7 @@ _PARAMS_BYTES = 256 * 1024
 _NAME_LENGTH = 128
 _WHY_LENGTH = 1000
 _STEPS = 1000
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LOG_LEVELS = get_args(LogLevel)
 _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_UNSPECIFIED: TriggerKind.API,
     run_pb2.TRIGGER_KIND_API: TriggerKind.API,
