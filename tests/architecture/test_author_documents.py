@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
-import importlib.metadata
 import io
 import json
 import logging
@@ -36,6 +35,7 @@ from nomaflow_cli.lint.sources import FIXES
 from nomaflow_host.connectors.registry import HostConnectorRegistry
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.settings import settings_tree
+from nomaflow_host.hooks.installed_plugins import EntryPoint
 from nomaflow_host.hooks.manager import build_hooks
 from nomaflow_host.project.project import Project
 from nomaflow_project.check.project import CheckReport, check_project
@@ -354,12 +354,8 @@ def test_hooks_page_packages_a_plugin(tmp_path: Path) -> None:
     write_project("hooks.md", tmp_path)
     sys.path.insert(0, str(tmp_path / "plugins"))
     groups = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-    points = [
-        importlib.metadata.EntryPoint(name=name, value=value, group=group)
-        for group, entries in groups.items()
-        for name, value in entries.items()
-    ]
-    assert [point.group for point in points] == ["nomaflow.plugins"]
+    points = [EntryPoint(name, value) for name, value in groups.pop("nomaflow.plugins").items()]
+    assert not groups
     hooks = build_hooks(environ={}, trace_stream=io.StringIO(), entry_points=points)
     assert hooks._manager.has_plugin("shopkit")
     assert hooks.problems == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import sys
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from nomaflow_api.v1.letters import AttemptOrder, CheckedStep, ValueProblem
     from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_host.hooks.installed_plugins import EntryPoint
     from nomaflow_project.connectors.connector_set import ConnectorSet
     from nomaflow_project.reading.environment import Values
 
@@ -164,7 +164,7 @@ def load_generation(
     *,
     environ: Mapping[str, str] | None = None,
     trace_stream: TextIO | None = None,
-    entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
+    entry_points: Iterable[EntryPoint] | None = None,
 ) -> Generation:
     """Import a project's plugins and every module that its jobs name, each in isolation.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pluggy
 
 from nomaflow import hookspecs
 from nomaflow_host.hooks.builtin import builtin_plugins
+from nomaflow_host.hooks.installed_plugins import EntryPoint, installed_plugins
 from nomaflow_host.hooks.tracing import TRACE_VARIABLE, trace_hooks
 from nomaflow_host.injection.references import ImportReport, functions_of, import_module, near
 from nomaflow_project.reading.problems import Place, Problem
@@ -55,7 +55,7 @@ class HookHost:
             return False
         return True
 
-    def add_entry_points(self, entry_points: Iterable[importlib.metadata.EntryPoint]) -> None:
+    def add_entry_points(self, entry_points: Iterable[EntryPoint]) -> None:
         """Load and register plugins of installed distributions; an import that fails drops its plugin."""
         for point in sorted(entry_points, key=lambda each: each.name):
             try:
@@ -94,7 +94,7 @@ def build_hooks(
     environ: Mapping[str, str],
     trace_stream: TextIO,
     importer: Callable[[str], ModuleType | ImportReport] = import_module,
-    entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
+    entry_points: Iterable[EntryPoint] | None = None,
 ) -> HookHost:
     """Return the hooks of this process, with the built-in plugins and those of installed distributions.
 
@@ -112,7 +112,7 @@ def build_hooks(
         trace_hooks(manager, trace_stream)
     hooks = HookHost(manager)
     if entry_points is None:
-        entry_points = importlib.metadata.entry_points(group=_ENTRY_POINTS)
+        entry_points = installed_plugins(_ENTRY_POINTS)
     hooks.add_entry_points(entry_points)
     return hooks
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import io
+import json
+import os
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ import pytest
 
 from nomaflow import RunContext, hookimpl, hookspecs
 from nomaflow.calls import StepCall
+from nomaflow_host.hooks.installed_plugins import installed_plugins
 from nomaflow_host.hooks.manager import HookHost, build_hooks, defines_hooks
 
 if TYPE_CHECKING:
@@ -130,6 +133,31 @@ def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ModuleNotFoundError" in messages["gone"]
     sys.modules.pop("acme_entry_good")
     assert isinstance(importlib.metadata.version("acme"), str)
+
+
+@pytest.mark.parametrize("group", ["nomaflow.plugins", "console_scripts", "pytest11"])
+def test_entry_points_are_those_that_the_standard_library_finds(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Distributions that hide others of their name, other groups, remarks, extras and objects are read alike."""
+    for folder, text in (
+        ("first/acme_tools-2.0.dist-info", f"[other]\na = no\n\n[{group}]\n# remark\nshop = os:path.join [extra]\n"),
+        ("second/Acme.Tools-1.0.dist-info", f"[{group}]\nold = os\n"),
+        ("second/plain.egg-info", f"[{group}]\nplain=json\n"),
+        ("second/none-1.0.dist-info", ""),
+    ):
+        info = tmp_path / folder
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {info.name.partition('-')[0]}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(text)
+    monkeypatch.setattr(
+        sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), str(tmp_path / "no"), *sys.path]
+    )
+    found = {each.name: each for each in installed_plugins(group)}
+    listed = importlib.metadata.entry_points(group=group)
+    assert {name: each.value for name, each in found.items()} == {each.name: each.value for each in listed}
+    assert found["shop"].load() is os.path.join
+    assert found["plain"].load() is json
 
 
 def test_tracing() -> None:
