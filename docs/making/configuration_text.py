@@ -23,8 +23,8 @@ from files, encrypted values and vaults: [secrets](secrets.md).
 - `[host] env_file` names files with variables of the project: `NAME=value` lines, with `export `, quotes and `#`
   comments as in a shell; nothing is expanded in them. The environment of the process wins over the files, and a later
   file over an earlier one. A reload reads them again. `up --watch` reloads when one whose name ends in `.env` is saved.
-  The host and the alerts read them; kernel, console and launcher do not, so they have no effect in `[kernel]`, `[access]`,
-  `[console]` and `[launcher]`.
+  The host and the alerts read them; kernel, console and launcher do not, so they have no effect in `[kernel]`,
+  `[access]`, `[console]` and `[launcher]`.
 - The environment of a worker, which code reads with `os.environ`, has the variables of these files, those that `[app]`
   refers to, and of the host's own environment only what interpreters and libraries need: `PATH`, `HOME`, `USER`,
   `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TZDIR`, `TMPDIR`, `VIRTUAL_ENV`, `PYTHON*`, `LD_LIBRARY_PATH`,

@@ -43,7 +43,7 @@ class Health:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the store, and the way out; empty if nothing is."""
+        """The store's trouble, and the way out; empty if there is none."""
         return self._trouble.message if self._trouble is not None else ""
 
     def set_ready(self) -> None:
