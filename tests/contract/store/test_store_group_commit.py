@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from store_histories import T0, Ids, finish, queue, start
+from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import Place
 
-from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import ClearPause
 from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreUnavailable
@@ -126,6 +126,23 @@ async def test_a_locked_store_is_busy_and_then_goes_on(store: Store, place: Plac
         assert list(await store.run_details([run_id])) == []
     result = await store.apply([queue(run_id)], at_us=T0)
     assert [e.seq for e in result.events] == [1]
+
+
+async def test_operations_that_change_the_same_rows_build_on_each_other(store: Store, place: Place) -> None:
+    """A run that is queued, started, logged of and ended by four calls of one commit is as if each had its own."""
+    before, run_id = await commits(place), ids.new()
+    results = await asyncio.gather(
+        store.apply([queue(run_id)], at_us=T0),
+        store.apply([start(run_id), opened(run_id), logged(run_id, 1, 3)], at_us=T0),
+        store.apply([started(run_id), logged(run_id, 4, 2)], at_us=T0),
+        store.apply([finished(run_id), finish(run_id)], at_us=T0),
+    )
+    assert await commits(place) == before + 1
+    assert [result.lost for result in results] == [frozenset()] * 4
+    (found,) = await store.run_details([run_id])
+    assert (found.run.state, found.run.log_lines, found.run.current_step) == (RunState.SUCCEEDED, 5, "")
+    assert [attempt.state for attempt in found.attempts] == [AttemptState.SUCCEEDED]
+    assert found.run.last_event_seq == results[-1].events[-1].seq == len(await store.events_after(0, limit=50))
 
 
 async def test_racing_ends_have_one_winner(store: Store) -> None:
