@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.generation.manifest import IMPORT_FIX
-from nomaflow_host.injection.errors import PREPARATION_REASONS
 from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
 from nomaflow_project.check.project import check_project
@@ -86,9 +85,11 @@ def test_the_guide_shows_what_a_refused_save_says() -> None:
 
 def test_every_reason_code_in_the_code_is_in_the_table() -> None:
     """Every reason code in the product is in the table."""
-    pattern = re.compile(r"""(?:Reason\(|reason_code=|_reason = )"([a-z_]+)\"""")
-    used = set(PREPARATION_REASONS)
-    for folder in ("kernel", "plugin_host"):
+    pattern = re.compile(
+        r"""(?:Reason\(|PreparationFailed\(|ImportReport\(code=|reason_code ?= ?|_reason = )"([a-z_]+)\""""
+    )
+    used: set[str] = set()
+    for folder in ("kernel", "plugin_host", "sdk"):
         for path in (ROOT / folder).rglob("*.py"):
             used.update(pattern.findall(path.read_text(encoding="utf-8")))
     assert len(used) > 30

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
@@ -12,6 +12,7 @@ from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
 from nomaflow_host.supervisor.thread_dumps import threads_of
+from nomaflow_project.reading.regular_files import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,22 +115,20 @@ def _told(stacks: list[Any]) -> Iterator[ThreadStack]:
 def _of_dump(dump: str, attempt: HeldAttempt) -> list[ThreadStack]:
     """Return the stacks of a worker's threads, outermost frame first; those that run the attempt come first."""
     worker = attempt.worker
-    alone, root = len(worker.attempts) == 1, worker.generation.project.spec.root
+    alone, root = len(worker.attempts) == 1, worker.generation.project.root
     mask = worker.masker.now.text
     threads = threads_of(dump)
     found = []
     for thread in threads:
         mine = thread.runs(attempt)
         if mine or alone:
-            places = (f"{_relative(each.file, root)}:{each.line} {each.function}" for each in thread.frames[::-1])
+            places = (
+                f"{shown_path(Path(each.file), root)}:{each.line} {each.function}" for each in thread.frames[::-1]
+            )
             title = "main thread" if thread is threads[-1] else f"thread {thread.ident}"
             frames = [fitting(mask(place)) for place in places]
             found.append(ThreadStack(name=title, frames=frames[-_FRAMES:], of_attempt=mine))
     return sorted(found, key=lambda each: not each.of_attempt)
-
-
-def _relative(file: str, root: str) -> str:
-    return file[len(root) + 1 :] if root and file.startswith(root + os.sep) else file
 
 
 def _tree(pid: int, mask: Callable[[str], str], *, alone: bool) -> list[InspectedProcess]:

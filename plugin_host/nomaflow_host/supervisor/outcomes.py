@@ -36,7 +36,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
     """
     state, code, reason = _verdict(attempt, exited)
     peak_rss_bytes, cpu_seconds = _usage(attempt, exited)
-    status, signum, text = _exit_of(attempt, exited)
+    status, signum, text = _exit_of(exited)
     left = f"it left {attempt.left} running when it returned; the host has stopped them"
     return Finished(
         at_us=time.time_ns() // 1000,
@@ -57,7 +57,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
     )
 
 
-def _exit_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:
+def _exit_of(exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:
     """Return status, signal and description of the end of its worker's process; none if that lives on."""
     if exited is None:
         return None, 0, ""
