@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.letters import DispatchOrder
@@ -120,7 +121,7 @@ class SupervisedRunner:
             _log.info("generation %d serves", outcome.generation)
             return
         serves = "the last good code stays in use" if outcome.generation else "there is no code to run"
-        for said in [each.sentence for each in outcome.problems] or [outcome.message]:
+        for said in [replace(each, path="").sentence for each in outcome.problems] or [outcome.message]:
             _log.warning("the load was refused; %s: %s", serves, said)
 
     async def drain(self, deadline_s: float) -> None:

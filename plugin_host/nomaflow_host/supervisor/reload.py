@@ -355,7 +355,9 @@ def _unreadable(error: ProjectError | OSError) -> Problem:
     if isinstance(error, OSError):
         reason = (error.strerror or type(error).__name__).lower()
         return Place(str(error.filename or "")).error("project_unusable", f"it cannot be read: {reason}")
-    return replace(error.problem, code="project_unusable", file=Path(error.problem.file).name)
+    found = error.problem
+    said = f"{found.path}: {found.message}" if found.path else found.message  # of no job: nothing else names the key
+    return replace(found, code="project_unusable", file=Path(found.file).name, message=said)
 
 
 def _unexpected(error: Exception) -> Problem:
