@@ -29,8 +29,8 @@ class FoldedRows:
         self,
         write: Callable[[Sequence[AuditRecord]], None],
         *,
-        on_first: Callable[[AuditRecord], None] | None = None,
-        on_more: Callable[[int], None] | None = None,
+        on_first: Callable[[AuditRecord], None] = lambda _: None,
+        on_more: Callable[[int], None] = lambda _: None,
         seconds: float,
     ) -> None:
         self._write = write
@@ -50,8 +50,7 @@ class FoldedRows:
         if self._end is None:
             self._end = asyncio.get_running_loop().call_later(self._seconds, self.flush)
         self._kinds[key] = record
-        if self._on_first is not None:
-            self._on_first(record)
+        self._on_first(record)
         self._write((record,))
 
     def flush(self) -> None:
@@ -59,8 +58,7 @@ class FoldedRows:
         if self._end is not None:
             self._end.cancel()
             self._end = None
-        if self._on_more is not None:
-            self._on_more(self._more.total())
+        self._on_more(self._more.total())
         if self._more:
             self._write([replace(self._kinds[key], count=count) for key, count in self._more.items()])
         self._kinds.clear()
