@@ -12,7 +12,6 @@ from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
 from nomaflow_kernel.observing.state_dump import CommitLog, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
-from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
@@ -44,9 +43,9 @@ class Observation:
         if metrics.address:
             from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, which most processes do not need
 
-            self._metrics = KernelMetrics()
-            self._observers.append(self._metrics.applied)
-            self._endpoint = MetricsEndpoint(metrics, metrics=KERNEL_METRICS, read=self._reading)
+            counted = self._metrics = KernelMetrics()
+            self._observers.append(counted.applied)
+            self._endpoint = MetricsEndpoint(metrics, metrics=KERNEL_METRICS, read=lambda: counted.reading(self._view))
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
@@ -96,7 +95,3 @@ class Observation:
     def dump(self) -> None:
         """Write the state of the kernel into the process's log."""
         write_state(kernel_state(self._view, commits=self._commits))
-
-    def _reading(self) -> Reading:
-        assert self._metrics is not None
-        return self._metrics.reading(self._view)
