@@ -22,7 +22,7 @@ from nomaflow_kernel.hosts.incoming import check_incarnation
 from nomaflow_kernel.rpc.discretion import host_without_values, reload_without_values
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.job_pages import shown_job
-from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs
+from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs, warned_jobs
 from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -156,7 +156,7 @@ class CatalogueCalls:
         results = await self.sessions.reload(host, force=request.force, by=by)
         digest = self.catalogue.host(host).digest
         jobs = self.catalogue.jobs()
-        unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host)]
+        unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host), *warned_jobs(jobs, host)]
         changes = _changes(before, self._brought_by(host))
         outcomes = []
         for name, result in results:

@@ -47,6 +47,20 @@ def kept_jobs(jobs: Iterable[Job], host: str) -> list[job_pb2.Problem]:
     return [_of_kept(of_reason) for of_reason in list(kept.values())[:_MOST]]
 
 
+def warned_jobs(jobs: Iterable[Job], host: str) -> list[job_pb2.Problem]:
+    """Return the warnings about the jobs that a host brings, with their names, at most 50."""
+    found = {
+        (each.file, each.path, each.message): encode(
+            job_pb2.Problem, each, message=f"job {job.job_id!r}: {each.message}"
+        )
+        for job in jobs
+        if job.loaded.host == host and not job.removed
+        for each in job.loaded.problems
+        if not each.is_error
+    }
+    return list(found.values())[:_MOST]
+
+
 def left_out_jobs(catalogue: Catalogue, instances: Iterable[Instance]) -> Iterator[Problem]:
     """Yield a problem for each instance with jobs that another instance of its host took off the schedule.
 

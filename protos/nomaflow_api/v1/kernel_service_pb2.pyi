@@ -1456,7 +1456,7 @@ class ReloadOutcome(google.protobuf.message.Message):
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
         """problems are those of the new generation. One of code "job_disabled" stands for each job that the kernel has disabled,
         at most 50, one of code "job_kept" for each reason why jobs keep their last good definition, and one of code
-        "manifest_pending" for a manifest that the kernel has not accepted yet.
+        "manifest_pending" for a manifest that the kernel has not accepted yet. At most 50 warnings about its jobs follow.
         """
 
     @property

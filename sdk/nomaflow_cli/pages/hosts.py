@@ -9,13 +9,14 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from nomaflow.client.values import HostView, InstanceView, ReloadView
+from nomaflow.client.values import HostView, InstanceView, ProblemView, ReloadView
 from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
 from nomaflow_cli.wording import after_refusal, age, amount, count, offers
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 _CLOCK_SECONDS = 1.0
+_SHOWN_WARNINGS = 5
 _UNUSABLE = frozenset({"project_unusable", "load_failed"})
 """The codes of problems that leave nothing to serve, so that ``--force`` changes nothing."""
 _CHANGES = (
@@ -144,10 +145,20 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
             serves = f" (generation {outcome.generation})" if outcome.generation else ""
             by = ": the kernel" if outcome.refused_by_kernel else ""
             lines.append(Text.assemble(sign, f"{who}{by} refused the load: {then}{serves}"))
-        lines += [Padding(problem_lines(problem), (0, 0, 0, indent)) for problem in outcome.problems]
+        shown, warnings = _split(outcome.problems)
+        lines += [Padding(problem_lines(problem), (0, 0, 0, indent)) for problem in shown]
+        if warnings:
+            lines.append(Text(f"  and {count(warnings, 'warning')} more: nomaflow check", style="dim"))
         if outcome.incarnation and not outcome.accepted:
             lines += _after_refusal(outcome)
     return Group(*lines)
+
+
+def _split(problems: Sequence[ProblemView]) -> tuple[list[ProblemView], int]:
+    """Return the problems without the warnings beyond the first few, and how many those are."""
+    warnings = [each for each in problems if each.severity == "warning"]
+    left = warnings[_SHOWN_WARNINGS:]
+    return [each for each in problems if each not in left], len(left)
 
 
 def job_changes(load: Mapping[str, Any]) -> Iterator[Text]:

@@ -182,6 +182,17 @@ async def test_a_reload_whose_manifest_waits_exits_1(kernel: FakeKernel, command
     assert "✘ not accepted yet" in done.out
 
 
+async def test_a_reload_with_warnings_is_well(kernel: FakeKernel, command: Command) -> None:
+    """The first five are shown: `check` shows all."""
+    warnings = [job_pb2.Problem(severity="warning", code="x", message=f"job 'a': {number}") for number in range(7)]
+    outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=True, generation=2, jobs=3, problems=warnings)
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    first, *shown, last = done.out.splitlines()
+    assert (done.code, first[0], len(shown), last) == (0, "✔", 5, "  and 2 warnings more: nomaflow check")
+    assert shown[0].strip() == "! job 'a': 0"
+
+
 async def test_a_reload_with_a_disabled_job_exits_1(kernel: FakeKernel, command: Command) -> None:
     """The reason is printed with place and way out; the load itself serves, so ``--force`` makes it a success."""
     problem = job_pb2.Problem(

@@ -131,6 +131,19 @@ async def test_an_id_of_another_host_is_told(world: World) -> None:
         session.call.cancel()
 
 
+async def test_a_reload_shows_the_warnings_of_the_jobs(world: World) -> None:
+    """As `check` does: the author of an edit learns of them where it takes effect. Each names its job."""
+    session = Session(world)
+    await session.attach()
+    capped = {"attempts": 3, "base_seconds": 100, "max_seconds": 10}
+    request = bringing([GOOD, {"id": "capped", "retry": capped, "steps": [{"callable": "m:f"}]}])
+    await world.gateway.IntroduceManifest(request, timeout=10)
+    (problem,) = (await reloaded(world, session, digest=request.digest)).problems
+    assert (problem.severity, problem.code, problem.path) == ("warning", "delay_capped", "jobs[1].retry.max_seconds")
+    assert problem.message == "job 'capped': no delay is longer than 10 s, though base_seconds is 100"
+    session.call.cancel()
+
+
 async def test_many_disabled_jobs_are_counted(world: World) -> None:
     """The answer names 50 disabled jobs and counts the others; removed jobs are not among them."""
     session = Session(world)
