@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
 
 from nomaflow_cli.errors import CliError
@@ -56,6 +57,16 @@ def parse_key(text: str | None) -> str:
     if text == "":
         raise CliError("--key is empty", fix="give the request a key of its own, or leave --key out")
     return text or ""
+
+
+def directory(text: str) -> Path:
+    """Return the path of a directory.
+
+    :raises CliError: if it is empty, such as that of a variable that is not set: the working directory is not meant
+    """
+    if not text:
+        raise CliError("DIR is empty", fix="name a directory; . is the one that you are in")
+    return Path(text)
 
 
 def parse_switches(given: Iterable[str]) -> dict[str, bool]:

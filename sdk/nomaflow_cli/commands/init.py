@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import nomaflow_cli
+from nomaflow_cli import parsers
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.options import argument
@@ -17,7 +18,9 @@ _SCAFFOLD = Path(nomaflow_cli.__file__).parent / "scaffold"
 @local_command("init")
 def init(
     invocation: Invocation,
-    directory: Path = argument("Project directory; created if it does not exist.", metavar="DIR"),
+    directory: Path = argument(
+        "Project directory; created if it does not exist.", metavar="DIR", parser=parsers.directory
+    ),
 ) -> None:
     """Create a small working project: a job, callables and a pool."""
     files = {
