@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client.values import KernelView, iso
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.time_spans import time_span
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, remote_command
@@ -150,10 +151,9 @@ def _newest_event(done: dict[str, Any]) -> datetime | None:
 
 
 def _summary(path: str, done: dict[str, Any]) -> str:
-    at, size = _newest_event(done), done["bytes"]
+    at = _newest_event(done)
     newest = f"newest event {age(at)}, at {at:%Y-%m-%d %H:%M:%S UTC}" if at else "no event"
-    amounts = f"{amount(size / 1024)} KiB" if size < 1 << 20 else f"{size / (1 << 20):,.1f} MiB"
-    return f"{printable(path)}: {amounts}, {count(done['runs'], 'run')}, {newest}"
+    return f"{printable(path)}: {byte_size(done['bytes'])}, {count(done['runs'], 'run')}, {newest}"
 
 
 def _shape(done: dict[str, Any]) -> dict[str, Any]:

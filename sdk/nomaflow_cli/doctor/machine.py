@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.invocation import EXTRAS, missing_modules
-from nomaflow_cli.wording import amount
 
 _OLDEST = (3, 11)
 _LITTLE_BYTES, _FEW_BYTES = 100 << 20, 1 << 30
@@ -62,7 +62,7 @@ def _cgroup() -> Finding:
 def free_space(check: str, folder: Path, disk: str) -> Finding:
     """Return the finding about the free space of the disk of a folder."""
     free = shutil.disk_usage(folder).free
-    text = f"{amount(free >> 20)} MiB free on {disk}"
+    text = f"{byte_size(free)} free on {disk}"
     if free < _LITTLE_BYTES:
         fix = "free disk space: a kernel whose disk is full accepts no triggers until there is space"
         return problem(check, text, fix)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.doctor.machine import free_space
 from nomaflow_cli.errors import CliError
@@ -67,7 +68,7 @@ def _store(project: Path, seen: dict[str, Any], *, answers: bool, elsewhere: boo
 
 
 def _content(seen: dict[str, Any]) -> Iterator[Finding]:
-    size = f"{amount(seen['bytes'] >> 20)} MiB" if seen["bytes"] >> 20 else f"{amount(seen['bytes'] >> 10)} KiB"
+    size = byte_size(seen["bytes"] + seen["wal_bytes"])
     schema, newest = seen["revision"], seen["newest_revision"]
     text = f"{count(seen['runs'], 'run')}, {amount(seen['open_runs'])} open, {size}, schema {schema}"
     yield fine("store.history", text)
@@ -84,7 +85,7 @@ def _content(seen: dict[str, Any]) -> Iterator[Finding]:
         text = f"schema {schema} was written by a later version; this version can still use it"
         yield warning("store.schema", text, "install the later version again when you can")
     if seen["wal_bytes"] > _LARGE_WAL:
-        text = f"{amount(seen['wal_bytes'] >> 20)} MiB are in the write-ahead log: a process keeps a read open"
+        text = f"{byte_size(seen['wal_bytes'])} are in the write-ahead log: a process keeps a read open"
         yield warning("store.wal", text, "stop the process that has the history open besides the kernel")
 
 

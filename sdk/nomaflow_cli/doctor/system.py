@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nomaflow.client.errors import ClientError
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.access import examine_access
@@ -197,7 +198,7 @@ def _working(who: str, host: HostView, instance: InstanceView, kernel: KernelVie
         text = f"{who} takes no new work: its spill file is full of reports"
         yield problem("hosts.saturated", text, f"{slow}, or not at all")
     elif instance.spilled_bytes > _SPILLED_BYTES:
-        kept = f"{amount(instance.spilled_bytes >> 20)} MiB of reports"
+        kept = f"{byte_size(instance.spilled_bytes)} of reports"
         yield warning("hosts.spill", f"{who} keeps {kept} that the kernel has not accepted", slow)
 
 

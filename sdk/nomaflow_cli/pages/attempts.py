@@ -10,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, InspectionView, ProcessView, RunView, StepView
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.time_spans import time_span
 from nomaflow_cli.pages.cells import Column, Rows, when
 from nomaflow_cli.wording import Excerpt, amount, count
 from nomaflow_telemetry.visible_text import paragraph, printable
-
-_MIB = 1 << 20
 
 
 def values_table(by_step: Mapping[str, Mapping[str, object]]) -> Table:
@@ -103,7 +102,7 @@ def inspection_page(seen: InspectionView) -> RenderableType:
             Column("pid", lambda one: str(one.pid), right=True),
             Column("parent", lambda one: str(one.ppid), right=True, from_width=70),
             Column("state", lambda one: printable(one.state)),
-            Column("memory", lambda one: f"{amount(one.rss_bytes // _MIB)} MiB", right=True),
+            Column("memory", lambda one: byte_size(one.rss_bytes), right=True),
             Column("cpu", lambda one: time_span(one.cpu_seconds), right=True),
             Column("started", lambda one: when(one.started_at), from_width=90),
             Column("command", lambda one: Text(printable(one.command)), loose=True),

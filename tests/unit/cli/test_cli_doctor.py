@@ -24,6 +24,7 @@ from nomaflow.client.values import (
     PauseView,
     RunView,
 )
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.findings import Finding, Level
 from nomaflow_cli.doctor.machine import examine_machine
@@ -250,6 +251,19 @@ async def test_a_history_that_is_none_is_told_from_one_that_is_not_there_yet(com
     history.mkdir()
     found = (await findings_of(command))["store.history"]
     assert (found["level"], "not a file" in found["message"]) == ("problem", True)
+
+
+async def test_the_size_of_a_history_counts_its_write_ahead_log(command: Command, tmp_path: Path) -> None:
+    """A young history, and one that a read holds up, is in the log for the most part."""
+    history = tmp_path / "cwd" / ".nomaflow" / "kernel.db"
+    (tmp_path / "cwd" / "jobs.toml").touch()
+    history.parent.mkdir(mode=0o700)
+    store = open_store(f"sqlite:///{history}")
+    await store.open()
+    found = (await findings_of(command))["store.history"]
+    size = byte_size(sum(file.stat().st_size for file in (history, history.with_name("kernel.db-wal"))))
+    await store.close()
+    assert f", {size}, schema " in found["message"]
 
 
 async def test_a_state_folder_that_is_a_file_is_named(command: Command, tmp_path: Path) -> None:

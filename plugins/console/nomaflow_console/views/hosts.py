@@ -12,6 +12,7 @@ from markupsafe import Markup
 from msgspec import convert
 
 from nomaflow.client.values import EventView, HostView, InstanceView, JobView, ReloadView
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_console.views.sentences import counted, line
 from nomaflow_console.views.states import StateSign
 
@@ -82,16 +83,6 @@ def short_id(incarnation: str) -> str:
     return incarnation.removeprefix("inc_")[:6]
 
 
-def size(count: float) -> str:
-    """Return a number of bytes: ``412 MiB``, ``3.1 GiB``, ``0 B``."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} GiB"
-
-
 def instance_sign(instance: InstanceView) -> StateSign:
     """Return how an instance looks."""
     return _SIGNS.get(instance.state, _STATE_UNKNOWN)
@@ -146,10 +137,10 @@ def instance_notes(instance: InstanceView, told: Sequence[str] = ()) -> Iterator
     elif instance.code_newer:
         yield Note(text=f"code on disk is newer than generation {instance.generation}", fix="reload")
     if instance.saturated:
-        full = f"takes no new work: its spill file is full ({size(instance.spilled_bytes)})"
+        full = f"takes no new work: its spill file is full ({byte_size(instance.spilled_bytes)})"
         yield Note(text=full, fix="it goes on when the kernel has taken its reports")
     elif instance.spilled_bytes:
-        yield Note(text=f"{size(instance.spilled_bytes)} of reports wait in its spill file", kind="note")
+        yield Note(text=f"{byte_size(instance.spilled_bytes)} of reports wait in its spill file", kind="note")
 
 
 def exclusive_running(instance: InstanceView) -> int:
@@ -201,5 +192,4 @@ def words() -> dict[str, Any]:
         "instance_sign": instance_sign,
         "share": share,
         "short_id": short_id,
-        "size": size,
     }

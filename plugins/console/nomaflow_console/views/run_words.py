@@ -15,6 +15,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from nomaflow.client.values import AttemptView, FoldView, JobView, RunView, StepView, iso
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.sentences import Sentence, counted, line, reason_sentence, who
 from nomaflow_console.views.times import Zone, city, when
@@ -68,15 +69,6 @@ def error_kind(error: str) -> str:
     """Return what kind of error it is, ``LookupError``; its first line if it does not begin with a name."""
     found = re.match(r"[A-Za-z_][\w.]*(?=: |$)", error)
     return found[0] if found is not None else line(error)
-
-
-def size(count: float) -> str:
-    """Return a number of bytes: ``412 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:,.0f} {unit}" if unit == "B" or count >= 100 else f"{count:,.1f} {unit}"
-        count /= 1024
-    return ""
 
 
 def title(run: RunView, sign: str) -> str:
@@ -149,7 +141,7 @@ def seal_of(attempt: AttemptView, *, terminal: bool) -> Seal:
     lines = log.lines if log is not None else 0
     if log is not None and log.dropped_lines:
         dropped = counted(log.dropped_lines, "line")
-        return Seal(sign="▲", text=f"{dropped} ({size(log.dropped_bytes)}) dropped: max_log_bytes", css="dropped")
+        return Seal(sign="▲", text=f"{dropped} ({byte_size(log.dropped_bytes)}) dropped: max_log_bytes", css="dropped")
     if log is not None and log.lost_lines:
         return Seal(sign="?", text=f"{counted(log.lost_lines, 'line')} lost: the host could not read them", css="lost")
     if log is not None and log.complete:
@@ -266,7 +258,7 @@ def words() -> dict[str, Any]:
         "first_line": first_line,
         "hindrance": hindrance,
         "shown": shown,
-        "size": size,
+        "size": byte_size,
         "visible": lambda value: printable(str(value)),
         "visible_lines": visible,
     }
