@@ -189,7 +189,7 @@ async def test_what_is_not_copied(place: Place, sqlite_place: SqlitePlace, other
 
 
 async def test_the_store_that_fails_is_named(sqlite_place: SqlitePlace, other_place: SqlitePlace) -> None:
-    """Which of the two it is decides what to do: a damaged history, or a place where nothing can be written."""
+    """The way out differs: a damaged history, or a place where nothing can be written."""
     await fill(sqlite_place, runs=1)
     other_place.path.write_bytes(b"no database" * 500)
     for source, target in ((other_place, sqlite_place), (sqlite_place, other_place)):

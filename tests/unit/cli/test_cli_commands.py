@@ -152,8 +152,6 @@ async def test_an_unreachable_kernel_exits_5(command: Command, tmp_path: Path) -
         (["cron", "61 * * * *"], "cron expression '61 * * * *'"),
         (["cron", "* * * * *", "--tz", "Europe/Pariss"], "Europe/Paris"),
         (["init"], "missing argument"),
-        (["init", ""], "DIR is empty"),
-        (["up", ""], "DIR is empty"),
         (["jobs"], "no project here"),
     ],
 )

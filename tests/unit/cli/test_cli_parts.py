@@ -25,6 +25,14 @@ async def test_init_here_names_no_directory(command: Command) -> None:
     assert "now: nomaflow up\nand in another terminal, here: nomaflow run cleanup --follow" in made.out
 
 
+@pytest.mark.parametrize("name", ["init", "up"])
+async def test_an_empty_directory_is_not_the_working_one(command: Command, tmp_path: Path, name: str) -> None:
+    """It is that of a variable that is not set."""
+    done = await command(name, "")
+    assert (done.code, "DIR is empty" in done.err) == (2, True)
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
 @pytest.mark.parametrize("part", ["kernel", "host"])
 @pytest.mark.parametrize("given", ["--nonsense=1", "--project={project} --nonsense=1", "{project} --nonsense=1"])
 async def test_a_parts_own_options_are_not_taken_for_the_directory(

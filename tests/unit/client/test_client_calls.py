@@ -29,7 +29,6 @@ from nomaflow.client import (
 from nomaflow.client.alerts import AlertsClient, alerts_address_file
 from nomaflow.client.status_errors import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered, TriggerRefusal
-from nomaflow_api.deadlines import answer_seconds
 from nomaflow_api.v1 import alerts_service_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer, add_AlertsServiceServicer_to_server
@@ -46,19 +45,6 @@ async def test_a_trigger_is_sent_again_under_the_same_key(kernel: FakeKernel, cl
     assert all(keys)
     assert started == Triggered(run_id="run_1", deduplicated=True)
     assert len(kernel.runs) == 1
-
-
-async def test_a_client_does_not_give_up_a_change_before_the_kernel(kernel: FakeKernel, client: KernelClient) -> None:
-    """Until its deadline the kernel can still say what became of it."""
-    kernel.runs["run_1"] = make_run()
-    kernel.replies["TriggerRuns"] = pb.TriggerRunsResponse(items=[pb.TriggerRunsItem(response={"run_id": "run_1"})])
-    await client.trigger_many([TriggerOrder(job_id="nightly")])
-    await client.cancel("run_1")
-    left = kernel.seconds_left
-    assert {method: left[method] > answer_seconds(method) for method in left} == {
-        "TriggerRuns": True,
-        "CancelRun": True,
-    }
 
 
 async def test_two_triggers_have_two_keys(kernel: FakeKernel, client: KernelClient) -> None:
