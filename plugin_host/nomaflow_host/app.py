@@ -41,7 +41,7 @@ from nomaflow_host.session.session import HostSession
 from nomaflow_host.supervisor.reload import VANISHED_SECONDS
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
-from nomaflow_project.jobs.resources import resources_here
+from nomaflow_project.jobs.machine_capacity import resources_here
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.problems import Place
 from nomaflow_telemetry.metrics_address import MetricsPlace

@@ -25,6 +25,7 @@ from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import InstanceView, RunView
 from nomaflow_api.time_spans import time_span
 from nomaflow_cli.exit_codes import ExitCode
+from nomaflow_cli.formatting import amount, count
 from nomaflow_cli.invocation import missing_modules
 from nomaflow_cli.live.following import follow_run
 from nomaflow_cli.live.screens import Screen, choose_screen
@@ -34,7 +35,6 @@ from nomaflow_cli.up.kept_running import PartFailed, PartNotice
 from nomaflow_cli.up.ready import Ready
 from nomaflow_cli.up.reporting import Reporter
 from nomaflow_cli.up.supervising import ProjectSupervisor
-from nomaflow_cli.wording import amount, count
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

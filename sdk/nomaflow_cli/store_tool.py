@@ -12,7 +12,7 @@ from typing import Any
 
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
-from nomaflow_cli.wording import exit_words
+from nomaflow_cli.formatting import exit_words
 from nomaflow_project.reading.store_password import STORE_VARIABLE
 
 _CLEANING_SECONDS = 10.0

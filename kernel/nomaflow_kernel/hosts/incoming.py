@@ -15,7 +15,7 @@ from nomaflow_api.bounds import (
     in_range,
 )
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import host_pb2, job_pb2
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.sealing import LetterError, open_inventory
 from nomaflow_kernel.domain.errors import BadRequest
@@ -111,7 +111,7 @@ def _attempt_key(text: str) -> str:
     return text
 
 
-def _resources(message: job_pb2.Resources) -> Resources:
+def _resources(message: host_pb2.Resources) -> Resources:
     _check_most(len(message.labels), "labels", LABELS_OF_INSTANCE, field="hello.has.labels")
     if not 0 <= message.cpu <= MOST["cpu"]:
         raise BadRequest(f"hello.has.cpu is {message.cpu}, expected 0 to {MOST['cpu']:,}", field="hello.has.cpu")

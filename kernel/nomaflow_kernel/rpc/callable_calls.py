@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import callable_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
@@ -35,8 +35,8 @@ class CallableCalls:
         self._catalogue = hosts.catalogue
 
     async def list_callables(
-        self, request: job_pb2.ListCallablesRequest, caller: Caller
-    ) -> job_pb2.ListCallablesResponse:
+        self, request: callable_pb2.ListCallablesRequest, caller: Caller
+    ) -> callable_pb2.ListCallablesResponse:
         """Return a page of what a host's newest catalogue offers."""
         check_count(request.references, _REFERENCES, "references")
         for reference in request.references:
@@ -52,7 +52,7 @@ class CallableCalls:
             self._catalogue.manifest(host), self._jobs_by_callable(host, caller), frozenset(request.references)
         )
         sees_values = caller.principal.may(Verb.LOGS, Target(host=host))
-        response = job_pb2.ListCallablesResponse(host=host)
+        response = callable_pb2.ListCallablesResponse(host=host)
         page: Page[Message] = Page()
         last = ("", "")
         for section, name in offer.keys(after):
@@ -109,7 +109,7 @@ class _Offer:
         if section == _MODULES:
             entry = self._modules[name]
             module = encode(
-                job_pb2.PluginModule,
+                callable_pb2.PluginModule,
                 name=name,
                 file=entry.get("file") or "",
                 line=entry.get("line") or 0,
@@ -120,14 +120,14 @@ class _Offer:
         if section == _STEP_TYPES:
             entry = self._types[name]
             return encode(
-                job_pb2.StepTypeInfo, name=name, doc=entry.get("doc") or "", schema_json=_json(entry.get("schema"))
+                callable_pb2.StepTypeInfo, name=name, doc=entry.get("doc") or "", schema_json=_json(entry.get("schema"))
             )
         found = self._callable(name, self._callables[name])
         return found if sees_values else callable_without_values(found)
 
-    def _callable(self, reference: str, entry: Mapping[str, Any]) -> job_pb2.Callable:
+    def _callable(self, reference: str, entry: Mapping[str, Any]) -> callable_pb2.Callable:
         return encode(
-            job_pb2.Callable,
+            callable_pb2.Callable,
             reference=reference,
             kind=entry.get("kind") or "sync",
             doc=entry.get("doc") or "",
@@ -139,10 +139,10 @@ class _Offer:
             job_ids=self._jobs.get(reference, ()),
         )
 
-    def _parameter(self, entry: Mapping[str, Any]) -> job_pb2.Parameter:
+    def _parameter(self, entry: Mapping[str, Any]) -> callable_pb2.Parameter:
         injected = entry["name"] in self._injected
         return encode(
-            job_pb2.Parameter,
+            callable_pb2.Parameter,
             name=entry["name"],
             required=entry["required"] and not injected,
             annotation=entry.get("annotation") or "",

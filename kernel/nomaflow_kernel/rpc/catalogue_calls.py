@@ -8,7 +8,7 @@ from typing import Any
 
 from nomaflow_api.near_names import near_names
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import host_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_api.v1.message_codec import encode
@@ -99,7 +99,7 @@ class CatalogueCalls:
             for name in self._host_names()
             if (after is None or name > after[0]) and may(Verb.READ, Target(host=name))
         )
-        page: Page[job_pb2.Host] = Page()
+        page: Page[host_pb2.Host] = Page()
         for name in names[:most]:
             message = host_message(
                 name,

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
+from nomaflow_api.v1 import callable_pb2, event_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
 from nomaflow_kernel.catalogue.wording import texts_without_owner
@@ -100,7 +100,7 @@ def job_without_owner(job: job_pb2.Job) -> job_pb2.Job:
     return job
 
 
-def host_without_values(host: job_pb2.Host) -> job_pb2.Host:
+def host_without_values(host: host_pb2.Host) -> host_pb2.Host:
     """Take texts that quote a file's values, or an exception's text, out of a host, and return it."""
     _hide_texts(host.problems)
     for instance in host.instances:
@@ -110,7 +110,7 @@ def host_without_values(host: job_pb2.Host) -> job_pb2.Host:
     return host
 
 
-def callable_without_values(offered: job_pb2.Callable) -> job_pb2.Callable:
+def callable_without_values(offered: callable_pb2.Callable) -> callable_pb2.Callable:
     """Take defaults and an exception's text out of a callable, and return it."""
     if offered.error:
         offered.error = _HIDDEN
@@ -122,7 +122,7 @@ def callable_without_values(offered: job_pb2.Callable) -> job_pb2.Callable:
     return offered
 
 
-def module_without_values(module: job_pb2.PluginModule) -> job_pb2.PluginModule:
+def module_without_values(module: callable_pb2.PluginModule) -> callable_pb2.PluginModule:
     """Take an exception's text out of a module, and return it."""
     if module.error:
         module.error, module.traceback = _HIDDEN, ""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import fire_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
@@ -58,7 +58,7 @@ class FireCalls:
         self._answers = KeptFires()
         self._usual: dict[tuple[str, str], tuple[int, float | None]] = {}
 
-    async def list_fires(self, request: job_pb2.ListFiresRequest, caller: Caller) -> job_pb2.ListFiresResponse:
+    async def list_fires(self, request: fire_pb2.ListFiresRequest, caller: Caller) -> fire_pb2.ListFiresResponse:
         """Return the fires of a range in order of time, with what they collide with."""
         plan = self._plan(request)
         basis = Basis(begin_us=to_us(plan.begin), jobs=[*self._jobs(request, caller)], pauses=[*self._engine.pauses()])
@@ -71,7 +71,7 @@ class FireCalls:
                 self._answers.keep(asked_for, basis, answer, until_us=self._clock.now_us() + _GOOD_US)
         return answer
 
-    async def _answer(self, plan: FirePlan, jobs: Iterable[Job]) -> job_pb2.ListFiresResponse:
+    async def _answer(self, plan: FirePlan, jobs: Iterable[Job]) -> fire_pb2.ListFiresResponse:
         for job in jobs:
             assert job.definition is not None
             for schedule in job.definition.schedules():
@@ -84,7 +84,7 @@ class FireCalls:
         found = collisions(plan, seconds, paused=lambda fire: self._is_paused(fire.owner, fire.moment.at_us))
         fires = await _by_turns(
             encode(
-                job_pb2.ListedFire,
+                fire_pb2.ListedFire,
                 fire.moment,
                 fire.owner,
                 at=fire.moment.at_us,
@@ -98,11 +98,11 @@ class FireCalls:
         overlaps = Overlaps(plan=plan, seconds=seconds, paused=self._is_paused)
         await _by_turns(overlaps.work())
         frequent = sorted(plan.frequent, key=lambda each: (each.owner.job_id, each.owner.preset))
-        return job_pb2.ListFiresResponse(
+        return fire_pb2.ListFiresResponse(
             fires=fires,
             frequent=[
                 encode(
-                    job_pb2.FrequentSchedule,
+                    fire_pb2.FrequentSchedule,
                     each,
                     each.owner,
                     schedule=each.expression,
@@ -115,7 +115,7 @@ class FireCalls:
             listed_until=timestamp(plan.listed_until),
         )
 
-    def _plan(self, request: job_pb2.ListFiresRequest) -> FirePlan:
+    def _plan(self, request: fire_pb2.ListFiresRequest) -> FirePlan:
         check_place(request)
         check_name(request.tag, "tag")
         check_most(request.limit, _MOST, "limit")
@@ -128,7 +128,7 @@ class FireCalls:
             raise BadRequest("until lies more than 31 days after from; ask for a shorter time", field="until")
         return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT, known=self._known)
 
-    def _jobs(self, request: job_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
+    def _jobs(self, request: fire_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
         """Yield the jobs with fires among those that the request asks for and the caller may read."""
         reads_all = caller.principal.may_all(Verb.READ)
         for job in self._catalogue.jobs():

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from msgspec import Struct
 
 from nomaflow_api.bounds import LAST_MOMENT_US
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import fire_pb2
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.records import PauseRecord
@@ -41,7 +41,7 @@ class _Kept(Struct, frozen=True, kw_only=True):
     basis: Basis
     before_us: int
     until_us: int
-    answer: job_pb2.ListFiresResponse
+    answer: fire_pb2.ListFiresResponse
 
     def answers(self, asked: Basis, now_us: int) -> bool:
         return (
@@ -58,12 +58,12 @@ class KeptFires:
     def __init__(self) -> None:
         self._kept: RecentlyUsed[Hashable, _Kept] = RecentlyUsed(_MOST)
 
-    def of(self, asked_for: Hashable, basis: Basis, *, now_us: int) -> job_pb2.ListFiresResponse | None:
+    def of(self, asked_for: Hashable, basis: Basis, *, now_us: int) -> fire_pb2.ListFiresResponse | None:
         """Return the answer if it is kept and still right; nobody may change it."""
         kept = self._kept.find(asked_for)
         return kept.answer if kept is not None and kept.answers(basis, now_us) else None
 
-    def keep(self, asked_for: Hashable, basis: Basis, answer: job_pb2.ListFiresResponse, *, until_us: int) -> None:
+    def keep(self, asked_for: Hashable, basis: Basis, answer: fire_pb2.ListFiresResponse, *, until_us: int) -> None:
         """Keep an answer, at most until an instant: what is usual for a job does change, if slowly.
 
         :param asked_for: all but the beginning, which moves on with the clock

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from nomaflow_api.bounds import LISTED_WORKERS
-from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
+from nomaflow_api.v1 import event_pb2, fire_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.catalogue import HostCatalogue, Job
@@ -143,7 +143,7 @@ def job_message(
         preset_names=[preset.name for preset in definition.presets],
         problems=[] if entry.removed else listed_problems(loaded.problems),
         digest=definition.digest if entry.definition else "",
-        next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
+        next_fires=[fire_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
         pause=pause_message(pause),
         why_not_running=why_not_running,
         last_run=None if entry.foreign or last_run is None else run_message(last_run),
@@ -165,7 +165,7 @@ def host_message(
     absent_since_us: int | None,
     pause: PauseRecord | None,
     problems: Sequence[Problem] = (),
-) -> job_pb2.Host:
+) -> host_pb2.Host:
     """Return a host with its instances.
 
     :param known: the catalogue that it introduced last; an empty one if it has introduced none
@@ -174,7 +174,7 @@ def host_message(
     states = {instance.state for instance in instances}
     callables = known.manifest.get("callables")
     return encode(
-        job_pb2.Host,
+        host_pb2.Host,
         name=name,
         state=next((state for state in _BEST_FIRST if state in states), "DETACHED"),
         instances=_instance_messages(instances),
@@ -189,7 +189,7 @@ def host_message(
     )
 
 
-def _instance_messages(instances: Sequence[Instance]) -> list[job_pb2.Instance]:
+def _instance_messages(instances: Sequence[Instance]) -> list[host_pb2.Instance]:
     """Return the instances of a host. Beyond a limit in bytes, they come without their long parts."""
     told, size = [], 0
     for instance in instances:
@@ -202,10 +202,10 @@ def _instance_messages(instances: Sequence[Instance]) -> list[job_pb2.Instance]:
     return told
 
 
-def _instance_message(status: Instance) -> job_pb2.Instance:
+def _instance_message(status: Instance) -> host_pb2.Instance:
     hello, beat = status.hello, status.heartbeat
     return encode(
-        job_pb2.Instance,
+        host_pb2.Instance,
         status,
         hello,
         beat,
@@ -218,7 +218,7 @@ def _instance_message(status: Instance) -> job_pb2.Instance:
         ends_at=hello.ends_at_us or None,
         workers=[
             encode(
-                job_pb2.WorkerInfo,
+                host_pb2.WorkerInfo,
                 worker,
                 kind="exclusive" if worker.exclusive else "shared",
                 started_at=worker.started_at_us or None,

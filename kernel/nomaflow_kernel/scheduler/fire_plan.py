@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, is_frequent
+from nomaflow_project.cron.fire_counts import count_fires, dst_of_fire, fire_bits, is_frequent
 
 MOST_NAMED = 10
 """The most jobs that a fire or a schedule is said to collide with."""

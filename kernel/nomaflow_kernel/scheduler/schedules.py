@@ -11,7 +11,7 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.counting import fire_bits
+from nomaflow_project.cron.fire_counts import fire_bits
 from nomaflow_project.cron.zones import zone_data_version
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 

@@ -23,66 +23,67 @@ _sym_db = _symbol_database.Default()
 
 
 from nomaflow_api.v1 import attempt_inspection_pb2 as nomaflow__api_dot_v1_dot_attempt__inspection__pb2
+from nomaflow_api.v1 import host_pb2 as nomaflow__api_dot_v1_dot_host__pb2
 from nomaflow_api.v1 import job_pb2 as nomaflow__api_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*nomaflow_api/v1/host_gateway_service.proto\x12\x0fnomaflow_api.v1\x1a(nomaflow_api/v1/attempt_inspection.proto\x1a\x19nomaflow_api/v1/job.proto\"\xce\x02\n\rAttachRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.nomaflow_api.v1.HelloH\x00\x12/\n\theartbeat\x18\x02 \x01(\x0b\x32\x1a.nomaflow_api.v1.HeartbeatH\x00\x12\x36\n\rreload_result\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.ReloadResultH\x00\x12\x34\n\x0c\x63heck_result\x18\x04 \x01(\x0b\x32\x1c.nomaflow_api.v1.CheckResultH\x00\x12\x30\n\nload_state\x18\x05 \x01(\x0b\x32\x1a.nomaflow_api.v1.LoadStateH\x00\x12\x38\n\x0einspect_result\x18\x06 \x01(\x0b\x32\x1e.nomaflow_api.v1.InspectResultH\x00\x42\t\n\x07message\"\xb9\x04\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x0f\n\x07machine\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\nepoch_seen\x18\t \x01(\x04\x12\x12\n\ngeneration\x18\n \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x0b \x01(\t\x12\x11\n\tmax_async\x18\x0c \x01(\r\x12\x10\n\x08max_sync\x18\r \x01(\r\x12\x11\n\tinventory\x18\x0e \x01(\x0c\x12\x1a\n\x12\x65nded_incarnations\x18\x0f \x03(\t\x12\x14\n\x0cloaded_at_us\x18\x10 \x01(\x03\x12\x1b\n\x13isolation_mechanism\x18\x11 \x01(\t\x12\x10\n\x08watching\x18\x12 \x01(\x08\x12\x0f\n\x07loading\x18\x14 \x01(\x08\x12\x32\n\x0crefused_load\x18\x13 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoad\x12\x11\n\tkernel_id\x18\x15 \x01(\t\x12\x0e\n\x06python\x18\x16 \x01(\t\x12\x0f\n\x07project\x18\x17 \x01(\t\x12\'\n\x03has\x18\x18 \x01(\x0b\x32\x1a.nomaflow_api.v1.Resources\x12\x12\n\nends_at_us\x18\x19 \x01(\x03\x12\x13\n\x0b\x66or_attempt\x18\x1a \x01(\tJ\x04\x08\x05\x10\x06R\x07\x62oot_id\"\x9e\x01\n\tLoadState\x12/\n\x07refused\x18\x01 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoadH\x00\x12)\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.nomaflow_api.v1.LoadedH\x00\x12*\n\x08problems\x18\x03 \x03(\x0b\x32\x18.nomaflow_api.v1.ProblemB\t\n\x07outcome\"\xcb\x01\n\x06Loaded\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04jobs\x18\x02 \x01(\r\x12\x11\n\tcallables\x18\x03 \x01(\r\x12\x17\n\x0fremoved_job_ids\x18\x04 \x03(\t\x12\x15\n\radded_job_ids\x18\x05 \x03(\t\x12\x19\n\x11stopped_schedules\x18\x06 \x03(\t\x12\x15\n\rremoved_count\x18\x07 \x01(\r\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x08 \x01(\r\x12\x15\n\rstopped_count\x18\t \x01(\r\"\xe3\x02\n\tHeartbeat\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x15\n\rspilled_bytes\x18\x04 \x01(\x04\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x12\n\ncode_newer\x18\x06 \x01(\x08\x12,\n\x07workers\x18\x07 \x03(\x0b\x32\x1b.nomaflow_api.v1.HostWorker\x12\x19\n\x11workers_unchanged\x18\x08 \x01(\x08\x12\x12\n\ngeneration\x18\t \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\n \x01(\t\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x0c \x01(\x03\x12\x0f\n\x07loading\x18\r \x01(\x08\x12\x13\n\x0bnewer_files\x18\x0e \x03(\t\x12\x1c\n\x14\x64rain_deadline_at_us\x18\x0f \x01(\x03J\x04\x08\x02\x10\x03R\x0b\x63ommand_ack\"\x91\x01\n\nHostWorker\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x11\n\texclusive\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x14\n\x0c\x61ttempt_keys\x18\x05 \x03(\t\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\x15\n\rstarted_at_us\x18\x07 \x01(\x03\"\xb3\x01\n\x0cReloadResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x15\n\rproblems_json\x18\x06 \x01(\x0c\x12\'\n\x06loaded\x18\x07 \x01(\x0b\x32\x17.nomaflow_api.v1.Loaded\"V\n\x0b\x43heckResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x0f\n\x07settled\x18\x02 \x01(\x08\x12\x0f\n\x07\x63hecked\x18\x03 \x01(\x08\x12\x10\n\x08problems\x18\x04 \x01(\x0c\"n\n\rInspectResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x39\n\x08response\x18\x03 \x01(\x0b\x32\'.nomaflow_api.v1.InspectAttemptResponse\"\xb3\x01\n\x0e\x41ttachResponse\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.nomaflow_api.v1.WelcomeH\x00\x12\x36\n\rheartbeat_ack\x18\x02 \x01(\x0b\x32\x1d.nomaflow_api.v1.HeartbeatAckH\x00\x12\x31\n\x08\x63ommands\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.CommandBatchH\x00\x42\t\n\x07message\"\xbe\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x1d\n\x15heartbeat_interval_ms\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\x10\n\x08grace_ms\x18\x05 \x01(\r\x12\x17\n\x0fmanifest_wanted\x18\x06 \x01(\x08\x12\x10\n\x08verdicts\x18\x07 \x01(\x0c\x12\x11\n\tkernel_id\x18\x08 \x01(\t\x12\x11\n\taddresses\x18\t \x03(\t\"\"\n\x0cHeartbeatAck\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\":\n\x0c\x43ommandBatch\x12*\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x18.nomaflow_api.v1.Command\"\xff\x01\n\x07\x43ommand\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x12\n\x08\x64ispatch\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x0cH\x00\x12\x30\n\x06reload\x18\x05 \x01(\x0b\x32\x1e.nomaflow_api.v1.ReloadCommandH\x00\x12.\n\x05\x63heck\x18\x07 \x01(\x0b\x32\x1d.nomaflow_api.v1.CheckCommandH\x00\x12\x32\n\x07inspect\x18\x08 \x01(\x0b\x32\x1f.nomaflow_api.v1.InspectCommandH\x00\x42\t\n\x07\x63ommandJ\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07R\x05\x64rainR\x05query\"\x1e\n\rReloadCommand\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"-\n\x0c\x43heckCommand\x12\x0e\n\x06settle\x18\x01 \x01(\x08\x12\r\n\x05steps\x18\x02 \x01(\x0c\"%\n\x0eInspectCommand\x12\x13\n\x0b\x61ttempt_key\x18\x01 \x01(\t\"E\n\rReportRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x0c\"\x1e\n\x0eReportResponse\x12\x0c\n\x04\x61\x63ks\x18\x01 \x01(\x0c\"F\n\x14StreamReportsRequest\x12.\n\x06report\x18\x01 \x01(\x0b\x32\x1e.nomaflow_api.v1.ReportRequest\"H\n\x15StreamReportsResponse\x12/\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1f.nomaflow_api.v1.ReportResponse\"\x83\x01\n\x18IntroduceManifestRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x1a\n\x12manifest_json_zlib\x18\x03 \x01(\x0c\x12\x10\n\x08\x65xplicit\x18\x04 \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x05 \x01(\x03\"F\n\x19IntroduceManifestResponse\x12\x0f\n\x07\x63urrent\x18\x01 \x01(\x08\x12\x18\n\x10\x64isabled_job_ids\x18\x02 \x03(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\t\"L\n\x18RenewCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x17\n\x0f\x61uthorities_pem\x18\x02 \x01(\t2\xe7\x03\n\x12HostGatewayService\x12M\n\x06\x41ttach\x12\x1e.nomaflow_api.v1.AttachRequest\x1a\x1f.nomaflow_api.v1.AttachResponse(\x01\x30\x01\x12I\n\x06Report\x12\x1e.nomaflow_api.v1.ReportRequest\x1a\x1f.nomaflow_api.v1.ReportResponse\x12\x62\n\rStreamReports\x12%.nomaflow_api.v1.StreamReportsRequest\x1a&.nomaflow_api.v1.StreamReportsResponse(\x01\x30\x01\x12j\n\x11IntroduceManifest\x12).nomaflow_api.v1.IntroduceManifestRequest\x1a*.nomaflow_api.v1.IntroduceManifestResponse\x12g\n\x10RenewCertificate\x12(.nomaflow_api.v1.RenewCertificateRequest\x1a).nomaflow_api.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*nomaflow_api/v1/host_gateway_service.proto\x12\x0fnomaflow_api.v1\x1a(nomaflow_api/v1/attempt_inspection.proto\x1a\x1anomaflow_api/v1/host.proto\x1a\x19nomaflow_api/v1/job.proto\"\xce\x02\n\rAttachRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.nomaflow_api.v1.HelloH\x00\x12/\n\theartbeat\x18\x02 \x01(\x0b\x32\x1a.nomaflow_api.v1.HeartbeatH\x00\x12\x36\n\rreload_result\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.ReloadResultH\x00\x12\x34\n\x0c\x63heck_result\x18\x04 \x01(\x0b\x32\x1c.nomaflow_api.v1.CheckResultH\x00\x12\x30\n\nload_state\x18\x05 \x01(\x0b\x32\x1a.nomaflow_api.v1.LoadStateH\x00\x12\x38\n\x0einspect_result\x18\x06 \x01(\x0b\x32\x1e.nomaflow_api.v1.InspectResultH\x00\x42\t\n\x07message\"\xb9\x04\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x0f\n\x07machine\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\nepoch_seen\x18\t \x01(\x04\x12\x12\n\ngeneration\x18\n \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x0b \x01(\t\x12\x11\n\tmax_async\x18\x0c \x01(\r\x12\x10\n\x08max_sync\x18\r \x01(\r\x12\x11\n\tinventory\x18\x0e \x01(\x0c\x12\x1a\n\x12\x65nded_incarnations\x18\x0f \x03(\t\x12\x14\n\x0cloaded_at_us\x18\x10 \x01(\x03\x12\x1b\n\x13isolation_mechanism\x18\x11 \x01(\t\x12\x10\n\x08watching\x18\x12 \x01(\x08\x12\x0f\n\x07loading\x18\x14 \x01(\x08\x12\x32\n\x0crefused_load\x18\x13 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoad\x12\x11\n\tkernel_id\x18\x15 \x01(\t\x12\x0e\n\x06python\x18\x16 \x01(\t\x12\x0f\n\x07project\x18\x17 \x01(\t\x12\'\n\x03has\x18\x18 \x01(\x0b\x32\x1a.nomaflow_api.v1.Resources\x12\x12\n\nends_at_us\x18\x19 \x01(\x03\x12\x13\n\x0b\x66or_attempt\x18\x1a \x01(\tJ\x04\x08\x05\x10\x06R\x07\x62oot_id\"\x9e\x01\n\tLoadState\x12/\n\x07refused\x18\x01 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoadH\x00\x12)\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.nomaflow_api.v1.LoadedH\x00\x12*\n\x08problems\x18\x03 \x03(\x0b\x32\x18.nomaflow_api.v1.ProblemB\t\n\x07outcome\"\xcb\x01\n\x06Loaded\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04jobs\x18\x02 \x01(\r\x12\x11\n\tcallables\x18\x03 \x01(\r\x12\x17\n\x0fremoved_job_ids\x18\x04 \x03(\t\x12\x15\n\radded_job_ids\x18\x05 \x03(\t\x12\x19\n\x11stopped_schedules\x18\x06 \x03(\t\x12\x15\n\rremoved_count\x18\x07 \x01(\r\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x08 \x01(\r\x12\x15\n\rstopped_count\x18\t \x01(\r\"\xe3\x02\n\tHeartbeat\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x15\n\rspilled_bytes\x18\x04 \x01(\x04\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x12\n\ncode_newer\x18\x06 \x01(\x08\x12,\n\x07workers\x18\x07 \x03(\x0b\x32\x1b.nomaflow_api.v1.HostWorker\x12\x19\n\x11workers_unchanged\x18\x08 \x01(\x08\x12\x12\n\ngeneration\x18\t \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\n \x01(\t\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x0c \x01(\x03\x12\x0f\n\x07loading\x18\r \x01(\x08\x12\x13\n\x0bnewer_files\x18\x0e \x03(\t\x12\x1c\n\x14\x64rain_deadline_at_us\x18\x0f \x01(\x03J\x04\x08\x02\x10\x03R\x0b\x63ommand_ack\"\x91\x01\n\nHostWorker\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x11\n\texclusive\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x14\n\x0c\x61ttempt_keys\x18\x05 \x03(\t\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\x15\n\rstarted_at_us\x18\x07 \x01(\x03\"\xb3\x01\n\x0cReloadResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x15\n\rproblems_json\x18\x06 \x01(\x0c\x12\'\n\x06loaded\x18\x07 \x01(\x0b\x32\x17.nomaflow_api.v1.Loaded\"V\n\x0b\x43heckResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x0f\n\x07settled\x18\x02 \x01(\x08\x12\x0f\n\x07\x63hecked\x18\x03 \x01(\x08\x12\x10\n\x08problems\x18\x04 \x01(\x0c\"n\n\rInspectResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x39\n\x08response\x18\x03 \x01(\x0b\x32\'.nomaflow_api.v1.InspectAttemptResponse\"\xb3\x01\n\x0e\x41ttachResponse\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.nomaflow_api.v1.WelcomeH\x00\x12\x36\n\rheartbeat_ack\x18\x02 \x01(\x0b\x32\x1d.nomaflow_api.v1.HeartbeatAckH\x00\x12\x31\n\x08\x63ommands\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.CommandBatchH\x00\x42\t\n\x07message\"\xbe\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x1d\n\x15heartbeat_interval_ms\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\x10\n\x08grace_ms\x18\x05 \x01(\r\x12\x17\n\x0fmanifest_wanted\x18\x06 \x01(\x08\x12\x10\n\x08verdicts\x18\x07 \x01(\x0c\x12\x11\n\tkernel_id\x18\x08 \x01(\t\x12\x11\n\taddresses\x18\t \x03(\t\"\"\n\x0cHeartbeatAck\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\":\n\x0c\x43ommandBatch\x12*\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x18.nomaflow_api.v1.Command\"\xff\x01\n\x07\x43ommand\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x12\n\x08\x64ispatch\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x0cH\x00\x12\x30\n\x06reload\x18\x05 \x01(\x0b\x32\x1e.nomaflow_api.v1.ReloadCommandH\x00\x12.\n\x05\x63heck\x18\x07 \x01(\x0b\x32\x1d.nomaflow_api.v1.CheckCommandH\x00\x12\x32\n\x07inspect\x18\x08 \x01(\x0b\x32\x1f.nomaflow_api.v1.InspectCommandH\x00\x42\t\n\x07\x63ommandJ\x04\x08\x04\x10\x05J\x04\x08\x06\x10\x07R\x05\x64rainR\x05query\"\x1e\n\rReloadCommand\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"-\n\x0c\x43heckCommand\x12\x0e\n\x06settle\x18\x01 \x01(\x08\x12\r\n\x05steps\x18\x02 \x01(\x0c\"%\n\x0eInspectCommand\x12\x13\n\x0b\x61ttempt_key\x18\x01 \x01(\t\"E\n\rReportRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x0c\"\x1e\n\x0eReportResponse\x12\x0c\n\x04\x61\x63ks\x18\x01 \x01(\x0c\"F\n\x14StreamReportsRequest\x12.\n\x06report\x18\x01 \x01(\x0b\x32\x1e.nomaflow_api.v1.ReportRequest\"H\n\x15StreamReportsResponse\x12/\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1f.nomaflow_api.v1.ReportResponse\"\x83\x01\n\x18IntroduceManifestRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x1a\n\x12manifest_json_zlib\x18\x03 \x01(\x0c\x12\x10\n\x08\x65xplicit\x18\x04 \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x05 \x01(\x03\"F\n\x19IntroduceManifestResponse\x12\x0f\n\x07\x63urrent\x18\x01 \x01(\x08\x12\x18\n\x10\x64isabled_job_ids\x18\x02 \x03(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\t\"L\n\x18RenewCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x17\n\x0f\x61uthorities_pem\x18\x02 \x01(\t2\xe7\x03\n\x12HostGatewayService\x12M\n\x06\x41ttach\x12\x1e.nomaflow_api.v1.AttachRequest\x1a\x1f.nomaflow_api.v1.AttachResponse(\x01\x30\x01\x12I\n\x06Report\x12\x1e.nomaflow_api.v1.ReportRequest\x1a\x1f.nomaflow_api.v1.ReportResponse\x12\x62\n\rStreamReports\x12%.nomaflow_api.v1.StreamReportsRequest\x1a&.nomaflow_api.v1.StreamReportsResponse(\x01\x30\x01\x12j\n\x11IntroduceManifest\x12).nomaflow_api.v1.IntroduceManifestRequest\x1a*.nomaflow_api.v1.IntroduceManifestResponse\x12g\n\x10RenewCertificate\x12(.nomaflow_api.v1.RenewCertificateRequest\x1a).nomaflow_api.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nomaflow_api.v1.host_gateway_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTACHREQUEST']._serialized_start=133
-  _globals['_ATTACHREQUEST']._serialized_end=467
-  _globals['_HELLO']._serialized_start=470
-  _globals['_HELLO']._serialized_end=1039
-  _globals['_LOADSTATE']._serialized_start=1042
-  _globals['_LOADSTATE']._serialized_end=1200
-  _globals['_LOADED']._serialized_start=1203
-  _globals['_LOADED']._serialized_end=1406
-  _globals['_HEARTBEAT']._serialized_start=1409
-  _globals['_HEARTBEAT']._serialized_end=1764
-  _globals['_HOSTWORKER']._serialized_start=1767
-  _globals['_HOSTWORKER']._serialized_end=1912
-  _globals['_RELOADRESULT']._serialized_start=1915
-  _globals['_RELOADRESULT']._serialized_end=2094
-  _globals['_CHECKRESULT']._serialized_start=2096
-  _globals['_CHECKRESULT']._serialized_end=2182
-  _globals['_INSPECTRESULT']._serialized_start=2184
-  _globals['_INSPECTRESULT']._serialized_end=2294
-  _globals['_ATTACHRESPONSE']._serialized_start=2297
-  _globals['_ATTACHRESPONSE']._serialized_end=2476
-  _globals['_WELCOME']._serialized_start=2479
-  _globals['_WELCOME']._serialized_end=2669
-  _globals['_HEARTBEATACK']._serialized_start=2671
-  _globals['_HEARTBEATACK']._serialized_end=2705
-  _globals['_COMMANDBATCH']._serialized_start=2707
-  _globals['_COMMANDBATCH']._serialized_end=2765
-  _globals['_COMMAND']._serialized_start=2768
-  _globals['_COMMAND']._serialized_end=3023
-  _globals['_RELOADCOMMAND']._serialized_start=3025
-  _globals['_RELOADCOMMAND']._serialized_end=3055
-  _globals['_CHECKCOMMAND']._serialized_start=3057
-  _globals['_CHECKCOMMAND']._serialized_end=3102
-  _globals['_INSPECTCOMMAND']._serialized_start=3104
-  _globals['_INSPECTCOMMAND']._serialized_end=3141
-  _globals['_REPORTREQUEST']._serialized_start=3143
-  _globals['_REPORTREQUEST']._serialized_end=3212
-  _globals['_REPORTRESPONSE']._serialized_start=3214
-  _globals['_REPORTRESPONSE']._serialized_end=3244
-  _globals['_STREAMREPORTSREQUEST']._serialized_start=3246
-  _globals['_STREAMREPORTSREQUEST']._serialized_end=3316
-  _globals['_STREAMREPORTSRESPONSE']._serialized_start=3318
-  _globals['_STREAMREPORTSRESPONSE']._serialized_end=3390
-  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_start=3393
-  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_end=3524
-  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_start=3526
-  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_end=3596
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=3598
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=3640
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=3642
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=3718
-  _globals['_HOSTGATEWAYSERVICE']._serialized_start=3721
-  _globals['_HOSTGATEWAYSERVICE']._serialized_end=4208
+  _globals['_ATTACHREQUEST']._serialized_start=161
+  _globals['_ATTACHREQUEST']._serialized_end=495
+  _globals['_HELLO']._serialized_start=498
+  _globals['_HELLO']._serialized_end=1067
+  _globals['_LOADSTATE']._serialized_start=1070
+  _globals['_LOADSTATE']._serialized_end=1228
+  _globals['_LOADED']._serialized_start=1231
+  _globals['_LOADED']._serialized_end=1434
+  _globals['_HEARTBEAT']._serialized_start=1437
+  _globals['_HEARTBEAT']._serialized_end=1792
+  _globals['_HOSTWORKER']._serialized_start=1795
+  _globals['_HOSTWORKER']._serialized_end=1940
+  _globals['_RELOADRESULT']._serialized_start=1943
+  _globals['_RELOADRESULT']._serialized_end=2122
+  _globals['_CHECKRESULT']._serialized_start=2124
+  _globals['_CHECKRESULT']._serialized_end=2210
+  _globals['_INSPECTRESULT']._serialized_start=2212
+  _globals['_INSPECTRESULT']._serialized_end=2322
+  _globals['_ATTACHRESPONSE']._serialized_start=2325
+  _globals['_ATTACHRESPONSE']._serialized_end=2504
+  _globals['_WELCOME']._serialized_start=2507
+  _globals['_WELCOME']._serialized_end=2697
+  _globals['_HEARTBEATACK']._serialized_start=2699
+  _globals['_HEARTBEATACK']._serialized_end=2733
+  _globals['_COMMANDBATCH']._serialized_start=2735
+  _globals['_COMMANDBATCH']._serialized_end=2793
+  _globals['_COMMAND']._serialized_start=2796
+  _globals['_COMMAND']._serialized_end=3051
+  _globals['_RELOADCOMMAND']._serialized_start=3053
+  _globals['_RELOADCOMMAND']._serialized_end=3083
+  _globals['_CHECKCOMMAND']._serialized_start=3085
+  _globals['_CHECKCOMMAND']._serialized_end=3130
+  _globals['_INSPECTCOMMAND']._serialized_start=3132
+  _globals['_INSPECTCOMMAND']._serialized_end=3169
+  _globals['_REPORTREQUEST']._serialized_start=3171
+  _globals['_REPORTREQUEST']._serialized_end=3240
+  _globals['_REPORTRESPONSE']._serialized_start=3242
+  _globals['_REPORTRESPONSE']._serialized_end=3272
+  _globals['_STREAMREPORTSREQUEST']._serialized_start=3274
+  _globals['_STREAMREPORTSREQUEST']._serialized_end=3344
+  _globals['_STREAMREPORTSRESPONSE']._serialized_start=3346
+  _globals['_STREAMREPORTSRESPONSE']._serialized_end=3418
+  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_start=3421
+  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_end=3552
+  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_start=3554
+  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_end=3624
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=3626
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=3668
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=3670
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=3746
+  _globals['_HOSTGATEWAYSERVICE']._serialized_start=3749
+  _globals['_HOSTGATEWAYSERVICE']._serialized_end=4236
 # @@protoc_insertion_point(module_scope)

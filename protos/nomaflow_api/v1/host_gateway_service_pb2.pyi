@@ -27,6 +27,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
 import nomaflow_api.v1.attempt_inspection_pb2
+import nomaflow_api.v1.host_pb2
 import nomaflow_api.v1.job_pb2
 import typing
 
@@ -177,7 +178,7 @@ class Hello(google.protobuf.message.Message):
         """refused_load is its newest load, where that was refused. Absent where it serves."""
 
     @property
-    def has(self) -> nomaflow_api.v1.job_pb2.Resources:
+    def has(self) -> nomaflow_api.v1.host_pb2.Resources:
         """has is what it has for steps that ask for resources."""
 
     def __init__(
@@ -205,7 +206,7 @@ class Hello(google.protobuf.message.Message):
         kernel_id: builtins.str = ...,
         python: builtins.str = ...,
         project: builtins.str = ...,
-        has: nomaflow_api.v1.job_pb2.Resources | None = ...,
+        has: nomaflow_api.v1.host_pb2.Resources | None = ...,
         ends_at_us: builtins.int = ...,
         for_attempt: builtins.str = ...,
     ) -> None: ...

@@ -14,6 +14,7 @@ import google.protobuf.internal.containers
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import nomaflow_api.v1.event_pb2
+import nomaflow_api.v1.host_pb2
 import nomaflow_api.v1.job_pb2
 import nomaflow_api.v1.log_pb2
 import nomaflow_api.v1.run_pb2
@@ -1212,13 +1213,13 @@ class ListHostsResponse(google.protobuf.message.Message):
     next_page_token: builtins.str
     """next_page_token continues the list. Empty on the last page."""
     @property
-    def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Host]:
+    def hosts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.host_pb2.Host]:
         """hosts are sorted by name. Of an instance at most 200 workers are listed."""
 
     def __init__(
         self,
         *,
-        hosts: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Host] | None = ...,
+        hosts: collections.abc.Iterable[nomaflow_api.v1.host_pb2.Host] | None = ...,
         next_page_token: builtins.str = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "next_page_token", b"next_page_token"]) -> None: ...
@@ -1288,7 +1289,7 @@ class Wanted(google.protobuf.message.Message):
     image: builtins.str
     """image is the container image for that instance. Empty for the launcher's own."""
     @property
-    def needs(self) -> nomaflow_api.v1.job_pb2.Resources:
+    def needs(self) -> nomaflow_api.v1.host_pb2.Resources:
         """needs is what each of them needs."""
 
     @property
@@ -1299,7 +1300,7 @@ class Wanted(google.protobuf.message.Message):
         self,
         *,
         host: builtins.str = ...,
-        needs: nomaflow_api.v1.job_pb2.Resources | None = ...,
+        needs: nomaflow_api.v1.host_pb2.Resources | None = ...,
         attempts: builtins.int = ...,
         since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         attempt_key: builtins.str = ...,

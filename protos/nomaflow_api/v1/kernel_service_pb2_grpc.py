@@ -4,8 +4,9 @@ import grpc
 import warnings
 
 from nomaflow_api.v1 import attempt_inspection_pb2 as nomaflow__api_dot_v1_dot_attempt__inspection__pb2
+from nomaflow_api.v1 import callable_pb2 as nomaflow__api_dot_v1_dot_callable__pb2
 from nomaflow_api.v1 import event_pb2 as nomaflow__api_dot_v1_dot_event__pb2
-from nomaflow_api.v1 import job_pb2 as nomaflow__api_dot_v1_dot_job__pb2
+from nomaflow_api.v1 import fire_pb2 as nomaflow__api_dot_v1_dot_fire__pb2
 from nomaflow_api.v1 import kernel_service_pb2 as nomaflow__api_dot_v1_dot_kernel__service__pb2
 from nomaflow_api.v1 import log_pb2 as nomaflow__api_dot_v1_dot_log__pb2
 from nomaflow_api.v1 import run_figures_pb2 as nomaflow__api_dot_v1_dot_run__figures__pb2
@@ -117,13 +118,13 @@ class KernelServiceStub(object):
                 _registered_method=True)
         self.ListFires = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/ListFires',
-                request_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresRequest.SerializeToString,
-                response_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresResponse.FromString,
+                request_serializer=nomaflow__api_dot_v1_dot_fire__pb2.ListFiresRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_fire__pb2.ListFiresResponse.FromString,
                 _registered_method=True)
         self.ListCallables = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/ListCallables',
-                request_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesRequest.SerializeToString,
-                response_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesResponse.FromString,
+                request_serializer=nomaflow__api_dot_v1_dot_callable__pb2.ListCallablesRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_callable__pb2.ListCallablesResponse.FromString,
                 _registered_method=True)
         self.InspectAttempt = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/InspectAttempt',
@@ -456,13 +457,13 @@ def add_KernelServiceServicer_to_server(servicer, server):
             ),
             'ListFires': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFires,
-                    request_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresRequest.FromString,
-                    response_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresResponse.SerializeToString,
+                    request_deserializer=nomaflow__api_dot_v1_dot_fire__pb2.ListFiresRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_fire__pb2.ListFiresResponse.SerializeToString,
             ),
             'ListCallables': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCallables,
-                    request_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesRequest.FromString,
-                    response_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesResponse.SerializeToString,
+                    request_deserializer=nomaflow__api_dot_v1_dot_callable__pb2.ListCallablesRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_callable__pb2.ListCallablesResponse.SerializeToString,
             ),
             'InspectAttempt': grpc.unary_unary_rpc_method_handler(
                     servicer.InspectAttempt,
@@ -946,8 +947,8 @@ class KernelService(object):
             request,
             target,
             '/nomaflow_api.v1.KernelService/ListFires',
-            nomaflow__api_dot_v1_dot_job__pb2.ListFiresRequest.SerializeToString,
-            nomaflow__api_dot_v1_dot_job__pb2.ListFiresResponse.FromString,
+            nomaflow__api_dot_v1_dot_fire__pb2.ListFiresRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_fire__pb2.ListFiresResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -973,8 +974,8 @@ class KernelService(object):
             request,
             target,
             '/nomaflow_api.v1.KernelService/ListCallables',
-            nomaflow__api_dot_v1_dot_job__pb2.ListCallablesRequest.SerializeToString,
-            nomaflow__api_dot_v1_dot_job__pb2.ListCallablesResponse.FromString,
+            nomaflow__api_dot_v1_dot_callable__pb2.ListCallablesRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_callable__pb2.ListCallablesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,8 +12,9 @@ import collections.abc
 import grpc
 import grpc.aio
 import nomaflow_api.v1.attempt_inspection_pb2
+import nomaflow_api.v1.callable_pb2
 import nomaflow_api.v1.event_pb2
-import nomaflow_api.v1.job_pb2
+import nomaflow_api.v1.fire_pb2
 import nomaflow_api.v1.kernel_service_pb2
 import nomaflow_api.v1.log_pb2
 import nomaflow_api.v1.run_figures_pb2
@@ -127,14 +128,14 @@ class KernelServiceStub:
     """ListEvents returns stored events, newest first."""
 
     ListFires: grpc.UnaryUnaryMultiCallable[
-        nomaflow_api.v1.job_pb2.ListFiresRequest,
-        nomaflow_api.v1.job_pb2.ListFiresResponse,
+        nomaflow_api.v1.fire_pb2.ListFiresRequest,
+        nomaflow_api.v1.fire_pb2.ListFiresResponse,
     ]
     """ListFires returns coming fires, with what they collide with."""
 
     ListCallables: grpc.UnaryUnaryMultiCallable[
-        nomaflow_api.v1.job_pb2.ListCallablesRequest,
-        nomaflow_api.v1.job_pb2.ListCallablesResponse,
+        nomaflow_api.v1.callable_pb2.ListCallablesRequest,
+        nomaflow_api.v1.callable_pb2.ListCallablesResponse,
     ]
     """ListCallables returns what a host offers: callables with their parameters, modules, step types."""
 
@@ -304,14 +305,14 @@ class KernelServiceAsyncStub:
     """ListEvents returns stored events, newest first."""
 
     ListFires: grpc.aio.UnaryUnaryMultiCallable[
-        nomaflow_api.v1.job_pb2.ListFiresRequest,
-        nomaflow_api.v1.job_pb2.ListFiresResponse,
+        nomaflow_api.v1.fire_pb2.ListFiresRequest,
+        nomaflow_api.v1.fire_pb2.ListFiresResponse,
     ]
     """ListFires returns coming fires, with what they collide with."""
 
     ListCallables: grpc.aio.UnaryUnaryMultiCallable[
-        nomaflow_api.v1.job_pb2.ListCallablesRequest,
-        nomaflow_api.v1.job_pb2.ListCallablesResponse,
+        nomaflow_api.v1.callable_pb2.ListCallablesRequest,
+        nomaflow_api.v1.callable_pb2.ListCallablesResponse,
     ]
     """ListCallables returns what a host offers: callables with their parameters, modules, step types."""
 
@@ -513,17 +514,17 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def ListFires(
         self,
-        request: nomaflow_api.v1.job_pb2.ListFiresRequest,
+        request: nomaflow_api.v1.fire_pb2.ListFiresRequest,
         context: _ServicerContext,
-    ) -> typing.Union[nomaflow_api.v1.job_pb2.ListFiresResponse, collections.abc.Awaitable[nomaflow_api.v1.job_pb2.ListFiresResponse]]:
+    ) -> typing.Union[nomaflow_api.v1.fire_pb2.ListFiresResponse, collections.abc.Awaitable[nomaflow_api.v1.fire_pb2.ListFiresResponse]]:
         """ListFires returns coming fires, with what they collide with."""
 
     @abc.abstractmethod
     def ListCallables(
         self,
-        request: nomaflow_api.v1.job_pb2.ListCallablesRequest,
+        request: nomaflow_api.v1.callable_pb2.ListCallablesRequest,
         context: _ServicerContext,
-    ) -> typing.Union[nomaflow_api.v1.job_pb2.ListCallablesResponse, collections.abc.Awaitable[nomaflow_api.v1.job_pb2.ListCallablesResponse]]:
+    ) -> typing.Union[nomaflow_api.v1.callable_pb2.ListCallablesResponse, collections.abc.Awaitable[nomaflow_api.v1.callable_pb2.ListCallablesResponse]]:
         """ListCallables returns what a host offers: callables with their parameters, modules, step types."""
 
     @abc.abstractmethod

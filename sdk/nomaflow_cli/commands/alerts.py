@@ -16,6 +16,7 @@ from nomaflow.client.errors import ClientError
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
+from nomaflow_cli.formatting import exit_words
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, require_extra
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
 from nomaflow_cli.options import argument, flag, option
@@ -23,7 +24,6 @@ from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.parsers import parse_end
 from nomaflow_cli.project import require_project
 from nomaflow_cli.up.kept_running import become_part, part_command
-from nomaflow_cli.wording import exit_words
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from nomaflow_cli import pages
 from nomaflow_cli.audit_file import Anchor, new_file, verify_file, write_header, write_line
 from nomaflow_cli.exit_codes import ExitCode
+from nomaflow_cli.formatting import count
 from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import first, similar, talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
 from nomaflow_cli.parsers import parse_instant
-from nomaflow_cli.wording import count
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

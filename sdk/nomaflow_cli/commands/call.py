@@ -14,12 +14,12 @@ from typing import Any
 from nomaflow_cli.call_child import GRACE_SECONDS
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
+from nomaflow_cli.formatting import WITH_JSON, Excerpt, amount, exit_words, extras_text
 from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.options import argument, option, repeated
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.parsers import level_number, parse_params
 from nomaflow_cli.project import require_project
-from nomaflow_cli.wording import WITH_JSON, Excerpt, amount, exit_words, extras_text
 from nomaflow_telemetry.visible_text import paragraph
 
 _RECHECK_SECONDS = 0.05

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
+from nomaflow_cli.formatting import moment
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command, require_extra
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.parsers import parse_instant
 from nomaflow_cli.project import require_project
-from nomaflow_cli.wording import moment
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -13,13 +13,13 @@ from nomaflow.client.values import KernelView, iso
 from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.time_spans import time_span
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.formatting import age, amount, count
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, require_project, working_directory
 from nomaflow_cli.store_tool import run_store_tool
-from nomaflow_cli.wording import age, amount, count
 from nomaflow_telemetry.visible_text import printable
 
 _STORE = option("The kernel's store, if it was started with --store; default: \\[kernel] store.")

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.formatting import moment
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.parsers import parse_end
 from nomaflow_cli.project import project_around, with_lines_of_files
-from nomaflow_cli.wording import moment
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

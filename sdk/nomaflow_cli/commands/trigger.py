@@ -19,6 +19,7 @@ from nomaflow.client import (
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
+from nomaflow_cli.formatting import WITH_JSON, Excerpt, trouble_line
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk, telling_trouble
 from nomaflow_cli.options import argument, flag, option, repeated
@@ -31,7 +32,6 @@ from nomaflow_cli.parsers import (
     parse_params,
     parse_switches,
 )
-from nomaflow_cli.wording import WITH_JSON, Excerpt, trouble_line
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

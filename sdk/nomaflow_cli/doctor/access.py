@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from nomaflow.client.values import CertificateView, TokenView
 from nomaflow_cli.doctor.findings import Finding, fine, warning
-from nomaflow_cli.wording import age, count
+from nomaflow_cli.formatting import age, count
 
 _SOON = timedelta(days=7)
 _UNUSED = timedelta(days=60)

@@ -11,9 +11,9 @@ from pathlib import Path
 from nomaflow.client.errors import ClientError
 from nomaflow.client.values.alerts import AlertChannelView, AlertsView
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.formatting import age, count
 from nomaflow_cli.kernel_access import quiet_grpc
 from nomaflow_cli.project import wants_alerts
-from nomaflow_cli.wording import age, count
 
 _LONG = timedelta(hours=24)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nomaflow_cli.doctor.findings import Finding, fine, warning
 from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here, user_name
-from nomaflow_cli.wording import count
+from nomaflow_cli.formatting import count
 
 _NOBODYS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "GRPC_ENABLE_FORK_SUPPORT", "GRPC_VERBOSITY"})
 """Variables that shells, and the host itself, set: nobody gave them to the host."""

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.formatting import count
 from nomaflow_cli.joined_host import JoinedHost
-from nomaflow_cli.wording import count
 from nomaflow_project.reading.problems import Problem
 
 _RENEWED_BEFORE = timedelta(days=7)  # a host renews ten days before the end

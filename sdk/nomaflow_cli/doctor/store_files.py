@@ -13,8 +13,8 @@ from nomaflow_api.byte_sizes import byte_size
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.doctor.machine import free_space
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.formatting import amount, count
 from nomaflow_cli.store_tool import run_store_tool
-from nomaflow_cli.wording import amount, count
 
 _LARGE_WAL = 1 << 30
 

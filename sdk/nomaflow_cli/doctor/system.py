@@ -15,8 +15,8 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.access import examine_access
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.formatting import age, amount, count
 from nomaflow_cli.kernel_access import first
-from nomaflow_cli.wording import age, amount, count
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -13,12 +13,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, EventView, LogLine, ProgressView, RunView, StepView
+from nomaflow_cli.formatting import amount, clock_time, count, elapsed, extras_text, sign, trouble_line
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.output import is_terminal, print_json_line
 from nomaflow_cli.pages.cells import why
 from nomaflow_cli.pages.log_lines import print_log
 from nomaflow_cli.pages.runs import summary
-from nomaflow_cli.wording import amount, clock_time, count, elapsed, extras_text, sign, trouble_line
 from nomaflow_telemetry.visible_text import first_line, printable
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from nomaflow.client.values import AuthorityView, CertificateView, IssuedToken, TokenView, WithdrawnView
+from nomaflow_cli.formatting import age, count
 from nomaflow_cli.pages.cells import Column, Rows, facts, when
-from nomaflow_cli.wording import age, count
 from nomaflow_telemetry.visible_text import printable
 
 

@@ -16,8 +16,8 @@ from nomaflow.client.values.alerts import (
     TestedChannelView,
 )
 from nomaflow_api.time_spans import time_span
+from nomaflow_cli.formatting import age, amount, count, moment
 from nomaflow_cli.pages.cells import Column, Rows
-from nomaflow_cli.wording import age, amount, count, moment
 from nomaflow_telemetry.visible_text import printable
 
 _STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}

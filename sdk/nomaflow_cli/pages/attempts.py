@@ -12,8 +12,8 @@ from rich.text import Text
 from nomaflow.client.values import AttemptView, InspectionView, ProcessView, RunView, StepView
 from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.time_spans import time_span
+from nomaflow_cli.formatting import Excerpt, amount, count
 from nomaflow_cli.pages.cells import Column, Rows, when
-from nomaflow_cli.wording import Excerpt, amount, count
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from nomaflow.client.values import AuditRowView, AuditVerdictView
-from nomaflow_cli.wording import amount, count, moment
+from nomaflow_cli.formatting import amount, count, moment
 from nomaflow_telemetry.visible_text import printable
 
 

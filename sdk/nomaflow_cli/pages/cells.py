@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, PauseView, ProblemView, RefusedLoadView, RunView
-from nomaflow_cli.wording import age, clock_time, moment, sign
+from nomaflow_cli.formatting import age, clock_time, moment, sign
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import printable
 

@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from nomaflow.client.values import EventView, RunCountView
+from nomaflow_cli.formatting import amount, moment
 from nomaflow_cli.pages.cells import Column, Rows, state
 from nomaflow_cli.pages.hosts import job_changes
-from nomaflow_cli.wording import amount, moment
 from nomaflow_telemetry.visible_text import printable
 
 _KIND = 22

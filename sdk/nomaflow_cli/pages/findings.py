@@ -12,8 +12,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nomaflow_cli.doctor.findings import Finding, Level
+from nomaflow_cli.formatting import count
 from nomaflow_cli.pages.cells import problem_lines
-from nomaflow_cli.wording import count
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

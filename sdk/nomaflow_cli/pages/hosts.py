@@ -11,8 +11,8 @@ from rich.text import Text
 
 from nomaflow.client.values import HostView, InstanceView, ProblemView, ReloadView
 from nomaflow_api.time_spans import time_span
+from nomaflow_cli.formatting import after_refusal, age, amount, count, offers
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
-from nomaflow_cli.wording import after_refusal, age, amount, count, offers
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 _CLOCK_SECONDS = 1.0

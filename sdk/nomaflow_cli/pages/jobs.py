@@ -23,9 +23,9 @@ from nomaflow.client.values import (
     RunView,
 )
 from nomaflow_api.time_spans import time_span
+from nomaflow_cli.formatting import age, amount, clock_time, count, moment
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
-from nomaflow_cli.wording import age, amount, clock_time, count, moment
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

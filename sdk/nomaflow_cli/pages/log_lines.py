@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nomaflow.client.values import LogLine, from_micros
-from nomaflow_cli.wording import clock_time
+from nomaflow_cli.formatting import clock_time
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 _INDENT = 4

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
 from nomaflow_api.time_spans import time_span
+from nomaflow_cli.formatting import Excerpt, age, amount, count, elapsed, extras_text, moment, sign
 from nomaflow_cli.pages.attempts import attempt_notes, log_seal, values_table
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
-from nomaflow_cli.wording import Excerpt, age, amount, count, elapsed, extras_text, moment, sign
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from nomaflow_api.event_loop import happens_within
+from nomaflow_cli.formatting import exit_words
 from nomaflow_cli.up import tether
-from nomaflow_cli.wording import exit_words
 
 _TETHER = Path(tether.__file__)
 _FIRST_DELAY = 0.5

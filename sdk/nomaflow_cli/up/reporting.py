@@ -17,13 +17,13 @@ from nomaflow.client import ClientError
 from nomaflow.client.values import RUN_TERMINAL, EventView, JobView, ProblemView
 from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
+from nomaflow_cli.formatting import after_refusal, age, clock_time, count, offers, sign, trouble_line
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
 from nomaflow_cli.up.ready import Ready
-from nomaflow_cli.wording import after_refusal, age, clock_time, count, offers, sign, trouble_line
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable
 

@@ -10,7 +10,7 @@ from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.counting import is_frequent
+from nomaflow_project.cron.fire_counts import is_frequent
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
 MAX_FIRES = 10_000

@@ -16,7 +16,8 @@ from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.load import load_job_files, with_told_problems
 from nomaflow_project.jobs.loaded import LoadedJob
-from nomaflow_project.jobs.resources import Resources, lacking, resources_here
+from nomaflow_project.jobs.machine_capacity import resources_here
+from nomaflow_project.jobs.resources import Resources, lacking
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection

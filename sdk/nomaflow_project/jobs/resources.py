@@ -5,11 +5,9 @@ The numbers choose an instance; nothing on the machine enforces them.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from nomaflow_api.bounds import LABELS_OF_INSTANCE
@@ -19,8 +17,6 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 MOST: Mapping[str, int] = {"cpu": 65_536, "memory_mb": 1 << 24, "gpus": 1024}
 """The most of each amount."""
-_DEVICES = "/dev"
-_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def bad_label(labels: Mapping[str, str]) -> str:
@@ -78,34 +74,3 @@ def lacking(needs: Resources, has: Resources) -> list[str]:
     ]
     amounts = [(name, getattr(needs, name), getattr(has, name)) for name in MOST]
     return labels + [f"{name} = {asked:g} (it has {there:g})" for name, asked, there in amounts if asked > there]
-
-
-def resources_here(given: Capacity, labels: Mapping[str, str]) -> Resources:
-    """Return what an instance on this machine has. Reads a few small files.
-
-    :param given: what it leaves out is measured
-    """
-    return Resources(
-        cpu=float(len(os.sched_getaffinity(0))) if given.cpu is None else given.cpu,
-        memory_mb=_memory_mb() if given.memory_mb is None else given.memory_mb,
-        gpus=_gpus() if given.gpus is None else given.gpus,
-        labels=dict(labels),
-    )
-
-
-def _memory_mb() -> int:
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in _MEMORY_LIMITS:
-        try:
-            text = Path(path).read_text("ascii").strip()
-        except OSError:
-            continue
-        limits += [int(text)] if text.isdecimal() else []  # "max" is no limit
-    return min(limits) >> 20
-
-
-def _gpus() -> int:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return sum(bool(name.strip()) and name.strip() != "-1" for name in visible.split(","))
-    return sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in os.listdir(_DEVICES))

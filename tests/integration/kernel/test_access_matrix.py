@@ -16,7 +16,7 @@ from access_world import NO_RUN, AccessWorld
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
-from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2, log_pb2
+from nomaflow_api.v1 import attempt_inspection_pb2, callable_pb2, log_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.reason_statuses import status_error
@@ -86,7 +86,7 @@ KERNEL_ROWS: dict[str, Row] = {
     "ReadLogs": Row("logs", "run", lambda x: kernel.ReadLogsRequest(run_id=f"run {x}")),
     "ReadLogChunks": Row("logs", "run", lambda x: log_pb2.ReadLogChunksRequest(run_id=f"run {x}")),
     "InspectAttempt": Row("logs", "run", lambda x: attempt_inspection_pb2.InspectAttemptRequest(run_id=f"run {x}")),
-    "ListCallables": Row("read", "host", lambda x: job_pb2.ListCallablesRequest(host=_host(x))),
+    "ListCallables": Row("read", "host", lambda x: callable_pb2.ListCallablesRequest(host=_host(x))),
     "ListJobs": Row("read", "list"),
     "GetJob": Row("read", "job", lambda x: kernel.GetJobRequest(job_id=_job(x))),
     "ListHosts": Row("read", "list"),

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
 
-from nomaflow_api.v1 import job_pb2, run_pb2
+from nomaflow_api.v1 import host_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
@@ -123,7 +123,7 @@ async def is_awaited(process: KernelProcess) -> None:
     """Check that a host whose step may still run has not left for a kernel that has just started."""
     client = process.client()
     (told,) = (await client.ListHosts(kernel.ListHostsRequest(), timeout=DEADLINE)).hosts
-    assert (told.state, told.HasField("absent_since")) == (job_pb2.HOST_STATE_AWAITED, False)
+    assert (told.state, told.HasField("absent_since")) == (host_pb2.HOST_STATE_AWAITED, False)
     with pytest.raises(grpc.aio.AioRpcError, match=r"holds a step that may still run; it can be forgotten when"):
         await client.ForgetHost(kernel.ForgetHostRequest(host=told.name), timeout=DEADLINE)
 
@@ -220,7 +220,7 @@ async def test_the_catalogue_outlives_the_kernel(process: KernelProcess, host: S
     await host.attach(process.channel())
     await restart(process)
     (told,) = (await process.client().ListHosts(kernel.ListHostsRequest(), timeout=DEADLINE)).hosts
-    assert (told.state, told.HasField("absent_since")) == (job_pb2.HOST_STATE_DETACHED, True)
+    assert (told.state, told.HasField("absent_since")) == (host_pb2.HOST_STATE_DETACHED, True)
     jobs = (await process.client().ListJobs(kernel.ListJobsRequest(), timeout=DEADLINE)).jobs
     assert [job.job_id for job in jobs] == ["broken", "one", "two"]
     assert not (await host.attach(process.channel())).manifest_wanted

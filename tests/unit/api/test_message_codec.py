@@ -12,7 +12,7 @@ import pytest
 
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_api.field_marks import REMEMBERED
-from nomaflow_api.v1 import job_pb2, kernel_service_pb2, log_pb2, run_pb2
+from nomaflow_api.v1 import fire_pb2, job_pb2, kernel_service_pb2, log_pb2, run_pb2
 from nomaflow_api.v1.message_codec import decode, encode
 
 
@@ -150,7 +150,7 @@ def test_a_field_without_a_source_is_a_mistake() -> None:
     with pytest.raises(TypeError, match=r"nomaflow_api.v1.Fold needs 'last', which Fold does not have"):
         encode(run_pb2.Fold, Fold(count=1, first=None))
     with pytest.raises(TypeError, match=r"nomaflow_api.v1.Fire has no field 'count' for Fold"):
-        decode(Fold, job_pb2.Fire())
+        decode(Fold, fire_pb2.Fire())
 
 
 def test_a_text_that_is_not_unicode_is_sent_with_escapes() -> None:

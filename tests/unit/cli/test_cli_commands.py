@@ -15,7 +15,7 @@ import pytest
 
 from cli_command import Command
 from fake_kernel import FakeKernel, Refusal, make_run
-from nomaflow_api.v1 import job_pb2, run_pb2
+from nomaflow_api.v1 import host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 
 RUN_KEYS = {"run_id", "job_id", "state", "reason", "rows_affected", "error", "trigger", "params", "steps"}
@@ -181,8 +181,8 @@ async def test_lists_are_objects_and_tables(kernel: FakeKernel, command: Command
     job = job_pb2.Job(job_id="nightly", host="team", enabled=True, schedule="0 3 * * *", timezone="Europe/Paris")
     job.problems.add(severity="error", code="unknown_key", file="jobs.toml", path="jobs[0].x", message="no", fix="yes")
     kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=[job])
-    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_ATTACHED, job_count=1)
-    host.instances.add(incarnation="abc", state=job_pb2.HOST_STATE_ATTACHED, pid=7, code_newer=True)
+    host = host_pb2.Host(name="team", state=host_pb2.HOST_STATE_ATTACHED, job_count=1)
+    host.instances.add(incarnation="abc", state=host_pb2.HOST_STATE_ATTACHED, pid=7, code_newer=True)
     kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
     for name, key, words in (
         ("jobs", "jobs", ["nightly", "Europe/Paris", "disabled by a problem", "jobs.toml › jobs[0].x", "→ yes"]),

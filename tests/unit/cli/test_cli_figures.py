@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cli_command import Command
 from fake_kernel import FakeKernel, make_run
 from nomaflow.client.values import EventView
-from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
+from nomaflow_api.v1 import event_pb2, fire_pb2, job_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_cli.commands.events import _is_of
 
@@ -118,14 +118,14 @@ def test_followed_events_are_those_that_the_kernel_lists(by: str, name: str, fou
 async def test_the_live_schedule_tells_pauses_usual_times_and_collisions(kernel: FakeKernel, command: Command) -> None:
     """Both clock nights in words; a list that is not whole is a warning."""
     at = Timestamp(seconds=1_774_746_000)
-    fire = job_pb2.ListedFire(
+    fire = fire_pb2.ListedFire(
         at=at, local="2026-03-29T03:00:00+02:00", timezone="Europe/Paris", job_id="night", at_once=2,
         collides_with=["long"], expected_seconds=41, paused=True, daylight_saving="gap",
     )  # fmt: skip
-    often = job_pb2.FrequentSchedule(
+    often = fire_pb2.FrequentSchedule(
         job_id="often", schedule="* * * * *", timezone="UTC", fires=1440, next=at, collides_with=["night"]
     )
-    kernel.replies["ListFires"] = job_pb2.ListFiresResponse(fires=[fire], frequent=[often], listed_until=at)
+    kernel.replies["ListFires"] = fire_pb2.ListFiresResponse(fires=[fire], frequent=[often], listed_until=at)
     options = ["--live", "--days", "31", "--from", "2026-03-28T00:00:00Z", "--tag", "t", "--host", "h"]
     done = await command("schedule", *options, "--address", kernel.address, env={"COLUMNS": "160"})
     assert done.code == 0, done.err

@@ -20,7 +20,7 @@ import nomaflow_cli
 from cli_command import Command
 from fake_kernel import FakeKernel, Refusal
 from nomaflow.client.values import LogLine, RunView
-from nomaflow_api.v1 import access_service_pb2, event_pb2, job_pb2, log_pb2, run_pb2
+from nomaflow_api.v1 import access_service_pb2, event_pb2, host_pb2, job_pb2, log_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli import output
@@ -284,7 +284,7 @@ def _is_used(message: Message) -> bool:
 
 def test_the_hostile_answers_are_complete() -> None:
     """Every field is set, or this test would prove nothing of it."""
-    for kind in (run_pb2.Run, job_pb2.Job, job_pb2.Host, log_pb2.LogLine, event_pb2.Event):
+    for kind in (run_pb2.Run, job_pb2.Job, host_pb2.Host, log_pb2.LogLine, event_pb2.Event):
         message = filled(kind)
         assert {field.name for field, _ in message.ListFields()} == {field.name for field in kind.DESCRIPTOR.fields}
         assert _is_used(message)

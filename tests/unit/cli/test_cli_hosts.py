@@ -23,7 +23,7 @@ from nomaflow.client.values import (
 )
 from nomaflow.client.values.shapes import Shaped
 from nomaflow_api.v1 import access_service_pb2 as access
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import callable_pb2, host_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.message_codec import decode, timestamp
 
@@ -37,19 +37,19 @@ def at(**ago: float) -> Timestamp:
 
 async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Command) -> None:
     """Since when it gets no work, and when its steps are LOST; a clock that is off and newer files are named."""
-    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_UNREACHABLE)
+    host = host_pb2.Host(name="team", state=host_pb2.HOST_STATE_UNREACHABLE)
     host.instances.add(
-        incarnation="abc", state=job_pb2.HOST_STATE_UNREACHABLE, pid=7, running=2, generation=1,
+        incarnation="abc", state=host_pb2.HOST_STATE_UNREACHABLE, pid=7, running=2, generation=1,
         unreachable_since=at(seconds=230), lost_at=at(seconds=-385), clock_offset_us=-90_500_000, code_newer=True,
         newer_files=["plugins/a\x1b.py", "jobs.toml"],
     )  # fmt: skip
     for number, (running, retried) in enumerate(((1, 1), (1, 0), (3, 1), (3, 3))):
         host.instances.add(
-            incarnation=f"n{number}", state=job_pb2.HOST_STATE_UNREACHABLE, pid=9, running=running,
+            incarnation=f"n{number}", state=host_pb2.HOST_STATE_UNREACHABLE, pid=9, running=running,
             retried_on_lost=retried, unreachable_since=at(seconds=230), lost_at=at(seconds=-385),
         )  # fmt: skip
     host.instances.add(
-        incarnation="def", state=job_pb2.HOST_STATE_DRAINING, pid=8, generation=1, drain_deadline=at(seconds=-290),
+        incarnation="def", state=host_pb2.HOST_STATE_DRAINING, pid=8, generation=1, drain_deadline=at(seconds=-290),
         clock_offset_us=200_000,
     )  # fmt: skip
     kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
@@ -112,8 +112,8 @@ async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, comman
     outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=False, generation=2, problems=[problem])
     kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
     refused = job_pb2.RefusedLoad(message=problem.message, at=at(seconds=5), problems=[problem])
-    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_ATTACHED)
-    host.instances.add(incarnation="abc", state=job_pb2.HOST_STATE_ATTACHED, pid=7, generation=2, refused_load=refused)
+    host = host_pb2.Host(name="team", state=host_pb2.HOST_STATE_ATTACHED)
+    host.instances.add(incarnation="abc", state=host_pb2.HOST_STATE_ATTACHED, pid=7, generation=2, refused_load=refused)
     kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
     done = await command("reload", "--force", "--address", kernel.address)
     assert (done.code, done.out.splitlines()) == (
@@ -225,7 +225,7 @@ async def test_a_reload_with_a_disabled_job_exits_1(kernel: FakeKernel, command:
 
 async def test_the_callables_of_a_host_are_listed(kernel: FakeKernel, command: Command) -> None:
     """Signature, first line of the docs, and the jobs that use it; what does not import comes first."""
-    offered = job_pb2.ListCallablesResponse(host="team")
+    offered = callable_pb2.ListCallablesResponse(host="team")
     offered.modules.add(name="ops.mail", file="plugins/ops/mail.py", line=3, error="No module named 'lxml'")
     offered.modules.add(name="reports.monthly")
     score = offered.callables.add(
@@ -255,15 +255,15 @@ async def test_the_callables_of_a_host_are_listed(kernel: FakeKernel, command: C
     shape = json.loads((await command("callables", "--address", kernel.address, "-o", "json")).out)
     assert shape.keys() == {"host", "callables", "modules", "step_types"}
     assert (shape["callables"][0]["job_ids"], shape["modules"][0]["line"]) == (["month-end", "again"], 3)
-    kernel.replies["ListCallables"] = job_pb2.ListCallablesResponse(host="team")
+    kernel.replies["ListCallables"] = callable_pb2.ListCallablesResponse(host="team")
     assert "host 'team' offers no callable" in (await command("callables", "--address", kernel.address)).out
 
 
 async def test_an_awaited_instance_says_what_is_known_of_it(kernel: FakeKernel, command: Command) -> None:
     """After a restart of the kernel that is what it holds, and what becomes of that."""
-    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_UNREACHABLE)
+    host = host_pb2.Host(name="team", state=host_pb2.HOST_STATE_UNREACHABLE)
     host.instances.add(
-        incarnation="abcdef0123456789", state=job_pb2.HOST_STATE_UNREACHABLE, running=2, retried_on_lost=2,
+        incarnation="abcdef0123456789", state=host_pb2.HOST_STATE_UNREACHABLE, running=2, retried_on_lost=2,
         unreachable_since=at(seconds=230), lost_at=at(seconds=-385),
     )  # fmt: skip
     kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
@@ -277,7 +277,7 @@ async def test_an_awaited_instance_says_what_is_known_of_it(kernel: FakeKernel, 
 def test_values_have_the_keys_that_the_document_names() -> None:
     """Each list of keys of docs/cli.md that begins like a value of the client is that of its JSON."""
     shapes: list[tuple[type[Shaped], Message]] = [
-        (HostView, job_pb2.Host()), (JobView, job_pb2.Job()), (ProblemView, job_pb2.Problem()),
+        (HostView, host_pb2.Host()), (JobView, job_pb2.Job()), (ProblemView, job_pb2.Problem()),
         (RefusedLoadView, job_pb2.RefusedLoad()), (ReloadView, pb.ReloadOutcome()), (TokenView, access.Token()),
     ]  # fmt: skip
     told = [re.findall(r'"(\w+)"', keys) for keys in re.findall(r'\{((?:"\w+"(?:, )?)+)\}', DOCS.read_text("utf-8"))]

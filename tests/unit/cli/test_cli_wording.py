@@ -15,12 +15,12 @@ from nomaflow.client.values import LogLine, RunView
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli.application import run
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.formatting import age, amount, count, extras_text
 from nomaflow_cli.invocation import APP
 from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.parsers import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
 from nomaflow_cli.project import find_project, project_around, require_project
-from nomaflow_cli.wording import age, amount, count, extras_text
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"

@@ -29,7 +29,7 @@ from nomaflow.client import (
 from nomaflow.client.alerts import AlertsClient, alerts_address_file
 from nomaflow.client.status_errors import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered, TriggerRefusal
-from nomaflow_api.v1 import alerts_service_pb2, job_pb2
+from nomaflow_api.v1 import alerts_service_pb2, host_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer, add_AlertsServiceServicer_to_server
 
@@ -284,8 +284,8 @@ async def test_lists_of_jobs_and_hosts_are_read_to_their_end(kernel: FakeKernel,
         pb.ListJobsResponse(jobs=jobs[2:]),
     ]
     kernel.replies["ListHosts"] = [
-        pb.ListHostsResponse(hosts=[job_pb2.Host(name="one")], next_page_token="1"),
-        pb.ListHostsResponse(hosts=[job_pb2.Host(name="two")]),
+        pb.ListHostsResponse(hosts=[host_pb2.Host(name="one")], next_page_token="1"),
+        pb.ListHostsResponse(hosts=[host_pb2.Host(name="two")]),
     ]
     found = await client.list_jobs(tag="t")
     assert [job.job_id for job in found.jobs] == ["a", "b", "c"]

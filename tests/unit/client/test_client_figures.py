@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from fake_kernel import FakeKernel, make_run
 from nomaflow.client import InvalidRequest, KernelClient, ReplayOrder, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import RunCountView
-from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
+from nomaflow_api.v1 import event_pb2, fire_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 
 AT = datetime(2026, 11, 26, 8, tzinfo=UTC)
@@ -75,8 +75,8 @@ async def test_events_and_fires_are_read(kernel: FakeKernel, client: KernelClien
     kernel.events = [event_pb2.Event(seq=seq, kind="pause.set", by="ann") for seq in (1, 2, 3)]
     page = await client.list_events(page_size=2, kinds=["pause"], acts=True)
     assert ([(event.seq, event.by) for event in page.events], page.next_before_seq) == ([(3, "ann"), (2, "ann")], 2)
-    fire = job_pb2.ListedFire(job_id="j", local="2026-11-26T09:00:00+01:00", timezone="Europe/Paris", at_once=1)
-    kernel.replies["ListFires"] = job_pb2.ListFiresResponse(fires=[fire])
+    fire = fire_pb2.ListedFire(job_id="j", local="2026-11-26T09:00:00+01:00", timezone="Europe/Paris", at_once=1)
+    kernel.replies["ListFires"] = fire_pb2.ListFiresResponse(fires=[fire])
     fires = await client.list_fires(begin=AT, until=AT + timedelta(days=1), limit=7)
     assert [(each.job_id, each.expected_seconds) for each in fires.fires] == [("j", None)]
     (request,) = kernel.requests["ListFires"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomaflow_project.cron import CronExpression, zone
-from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, fires_a_day
+from nomaflow_project.cron.fire_counts import count_fires, dst_of_fire, fire_bits, fires_a_day
 
 _ZONES = ["Europe/Paris", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia", "UTC"]
 _NIGHTS = [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC), datetime(2026, 4, 5, tzinfo=UTC)]

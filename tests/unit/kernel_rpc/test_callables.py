@@ -10,7 +10,7 @@ import pytest
 from rpc_world import World
 
 from nomaflow.client.values import CallablesView
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import callable_pb2
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
@@ -54,8 +54,8 @@ def bring(world: World, manifest: dict[str, Any] = MANIFEST) -> None:
 
 async def offered(world: World, **query: Any) -> CallablesView:
     """Return everything, asking for one page after the other."""
-    whole = job_pb2.ListCallablesResponse()
-    request = job_pb2.ListCallablesRequest(**query)
+    whole = callable_pb2.ListCallablesResponse()
+    request = callable_pb2.ListCallablesRequest(**query)
     while True:
         page = await world.client.ListCallables(request, timeout=10)
         whole.MergeFrom(page)
@@ -123,13 +123,13 @@ async def test_an_unknown_host_is_refused(world: World) -> None:
 def test_who_may_not_read_values_reads_signatures_only() -> None:
     """Defaults, schemas with defaults and the texts of exceptions are left out; names, types and docs stay."""
     parameters = [
-        job_pb2.Parameter(
+        callable_pb2.Parameter(
             name="a", default_json=b'"s3cret"', default_text="'s3cret'", schema_json=b'{"type":"string"}'
         ),
-        job_pb2.Parameter(name="b", schema_json=b'{"properties":{"x":{"default":"s3cret"}}}'),
+        callable_pb2.Parameter(name="b", schema_json=b'{"properties":{"x":{"default":"s3cret"}}}'),
     ]
-    offered = job_pb2.Callable(reference="m:f", doc="Purge.", error="s3cret", parameters=parameters)
+    offered = callable_pb2.Callable(reference="m:f", doc="Purge.", error="s3cret", parameters=parameters)
     shown = callable_without_values(offered)
-    module = module_without_values(job_pb2.PluginModule(name="m", error="s3cret", traceback="s3cret"))
+    module = module_without_values(callable_pb2.PluginModule(name="m", error="s3cret", traceback="s3cret"))
     assert b"s3cret" not in shown.SerializeToString() + module.SerializeToString()
     assert (shown.doc, shown.parameters[0].schema_json) == ("Purge.", b'{"type":"string"}')

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.bounds import LAST_MOMENT_US
-from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
+from nomaflow_api.v1 import event_pb2, fire_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.history.ids import RunIds
@@ -252,7 +252,7 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
         scope="job", name="short", by="ann", why="", since_us=1, until_us=None
     )
     call = world.client.ListFires
-    request = job_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200))
+    request = fire_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200))
     getattr(request, "from").FromSeconds(1_780_012_800)  # 2026-05-29T00:00:00Z
     reply = await call(request)
     assert [(f.job_id, f.local, f.paused) for f in reply.fires] == [
@@ -274,13 +274,13 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
         1_780_012_800,
     )
     assert reply.listed_until.seconds == 1_780_099_200
-    assert [f.job_id for f in (await call(job_pb2.ListFiresRequest(tag="nightly"))).fires] == ["long"]
-    assert not (await call(job_pb2.ListFiresRequest(host="other"))).fires
-    assert [f.job_id for f in (await call(job_pb2.ListFiresRequest(job_id="short"))).fires] == ["short"]
-    late = job_pb2.ListFiresRequest(until=Timestamp(seconds=NOW_US // SECOND + 32 * 86_400))
+    assert [f.job_id for f in (await call(fire_pb2.ListFiresRequest(tag="nightly"))).fires] == ["long"]
+    assert not (await call(fire_pb2.ListFiresRequest(host="other"))).fires
+    assert [f.job_id for f in (await call(fire_pb2.ListFiresRequest(job_id="short"))).fires] == ["short"]
+    late = fire_pb2.ListFiresRequest(until=Timestamp(seconds=NOW_US // SECOND + 32 * 86_400))
     assert "31 days" in await refusal(call(late))
-    assert "later than from" in await refusal(call(job_pb2.ListFiresRequest(until=Timestamp(seconds=5))))
-    last_day = job_pb2.ListFiresRequest()
+    assert "later than from" in await refusal(call(fire_pb2.ListFiresRequest(until=Timestamp(seconds=5))))
+    last_day = fire_pb2.ListFiresRequest()
     getattr(last_day, "from").FromSeconds(LAST_MOMENT_US // SECOND)
     assert [fire.job_id for fire in (await call(last_day)).fires] == ["long", "short"]
 
@@ -291,7 +291,7 @@ async def test_usual_times_of_fires_are_read_once_in_a_while(world: World, monke
     await world.apply(*ended(queued(NOW_US - 90_000 * SECOND, "long"), 3000))
 
     async def usual() -> float:
-        seconds: float = (await world.client.ListFires(job_pb2.ListFiresRequest())).fires[0].expected_seconds
+        seconds: float = (await world.client.ListFires(fire_pb2.ListFiresRequest())).fires[0].expected_seconds
         return seconds
 
     assert await usual() == 3000.0
@@ -315,7 +315,7 @@ async def test_the_same_days_are_not_planned_again(world: World, monkeypatch: py
     world.catalogue.take_in(HostCatalogue(host="team", load=CatalogueLoad(jobs=jobs)))
 
     async def fires(**asked: int) -> list[tuple[str, bool]]:
-        request = job_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200), limit=asked.get("limit", 0))
+        request = fire_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200), limit=asked.get("limit", 0))
         getattr(request, "from").FromSeconds(1_780_012_900 + asked.get("later", 0))
         return [(fire.job_id, fire.paused) for fire in (await world.client.ListFires(request)).fires]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import fire_pb2
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
@@ -23,11 +23,11 @@ def basis(begin_us: int = 9 * HOUR, *jobs: object) -> Basis:
     return Basis(begin_us=begin_us, jobs=known, pauses=[])
 
 
-def answer(*fires: int, often: tuple[int, ...] = ()) -> job_pb2.ListFiresResponse:
+def answer(*fires: int, often: tuple[int, ...] = ()) -> fire_pb2.ListFiresResponse:
     """Return an answer with fires, and with the next fires of frequent schedules."""
-    return job_pb2.ListFiresResponse(
-        fires=[job_pb2.ListedFire(at=timestamp(at)) for at in fires],
-        frequent=[job_pb2.FrequentSchedule(next=timestamp(at)) for at in often],
+    return fire_pb2.ListFiresResponse(
+        fires=[fire_pb2.ListedFire(at=timestamp(at)) for at in fires],
+        frequent=[fire_pb2.FrequentSchedule(next=timestamp(at)) for at in often],
     )
 
 

@@ -19,7 +19,7 @@ from nomaflow.client.values import RunView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.kept_steps import MOST_OPEN
-from nomaflow_console.pages.targets import target_of
+from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.run_comparison import ComparedRow, compare, grouped
 from nomaflow_console.views.run_filters import MOST, RunQuery, filter_name

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable, NotFound, PermissionDenied
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.pages.targets import target_of
+from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
 
 

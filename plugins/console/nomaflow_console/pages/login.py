@@ -11,7 +11,7 @@ from nomaflow.client import ClientError, KernelUnreachable
 from nomaflow_console.access.links import LinkRefused, LoginLinks
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Kernels
-from nomaflow_console.pages.targets import target_of
+from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.settings import ConsoleSettings
 

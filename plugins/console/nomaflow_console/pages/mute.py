@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from nomaflow_console.forms.commands import break_command
 from nomaflow_console.kernel.incidents import alerts_of
-from nomaflow_console.pages.targets import target_of
+from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
 
 _SPANS = {"1h": ("for 1 hour", 1), "4h": ("for 4 hours", 4), "1d": ("for a day", 24), "7d": ("for a week", 168)}

@@ -13,7 +13,7 @@ from nomaflow.client import ClientError, KernelUnreachable, NotFound, Permission
 from nomaflow_console.forms.commands import break_command
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import known_host
-from nomaflow_console.pages.targets import target_of
+from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.pause_ends import SPANS, WrongEnd, example, pause_end, pause_ends

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow_console.access.sessions import ZONE_COOKIE
-from nomaflow_console.pages.targets import target_of
+from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import THEME_COOKIE, THEMES
 from nomaflow_console.views.times import Zone
 
