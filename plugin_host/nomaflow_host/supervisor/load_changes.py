@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from nomaflow_host.generation.manifest import IMPORT_FIX, import_problem
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.problems import Place, Problem, Severity, once
 
 if TYPE_CHECKING:
     from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
@@ -127,11 +127,6 @@ def _illegible_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator
 def _of_files(manifest: Mapping[str, Any]) -> list[Problem]:
     problems = map(Problem.from_json, manifest.get("problems") or ())
     return [each for each in problems if each.is_error and each.code in _ILLEGIBLE]
-
-
-def once(problems: list[Problem]) -> list[Problem]:
-    """Return the problems without repeats: a file's problem is listed with each of its jobs."""
-    return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
 
 
 def _fires(load: CatalogueLoad) -> dict[str, str]:

@@ -17,14 +17,14 @@ from nomaflow_host.attempt.masking import Masker
 from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
-from nomaflow_host.supervisor.load_changes import Changes, changes_of, job_count, once
+from nomaflow_host.supervisor.load_changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.problems import Place, Problem, once
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in, worker_variables
 

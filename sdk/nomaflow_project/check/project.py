@@ -14,11 +14,10 @@ from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.jobs.definitions import IsolationChoice
-from nomaflow_project.jobs.load import load_job_files, with_told_problems
+from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.jobs.machine_capacity import resources_here
 from nomaflow_project.jobs.resources import Resources, lacking
-from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
@@ -26,7 +25,7 @@ from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, ref
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import host_name_of
-from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.problems import Place, Problem, Severity, once
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
@@ -94,13 +93,14 @@ def check_project(
     problems += map(_only_here, connectors.problems)  # credentials are often given only where the host runs
     for each in files.job_files:
         problems += _check_job_texts(each, files.sources)
-    offers = manifest or {}
     section = settings or SettingsFile()
-    name = str(offers.get("host") or section.host.name or host_name_of(root.resolve().name))
-    types = [StepType.from_json(each) for each in offers.get("step_types") or ()]
-    load = load_job_files(files.job_files, host=name, manifest=manifest, step_types=types)
-    told = (*files.problems, *map(Problem.from_json, offers.get("problems") or ()))
-    load = with_told_problems(load, told, also_found=problems)
+    offers = {"host": section.host.name or host_name_of(root.resolve().name), **(manifest or {})}
+    offers["job_files"] = [each.to_json() for each in files.job_files]
+    told = [*files.problems, *map(Problem.from_json, offers.get("problems") or ())]
+    offers["problems"] = [each.to_json() for each in once(told)]  # a manifest has those of the files, too
+    load = load_manifest(offers)
+    known = {(each.code, each.file, each.path) for each in problems}
+    problems += (each for each in load.problems if (each.code, each.file, each.path) not in known)
     alerts = settings.alerts if settings is not None and files.settings.get("alerts") else None
     problems += () if alerts is None else alert_problems(alerts, Place("nomaflow.toml", "alerts"))
     instances = [resources_here(section.host.capacity, section.host.labels)]
@@ -110,7 +110,7 @@ def check_project(
         root=str(root),
         files=tuple(_read(files, connectors)),
         jobs=tuple(replace(job, problems=with_lines(job.problems, root)) for job in jobs),
-        problems=with_lines(dict.fromkeys((*problems, *load.problems)), root),
+        problems=with_lines(problems, root),
         changes=changed_meanings(files.job_files) if from_original else (),
     )
 

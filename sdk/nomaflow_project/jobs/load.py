@@ -50,7 +50,7 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     types = [StepType.from_json(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
     load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
-    load = with_told_problems(load, map(Problem.from_json, manifest.get("problems") or ()))
+    load = _with_told_problems(load, map(Problem.from_json, manifest.get("problems") or ()))
     load = replace(
         load,
         problems=errors_first(dict.fromkeys([*load.problems, *emptied])),
@@ -61,16 +61,12 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     return replace(load, jobs=tuple(hold_unimportable(keep_invalid(load.jobs, before), manifest)))
 
 
-def with_told_problems(
-    load: CatalogueLoad, told: Iterable[Problem], *, also_found: Iterable[Problem] = ()
-) -> CatalogueLoad:
+def _with_told_problems(load: CatalogueLoad, told: Iterable[Problem]) -> CatalogueLoad:
     """Return the load with the problems that its reader reported, without those that the load itself found too.
 
     A problem that names a job belongs to that job, and disables it if it is an error.
-
-    :param also_found: problems of other files that are known without the host
     """
-    found = {(problem.code, problem.file, problem.path) for problem in (*load.all_problems(), *also_found)}
+    found = {(problem.code, problem.file, problem.path) for problem in load.all_problems()}
     of_files: list[Problem] = []
     of_jobs: dict[tuple[str, str], list[Problem]] = {}
     known = {(job.job_id, job.file) for job in load.jobs}

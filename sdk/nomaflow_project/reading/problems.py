@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import heapq
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -109,6 +109,11 @@ class Place:
     def warning(self, code: str, message: str, *, fix: str = "", line: int = 0) -> Problem:
         """Return a warning at this place."""
         return replace(self.error(code, message, fix=fix, line=line), severity=Severity.WARNING)
+
+
+def once(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems without repeats, such as one of a file that each of its jobs has; the first of each stays."""
+    return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
 
 
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwise: str = "") -> str:

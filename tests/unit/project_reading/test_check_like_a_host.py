@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nomaflow_project.check.project import check_project
+from nomaflow_project.reading.project_files import ProjectFiles
 
 JOB = '[[jobs]]\nid = "main"\n[[jobs.steps]]\ncallable = "m:f"\n'
 
@@ -35,3 +36,17 @@ def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
     (tmp_path / "connectors.toml").symlink_to("nowhere")
     (problem,) = check_project(tmp_path, environ={}).problems
     assert (problem.code, problem.file) == ("unreadable_file", "connectors.toml")
+
+
+def test_what_the_host_says_too_is_told_once(tmp_path: Path) -> None:
+    """A manifest has the problems of the same files, without the places that the check knows."""
+    (tmp_path / "jobs.toml").write_text(JOB.replace("[[jobs.steps]]", 'description = "${NOPE}"\n[[jobs.steps]]'))
+    (tmp_path / "nomaflow.toml").write_text('[host]\nenv_file = "v.env"\n')
+    (tmp_path / "v.env").write_text("not a line\nnor this\n")
+    said = [{**each.to_json(), "line": 0} for each in ProjectFiles(tmp_path, {}).problems]
+    report = check_project(tmp_path, manifest={"host": "team", "problems": said}, environ={})
+    assert [(each.code, each.place) for each in report.all_problems()] == [
+        ("bad_variable", "v.env"),
+        ("bad_variable", "v.env"),
+        ("unset_variable", "jobs.toml:3"),
+    ]
