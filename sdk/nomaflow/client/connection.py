@@ -35,14 +35,15 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
     # A run with many attempts, each with extras, may exceed gRPC's own limit of 4 MiB.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.enable_retries", 0),
 )
-"""Without the ping timeout a frozen peer is noticed only after 70 s. Retries are made here, not by gRPC."""
+"""Without the ping timeout a frozen peer is noticed only after 70 s. Retries are made here, not by gRPC. An attempt to
+connect may take the minimal back-off: a kernel that is held up takes the connection, and answers late."""
 
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -158,3 +159,17 @@ async def test_a_stream_is_not_cut_by_a_call_that_goes_elsewhere(kernel: FakeKer
             await watching
     assert seen == [1]
     assert not standby.requests["WatchRun"]
+
+
+async def test_a_kernel_that_is_held_up_is_waited_for(tmp_path: Path) -> None:
+    """Its socket takes the connection, and nothing comes for a while, as of a busy machine: it may have no other."""
+    with socket.socket(socket.AF_UNIX) as held_up:
+        held_up.bind(str(tmp_path / "k.sock"))
+        held_up.listen()
+        async with KernelClient(f"unix:{tmp_path}/k.sock", connect_seconds=0.2) as client:
+            asked = asyncio.create_task(client.get_kernel())
+            await asyncio.wait((asked,), timeout=1.5)
+            assert not asked.done()
+            held_up.close()
+            with pytest.raises(KernelUnreachable):
+                await asked
