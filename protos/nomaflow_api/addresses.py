@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 TLS_SCHEME = "tls://"
+HOST_URI = "nomaflow:host:"
+"""The beginning of the only name in a host's certificate; the rest is the host's name."""
 _UNIX = ("unix:", "unix-abstract:")
 _COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")
 """A comma before an address; one within a path is part of it."""

@@ -64,6 +64,10 @@ LISTED_WORKERS = 200
 
 # --- times ------------------------------------------------------------------------------------------------------------
 
+MOST_NUMBER = 2**53
+"""A number of events, lines, rows or bytes: what every language holds exactly, since JSON's numbers are doubles."""
+MOST_SMALL_NUMBER = 2**31 - 1
+"""A number that is small in any case, such as that of a try or of a line of a file."""
 LAST_MOMENT_US = 253_402_127_999_999_999
 """The last moment that has a date in every time zone, 29 December 9999, in microseconds since 1970."""
 REPORTED_EVENTS = 10_000

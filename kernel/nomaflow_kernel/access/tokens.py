@@ -8,6 +8,7 @@ import secrets
 
 from msgspec import Struct
 
+from nomaflow_api.join_string import KINDS
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import TokenRecord
 from nomaflow_project.jobs.text_forms import is_job_id
@@ -35,7 +36,6 @@ _LONGEST_INSTANCE = 400 * 86_400
 _MOST_USES = 1000
 _MOST_GRANTS = 100
 _MOST_IDS = 100
-_KINDS = ("user", "service", "host")
 
 
 class UnknownCredential(KernelError):
@@ -78,7 +78,7 @@ class TokenOrder(Struct, frozen=True, kw_only=True):
 
         :raises BadRequest: if a field breaks a rule
         """
-        if self.kind not in _KINDS:
+        if self.kind not in KINDS:
             raise BadRequest(f"kind is {self.kind[:32]!r}, expected user, service or host", field="kind")
         if self.kind == "host" and not self.joins:
             raise BadRequest("a host joins with a join string and has no other token; set joins", field="joins")

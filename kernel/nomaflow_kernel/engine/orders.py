@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_api.v1.letter_words import Isolation, TimeoutKind
 from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
@@ -11,8 +12,6 @@ from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest
-
-_MOST = 2**53
 
 
 def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now_us: int) -> DispatchOrder:
@@ -55,7 +54,7 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
         cancel_grace_ms=None if step.cancel_grace_seconds is None else _milliseconds(step.cancel_grace_seconds),
         retry_on_lost=definition.retry_on_lost,
         grace_ms=_milliseconds(definition.lost_after_seconds or 0),
-        max_log_bytes=min(definition.max_log_bytes or 0, _MOST),
+        max_log_bytes=min(definition.max_log_bytes or 0, MOST_NUMBER),
         traceparent=state.traceparent(record),
         order=seal(order),
     )
@@ -80,7 +79,7 @@ def _opened(state: EngineState, text: str) -> str:
 
 
 def _milliseconds(seconds: float) -> int:
-    return min(int(seconds * 1000), _MOST)
+    return min(int(seconds * 1000), MOST_NUMBER)
 
 
 def _json_bytes(text: str) -> bytes:

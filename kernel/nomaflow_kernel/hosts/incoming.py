@@ -10,6 +10,7 @@ from nomaflow_api.bounds import (
     INVENTORY,
     KEYS_OF_INSTANCE,
     LABELS_OF_INSTANCE,
+    MOST_NUMBER,
     SLOTS_OF_INSTANCE,
     WORKERS_OF_INSTANCE,
     in_range,
@@ -33,7 +34,6 @@ _INCARNATION = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _SENTENCE = 500
 _PROBLEMS = 20
 _JOB_IDS = 50
-_NUMBER = 2**53
 _KEYS = 100
 _KEY = 400
 _FILES = 20
@@ -81,7 +81,7 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         machine=message.machine[:255],
         pid=message.pid,
         version=message.version[:64],
-        generation=min(message.generation, _NUMBER),
+        generation=min(message.generation, MOST_NUMBER),
         manifest_digest=message.manifest_digest[:128],
         max_async=message.max_async,
         max_sync=message.max_sync,
@@ -128,7 +128,7 @@ def read_load(message: gateway.LoadState) -> LoadInfo:
         return LoadInfo(refused=_refused_load(message.refused))
     loaded = message.loaded
     return LoadInfo(
-        generation=min(loaded.generation, _NUMBER),
+        generation=min(loaded.generation, MOST_NUMBER),
         jobs=loaded.jobs,
         callables=loaded.callables,
         removed_job_ids=tuple(job_id[:_SENTENCE] for job_id in loaded.removed_job_ids[:_JOB_IDS]),
@@ -201,18 +201,18 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
                 generation=item.generation,
                 running=item.running,
                 attempt_keys=tuple(key[:_KEY] for key in item.attempt_keys[:_KEYS]),
-                rss_bytes=min(item.rss_bytes, _NUMBER),
+                rss_bytes=min(item.rss_bytes, MOST_NUMBER),
                 started_at_us=_moment(item.started_at_us, "heartbeat.workers.started_at_us"),
             )
             for item in message.workers
         )
     return HeartbeatInfo(
         running=message.running,
-        spilled_bytes=min(message.spilled_bytes, _NUMBER),
+        spilled_bytes=min(message.spilled_bytes, MOST_NUMBER),
         saturated=message.saturated,
         code_newer=message.code_newer,
         draining=message.draining,
-        generation=min(message.generation, _NUMBER),
+        generation=min(message.generation, MOST_NUMBER),
         manifest_digest=message.manifest_digest[:128],
         loaded_at_us=_moment(message.loaded_at_us, "heartbeat.loaded_at_us"),
         loading=message.loading,

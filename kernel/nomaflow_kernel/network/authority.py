@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
+from nomaflow_api.addresses import HOST_URI
 from nomaflow_api.private_file import write_private
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
 from nomaflow_kernel.network.listening import private_directory
 
 _LOG = logging.getLogger(__name__)
-_HOST_URI = "nomaflow:host:"
 _AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30
 _BACKDATED = timedelta(days=2)  # a host whose clock is a day behind must find them valid
 _CSR_BYTES = 16_384
@@ -137,7 +137,7 @@ class Authority:
         :raises SigningRefused: if the request cannot be used
         """
         key = _requested_key(csr_pem)
-        held, uri = self._held, x509.UniformResourceIdentifier(f"{_HOST_URI}{host}")
+        held, uri = self._held, x509.UniformResourceIdentifier(f"{HOST_URI}{host}")
         lasts = timedelta(seconds=seconds) if seconds else timedelta(days=_HOST_DAYS)
         signed = self._signed(held, key, _named(host), [uri], lasts=lasts, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
         return SignedCertificate(
@@ -276,9 +276,9 @@ def host_of(certificate_pem: bytes) -> tuple[str, str] | None:
     except (ValueError, x509.ExtensionNotFound):
         return None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(uris) != 1 or not uris[0].startswith(_HOST_URI):
+    if len(uris) != 1 or not uris[0].startswith(HOST_URI):
         return None
-    return uris[0].removeprefix(_HOST_URI), f"{found.serial_number:x}"
+    return uris[0].removeprefix(HOST_URI), f"{found.serial_number:x}"
 
 
 def _requested_key(csr_pem: str) -> _PublicKey:

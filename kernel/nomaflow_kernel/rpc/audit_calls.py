@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.audit import ACTIONS
@@ -12,7 +13,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import MOST_SEQ, check_most, check_name, listed_names, moment_us
+from nomaflow_kernel.rpc.requests import check_most, check_name, listed_names, moment_us
 
 _PAGE = 500
 _MAX_TAIL = 10_000
@@ -46,7 +47,7 @@ class AuditCalls:
     async def _read(
         self, request: access.ReadAuditRequest, filter: AuditFilter
     ) -> AsyncIterator[access.ReadAuditResponse]:
-        cursor = min(request.after_seq, MOST_SEQ)
+        cursor = min(request.after_seq, MOST_NUMBER)
         newest = (await self._store.audit_ends()).seq
         if cursor > newest:
             raise CursorAhead(cursor, newest, what="row of the audit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_api.v1 import event_pb2
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.history.lookups import EventFilter
@@ -11,7 +12,7 @@ from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import page_size
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import MOST_SEQ, check_name, check_run_id, range_us
+from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 500
@@ -34,7 +35,7 @@ class EventPages:
         filter = _filter(request)
         sight = EventSight(guard=self._guard, principal=caller.principal)
         shown: list[event_pb2.Event] = []
-        before = min(request.before_seq, MOST_SEQ)
+        before = min(request.before_seq, MOST_NUMBER)
         for _ in range(_READS):
             page = await self._store.events_before(before, filter=filter, limit=limit - len(shown))
             shown += await sight.shown(page.events)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 
+from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
@@ -24,7 +25,6 @@ from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_deta
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
-    MOST_SEQ,
     check_most,
     check_run_id,
     pause_record,
@@ -164,7 +164,7 @@ class KernelService:
     def watch_run(self, request: kernel.WatchRunRequest, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events until it is terminal."""
         check_run_id(request.run_id)
-        return self._watching.run(request.run_id, min(request.after_seq, MOST_SEQ), caller)
+        return self._watching.run(request.run_id, min(request.after_seq, MOST_NUMBER), caller)
 
     def watch_events(
         self, request: kernel.WatchEventsRequest, caller: Caller
@@ -173,7 +173,7 @@ class KernelService:
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
         filter = event_filter(request)
-        after = min(request.after_seq, MOST_SEQ) if request.after_seq or request.from_start else None
+        after = min(request.after_seq, MOST_NUMBER) if request.after_seq or request.from_start else None
         check_most(request.linger_ms, _MOST_LINGER_MS, "linger_ms")
         return self._watching.events(after, filter, caller, linger_seconds=request.linger_ms / 1000)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
+from nomaflow_api.bounds import MOST_NUMBER, MOST_SMALL_NUMBER
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.letter_words import LogCodec
@@ -20,7 +21,7 @@ from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import MOST_SEQ, check_most, check_name, check_run_id
+from nomaflow_kernel.rpc.requests import check_most, check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
 _CHUNKS = 4
@@ -28,7 +29,6 @@ _MOST_CHUNKS = 100
 _PAGE_BYTES = 1024 * 1024
 _HEADS = 2_000
 _MAX_TAIL = 10_000
-_MAX_ATTEMPT = 2**31 - 1
 _HIGHEST_LEVEL_BIT = 6
 ALL_LEVELS = (2 << _HIGHEST_LEVEL_BIT) - 1
 """The set of all levels that lines have."""
@@ -66,7 +66,7 @@ class LogCalls:
             detail = await read_run(self._store, query.run_id, step=query.step)
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
-                end = min(wanted.before_seq or MOST_SEQ, detail.run.log_lines + 1)
+                end = min(wanted.before_seq or MOST_NUMBER, detail.run.log_lines + 1)
                 for block in _blocks(await self._tail(query, structs.replace(wanted, before_seq=end))):
                     yield block
                 if not query.follow:
@@ -172,10 +172,10 @@ class LogCalls:
 def _filter(request: ReadLogsRequest | ReadLogChunksRequest, levels: int) -> LogFilter:
     """Return the chunks that a request wants, or that may hold lines that it wants."""
     return LogFilter(
-        after_seq=min(request.after_seq, MOST_SEQ),
-        before_seq=min(request.before_seq, MOST_SEQ),
+        after_seq=min(request.after_seq, MOST_NUMBER),
+        before_seq=min(request.before_seq, MOST_NUMBER),
         step=request.step,
-        attempt=min(request.attempt, _MAX_ATTEMPT),
+        attempt=min(request.attempt, MOST_SMALL_NUMBER),
         levels=levels,
     )
 

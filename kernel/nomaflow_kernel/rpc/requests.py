@@ -26,8 +26,6 @@ from nomaflow_telemetry.trace_context import TraceContext
 
 MAX_BATCH = 1000
 """The most runs that one call may trigger."""
-MOST_SEQ = 2**53
-"""The highest number of an event, a line or a row that is asked for; no higher one exists."""
 
 _PARAMS_BYTES = 256 * 1024
 _NAME_LENGTH = 128

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from nomaflow_api.addresses import HOST_URI
 from nomaflow_host.process.errors import NotJoined
-
-_URI = "nomaflow:host:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +38,7 @@ def signing_request(host: str) -> SigningRequest:
     from cryptography.x509.oid import NameOID
 
     key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{_URI}{host}")])
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{HOST_URI}{host}")])
     csr = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
@@ -71,7 +70,7 @@ def read_certificate(chain: bytes, *, host: str, key: bytes) -> CertificateFacts
         fits = certificate.public_key() == load_pem_private_key(key, password=None).public_key()
     except (ValueError, x509.ExtensionNotFound):
         raise NotJoined("the kernel has sent something that is not a host's certificate") from None
-    if not fits or named != [f"{_URI}{host}"]:
+    if not fits or named != [f"{HOST_URI}{host}"]:
         raise NotJoined(f"the kernel has sent a certificate that is not for host {host!r} and its key")
     return CertificateFacts(
         serial=f"{certificate.serial_number:x}",

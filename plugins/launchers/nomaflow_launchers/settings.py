@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nomaflow_project.models.launcher_section import LauncherSection
+from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.validation import validate
-
-_FILE = "nomaflow.toml"
 
 
 class SettingsError(Exception):
@@ -25,9 +24,11 @@ def read_launcher(project: Path, environ: Mapping[str, str]) -> LauncherSection:
     files = ProjectFiles(project, environ)
     if files.error is not None:
         raise SettingsError(str(files.error))
-    section, problems = validate(LauncherSection, files.table("launcher"), Place(_FILE, "launcher"))
+    section, problems = validate(LauncherSection, files.table("launcher"), Place(SETTINGS_FILE, "launcher"))
     if section is None or problems:
         raise SettingsError("\n".join(map(str, problems)))
     if not section.hosts:
-        raise SettingsError(f'{_FILE} names no host in [launcher], so nothing would be started; add hosts = ["NAME"]')
+        raise SettingsError(
+            f'{SETTINGS_FILE} names no host in [launcher], so nothing would be started; add hosts = ["NAME"]'
+        )
     return section

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from nomaflow_api.bounds import LAST_MOMENT_US, REPORTED_EVENTS
+from nomaflow_api.bounds import LAST_MOMENT_US, MOST_NUMBER, MOST_SMALL_NUMBER, REPORTED_EVENTS
 from nomaflow_api.v1.letter_words import (
     AckStatus,
     FinishedState,
@@ -36,8 +36,8 @@ Code = Annotated[str, Meta(max_length=64)]
 Key = Annotated[str, Meta(max_length=400, pattern=r"^[^/\0]+/.+/[0-9]+$")]
 Moment = Annotated[int, Meta(ge=0, le=LAST_MOMENT_US)]
 Rows = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Number = Annotated[int, Meta(ge=0, le=2**53)]
-Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Number = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+Small = Annotated[int, Meta(ge=0, le=MOST_SMALL_NUMBER)]
 
 
 class Letter(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -255,7 +255,7 @@ class Finished(Letter, frozen=True, kw_only=True, tag="finished", tag_field="is"
     cpu_seconds: float = 0.0
     not_started: bool = False
     outcome: bytes = b""
-    exit_status: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    exit_status: Annotated[int, Meta(ge=-(2**31), le=MOST_SMALL_NUMBER)] | None = None
     exit_signal: Small = 0
     exit_text: Text = ""
     dropped_lines: Number = 0
@@ -297,7 +297,7 @@ class AttemptReport(Letter, frozen=True, kw_only=True):
     """
 
     attempt_key: Key
-    first_seq: Annotated[int, Meta(ge=1, le=2**53)]
+    first_seq: Annotated[int, Meta(ge=1, le=MOST_NUMBER)]
     events: Annotated[tuple[bytes, ...], Meta(max_length=REPORTED_EVENTS)] = ()
 
 

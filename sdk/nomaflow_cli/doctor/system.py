@@ -17,6 +17,7 @@ from nomaflow_cli.doctor.access import examine_access
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.formatting import age, amount, count
 from nomaflow_cli.kernel_access import first
+from nomaflow_project.reading.environment import DOUBTFUL_VALUE
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -37,7 +38,6 @@ _SLOW_SECONDS = 1.0
 _LATE_SECONDS = 60.0
 _SPILLED_BYTES = 64 << 20
 _LEFT_OUT = "left_out_by_copy"
-_DOUBTFUL = "doubtful_value"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +243,7 @@ def _jobs(catalogue: CatalogueView) -> Iterator[Finding]:
         text = f"with their last good definition, for example {kept[0].job_id!r}{why}"
         fix = error.fix if error is not None and error.code == "no_file_named" else _reload_of("file", kept[0])
         yield problem("runs.kept", f"{count(len(kept), 'job')} {text}", fix)
-    doubtful = [(job.job_id, each) for job in catalogue.jobs for each in job.problems if each.code == _DOUBTFUL]
+    doubtful = [(job.job_id, each) for job in catalogue.jobs for each in job.problems if each.code == DOUBTFUL_VALUE]
     if doubtful:
         job_id, found = doubtful[0]
         text = f"take a default in place of a variable, for example {job_id!r}, {found.path}: {found.message}"

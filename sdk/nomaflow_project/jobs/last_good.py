@@ -13,11 +13,10 @@ from typing import Any
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.environment import DOUBTFUL_VALUE
-from nomaflow_project.reading.files import JobFile
+from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.problems import Place, Problem
 
 _OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
-_SETTINGS = "nomaflow.toml"
 _NONE_MEANT = "restore it; if it is meant to bring no jobs, write `jobs = []` into it"
 
 
@@ -33,7 +32,7 @@ def without_doubtful(files: Iterable[JobFile], manifest: Mapping[str, Any], *, w
     doubtful = {problem.file for problem in told if problem.code == DOUBTFUL_VALUE}
     for file in files:
         # Which file is the main one may be a default, too.
-        doubted = file.path in doubtful or (file.main and _SETTINGS in doubtful)
+        doubted = file.path in doubtful or (file.main and SETTINGS_FILE in doubtful)
         yield replace(file, tree=None, error=why) if doubted else file
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from nomaflow_api.bounds import CALLABLES_OF_HOST, JOBS_OF_HOST, PARAMETERS_OF_CALLABLE
+from nomaflow_api.bounds import CALLABLES_OF_HOST, JOBS_OF_HOST, MOST_SMALL_NUMBER, PARAMETERS_OF_CALLABLE
 
 _Reference = Annotated[str, Meta(max_length=255)]
 _Module = Annotated[str, Meta(max_length=255)]
 _Name = Annotated[str, Meta(max_length=255)]
-_Line = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_Line = Annotated[int, Meta(ge=0, le=MOST_SMALL_NUMBER)]
 _Path = Annotated[str, Meta(max_length=4096)]
 _Known = TypeVar("_Known")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -166,7 +167,7 @@ class HostSection(Entry):
         "Number of the release, such as a build number, which grows. Code of a lower one, started late, does not "
         "replace the jobs of a higher one, unless `nomaflow reload` says so.",
         ge=0,
-        le=1 << 53,
+        le=MOST_NUMBER,
     )
     kernel: str = key(
         "",

@@ -16,7 +16,6 @@ from nomaflow_console.forms.parsing import ABSENT, shown
 from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of, lacking
 
 _CHECK_SECONDS = 5
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

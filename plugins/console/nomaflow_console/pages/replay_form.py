@@ -18,11 +18,12 @@ from nomaflow_console.forms.commands import replay_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.forms.reading import from_address
-from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked
+from nomaflow_console.forms.sending import FormState, Options, checked
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.pages.run_form import preset_of, read_state, started_page
 from nomaflow_console.rendering import page
+from nomaflow_telemetry.process_log import LOG_LEVELS
 
 
 class _Replayed:

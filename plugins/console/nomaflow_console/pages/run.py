@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
+from nomaflow_api.bounds import MOST_SMALL_NUMBER
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
@@ -25,7 +26,6 @@ from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live import LiveView, ServerEvent, rendered
 from nomaflow_console.pages.run_log import (
-    MOST_ATTEMPT,
     filter_of,
     log_feed,
     log_pages,
@@ -307,7 +307,7 @@ async def inspect_json(request: Request) -> Response:
 
 def _try_of(request: Request) -> tuple[str, str, int]:
     given = request.path_params
-    return given["run_id"], given["step"], min(given["attempt"], MOST_ATTEMPT)
+    return given["run_id"], given["step"], min(given["attempt"], MOST_SMALL_NUMBER)
 
 
 def _concerns(event: EventView, request: Request) -> bool:

@@ -19,11 +19,12 @@ from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.forms.parsing import load_json
 from nomaflow_console.forms.reading import from_address, read_form
-from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked, seen_warnings, with_refusal
+from nomaflow_console.forms.sending import FormState, Options, checked, seen_warnings, with_refusal
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
+from nomaflow_telemetry.process_log import LOG_LEVELS
 
 
 async def _job(request: Request) -> tuple[KernelCalls, JobView, dict[str, Any]]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from nomaflow_api.bounds import MOST_NUMBER, MOST_SMALL_NUMBER
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.catalogue import job_zones
@@ -24,9 +25,7 @@ from nomaflow_console.rendering import streamed
 from nomaflow_console.views.log_lines import LONGEST, file_line, raw_line, shown_line
 from nomaflow_console.views.times import Zone
 
-MOST_ATTEMPT = 2**31 - 1
 _MOST_LEVEL = 1_000
-_MOST_SEQ = 2**53
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _MOST_LINE = 1 << 20
 _MOST_SEQS = 20_000
@@ -72,7 +71,7 @@ async def log_zone(request: Request, run_id: str) -> tzinfo:
     return zone.for_job((await job_zones(request, [job_id]))[job_id])[0]
 
 
-def number(request: Request, name: str, otherwise: int = 0, *, least: int = 0, most: int = _MOST_SEQ) -> int:
+def number(request: Request, name: str, otherwise: int = 0, *, least: int = 0, most: int = MOST_NUMBER) -> int:
     """Return a whole number of the query, brought into a range; *otherwise* if it is missing or no number."""
     text = request.query_params.get(name, "")
     return max(least, min(most, int(text))) if _NUMBER.fullmatch(text) else otherwise
@@ -82,7 +81,7 @@ def filter_of(request: Request) -> LogFilter:
     """Return which lines the query wants: ``step``, ``try`` and ``level``."""
     return LogFilter(
         step=request.query_params.get("step", ""),
-        attempt=number(request, "try", most=MOST_ATTEMPT),
+        attempt=number(request, "try", most=MOST_SMALL_NUMBER),
         level=number(request, "level", most=_MOST_LEVEL),
     )
 
@@ -108,7 +107,7 @@ async def shown_window(request: Request, run_id: str, *, row: int, count: int, b
 async def lines(request: Request) -> Response:
     """Return a window: around a row (``row``), a line (``seq``), or the next error after or before a line."""
     run_id, kernel, wanted, pages = _log(request)
-    row = number(request, "row", least=-_MOST_SEQ)
+    row = number(request, "row", least=-MOST_NUMBER)
     if "seq" in request.query_params:
         row = await pages.row_of(kernel, run_id, wanted, number(request, "seq"))
     for name, side in (("error_after", "after_seq"), ("error_before", "before_seq")):
