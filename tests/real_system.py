@@ -37,10 +37,13 @@ CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-se
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
 _PROGRAMS = {
     "nomaflow_kernel": ("nomaflow_kernel.app", "nomaflow_kernel.store.sqlite", "pydantic.dataclasses", "uvloop"),
-    "nomaflow_host": ("nomaflow_host.app", "nomaflow_host.process.instance_flags", "pydantic.dataclasses", "uvloop"),
+    "nomaflow_host": (
+        "nomaflow_host.app", "nomaflow_host.process.instance_flags", "nomaflow_project.connectors.reading",
+        "nomaflow_project.jobs.load", "pydantic.dataclasses", "uvloop",
+    ),
     "nomaflow_alerts": ("nomaflow_alerts.app", "uvloop"),
     "nomaflow_console": ("nomaflow_console.serving", "uvloop"),
-}
+}  # fmt: skip
 """Programs that are forked, and the modules that import nearly all that they need."""
 T = TypeVar("T")
 

@@ -34,15 +34,20 @@ def test_importing_the_sdk_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "unneeded"),
+    ("module", "unneeded"),
     [
-        ("nomaflow_kernel", ("alembic", "asyncpg", "cryptography", "prometheus_client", "watchfiles", "wsgiref")),
-        ("nomaflow_host", ("cryptography", "httpx", "prometheus_client", "sqlalchemy", "watchfiles", "wsgiref")),
+        ("nomaflow_kernel.app", ("alembic", "asyncpg", "cryptography", "prometheus_client", "watchfiles", "wsgiref")),
+        (
+            "nomaflow_host.app",
+            ("croniter", "cryptography", "email", "httpx", "importlib.metadata", "prometheus_client", "pydantic",
+             "sqlalchemy", "watchfiles", "wsgiref"),
+        ),
+        ("nomaflow_host.template.process", ("email", "grpc", "httpx", "importlib.metadata", "pydantic", "sqlalchemy")),
     ],
-)
-def test_a_start_loads_no_part_that_few_have_a_use_for(part: str, unneeded: tuple[str, ...]) -> None:
-    """Metrics, watches, certificates, PostgreSQL and migrations are loaded by whoever uses them."""
-    code = f"import sys, {part}.app; print([name for name in {unneeded!r} if name in sys.modules])"
+)  # fmt: skip
+def test_a_start_loads_no_part_that_few_have_a_use_for(module: str, unneeded: tuple[str, ...]) -> None:
+    """Metrics, watches, certificates, PostgreSQL, migrations and checks are loaded by whoever uses them."""
+    code = f"import sys, {module}; print([name for name in {unneeded!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

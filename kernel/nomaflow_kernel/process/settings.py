@@ -16,12 +16,12 @@ from nomaflow_api.addresses import split_addresses
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
 from nomaflow_project.reading.files import SETTINGS_FILE
+from nomaflow_project.reading.keys import read_section
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_project.reading.store_password import open_store_password
-from nomaflow_project.reading.validation import validate
 from nomaflow_telemetry.metrics_address import MetricsPlace
 
 _FLAGS: Sequence[tuple[str, str, str]] = (
@@ -231,7 +231,7 @@ def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection,
 
 
 def _checked(model: type[_Section], tree: object, place: Place, project: Path) -> _Section:
-    section, problems = validate(model, tree, place)
+    section, problems = read_section(model, tree, place)
     errors: list[Problem] = [problem for problem in problems if problem.is_error]
     if section is None or errors:
         raise SettingsError("\n".join(str(problem) for problem in with_lines(errors, project)))

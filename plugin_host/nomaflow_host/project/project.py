@@ -15,16 +15,15 @@ from nomaflow_host.generation.settings import settings_tree
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_project.connectors.connector_set import ConnectorSet
-from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
 from nomaflow_project.reading.environment import names_in
 from nomaflow_project.reading.files import SETTINGS_FILE, tables_in
+from nomaflow_project.reading.keys import read_section
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.sources import ProjectSources
-from nomaflow_project.reading.validation import validate
 
 _log = logging.getLogger(__name__)
 
@@ -165,7 +164,7 @@ def _settings(files: ProjectFiles) -> HostSection:
 
 
 def _section(model: type[_Section], files: ProjectFiles, name: str) -> _Section:
-    section, problems = validate(model, files.table(name), Place(SETTINGS_FILE, name))
+    section, problems = read_section(model, files.table(name), Place(SETTINGS_FILE, name))
     if section is None or problems:
         (first,) = with_lines(problems[:1], files.root)
         first = replace(first, fix=first.fix or "correct the value; docs/configuration.md has each key")
@@ -184,6 +183,11 @@ def _callables(tree: Mapping[str, Any], host: str) -> Iterator[str]:
 
 def _connectors(files: ProjectFiles) -> ConnectorSet:
     """Read connectors.toml. A mistake in it fails only the callables that use that part, so other jobs work."""
+    path, named = files.path_of("connectors")
+    if not named and not os.path.lexists(path):
+        return ConnectorSet(root=str(files.root), file=str(path))
+    from nomaflow_project.connectors.reading import connectors_of  # loads pydantic
+
     found = connectors_of(files)
     for each in found.problems:
         _log.log(logging.ERROR if each.is_error else logging.WARNING, "%s", each.sentence)

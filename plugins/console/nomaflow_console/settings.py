@@ -126,9 +126,9 @@ def read_settings(project: Path, flags: Mapping[str, str], environ: Mapping[str,
 def _section(project: Path, over: Mapping[str, str], environ: Mapping[str, str]) -> ConsoleSection:
     """Return [console] with what the command line and the environment say."""
     from nomaflow_project.models.console_section import ConsoleSection
+    from nomaflow_project.reading.keys import read_section
     from nomaflow_project.reading.problems import Place
     from nomaflow_project.reading.project_files import ProjectFiles
-    from nomaflow_project.reading.validation import validate
 
     files = ProjectFiles(project, environ)
     if files.error is not None:
@@ -136,7 +136,7 @@ def _section(project: Path, over: Mapping[str, str], environ: Mapping[str, str])
     table = files.table("console")
     section = ConsoleSection()
     for layer, place in ((table, Place("nomaflow.toml") / "console"), (dict(over), Place("command line"))):
-        found, problems = validate(ConsoleSection, layer, place)
+        found, problems = read_section(ConsoleSection, layer, place)
         if found is None or problems:
             raise SettingsRefused("; ".join(map(str, problems)), fix="see docs/configuration.md, [console]")
         names = layer if isinstance(layer, dict) else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from functools import cache, lru_cache
 from pathlib import Path
@@ -62,6 +61,8 @@ def zone_data_version() -> str:
             if path.is_file():
                 with path.open(encoding="utf-8") as file:
                     return file.readline().strip().removeprefix("# version ")
+    import importlib.metadata  # few systems get here, and it takes as long as the rest of the cron parser
+
     try:
         return importlib.metadata.version("tzdata")
     except importlib.metadata.PackageNotFoundError:

@@ -13,10 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
-
-from pydantic import ConfigDict
-from pydantic.json_schema import SkipJsonSchema
+from typing import Annotated, Any, ClassVar
 
 from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.alert_policy import AlertPolicy
@@ -24,7 +21,7 @@ from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.text_forms import Cron, Image, JobId, Name, Zone, ZoneOrUtc
-from nomaflow_project.reading.keys import FORM, Entry, key, seconds
+from nomaflow_project.reading.keys import FORM, Entry, Unlisted, key, seconds
 from nomaflow_project.reading.names import LogLevel
 from nomaflow_project.reading.problems import Place
 
@@ -81,7 +78,7 @@ class RetentionPolicy(Entry):
 class StepDefinition(Entry):
     """One step. A type that a plugin contributes takes its own keys besides these, with `${NAME}` as in `op_kwargs`."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = {**FORM, "json_schema_extra": {"additionalProperties": True}}
+    __pydantic_config__: ClassVar[Any] = {**FORM, "json_schema_extra": {"additionalProperties": True}}
 
     type: str = key(PYTHON_STEP, "`python`, `call_job`, or a type that a plugin contributes.")
     name: Name = key("", "Unique in the job. Without one the step is named after the last part of its callable.")
@@ -90,7 +87,7 @@ class StepDefinition(Entry):
     op_kwargs: dict[str, Any] = key(
         dict, "Keyword arguments of the call. `${NAME}` and `${NAME:-default}` are resolved in the host, each time."
     )
-    overridable: SkipJsonSchema[tuple[str, ...] | None] = None
+    overridable: Annotated[tuple[str, ...] | None, Unlisted()] = None
     """The op_kwargs that params, and op_kwargs of presets and runs, may set, as its type declares; None for any."""
     target_job_id: str = key("", "The job that a `call_job` step runs.")
     params: dict[str, Any] = key(

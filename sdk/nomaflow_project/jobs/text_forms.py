@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.reading.keys import Checked, formed, refusal
 from nomaflow_project.reading.names import JOB_ID
 
@@ -24,11 +23,13 @@ def is_job_id(text: str) -> bool:
     return JOB_ID.fullmatch(text) is not None
 
 
-def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> Checked:
+def _parsed(code: str, parse: Callable[[str], object], kind: str) -> Checked:
     """Return a validator of schedules or zones; an empty text stands for none."""
 
     def checked(text: str) -> str:
         if text:
+            from nomaflow_project.cron import CronError  # few processes that have these keys check a schedule
+
             try:
                 parse(text)
             except CronError as error:
@@ -39,6 +40,18 @@ def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> Checked:
         return text
 
     return Checked(checked)
+
+
+def _expression(text: str) -> object:
+    from nomaflow_project.cron import CronExpression
+
+    return CronExpression.parse(text) if text.strip() else None
+
+
+def _zone(name: str) -> object:
+    from nomaflow_project.cron import zone
+
+    return zone(name)
 
 
 JobId = Annotated[
@@ -79,8 +92,8 @@ ExceptionNames = Annotated[
 ]
 Cron = Annotated[
     str,
-    _parsed("bad_schedule", lambda text: CronExpression.parse(text) if text.strip() else None, "cron expression"),
+    _parsed("bad_schedule", _expression, "cron expression"),
     Checked(str.strip),
 ]
-Zone = Annotated[str, _parsed("unknown_timezone", zone, "timezone")]
+Zone = Annotated[str, _parsed("unknown_timezone", _zone, "timezone")]
 ZoneOrUtc = Annotated[Zone, Checked(lambda name: name or "UTC")]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nomaflow_project.reading.records import Record
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
+
+    from nomaflow_project.reading.problems import Place, Problem
 
 _LONGEST_SECONDS = 1e9
 
@@ -36,6 +38,32 @@ class Entry(Record):
 
     check_numbers: ClassVar[Any]
     """Refuses true for 1; `nomaflow_project.reading.validation` puts it here."""
+
+
+_Section = TypeVar("_Section")
+
+
+def read_section(
+    model: type[_Section], table: object, place: Place, *, hide_values: bool = False
+) -> tuple[_Section | None, list[Problem]]:
+    """Return what `nomaflow_project.reading.validation.validate` does of a table that requires no key.
+
+    A section without keys has its defaults: no process loads pydantic for it, a quarter of the start of a host.
+    """
+    if table == {}:
+        return model(), []
+    from nomaflow_project.reading.validation import validate
+
+    return validate(model, table, place, hide_values=hide_values)
+
+
+class Unlisted:
+    """A mark of a field that the JSON Schema leaves out, since no file has it: ``Annotated[str, Unlisted()]``."""
+
+    def __get_pydantic_json_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import PydanticOmit
+
+        raise PydanticOmit
 
 
 class Checked:
