@@ -42,6 +42,7 @@ def test_importing_the_sdk_loads_nothing_heavy() -> None:
             ("croniter", "cryptography", "email", "httpx", "importlib.metadata", "prometheus_client", "pydantic",
              "sqlalchemy", "watchfiles", "wsgiref"),
         ),
+        ("nomaflow_kernel.upkeep.__main__", ("asyncio", "croniter", "grpc", "pydantic", "sqlalchemy")),
         ("nomaflow_host.template.process", ("email", "grpc", "httpx", "importlib.metadata", "pydantic", "sqlalchemy")),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.errors import ForeignTables, SchemaTooNew, SchemaTooOld
 from nomaflow_kernel.store.marks import refuse_marked
-from nomaflow_kernel.store.migrations import HEAD, REVISIONS
+from nomaflow_kernel.store.migrations import HEAD, REVISIONS, is_revision, usable_revision
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,25 +29,9 @@ def stored_revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(select(schema.revisions.c.version_num)).scalars().first()
     # Other programs use Alembic, too, and some number their revisions as we do.
-    if found is not None and not (_is_revision(found) and tables.has_table(schema.kernel.name)):
+    if found is not None and not (is_revision(found) and tables.has_table(schema.kernel.name)):
         raise ForeignTables([schema.revisions.name])
     return found
-
-
-def usable_revision(revision: str) -> bool:
-    """Return whether this version can use a schema of that revision, once its own revisions have run.
-
-    A revision's first digit is the major version it belongs to. Within one, revisions only add what older statements
-    need not know, so a later one of the same major version can be used as it is: an upgrade can be rolled back.
-    """
-    if revision in REVISIONS:
-        return True
-    return _is_revision(revision) and revision[0] == HEAD[0] and revision > HEAD
-
-
-def _is_revision(text: str) -> bool:
-    """Return whether a text is a number of four digits, as our revisions are."""
-    return len(text) == len(HEAD) and text.isascii() and text.isdigit()
 
 
 def lock_migrations(connection: Connection) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from urllib.parse import unquote_to_bytes
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -12,10 +11,10 @@ from sqlalchemy.exc import ArgumentError
 from nomaflow_kernel.history.lookups import CommitObserver
 from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.errors import UnsupportedStore
+from nomaflow_kernel.store.file_address import SQLITE, sqlite_file
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, Store
 
-_SQLITE = ("sqlite", "sqlite+aiosqlite")
 _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
      "servicefile", "ssl", "target_session_attrs", "user"}
@@ -41,21 +40,13 @@ def open_store(
     :param observer: called after each applied batch
     :raises UnsupportedStore: if the URL is of neither kind
     """
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
     database = _database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy())
     return Store(database=database, observer=observer)
 
 
-def sqlite_file(url: str) -> str | None:
-    """Return the path of an SQLite store's file; None if ``url`` names another database.
-
-    :raises UnsupportedStore: if it is not a database URL, or names no file
-    """
-    return _file(url) if _parsed(url).drivername in _SQLITE else None
-
-
-def _parsed(url: str) -> URL:
+def parsed_url(url: str) -> URL:
     """Return the parts of a store's URL.
 
     :raises UnsupportedStore: if it is not the URL of a database that the kernel supports
@@ -64,21 +55,10 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
-    if parsed.drivername not in (*_SQLITE, "postgresql", "postgresql+asyncpg"):
+    if parsed.drivername not in (*SQLITE, "postgresql", "postgresql+asyncpg"):
         shown = parsed.render_as_string(hide_password=True)
         raise UnsupportedStore(shown, f"unknown kind of database {parsed.drivername!r}")
     return parsed
-
-
-def _file(url: str) -> str:
-    """Return the path in an SQLite URL. SQLAlchemy decodes its percent-encoding only from version 2.1 on.
-
-    :raises UnsupportedStore: if there is no path
-    """
-    path = url.partition("://")[2].partition("/")[2].partition("?")[0]
-    if path in ("", ":memory:"):
-        raise UnsupportedStore(url, "history must be kept in a file")
-    return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
 
 
 def shown_url(url: str) -> str:
@@ -92,10 +72,10 @@ def driver_url(url: URL | str) -> str:
 
 
 def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
-    if url.drivername in _SQLITE:
+    if file := sqlite_file(given):
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 
-        return SqliteDatabase(path=_file(given), holder=holder, lock_wait_seconds=lock_wait_seconds)
+        return SqliteDatabase(path=file, holder=holder, lock_wait_seconds=lock_wait_seconds)
     shown = url.render_as_string(hide_password=True)
     unusable = _unusable_part(url)
     if unusable:

@@ -15,18 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import to_builtins
-from msgspec.structs import replace
+from nomaflow_api.import_freeze import imports_frozen
 
-from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
-from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable, UnsupportedStore
-from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.opening import sqlite_file
-from nomaflow_kernel.upkeep.backup import back_up
-from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
-from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
-from nomaflow_kernel.upkeep.move import copy_history_to, reclaim_history
-from nomaflow_kernel.upkeep.restore import restore
+with imports_frozen():
+    from msgspec import to_builtins
+    from msgspec.structs import replace
+
+    from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
+    from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable, UnsupportedStore
+    from nomaflow_kernel.store.file_address import sqlite_file
+    from nomaflow_kernel.store.file_lock import FileLock
+    from nomaflow_kernel.upkeep.backup import back_up
+    from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
+    from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
+    from nomaflow_kernel.upkeep.restore import restore
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
@@ -89,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> Any:
     if arguments.work in ("copy", "reclaim"):
+        from nomaflow_kernel.upkeep.move import copy_history_to, reclaim_history  # these read databases, not files
+
         project = Path(arguments.project).absolute()
         if arguments.work == "reclaim":
             return reclaim_history(store_url(arguments.file, project))

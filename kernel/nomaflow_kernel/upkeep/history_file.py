@@ -14,8 +14,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
-from nomaflow_kernel.store.migrate import usable_revision
-from nomaflow_kernel.store.migrations import HEAD
+from nomaflow_kernel.store.migrations import HEAD, usable_revision
 
 T = TypeVar("T")
 

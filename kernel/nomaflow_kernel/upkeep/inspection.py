@@ -9,8 +9,7 @@ from pathlib import Path
 from msgspec import Struct, field, structs
 
 from nomaflow_kernel.store.file_lock import read_holder
-from nomaflow_kernel.store.migrate import usable_revision
-from nomaflow_kernel.store.migrations import HEAD
+from nomaflow_kernel.store.migrations import HEAD, usable_revision
 from nomaflow_kernel.upkeep.certificate_report import CertificateReport
 from nomaflow_kernel.upkeep.history_file import beside, damage, no_damage, opened, read_facts
 
