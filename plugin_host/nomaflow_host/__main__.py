@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import fields
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with imports_frozen():
             from nomaflow_host.app import HostOptions, print_manifest, serve
+        if find_spec("pydantic") is None:  # of the extra, whose parts are loaded by whoever uses them
+            raise ModuleNotFoundError(name="pydantic")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
