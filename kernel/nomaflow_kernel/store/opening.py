@@ -40,9 +40,8 @@ def open_store(
     :param observer: called after each applied batch
     :raises UnsupportedStore: if the URL is of neither kind
     """
-    parsed = parsed_url(url)
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
-    database = _database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy())
+    database = _database(url, holder, lock_wait_seconds, lease or LeasePolicy())
     return Store(database=database, observer=observer)
 
 
@@ -71,11 +70,12 @@ def driver_url(url: URL | str) -> str:
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
-def _database(given: str, url: URL, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
+def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
     if file := sqlite_file(given):
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 
         return SqliteDatabase(path=file, holder=holder, lock_wait_seconds=lock_wait_seconds)
+    url = parsed_url(given)
     shown = url.render_as_string(hide_password=True)
     unusable = _unusable_part(url)
     if unusable:

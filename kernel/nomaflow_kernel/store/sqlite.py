@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
@@ -192,6 +192,6 @@ def _engine(path: str, pragmas: tuple[str, ...], *, begin: str, wait_seconds: fl
             raise
         return connection
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite"), creator=connect, poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: run(connection, begin))
     return engine

@@ -30,7 +30,7 @@ from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_whil
 from nomaflow_kernel.store.marks import Mark, reclaim, refuse_marked, set_mark
 from nomaflow_kernel.store.migrate import lock_migrations, stored_revision
 from nomaflow_kernel.store.migrations import REVISIONS
-from nomaflow_kernel.store.opening import driver_url, open_store
+from nomaflow_kernel.store.opening import driver_url, open_store, parsed_url
 from nomaflow_kernel.store.sqlite import SqliteLink, writing_engine
 from nomaflow_kernel.store.writer import Link, in_transaction
 
@@ -68,7 +68,7 @@ class StorePlace:
         open_store(url)  # checks the URL
         self.url = url
         self.file = sqlite_file(url)
-        self.shown = make_url(url).render_as_string(hide_password=True)
+        self.shown = parsed_url(url).render_as_string(hide_password=True)
 
     @property
     def exists(self) -> bool:
