@@ -148,8 +148,9 @@ class Supervisor:
         if self._revival is not None:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
-        for key in self._attempts.held_keys():
-            self._attempts.kill(key, _DRAINING)
+        if self._reaper is not None:  # otherwise all of its processes are gone
+            for key in self._attempts.held_keys():
+                self._attempts.kill(key, _DRAINING)
         await self._attempts.emptied_within(2 * _SHUTDOWN_SECONDS)
         for timer in filter(None, (self._tick_timer, *self._shutdowns.values())):
             timer.cancel()

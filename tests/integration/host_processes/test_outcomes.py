@@ -158,6 +158,18 @@ async def test_stop_before_start_is_legal() -> None:
     await host.supervisor.stop()
 
 
+async def test_a_stop_after_one_that_gave_up_waiting_is_legal(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks nothing of workers that are gone, although the end of their attempts has not been heard."""
+    host = await start_host()
+    host.run("polite:waits_without_looking")
+    await host.sink.until(lambda: bool(host.sink.starts))
+    monkeypatch.setattr("nomaflow_host.supervisor.supervisor._SHUTDOWN_SECONDS", 0.0)
+    await host.supervisor.stop()
+    await host.supervisor.stop()
+
+
 async def test_a_start_names_its_process_whoever_is_heard_first(start_host: StartHost, marker: Path) -> None:
     """A worker may say that a step has started before the reaper's word that the worker has is read."""
     host = await start_host()
