@@ -23,7 +23,7 @@ from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.store import Store
-from nomaflow_kernel.store.errors import LeadLost, StoreBusy, StoreError
+from nomaflow_kernel.store.errors import LeadLost, StoreBusy, StoreError, StoreUnavailable
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -240,7 +240,8 @@ class EngineLoop:
         if isinstance(error, StoreBusy):
             # Callers that came meanwhile have waited for the same lock, and do not wait for it twice.
             _fail(self._inbox.take_asked(), error)
-        await self._rebuild_until_it_works(published)
+        in_doubt = isinstance(error, StoreUnavailable) and error.outcome_unknown
+        await self._rebuild_until_it_works(published, in_doubt=in_doubt)
 
     def _take_back(self) -> None:
         self._inbox.put_back(self._unanswered.pop().turns)
@@ -306,15 +307,19 @@ class EngineLoop:
         for run_id in self._state.active:
             self._feed.touch_log(run_id)
 
-    async def _rebuild_until_it_works(self, published: int) -> None:
+    async def _rebuild_until_it_works(self, published: int, *, in_doubt: bool = False) -> None:
         """Rebuild the state from the store, trying until the store can be read.
 
         :param published: the newest event that was certainly published
+        :param in_doubt: whether the last commit may still be done: a write comes before what is read then, after which
+            it cannot be done any more
         """
         delays = iter(_REBUILD_DELAYS)
         delay = 0.0
         while not self._inbox.closed:
             try:
+                if in_doubt:
+                    await self._store.ping()
                 await self._rebuild()
                 await self._publish_kept(published)
             except LeadLost:

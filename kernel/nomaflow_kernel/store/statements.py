@@ -7,12 +7,13 @@ it once. Both return the number of changed rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer, LargeBinary, Table, Text
+from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store.driver import run_many
 
@@ -29,6 +30,7 @@ ONCE = frozenset({"cancel_at_us"})
 """Columns that an update sets only while they are NULL: the first cancel request stays."""
 
 _PARAMETER = re.compile(r"\$(\d+)")
+_DIVISION_BY_ZERO = "22012"
 
 _TYPE_NAMES: tuple[tuple[type[Any], str], ...] = (
     (BigInteger, "bigint"),
@@ -77,12 +79,34 @@ def execute_all(connection: Connection, writes: Sequence[Write]) -> bool:
     be changed by two of them.
     """
     if len(writes) > 1 and connection.dialect.name == "postgresql":
-        together = _together(tuple(write.statement for write in writes))
-        columns = tuple(column for write in writes for column in _columns(write.rows))
-        changed: Iterable[int] = connection.exec_driver_sql(together, columns).one()
-    else:
-        changed = (write.statement.execute(connection, write.rows) for write in writes)
+        return _execute_together(connection, writes)
+    changed = (write.statement.execute(connection, write.rows) for write in writes)
     return all(n == len(write.rows) or not write.required for n, write in zip(changed, writes, strict=True))
+
+
+def commit_all(connection: Connection, writes: Sequence[Write]) -> bool:
+    """Execute statements on PostgreSQL as a transaction of their own; where it returns False, nothing is written.
+
+    See :func:`execute_all`.
+    """
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        with connection.begin():  # nothing that the server hears of
+            return _execute_together(connection, writes)
+    finally:
+        if not connection.invalidated:
+            connection.execution_options(isolation_level="READ COMMITTED")
+
+
+def _execute_together(connection: Connection, writes: Sequence[Write]) -> bool:
+    together = _together(tuple((write.statement, write.required) for write in writes))
+    try:
+        connection.exec_driver_sql(together, tuple(column for write in writes for column in _columns(write.rows)))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _DIVISION_BY_ZERO:
+            raise
+        return False
+    return True
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
@@ -90,19 +114,20 @@ def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
 
 
 @lru_cache(maxsize=128)
-def _together(statements: tuple[Statement, ...]) -> str:
-    """Return one statement that executes all and tells how many rows each has changed."""
-    bodies: list[str] = []
+def _together(statements: tuple[tuple[Statement, bool], ...]) -> str:
+    """Return one statement that executes all, and divides by zero if a required one changes too few rows."""
+    parts: list[str] = []
+    checks = ["true"]
     first = 0
-    for statement in statements:
+    for n, (statement, required) in enumerate(statements):
         pieces = _PARAMETER.split(statement.postgresql)  # texts and numbers by turns
         numbers = [int(number) for number in pieces[1::2]]
         pieces[1::2] = [f"${first + number}" for number in numbers]
-        bodies.append("".join(pieces))
+        parts.append(f"w{n} AS ({''.join(pieces)} RETURNING 1)")
+        if required:
+            checks.append(f"(SELECT count(*) FROM w{n}) = cardinality(${first + 1})")  # noqa: S608  # no value in it
         first += max(numbers)
-    parts = ", ".join(f"w{n} AS ({body} RETURNING 1)" for n, body in enumerate(bodies))
-    counts = ", ".join(f"(SELECT count(*) FROM w{n})" for n in range(len(bodies)))  # noqa: S608  # no value in it
-    return f"WITH {parts} SELECT {counts}"
+    return f"WITH {', '.join(parts)} SELECT 1 / CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END"
 
 
 def insert(table: Table, columns: Sequence[str], *, replaces: bool = False) -> Statement:
@@ -134,9 +159,9 @@ def update(
     """
 
     def body(values: Sequence[str], source: str) -> str:
-        value = dict(zip((*columns, *key), values, strict=True))
-        assignments = ", ".join(f"{name} = {_new(name, value[name])}" for name in columns)
-        conditions = [f"{name} = {value[name]}" for name in key]
+        news, olds = values[: len(columns)], values[len(columns) :]
+        assignments = ", ".join(f"{name} = {_new(name, value)}" for name, value in zip(columns, news, strict=True))
+        conditions = [f"{name} = {value}" for name, value in zip(key, olds, strict=True)]
         if sources is not None:
             states = ", ".join(f"'{state}'" for state in sources) or "''"
             conditions.append(f"state IN ({states})")

@@ -7,24 +7,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, RootTransaction
+from msgspec.structs import astuple
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.driver import fetch_one, run
+from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
 from nomaflow_kernel.store.operations.audit import APPEND, chained
-from nomaflow_kernel.store.session import ChangesLost, KnownDigests, WriteSession
+from nomaflow_kernel.store.session import ChangesLost, Ends, Known, WriteSession, read_ends
 from nomaflow_kernel.store.statements import Write, update
 
 Operation = Callable[[WriteSession], Any]
 
 _log = logging.getLogger(__name__)
 
-_GUARD = "SELECT epoch, last_event_seq, commits, audit_seq, audit_hash FROM kernel WHERE id = 1"
-_ADVANCE = update(schema.kernel, ("last_event_seq", "commits"), key=("epoch",))
-_ADVANCE_BOTH = update(schema.kernel, ("last_event_seq", "commits", "audit_seq", "audit_hash"), key=("epoch",))
+_ADVANCE = update(schema.kernel, ("last_event_seq", "commits", "audit_seq", "audit_hash"), key=("epoch", "commits"))
+"""Fences: another kernel has another epoch, and what this one has given up has an older number of commits."""
+_FENCE = "UPDATE kernel SET commits = commits + 1 WHERE id = 1"
 
 
 class Outcome(Struct, frozen=True):
@@ -37,26 +38,32 @@ class Outcome(Struct, frozen=True):
 class CommitInDoubt(Exception):
     """Raised when the connection was lost during the commit.
 
+    :param epoch: of the kernel that writes
+    :param commits: number of transactions committed if it succeeded
     :param outcomes: the operations' outcomes if it succeeded
     """
 
-    def __init__(
-        self, *, session: WriteSession, epoch: int, outcomes: Sequence[Outcome], cause: StoreUnavailable
-    ) -> None:
+    def __init__(self, *, epoch: int, commits: int, outcomes: Sequence[Outcome], cause: StoreUnavailable) -> None:
         self.outcomes = list(outcomes)
         self._epoch = epoch
-        self._expected_commits = session.commits + 1
+        self._commits = commits
         self._detail = cause.detail
         super().__init__(str(cause))
 
     def settle(self, connection: Connection) -> list[Outcome]:
-        """Return the outcomes, now that there is a connection again: a transaction counter tells which they are."""
+        """Return the outcomes, now that there is a connection again: a transaction counter tells which they are.
+
+        A transaction that is not committed by then never will be, even if the server still works on it.
+        """
         with connection.begin():
-            # If the server has not noticed the end of the lost session yet, the lock waits for it.
-            epoch, _, commits, _, _ = fetch_one(connection, _guard(connection))
+            # If the server has not noticed the end of the lost session yet, the lock may have to wait for it.
+            epoch, ends = read_ends(connection)
+            done = ends.commits == self._commits
+            if epoch == self._epoch and not done:
+                run(connection, _FENCE)
         if epoch != self._epoch:
             return [Outcome(error=StaleEpoch(own=self._epoch, found=epoch)) for _ in self.outcomes]
-        return self.outcomes if commits == self._expected_commits else self.failed(outcome_unknown=False)
+        return self.outcomes if done else self.failed(outcome_unknown=False)
 
     def failed(self, *, outcome_unknown: bool) -> list[Outcome]:
         """Return a failure for every operation."""
@@ -64,9 +71,7 @@ class CommitInDoubt(Exception):
         return [Outcome(error=failure) for _ in self.outcomes]
 
 
-def commit_batch(
-    connection: Connection, operations: Sequence[Operation], *, epoch: int, known_digests: KnownDigests
-) -> list[Outcome]:
+def commit_batch(connection: Connection, operations: Sequence[Operation], *, epoch: int, known: Known) -> list[Outcome]:
     """Run the operations in one transaction guarded by ``epoch`` and commit it; return their outcomes in order.
 
     An error of the store fails them all; any other error fails the operation that raised it, and the rest runs again
@@ -75,7 +80,7 @@ def commit_batch(
     :raises CommitInDoubt: if the connection was lost during the commit
     """
     try:
-        return _attempt(connection, operations, epoch, known_digests, each_alone=False)
+        return _attempt(connection, operations, epoch, known, each_alone=False)
     except CommitInDoubt:
         raise
     except Exception as error:  # noqa: BLE001 - every operation gets it, or runs again alone
@@ -84,7 +89,7 @@ def commit_batch(
             return _failed(connection, operations, failure)
         _log.debug("one of %d operations failed, or lost a change: each runs again under a savepoint", len(operations))
     try:
-        return _attempt(connection, operations, epoch, known_digests, each_alone=True)
+        return _attempt(connection, operations, epoch, known, each_alone=True)
     except CommitInDoubt:
         raise
     except Exception as error:  # noqa: BLE001 - every operation gets it
@@ -102,59 +107,55 @@ def _attempt(
     connection: Connection,
     operations: Sequence[Operation],
     epoch: int,
-    known_digests: KnownDigests,
+    known: Known,
     *,
     each_alone: bool,
 ) -> list[Outcome]:
-    transaction = connection.begin()
+    session = WriteSession(connection, epoch=epoch, known=known)
+    known.ends = None
     try:
-        session = _guarded_session(connection, epoch, known_digests)
+        if each_alone or session.ends is None or not _commits_at_once(connection):
+            session.begin()
         run_one = _run_alone if each_alone else _run_among_others
         outcomes = [run_one(session, operation) for operation in operations]
-        _advance(session, epoch)
+        ends, last = _last_writes(session, epoch)
+        if session.transaction is not None:
+            session.write(*last)
     except BaseException:
-        _roll_back(connection, transaction)
+        _roll_back(session, connection)
         raise
     try:
-        transaction.commit()
+        if session.transaction is None:
+            session.write(*last)
+        else:
+            session.transaction.commit()
     except Exception as error:
         failure = store_error(error)
-        if isinstance(failure, StoreUnavailable):
+        refused = session.transaction is None and not connection.invalidated  # by a server that has answered
+        if isinstance(failure, StoreUnavailable) and not refused:
             connection.invalidate()
-            raise CommitInDoubt(session=session, epoch=epoch, outcomes=outcomes, cause=failure) from error
-        _roll_back(connection, transaction)
+            raise CommitInDoubt(epoch=epoch, commits=ends.commits, outcomes=outcomes, cause=failure) from error
+        _roll_back(session, connection)
         raise
-    known_digests.learn(session.new_digests)
+    known.learn(session.new_digests, ends)
     return outcomes
 
 
-def _guard(connection: Connection) -> str:
-    return _GUARD + (" FOR UPDATE" if connection.dialect.name == "postgresql" else "")
+def _commits_at_once(connection: Connection) -> bool:
+    """Return whether everything can be written by one statement; a connection that is known to be lost is not asked."""
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name == "postgresql" and not driver.is_closed()
 
 
-def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDigests) -> WriteSession:
-    found, last_event_seq, commits, audit_seq, audit_hash = fetch_one(connection, _guard(connection))
-    if found != epoch:
-        raise StaleEpoch(own=epoch, found=found)
-    return WriteSession(
-        connection,
-        known_digests=known_digests,
-        last_event_seq=last_event_seq,
-        commits=commits,
-        audit_seq=audit_seq,
-        audit_hash=audit_hash,
-    )
-
-
-def _advance(session: WriteSession, epoch: int) -> None:
-    """Write what is left, and the ends of events and audit."""
-    ends = (session.last_event_seq, session.commits + 1)
-    rows = chained(session)
-    if rows:
-        seq, *_, digest = rows[-1]
-        session.write(Write(APPEND, rows), Write(_ADVANCE_BOTH, [(*ends, seq, digest, epoch)], required=True))
-    else:
-        session.write(Write(_ADVANCE, [(*ends, epoch)], required=True))
+def _last_writes(session: WriteSession, epoch: int) -> tuple[Ends, list[Write]]:
+    """Return the ends after the transaction, and what else it writes: its rows of the audit, and the ends."""
+    before = session.ends
+    assert before is not None
+    rows = chained(session.audit, before.audit_seq, before.audit_hash)
+    audit_seq, audit_hash = (rows[-1][0], rows[-1][-1]) if rows else (before.audit_seq, before.audit_hash)
+    ends = Ends(session.last_event_seq, before.commits + 1, audit_seq, audit_hash)
+    advance = Write(_ADVANCE, [(*astuple(ends), epoch, before.commits)], required=True)
+    return ends, [Write(APPEND, rows), advance] if rows else [advance]
 
 
 def _run_among_others(session: WriteSession, operation: Operation) -> Outcome:
@@ -184,10 +185,12 @@ def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
     return outcome
 
 
-def _roll_back(connection: Connection, transaction: RootTransaction) -> None:
+def _roll_back(session: WriteSession, connection: Connection) -> None:
     """Roll back; if even that fails, give the connection up, which has the same effect."""
+    if session.transaction is None:
+        return
     try:
-        transaction.rollback()
+        session.transaction.rollback()
     except DBAPIError as error:
         _log.warning("rolling back failed, closing the connection: %s", error)
         connection.invalidate()

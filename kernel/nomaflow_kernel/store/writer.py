@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreUnavailable
-from nomaflow_kernel.store.session import KnownDigests
+from nomaflow_kernel.store.session import Known
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Writer:
         self._inbox: list[Waiting] = []
         self._taken: list[Waiting] = []
         self._task: asyncio.Task[None] | None = None
-        self._known_digests = KnownDigests()
+        self._known = Known()
         self._epoch = 0
         self._refusal: StoreError = StoreUnavailable("the store is closed")
 
@@ -154,7 +154,7 @@ class Writer:
 
     async def _commit(self, operations: Sequence[Operation], epoch: int) -> list[Outcome]:
         """Commit, and commit again on a new connection if the old one was lost before its commit."""
-        commit = partial(commit_batch, operations=operations, epoch=epoch, known_digests=self._known_digests)
+        commit = partial(commit_batch, operations=operations, epoch=epoch, known=self._known)
         outcomes: list[Outcome] = []
         for _ in range(2):
             try:

@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -48,9 +49,8 @@ async def freeze(url: str, ttl_seconds: str) -> None:
     """Stop this process within a statement of a write: the server has parsed it, and waits for its parameters."""
     store = open_store(url, lease=LeasePolicy(ttl_seconds=float(ttl_seconds)))
     await store.open()
-    ids = RunIds(now_ms=lambda: time.time_ns() // 1_000_000)
-    first = ids.new()
-    await store.apply([queue(first), opened(first)], at_us=1)  # the driver asks for types it does not know, only once
+    introduce = partial(store.introduce_manifest, "team", manifest={}, explicit=False, at_us=1)
+    await introduce(digest="1", job_ids=[])  # the driver asks for types that it does not know, only once
     prepare = asyncpg.Connection.prepare
 
     async def prepare_and_freeze(connection: asyncpg.Connection, query: str, **options: Any) -> Any:
@@ -61,7 +61,7 @@ async def freeze(url: str, ttl_seconds: str) -> None:
 
     asyncpg.Connection.prepare = prepare_and_freeze
     os.write(1, b"open\n")
-    await store.apply([queue(ids.new())], at_us=1)
+    await introduce(digest="2", job_ids=["job"])
 
 
 async def fill(url: str) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 from nomaflow_kernel.history.lookups import ApplyResult, StoreInfo
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 from nomaflow_kernel.store.migrate import migrate, take_over
-from nomaflow_kernel.store.session import KnownDigests, WriteSession
+from nomaflow_kernel.store.session import Known, WriteSession
 from nomaflow_kernel.store.sqlite import create_database_file, writing_engine
 from nomaflow_kernel.store.transaction import Operation, Outcome, commit_batch
 from nomaflow_kernel.store.writer import Waiting, deliver
@@ -121,7 +121,7 @@ class SimulatedDatabase:
         self._on_crash = on_crash
         self._committed_at = committed_at
         self._queue: list[Waiting] = []
-        self._known_digests = KnownDigests()
+        self._known = Known()
         self._connection: Connection | None = None
         self._epoch = 0
         self._writer_busy = False
@@ -205,7 +205,7 @@ class SimulatedDatabase:
         if refusal is not None:
             return [Outcome(error=refusal) for _ in operations]
         assert self._connection is not None
-        outcomes = commit_batch(self._connection, operations, epoch=self._epoch, known_digests=self._known_digests)
+        outcomes = commit_batch(self._connection, operations, epoch=self._epoch, known=self._known)
         now = asyncio.get_running_loop().time()
         for outcome in outcomes:
             if isinstance(outcome.value, ApplyResult):

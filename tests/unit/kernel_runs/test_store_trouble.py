@@ -127,6 +127,35 @@ async def test_watchers_hear_of_what_a_commit_in_doubt_has_kept(rig: Rig, monkey
     assert rig.feed.last_seq == (await rig.events())[-1].seq
 
 
+async def test_a_commit_in_doubt_can_be_done_no_more_once_the_state_is_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write comes first, since a server may still work on the commit; where the outcome is known, none does."""
+    asked: list[str] = []
+    ping, active_runs = rig.store.ping, rig.store.active_runs
+
+    async def noted_ping() -> None:
+        asked.append("write")
+        await ping()
+
+    async def noted_active_runs(*args: Any, **kwargs: Any) -> Any:
+        asked.append("read")
+        return await active_runs(*args, **kwargs)
+
+    monkeypatch.setattr(rig.store, "ping", noted_ping)
+    monkeypatch.setattr(rig.store, "active_runs", noted_active_runs)
+    rig.jobs.add(job("a"))
+    for error in (StoreFull("no space"), StoreUnavailable("the answer was lost", outcome_unknown=True)):
+        with monkeypatch.context() as failing:
+            refusing = Refusing(rig, error)
+            refusing.go.set()
+            failing.setattr(rig.store, "apply", refusing)
+            with pytest.raises(type(error)):
+                await rig.trigger("a")
+        await rig.settle()
+    assert asked == ["read", "write", "read"]
+
+
 @pytest.mark.parametrize("seconds", [-3600, 3600])
 async def test_a_hosts_clock_makes_no_duration_negative(rig: Rig, seconds: int) -> None:
     """An attempt begins between its dispatch and the report of its start, whatever its host's clock says."""

@@ -17,7 +17,7 @@ from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
 from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.operations.apply import apply_transitions
-from nomaflow_kernel.store.session import KnownDigests, WriteSession
+from nomaflow_kernel.store.session import Known, WriteSession
 from nomaflow_kernel.store.sqlite import SqliteLink, create_database_file, writing_engine
 from nomaflow_kernel.store.transaction import CommitInDoubt, commit_batch
 from nomaflow_kernel.store.writer import Writer
@@ -63,7 +63,7 @@ def _pause(session: WriteSession) -> str:
 
 def _doubt(engine: Engine) -> CommitInDoubt:
     with engine.connect() as connection, pytest.raises(CommitInDoubt) as caught:
-        commit_batch(connection, [_pause], epoch=1, known_digests=KnownDigests())
+        commit_batch(connection, [_pause], epoch=1, known=Known())
     return caught.value
 
 
@@ -73,14 +73,19 @@ def test_the_next_connection_shows_what_became_of_it(engine: Engine, after_commi
     _lose_connection(engine, after_commit=after_commit)
     doubt = _doubt(engine)
     with engine.connect() as connection:
+        before = connection.exec_driver_sql("SELECT commits FROM kernel").scalar_one()
+        connection.rollback()
         (outcome,) = doubt.settle(connection)
         kept = connection.exec_driver_sql("SELECT count(*) FROM pauses").scalar_one()
+        after = connection.exec_driver_sql("SELECT commits FROM kernel").scalar_one()
     assert kept == int(after_commit)
     if after_commit:
         assert (outcome.value, outcome.error) == ("done", None)
     else:
         assert isinstance(outcome.error, StoreUnavailable)
         assert not outcome.error.outcome_unknown
+    # What was given up writes only where nothing was committed since, so that it can never be done later.
+    assert after == before + (not after_commit)
 
 
 def test_a_kernel_that_was_replaced_meanwhile_is_fenced(engine: Engine) -> None:

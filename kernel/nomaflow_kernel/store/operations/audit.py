@@ -28,11 +28,14 @@ def append_audit(session: WriteSession, records: Sequence[AuditRecord]) -> None:
     session.audit += records
 
 
-def chained(session: WriteSession) -> list[tuple[Any, ...]]:
-    """Return the rows that the transaction appends, numbered and chained."""
-    seq, digest = session.audit_seq, session.audit_hash
+def chained(records: Sequence[AuditRecord], seq: int, digest: str) -> list[tuple[Any, ...]]:
+    """Return the rows of records, numbered and chained to the row before them.
+
+    :param seq: the number of that row
+    :param digest: its hash
+    """
     rows = []
-    for record in session.audit:
+    for record in records:
         seq += 1
         _, *facts, _ = AUDIT.values(record)  # as they read back: texts are cleaned
         digest = row_hash(digest, (seq, *facts))
