@@ -8,6 +8,8 @@ import socket
 import threading
 from pathlib import Path
 
+from postgres_commits import CommitSigns
+
 __all__ = ["CommitCutter"]
 
 _SOCKET = ".s.PGSQL.5432"
@@ -76,8 +78,9 @@ class CommitCutter:
 
     def _ask(self, link: _Link) -> None:
         with contextlib.suppress(OSError):
+            signs = CommitSigns()
             while data := link.near.recv(1 << 16):
-                if b"COMMIT" in data and self._chance.random() < self._share:
+                if signs.commits(data) and self._chance.random() < self._share:
                     self.cuts += 1
                     link.cut = True
                 link.far.sendall(data)

@@ -18,6 +18,7 @@ from store_places import PostgresPlace
 from machine_parts import need
 from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable, UnsupportedStore
+from postgres_commits import CommitSigns
 from postgres_server import SUPERUSER
 from waiting import eventually
 
@@ -96,14 +97,10 @@ class LossyProxy:
         answers: asyncio.Task[None],
         up_reader: asyncio.StreamReader,
     ) -> None:
-        first = await reader.read(65536)
-        up_writer.write(first)
-        writes, begun = b"nomaflow-writer" in first, False
+        signs = CommitSigns()
         while data := await reader.read(65536):
             self.asked += 1
-            # What the writer has the server execute outside a transaction that it has begun is a commit, too.
-            commits = writes and (b"COMMIT" in data if begun else data.startswith(b"B"))
-            begun = b"BEGIN" in data or (begun and b"COMMIT" not in data and b"ROLLBACK" not in data)
+            commits = signs.commits(data)
             if commits and self.late_commit is not None:
                 late, self.late_commit = self.late_commit, None
                 answers.cancel()
