@@ -78,7 +78,6 @@ class WriteSession:
     :param epoch: of the kernel that writes
     :param known: spares the question for the ends
     :ivar transaction: the open transaction; None until :meth:`begin`
-    :ivar ends: those before this transaction
     :ivar last_event_seq: the newest event, those of this transaction included
     :ivar changes: of rows, in order
     :ivar events: to be appended, in order
@@ -93,7 +92,7 @@ class WriteSession:
         self._epoch = epoch
         self.known_digests = known.digests
         self.transaction: RootTransaction | None = None
-        self.ends = known.ends
+        self._ends = known.ends
         self.last_event_seq = 0 if known.ends is None else known.ends.last_event_seq
         self.changes: list[RowChange] = []
         self.events: list[EventRecord] = []
@@ -112,16 +111,16 @@ class WriteSession:
         epoch, ends = read_ends(self._connection)
         if epoch != self._epoch:
             raise StaleEpoch(own=self._epoch, found=epoch)
-        if self.ends is None:
-            self.ends, self.last_event_seq = ends, ends.last_event_seq
-        elif self.ends != ends:
+        if self._ends is None:
+            self._ends, self.last_event_seq = ends, ends.last_event_seq
+        elif self._ends != ends:
             raise ChangesLost
 
     @property
-    def commits(self) -> int:
-        """The number of transactions committed before this one."""
-        assert self.ends is not None, "neither known nor read"
-        return self.ends.commits
+    def ends(self) -> Ends:
+        """The ends before this transaction."""
+        assert self._ends is not None, "neither known nor read"
+        return self._ends
 
     @property
     def connection(self) -> Connection:

@@ -165,7 +165,7 @@ class Store:
         batch, counts = tuple(transitions), self._counts
 
         def apply_noted(session: WriteSession) -> ApplyResult:
-            counts.note(counted_runs(batch), commits=session.commits)
+            counts.note(counted_runs(batch), commits=session.ends.commits)
             return apply_transitions(session, batch, at_us=at_us)
 
         kept = self._database.write(apply_noted)
@@ -220,7 +220,7 @@ class Store:
         return gone
 
     def _remove_runs(self, run_ids: Sequence[str], session: WriteSession) -> int:
-        self._counts.note(run_ids, commits=session.commits)
+        self._counts.note(run_ids, commits=session.ends.commits)
         return prune.remove_runs(session.connection, run_ids, on_gone=self._note_pruned)
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:

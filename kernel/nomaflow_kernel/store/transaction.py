@@ -111,10 +111,11 @@ def _attempt(
     *,
     each_alone: bool,
 ) -> list[Outcome]:
+    begins = each_alone or known.ends is None or not _commits_at_once(connection)
     session = WriteSession(connection, epoch=epoch, known=known)
     known.ends = None
     try:
-        if each_alone or session.ends is None or not _commits_at_once(connection):
+        if begins:
             session.begin()
         run_one = _run_alone if each_alone else _run_among_others
         outcomes = [run_one(session, operation) for operation in operations]
@@ -150,7 +151,6 @@ def _commits_at_once(connection: Connection) -> bool:
 def _last_writes(session: WriteSession, epoch: int) -> tuple[Ends, list[Write]]:
     """Return the ends after the transaction, and what else it writes: its rows of the audit, and the ends."""
     before = session.ends
-    assert before is not None
     rows = chained(session.audit, before.audit_seq, before.audit_hash)
     audit_seq, audit_hash = (rows[-1][0], rows[-1][-1]) if rows else (before.audit_seq, before.audit_hash)
     ends = Ends(session.last_event_seq, before.commits + 1, audit_seq, audit_hash)
