@@ -25,12 +25,13 @@ class AuditedCall:
 
     :param action: the rpc's name
     :ivar request: its request
+    :ivar each: the requests that become a row each, by their index; None if the call becomes one row
     :ivar written: whether the row is in a commit
     :ivar target: what the call is about, if its service knows more than the request and the answer say
     :ivar correlation: the same for the credential that it is about
     """
 
-    __slots__ = ("_caller", "_clock", "action", "correlation", "request", "target", "written")
+    __slots__ = ("_caller", "_clock", "action", "correlation", "each", "request", "target", "written")
 
     def __init__(self, *, action: str, request: Any, caller: Caller, clock: Clock) -> None:
         self.action = action
@@ -38,6 +39,7 @@ class AuditedCall:
         self.target = ""
         self.correlation = ""
         self.request = request
+        self.each: dict[int, Any] | None = None
         self._caller = caller
         self._clock = clock
 
@@ -46,19 +48,28 @@ class AuditedCall:
         """True if the row has still to be written once the call is answered."""
         return not self.written and self.action not in _WITH_RUNS
 
-    def row_with_runs(self, run_ids: Sequence[str] | None) -> AuditRecord | None:
-        """Return the row for a commit that makes the change; None if there is nothing to write, or it is written.
+    def rows_with_runs(self, made: Sequence[str | None] | None) -> Sequence[AuditRecord]:
+        """Return the rows for a commit that makes the change, unless they are written.
 
-        :param run_ids: the runs that the commit makes; empty if it makes none; None if it changes nothing yet
+        :param made: the run that each item of the call makes, empty for one that makes none, None for one that is not
+            decided yet; None if the call changes nothing yet
         """
-        if run_ids is None or self.written:
-            return None
+        if made is None or self.written:
+            return ()
+        if self.each is not None:
+            started = [
+                (self.each.pop(index), run_id) for index, run_id in enumerate(made) if run_id and index in self.each
+            ]
+            return [self._row(target_of(request), note_of(request), run_id) for request, run_id in started]
+        if None in made:
+            return ()
         self.written = True
+        run_ids = [each for each in made if each]
         note, correlation = note_of(self.request), run_ids[0] if run_ids else correlation_of(self.request, None)
         if self.action == "TriggerRuns":
             note = f"{len(run_ids)} of {len(self.request.requests)} started"
             correlation = correlation if len(run_ids) < 2 else f"{run_ids[0]} to {run_ids[-1]}"
-        return self._row(target_of(self.request) or "*", note, correlation)
+        return (self._row(target_of(self.request) or "*", note, correlation),)
 
     def row(self, response: Any) -> AuditRecord:
         """Return the row for a change that is done and answered."""
@@ -75,6 +86,13 @@ class AuditedCall:
 
 CALL: ContextVar[AuditedCall | None] = ContextVar("nomaflow_audited_call", default=None)
 """The call under way in this task, if it is one that changes something."""
+
+
+def audit_each(requests: Sequence[Any]) -> None:
+    """Tell the audit that the call under way is of many requests: each that makes a run becomes a row of its own."""
+    call = CALL.get()
+    if call is not None:
+        call.each = dict(enumerate(requests))
 
 
 def audit_about(target: str, *, correlation: str = "") -> None:

@@ -47,8 +47,7 @@ class Decisions(Batch):
     def add_audit(self) -> None:
         """Add the audit rows of the calls that these decisions answer, now that they are complete."""
         for turn, answer in zip(self.turns, self.answers, strict=True):
-            record = turn.audit(answer) if turn.audit is not None else None
-            if record is not None:
+            for record in turn.audit(answer) if turn.audit is not None else ():
                 self.add(AppendAudit(record=record))
 
     def drop(self, duplicates: Mapping[str, str]) -> None:

@@ -21,14 +21,14 @@ class Turn(Struct, frozen=True, kw_only=True):
     :param settle: corrects the answer with the store's result
     :param future: the caller's future; None if nobody waits
     :param repeatable: whether it may decide ahead of a commit, and again if that commit fails
-    :param audit: returns the row of the call for the commit of an answer, if that is due; None if there is no call
+    :param audit: returns the rows of the call for the commit of an answer, if they are due; None if there is no call
     """
 
     decide: Callable[[Batch], Any]
     settle: Callable[[ApplyResult, Any], None] | None
     future: asyncio.Future[Any] | None
     repeatable: bool = True
-    audit: Callable[[Any], AuditRecord | None] | None = None
+    audit: Callable[[Any], Sequence[AuditRecord]] | None = None
 
     def answer(self, result: ApplyResult, answer: Any) -> None:
         """Give the caller its answer, now that the commit is durable."""

@@ -86,21 +86,21 @@ class EngineLoop:
         settle: Callable[[ApplyResult, _T], None] | None = None,
         *,
         repeatable: bool = True,
-        changed: Callable[[_T], Sequence[str] | None] | None = None,
+        changed: Callable[[_T], Sequence[str | None] | None] | None = None,
     ) -> _T:
         """Have ``decide`` called in the next turn, and return its answer once the decision is durable.
 
         :param settle: corrects the answer with the store's result
         :param repeatable: False if it changes state that is not rebuilt from the store: it is then never decided ahead
-        :param changed: returns the runs that an answer creates, None if it changes nothing yet; for the audit of the
-            call under way, whose row is stored with the change
+        :param changed: returns the runs that an answer creates, see ``AuditedCall.rows_with_runs``; for the audit of
+            the call under way, whose rows are stored with the change
         :raises KernelStopping: if the loop is stopping
         :raises StoreError: if the commit failed; nothing was applied
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         call, audit = CALL.get(), None
         if call is not None and changed is not None:
-            audit = partial(_row_of, call, changed)
+            audit = partial(_rows_of, call, changed)
         if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable, audit=audit)):
             raise KernelStopping
         return await future
@@ -332,8 +332,10 @@ class EngineLoop:
                 return
 
 
-def _row_of(call: AuditedCall, changed: Callable[[Any], Sequence[str] | None], answer: Any) -> AuditRecord | None:
-    return call.row_with_runs(changed(answer))
+def _rows_of(
+    call: AuditedCall, changed: Callable[[Any], Sequence[str | None] | None], answer: Any
+) -> Sequence[AuditRecord]:
+    return call.rows_with_runs(changed(answer))
 
 
 def _fail(turns: Sequence[Turn], error: Exception) -> None:

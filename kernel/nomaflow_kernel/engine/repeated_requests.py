@@ -64,17 +64,22 @@ def trigger_once(
         return error if new or isinstance(error, RequestIdReused) else None
 
 
-def runs_made(earlier: Mapping[int, TriggerOutcome | KernelError], decided: Decided) -> Sequence[str] | None:
-    """Return the runs that commands have created, in order; None if there are none, or some are not decided yet.
+def runs_made(earlier: Mapping[int, TriggerOutcome | KernelError], decided: Decided) -> Sequence[str | None] | None:
+    """Return the run that each command has created, in order; None if there are none.
 
     :param earlier: what became of commands in earlier turns
+    :returns: with an empty id for a command that has created none, and None for one that is not decided yet
     """
-    if None in decided.values():
-        return None
     together = {**earlier, **decided} if earlier else decided
     outcomes = (together[index] for index in sorted(together))
-    made = [each.run_id for each in outcomes if isinstance(each, TriggerOutcome) and not each.deduplicated]
-    return made or None
+    made = [_run_made(each) for each in outcomes]
+    return made if any(made) else None
+
+
+def _run_made(outcome: TriggerOutcome | KernelError | None) -> str | None:
+    if outcome is None:
+        return None
+    return outcome.run_id if isinstance(outcome, TriggerOutcome) and not outcome.deduplicated else ""
 
 
 def settle(state: EngineState, commands: Mapping[int, TriggerCommand], result: ApplyResult, decided: Decided) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -26,9 +27,9 @@ from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
-from nomaflow_kernel.rpc.failed_calls import CallStatus, deadline_status, internal_status, status_of
+from nomaflow_kernel.rpc.failed_calls import CallStatus, DeadlineExceeded, internal_status, status_of
 from nomaflow_kernel.rpc.guard import Guard
-from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
+from nomaflow_kernel.rpc.numbered_exchanges import Answer, ManyCalls, NumberedExchanges
 
 _LOG = logging.getLogger(__name__)
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -106,7 +107,7 @@ class Endpoints:
 
         return self._while_open(method, serve)
 
-    def numbered(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
+    def numbered(self, method: str, unary: str, calls: ManyCalls, messages: MethodDescriptor) -> _Wrapped:
         """Return the gRPC behaviour of a stream of numbered requests, each of which is answered as a call is.
 
         The end of the kernel ends the stream, once what is under way is answered.
@@ -114,18 +115,12 @@ class Endpoints:
         :param unary: the method that each request is for
         :param messages: describes the messages of the stream
         """
-        answer = self._answering(unary, call)
         taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
 
         async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> None:
-            async def told(request: Message) -> Message | CallStatus:
-                async def received() -> Message:
-                    return request
-
-                return await answer(received, caller, context)
-
+            answer = partial(self._answers, unary, calls, caller)
             async with _closing(raws) as requests:
-                exchanges = NumberedExchanges(answer=told, write=context.write, response=given)
+                exchanges = NumberedExchanges(answer=answer, takes=calls.takes, write=context.write, response=given)
                 await exchanges.serve(self._until_the_end(requests, taken, caller))
 
         return self._while_open(method, serve)
@@ -213,14 +208,47 @@ class Endpoints:
                     self.audit.refused(method, message, "CANCELLED", caller)
                 raise
             except TimeoutError as error:
-                status = deadline_status(name, seconds) if limit.expired() else None
-                status = status or self._status(method, error)
+                status = self._status(method, DeadlineExceeded(name, seconds) if limit.expired() else error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
             self._tell_refusal(method, message, status, caller)
             return status
 
         return answer
+
+    async def _answers(
+        self, method: str, calls: ManyCalls, caller: Caller, requests: Sequence[Message]
+    ) -> Sequence[Answer]:
+        """Answer requests of a method together; each is admitted, counted and refused by itself."""
+        name = method.rpartition("/")[2]
+        seconds = answer_seconds(name)
+        told: dict[int, Answer] = {}
+        admitted: dict[int, Message] = {}
+        for index, request in enumerate(requests):
+            try:
+                rule = self.guard.admit(method, caller)
+                await self.guard.check(rule, request, caller)
+                admitted[index] = request
+            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                told[index] = self._status(method, error)
+        if admitted:
+            asked = list(admitted.values())
+            self.audit.begin(method, rule, asked[0], caller)
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    answers = await calls.answers(asked, caller)
+            except TimeoutError as error:
+                late = DeadlineExceeded(name, seconds) if limit.expired() else error
+                told.update(dict.fromkeys(admitted, self._status(method, late)))
+            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                told.update(dict.fromkeys(admitted, self._status(method, error)))
+            else:
+                for index, given in zip(admitted, answers, strict=True):
+                    told[index] = self._status(method, given) if isinstance(given, KernelError) else given
+        for index, status in told.items():
+            if isinstance(status, CallStatus):
+                self._tell_refusal(method, requests[index], status, caller)
+        return [told[index] for index in range(len(requests))]
 
     def stream(
         self, method: str, call: Callable[[Any, Caller], AsyncIterator[Message]], request: type[Message], *, many: bool

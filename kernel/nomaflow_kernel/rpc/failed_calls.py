@@ -18,6 +18,17 @@ class UnknownService(KernelError):
         super().__init__(f"no service has the name {service[:64]!r}; an empty name asks for the kernel as a whole")
 
 
+class DeadlineExceeded(KernelError):
+    """Raised when a call takes longer than the kernel allows; whether it took effect is not known."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+    def __init__(self, method: str, seconds: float) -> None:
+        super().__init__(
+            f"{method} took longer than {seconds:g} seconds; it is unknown whether it took effect, so check first"
+        )
+
+
 class CallStatus(Struct, frozen=True):
     """A status, ready to end a call.
 
@@ -45,12 +56,6 @@ def internal_status(error_id: str) -> CallStatus:
     """Return the status of an unexpected error: its id, for searching the log, and never its text."""
     message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
     return _status(message, ErrorDetails(reason="INTERNAL", metadata={"error_id": error_id}), error_id=error_id)
-
-
-def deadline_status(method: str, seconds: float) -> CallStatus:
-    """Return the status of a call that took longer than the kernel allows; whether it took effect is not known."""
-    message = f"{method} took longer than {seconds:g} seconds; it is unknown whether it took effect, so check first"
-    return _status(message, ErrorDetails(reason="DEADLINE_EXCEEDED"))
 
 
 def _status(message: str, details: ErrorDetails, *, error_id: str = "", about: str = "") -> CallStatus:

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.rpc.endpoints import Endpoints
+from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls, one_by_one
 
 EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun", "StreamReports": "Report"}
 """Streams of requests → the unary method that each request is for."""
@@ -23,7 +24,7 @@ _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 def methods_of(descriptor: ServiceDescriptor, *parts: object) -> Mapping[str, Callable[..., Any]]:
     """Return the method for each rpc: the one with its name in snake case, of the first part that has it."""
-    names = {rpc.name: _CAPITAL.sub("_", rpc.name).lower() for rpc in descriptor.methods if rpc.name not in EXCHANGES}
+    names = {rpc.name: _CAPITAL.sub("_", rpc.name).lower() for rpc in descriptor.methods}
     return {rpc: getattr(part, name) for part in reversed(parts) for rpc, name in names.items() if hasattr(part, name)}
 
 
@@ -36,13 +37,14 @@ def service_methods(
 ) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     """Return the handler of each rpc of a service.
 
-    :param methods: name of each rpc of the descriptor → the method that serves it
+    :param methods: name of each rpc of the descriptor → the method that serves it; a stream of requests needs none, and
+        numbered ones may have :class:`ManyCalls`
     :param may_grow: True for a third party's service, which may have more rpcs in a later release of its package: those
         are answered UNIMPLEMENTED
     :raises ValueError: if the names do not match
     """
     known = {method.name: method for method in descriptor.methods}
-    methods = {**methods, **{stream: methods[unary] for stream, unary in EXCHANGES.items() if stream in known}}
+    methods = {**{stream: methods[unary] for stream, unary in EXCHANGES.items() if stream in known}, **methods}
     if known.keys() != methods.keys() and not (may_grow and methods.keys() <= known.keys()):
         raise ValueError(f"{descriptor.full_name} has {sorted(known)}, served are {sorted(methods)}")
     return {
@@ -73,8 +75,10 @@ def _method_handler(
     request = message_factory.GetMessageClass(method.input_type)
     if method.name in EXCHANGES:
         unary_path = f"{path.rpartition('/')[0]}/{EXCHANGES[method.name]}"
-        streamed = endpoints.numbered if method.name in _NUMBERED else endpoints.exchange
-        return grpc.stream_stream_rpc_method_handler(streamed(path, unary_path, call, method))
+        if method.name not in _NUMBERED:
+            return grpc.stream_stream_rpc_method_handler(endpoints.exchange(path, unary_path, call, method))
+        calls = call if isinstance(call, ManyCalls) else one_by_one(call)
+        return grpc.stream_stream_rpc_method_handler(endpoints.numbered(path, unary_path, calls, method))
     # With a time limit for the request we read it ourselves, once the caller is known: gRPC then hands over a stream.
     reads = endpoints.body_seconds is not None
     if method.client_streaming or (method.server_streaming and reads):

@@ -12,6 +12,7 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.version import VERSION
+from nomaflow_kernel.access.audited_calls import audit_each
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
@@ -22,6 +23,7 @@ from nomaflow_kernel.rpc.discretion import response_without_values
 from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
+from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
@@ -52,6 +54,7 @@ class KernelService:
         self._sight = RunSight(parts)
         self._watching = Watching(parts)
         self._started_at_us = parts.clock.now_us()
+        self.stream_triggers = ManyCalls(answers=self._trigger_each, takes=self._waits_for_no_host)
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel, and who asks; process and project only if they may operate all of it."""
@@ -100,7 +103,17 @@ class KernelService:
                 answer.ClearField("steps")  # a thousand of them would not fit into a message
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
-    async def _answers(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> list[_Answer]:
+    async def _trigger_each(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> Sequence[_Answer]:
+        """Start runs in one commit, of which the audit has a row each."""
+        return await self._answers(requests, caller, row_each=True)
+
+    def _waits_for_no_host(self, request: kernel.TriggerRunRequest) -> bool:
+        given = request.validate_only or request.params_json or request.step_values
+        return not (given or self._parts.sessions.restless)
+
+    async def _answers(
+        self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller, *, row_each: bool = False
+    ) -> list[_Answer]:
         """Return the answer to each request, or the error that refuses it."""
         answers: dict[int, _Answer] = {}
         made: dict[int, TriggerCommand] = {}
@@ -118,7 +131,8 @@ class KernelService:
         if examined:
             validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
             answers.update(zip(examined, map(_examined, validated), strict=True))
-        answers.update(zip(made, await self._start(list(made.values())), strict=True))
+        rows = [requests[index] for index in made] if row_each else None
+        answers.update(zip(made, await self._start(list(made.values()), rows), strict=True))
         targets = [self._guard.target_of_job(request.job_id) for request in requests]
         told = [_told(answers[index], target, caller) for index, target in enumerate(targets)]
         return self._with_near_ids(told, caller)
@@ -131,9 +145,16 @@ class KernelService:
                 break
         return answers
 
-    async def _start(self, commands: Sequence[TriggerCommand]) -> list[_Answer]:
-        """Start runs in one commit, except those that are not admitted."""
+    async def _start(
+        self, commands: Sequence[TriggerCommand], rows: Sequence[kernel.TriggerRunRequest] | None = None
+    ) -> list[_Answer]:
+        """Start runs in one commit, except those that are not admitted.
+
+        :param rows: the request of each, if the audit has a row for each
+        """
         admitted = await self._admission.admit(commands)
+        if rows is not None:
+            audit_each([row for row, one in zip(rows, admitted, strict=True) if not isinstance(one, KernelError)])
         passed = [one[0] for one in admitted if not isinstance(one, KernelError)]
         outcomes = iter(await self._engine.trigger_many(passed) if passed else ())
         return [one if isinstance(one, KernelError) else _answer(next(outcomes), one[1]) for one in admitted]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from nomaflow_api.v1.reason_statuses import STATUS_KEY
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.failed_calls import CallStatus
 
@@ -18,10 +20,37 @@ _MOST_BYTES = 1024 * 1024
 """Bytes of answers that go in one message. A single one may be larger: the values of all steps have up to 2 MiB."""
 
 
+_TOGETHER = 100
+"""Requests that are answered together, at most."""
+
+Answer = Message | CallStatus
+
+
+class ManyCalls(Struct, frozen=True):
+    """A method of a service that answers many requests together.
+
+    :param answers: returns the answer to each, or the error that refuses it
+    :param takes: returns whether a request may wait for the others: it needs nothing that they do not
+    """
+
+    answers: Callable[[Sequence[Any], Caller], Awaitable[Sequence[Message | KernelError]]]
+    takes: Callable[[Any], bool]
+
+
+def one_by_one(call: Callable[[Any, Caller], Awaitable[Message]]) -> ManyCalls:
+    """Return a method that answers one request as one that answers each alone."""
+
+    async def answers(requests: Sequence[Any], caller: Caller) -> Sequence[Message]:
+        return [await call(request, caller) for request in requests]
+
+    return ManyCalls(answers=answers, takes=lambda _: False)
+
+
 class NumberedExchanges:
     """The requests of one stream, while they are under way.
 
-    :param answer: answers a request; never raises
+    :param answer: answers requests that wait for each other; never raises
+    :param takes: returns whether a request may wait for others
     :param write: sends a message
     :param response: the class of the messages that are sent
     """
@@ -29,15 +58,17 @@ class NumberedExchanges:
     def __init__(
         self,
         *,
-        answer: Callable[[Any], Awaitable[Message | CallStatus]],
+        answer: Callable[[Sequence[Any]], Awaitable[Sequence[Answer]]],
+        takes: Callable[[Any], bool],
         write: Callable[[bytes], Awaitable[None]],
         response: type[Message],
     ) -> None:
         self._answer = answer
+        self._takes = takes
         self._write = write
         self._response: Callable[[], Any] = response
         self._room = asyncio.Semaphore(_MOST)
-        self._ready: list[tuple[int, Message | CallStatus]] = []
+        self._ready: list[tuple[int, Answer]] = []
         self._sending = False
 
     async def serve(self, messages: AsyncIterator[Any]) -> None:
@@ -49,17 +80,32 @@ class NumberedExchanges:
         async with asyncio.TaskGroup() as under_way:
             try:
                 async for message in messages:
-                    for item in message.items:
-                        await self._room.acquire()
-                        under_way.create_task(self._exchange(item.number, item.request))
+                    for items in self._groups(message.items):
+                        for _ in items:
+                            await self._room.acquire()
+                        under_way.create_task(self._exchange(items))
             except KernelError as error:
                 wrong = error
         if wrong is not None:
             raise wrong
 
-    async def _exchange(self, number: int, request: Message) -> None:
-        told = await self._answer(request)
-        self._ready.append((number, told))
+    def _groups(self, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """Yield the items in groups that are answered together: those that wait for no others, and each other alone."""
+        together: list[Any] = []
+        for item in items:
+            if not self._takes(item.request):
+                yield (item,)
+                continue
+            together.append(item)
+            if len(together) == _TOGETHER:
+                yield together
+                together = []
+        if together:
+            yield together
+
+    async def _exchange(self, items: Sequence[Any]) -> None:
+        told = await self._answer([item.request for item in items])
+        self._ready += zip((item.number for item in items), told, strict=True)
         if self._sending:
             return
         self._sending = True

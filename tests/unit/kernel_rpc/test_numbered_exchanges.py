@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -26,7 +26,12 @@ class _Served:
         self.sent: list[list[int]] = []
         self.may_send = asyncio.Event()
         self.may_send.set()
-        exchanges = NumberedExchanges(answer=self._answer, write=self._write, response=pb.StreamTriggersResponse)
+        exchanges = NumberedExchanges(
+            answer=self._answer,
+            takes=lambda request: bool(request.preset),
+            write=self._write,
+            response=pb.StreamTriggersResponse,
+        )
         self.task = asyncio.create_task(exchanges.serve(self._received()))
 
     async def _received(self) -> AsyncIterator[Any]:
@@ -35,16 +40,20 @@ class _Served:
                 raise message
             yield message
 
-    async def _answer(self, request: pb.TriggerRunRequest) -> pb.TriggerRunResponse:
-        answer = self.under_way[request.job_id] = asyncio.get_running_loop().create_future()
-        return await answer
+    async def _answer(self, requests: Sequence[pb.TriggerRunRequest]) -> Sequence[pb.TriggerRunResponse]:
+        answers = {each.job_id: asyncio.get_running_loop().create_future() for each in requests}
+        self.under_way |= answers
+        return await asyncio.gather(*answers.values())
 
     async def _write(self, raw: bytes) -> None:
         self.sent.append([item.number for item in pb.StreamTriggersResponse.FromString(raw).items])
         await self.may_send.wait()
 
-    def ask(self, *numbers: int) -> None:
-        items = [{"number": each, "request": pb.TriggerRunRequest(job_id=str(each))} for each in numbers]
+    def ask(self, *numbers: int, together: Sequence[int] = ()) -> None:
+        items = [
+            {"number": each, "request": pb.TriggerRunRequest(job_id=str(each), preset="x" if each in together else "")}
+            for each in numbers
+        ]
         self.messages.put_nowait(pb.StreamTriggersRequest(items=items))
 
     def let_go(self, *numbers: int, bytes_each: int = 0) -> None:
@@ -74,6 +83,23 @@ async def test_a_slow_request_holds_up_no_other_and_the_end_waits_for_it() -> No
     served.let_go(1)
     await served.task
     assert served.sent == [[3], [2], [1]]
+
+
+async def test_requests_that_wait_for_no_host_are_answered_together() -> None:
+    """In one commit; those that wait for one neither hold them up nor wait for them."""
+    served = _Served()
+    served.ask(1, 2, 3, 4, together=(1, 3, 4))
+    await _turns()
+    served.let_go(1, 4)
+    await _turns()
+    assert served.sent == []
+    served.let_go(2)
+    await _turns()
+    assert served.sent == [[2]]
+    served.let_go(3)
+    served.messages.put_nowait(None)
+    await served.task
+    assert served.sent == [[2], [1, 3, 4]]
 
 
 async def test_what_is_ready_while_something_is_sent_goes_together() -> None:
