@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -358,9 +358,12 @@ class Engine:
         """Return since when a host has no instance, at the earliest since the kernel's start; None if it has one."""
         return self._state.fleet.absent_since_us(host)
 
-    def holdup(self, run_id: str) -> Reason | None:
-        """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it."""
-        return explaining.holdup(self._state, run_id)
+    def holdup(self, run_id: str, attempts: Container[str] | None = None) -> Reason | None:
+        """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it.
+
+        :param attempts: see :func:`explaining.holdup`
+        """
+        return explaining.holdup(self._state, run_id, attempts)
 
     def why_not_running(self, job_id: str) -> str:
         """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""

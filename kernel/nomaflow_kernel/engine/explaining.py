@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from shlex import quote
 
 from nomaflow_api.time_spans import time_span
@@ -24,13 +25,19 @@ from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition
 
 
-def holdup(state: EngineState, run_id: str) -> Reason | None:
-    """Return why a run is not progressing; None if it is over, its step's code is running, or nothing blocks it."""
+def holdup(state: EngineState, run_id: str, attempts: Container[str] | None = None) -> Reason | None:
+    """Return why a run is not progressing; None if it is over, its step's code is running, or nothing blocks it.
+
+    :param attempts: the attempts that the reason is shown beside; there is none for a run that has another one by now:
+        decisions are in memory before they are stored
+    """
     entry = state.waiting.get(run_id)
     if entry is not None:
         return waiting_reason(state, entry)
     run = state.active.get(run_id)
     if run is None or run.current is None:
+        return None
+    if attempts is not None and run.current.opened and run.current.key not in attempts:
         return None
     if run.current.state is AttemptState.PENDING:
         return _pending(state, run, run.current)

@@ -46,7 +46,8 @@ class RunSight:
         if not self._guard.sees_values(run.job_id, run.host, caller):
             run_without_values(run)
         if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
-            if (reason := self._engine.holdup(run.run_id)) is not None:
+            attempts = {each.attempt_key for step in run.steps for each in step.attempts} if run.steps else None
+            if (reason := self._engine.holdup(run.run_id, attempts)) is not None:
                 run.reason.CopyFrom(encode(run_pb2.Reason, reason))
             if (deadline_us := self._engine.deadline_us(run.run_id)) is not None:
                 run.deadline_at.CopyFrom(timestamp(deadline_us))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ class ScriptedEngine:
         """Return the kernel's start."""
         return 0
 
-    def holdup(self, run_id: str) -> Reason | None:
+    def holdup(self, run_id: str, attempts: Container[str] | None = None) -> Reason | None:
         """Return nothing."""
         return None
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from rig import Rig, failed, job, step
 
+from nomaflow_api.v1 import run_pb2
+from nomaflow_kernel.access.principals import OWNER, Caller
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import PauseRecord
+from nomaflow_kernel.rpc.guard import Guard
+from nomaflow_kernel.rpc.messages import run_detail_message
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 
 
@@ -70,6 +79,24 @@ async def test_a_run_between_two_attempts_says_what_it_waits_for(rig: Rig) -> No
     assert why(rig, run_id) == ("waiting_for_retry", "the next attempt of step 'one' starts in 20 s")
     await rig.advance(21)
     assert why(rig, run_id) == ("waiting_for_slot", "host 'demo' has no free slot")
+
+
+async def test_a_reason_is_of_an_attempt_that_is_shown_beside_it(rig: Rig) -> None:
+    """A run that was read before its attempt failed does not say that it waits for the next one, which it lacks."""
+    rig.jobs.add(job("a", retry=RetryPolicy(attempts=2, backoff=Backoff.FIXED, base_seconds=30, jitter=0)))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    order = await host.dispatch()
+    before = await rig.store.run_details([run_id])
+    await host.finish(order.attempt_key, failed())
+    after = await rig.store.run_details([run_id])
+    assert [len(each.steps[0].attempts) for each in await _shown(rig, *before, *after)] == [1, 2]
+    assert [each.reason.code for each in await _shown(rig, *before, *after)] == ["", "waiting_for_retry"]
+
+
+async def _shown(rig: Rig, *details: RunDetail) -> list[run_pb2.Run]:
+    parts: Any = SimpleNamespace(guard=Guard.blind(), engine=rig.engine)
+    return await RunSight(parts).shown(map(run_detail_message, details), Caller(principal=OWNER, peer=""))
 
 
 async def test_a_run_that_has_called_another_names_it(rig: Rig) -> None:
