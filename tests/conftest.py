@@ -19,13 +19,24 @@ from postgres_server import PostgresServer
 pytest_plugins = ["machine_parts", "red_tests"]
 
 
+_IS_FIRST = "PYTEST_XDIST_WORKER" not in os.environ
+
+
+def _remove_bytecode_of_earlier_projects(kept: Path) -> None:
+    """Remove the bytecode of tests' projects, which were temporary, but not ours if this clone is temporary too."""
+    temporary = Path(tempfile.gettempdir())
+    for each in kept.joinpath(*temporary.parts[1:]).glob("*"):
+        if not Path(__file__).is_relative_to(temporary / each.name):
+            shutil.rmtree(each, ignore_errors=True)
+
+
 def _keep_bytecode() -> None:
     """Have the processes that tests start compile the code once, even if nothing may be written beside the sources."""
     if not sys.dont_write_bytecode:
         return
     kept = Path(__file__).parents[1] / ".pytest_cache" / "bytecode"
-    of_earlier_projects = kept.joinpath(*Path(tempfile.gettempdir()).parts[1:])
-    shutil.rmtree(of_earlier_projects, ignore_errors=True)
+    if _IS_FIRST:
+        _remove_bytecode_of_earlier_projects(kept)
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(kept))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.pycache_prefix, sys.dont_write_bytecode = os.environ["PYTHONPYCACHEPREFIX"], False
