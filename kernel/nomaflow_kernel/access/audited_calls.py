@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,7 +25,7 @@ class AuditedCall:
 
     :param action: the rpc's name
     :ivar request: its request
-    :ivar each: the requests that become a row each, by their index; None if the call becomes one row
+    :ivar each: the requests that become a row each; None if the call becomes one
     :ivar written: whether the row is in a commit
     :ivar target: what the call is about, if its service knows more than the request and the answer say
     :ivar correlation: the same for the credential that it is about
@@ -39,7 +39,7 @@ class AuditedCall:
         self.target = ""
         self.correlation = ""
         self.request = request
-        self.each: dict[int, Any] | None = None
+        self.each: Sequence[Any] | None = None
         self._caller = caller
         self._clock = clock
 
@@ -48,23 +48,19 @@ class AuditedCall:
         """True if the row has still to be written once the call is answered."""
         return not self.written and self.action not in _WITH_RUNS
 
-    def rows_with_runs(self, made: Sequence[str | None] | None) -> Sequence[AuditRecord]:
+    def rows_with_runs(self, made: Mapping[int, str] | None) -> Sequence[AuditRecord]:
         """Return the rows for a commit that makes the change, unless they are written.
 
-        :param made: the run that each item of the call makes, empty for one that makes none, None for one that is not
-            decided yet; None if the call changes nothing yet
+        :param made: the run that the commit makes for each item of the call; empty if it makes none; None if it changes
+            nothing yet
         """
-        if made is None or self.written:
-            return ()
-        if self.each is not None:
-            started = [
-                (self.each.pop(index), run_id) for index, run_id in enumerate(made) if run_id and index in self.each
-            ]
-            return [self._row(target_of(request), note_of(request), run_id) for request, run_id in started]
-        if None in made:
+        if made is None or (self.written and not made):
             return ()
         self.written = True
-        run_ids = [each for each in made if each]
+        if self.each is not None:
+            items = ((self.each[index], run_id) for index, run_id in made.items())
+            return [self._row(target_of(request), note_of(request), run_id) for request, run_id in items]
+        run_ids = list(made.values())
         note, correlation = note_of(self.request), run_ids[0] if run_ids else correlation_of(self.request, None)
         if self.action == "TriggerRuns":
             note = f"{len(run_ids)} of {len(self.request.requests)} started"
@@ -92,7 +88,7 @@ def audit_each(requests: Sequence[Any]) -> None:
     """Tell the audit that the call under way is of many requests: each that makes a run becomes a row of its own."""
     call = CALL.get()
     if call is not None:
-        call.each = dict(enumerate(requests))
+        call.each = requests
 
 
 def audit_about(target: str, *, correlation: str = "") -> None:

@@ -110,7 +110,7 @@ class Engine:
         left = {index: await self._with_replayed(command) for index, command in enumerate(commands)}
         doubtful = [each for each in left.values() if repeated_requests.must_look_up(self._state, each)]
         while left:
-            for index, outcome in (await self._trigger_round(left, doubtful, outcomes)).items():
+            for index, outcome in (await self._trigger_round(left, doubtful)).items():
                 if outcome is not None:
                     outcomes[index] = outcome
                     del left[index]
@@ -118,10 +118,7 @@ class Engine:
         return [outcomes[index] for index in range(len(commands))]
 
     async def _trigger_round(
-        self,
-        commands: Mapping[int, TriggerCommand],
-        doubtful: Sequence[TriggerCommand],
-        earlier: Mapping[int, TriggerOutcome | KernelError],
+        self, commands: Mapping[int, TriggerCommand], doubtful: Sequence[TriggerCommand]
     ) -> repeated_requests.Decided:
         """Decide about commands in one turn, after asking the store for the request ids of the doubtful ones."""
         rebuilt = self._state.rebuilt
@@ -134,11 +131,8 @@ class Engine:
                 for index, command in commands.items()
             }
 
-        return await self._loop.ask(
-            decide,
-            partial(repeated_requests.settle, self._state, commands),
-            changed=partial(repeated_requests.runs_made, earlier),
-        )
+        settle = partial(repeated_requests.settle, self._state, commands)
+        return await self._loop.ask(decide, settle, changed=repeated_requests.runs_made)
 
     async def _with_replayed(self, command: TriggerCommand) -> TriggerCommand:
         if not command.replay_of or command.replayed is not None:
@@ -210,7 +204,7 @@ class Engine:
             request = CancelRequest(at_us=batch.now_us, by=by, why=why)
             return stopping.request_cancel(self._state, batch, run_id, request)
 
-        stops = await self._loop.ask(decide, changed=lambda found: () if found else None)
+        stops = await self._loop.ask(decide, changed=lambda found: {} if found else None)
         if not stops and not await self._store.run_details([run_id]):
             raise UnknownRun(run_id)
 
@@ -269,7 +263,7 @@ class Engine:
         return await self._loop.ask(
             lambda batch: attaching.declare_ended(self._state, batch, key, evidence=evidence, by=by),
             repeatable=False,
-            changed=lambda ended: None if ended is None else (),
+            changed=lambda ended: None if ended is None else {},
         )
 
     async def report(
@@ -288,13 +282,13 @@ class Engine:
 
     async def set_pause(self, pause: PauseRecord) -> None:
         """Pause a job, a host or everything."""
-        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause), changed=lambda _: ())
+        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause), changed=lambda _: {})
 
     async def clear_pause(self, scope: str, name: str, *, by: str = "") -> bool:
         """End a pause; return whether there was one."""
         return await self._loop.ask(
             lambda batch: pausing.clear_pause(self._state, batch, scope, name, by=by),
-            changed=lambda was_paused: () if was_paused else None,
+            changed=lambda was_paused: {} if was_paused else None,
         )
 
     def pauses(self) -> Sequence[PauseRecord]:

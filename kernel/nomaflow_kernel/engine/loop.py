@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -86,7 +86,7 @@ class EngineLoop:
         settle: Callable[[ApplyResult, _T], None] | None = None,
         *,
         repeatable: bool = True,
-        changed: Callable[[_T], Sequence[str | None] | None] | None = None,
+        changed: Callable[[_T], Mapping[int, str] | None] | None = None,
     ) -> _T:
         """Have ``decide`` called in the next turn, and return its answer once the decision is durable.
 
@@ -333,7 +333,7 @@ class EngineLoop:
 
 
 def _rows_of(
-    call: AuditedCall, changed: Callable[[Any], Sequence[str | None] | None], answer: Any
+    call: AuditedCall, changed: Callable[[Any], Mapping[int, str] | None], answer: Any
 ) -> Sequence[AuditRecord]:
     return call.rows_with_runs(changed(answer))
 

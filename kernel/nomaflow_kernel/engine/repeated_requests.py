@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from nomaflow_kernel.domain.errors import KernelError, RequestIdReused
 from nomaflow_kernel.engine import triggering
@@ -64,22 +64,12 @@ def trigger_once(
         return error if new or isinstance(error, RequestIdReused) else None
 
 
-def runs_made(earlier: Mapping[int, TriggerOutcome | KernelError], decided: Decided) -> Sequence[str | None] | None:
-    """Return the run that each command has created, in order; None if there are none.
-
-    :param earlier: what became of commands in earlier turns
-    :returns: with an empty id for a command that has created none, and None for one that is not decided yet
-    """
-    together = {**earlier, **decided} if earlier else decided
-    outcomes = (together[index] for index in sorted(together))
-    made = [_run_made(each) for each in outcomes]
-    return made if any(made) else None
-
-
-def _run_made(outcome: TriggerOutcome | KernelError | None) -> str | None:
-    if outcome is None:
-        return None
-    return outcome.run_id if isinstance(outcome, TriggerOutcome) and not outcome.deduplicated else ""
+def runs_made(decided: Decided) -> Mapping[int, str] | None:
+    """Return the run that each command has created, of those that have; None if there are none."""
+    outcomes = decided.items()
+    return {
+        n: each.run_id for n, each in outcomes if isinstance(each, TriggerOutcome) and not each.deduplicated
+    } or None
 
 
 def settle(state: EngineState, commands: Mapping[int, TriggerCommand], result: ApplyResult, decided: Decided) -> None:
