@@ -65,7 +65,7 @@ the last day of the month, `L5` its last Friday, `5#3` its third Friday. In the 
 
 PROBLEM_CODES = {
     "access_revoked": "The access of the host that brings the job was revoked, and the host has not joined again.",
-    "bad_address": "An address of `[kernel]` is neither `unix:PATH` nor `tls://HOST:PORT`, or cannot be listened on.",
+    "bad_address": "An address is neither `unix:PATH` nor `tls://HOST:PORT`, or the kernel cannot listen on it.",
     "bad_callable": "A callable is not written as `package.module:function`.",
     "bad_choice": "A value is not one of those allowed.",
     "bad_exception_name": "A name in `retry_on` or `no_retry_on` is not that of a class.",
@@ -74,6 +74,7 @@ PROBLEM_CODES = {
     "bad_image": "`image` of a step is not the name of a container image.",
     "bad_job_id": "A job id has characters other than letters, digits, `-`, `_` and `.`.",
     "bad_label": "A label has capital letters or other characters that labels cannot have.",
+    "bad_metrics": "Metrics cannot be served with these keys of `[kernel]` or `[host]`: the process would not start.",
     "bad_name": "The name of a step, preset, pool, connector or channel is empty, too long or has invalid characters.",
     "bad_role_name": "The name of a role has characters other than lower-case letters, digits, `-` and `_`.",
     "bad_schedule": "A cron expression is not valid, or never matches.",
@@ -85,6 +86,7 @@ PROBLEM_CODES = {
     "call_cycle": "A job calls itself, directly or through others; the message has the chain.",
     "callable_not_offered": "The host that a job names does not offer the callable to jobs of other hosts.",
     "callable_error": "A callable does not exist or cannot be a step, or its module cannot be imported.",
+    "conflicting_keys": "Keys of `[kernel]` whose values are good one by one and cannot be used together.",
     "delay_capped": "Warning: `retry.max_seconds` is lower than `retry.base_seconds`.",
     "doubtful_value": "Warning: a default stands in for a variable that an `env_file` without any text may have set.",
     "duplicate_job_id": "Two tables have the same id. The one that was the job before counts, otherwise the first one.",

@@ -42,7 +42,7 @@ from nomaflow_host.supervisor.reload import VANISHED_SECONDS
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_project.jobs.machine_capacity import resources_here
-from nomaflow_project.reading.files import SETTINGS_FILE
+from nomaflow_project.models.kernel_addresses import ADDRESS_FORMS
 from nomaflow_project.reading.problems import Place
 from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import set_up_logging
@@ -339,10 +339,8 @@ def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -
     addresses = source.current() if source.fixed else ()
     for address in addresses:
         if not has_known_form(address):
-            place = Place("--kernel" if options.kernel else str(project.root / SETTINGS_FILE))
             message = f"the kernel's address {address!r} has no known form"
-            fix = "write unix:/path/kernel.sock, host:port or tls://host:port"
-            raise ProjectError(place.error("bad_address", message, fix=fix))
+            raise ProjectError(Place("--kernel").error("bad_address", message, fix=ADDRESS_FORMS))
     if identity is None and addresses and all(map(is_tcp, addresses)):
         raise NotJoined(f"the kernel at {addresses[0]} is reached over TCP, and this host has not joined it")
     return source

@@ -28,7 +28,7 @@ from nomaflow_telemetry.metrics_address import (
     MetricsCertificate,
     MetricsPlace,
     MetricsToken,
-    read_metrics_address,
+    checked_address,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -53,14 +53,9 @@ class MetricsEndpoint:
     """
 
     def __init__(self, place: MetricsPlace, *, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
-        self._address = read_metrics_address(place.address)
+        self._address = checked_address(place)
         self._token = None if place.token_file is None else MetricsToken(place.token_file)
         self._certificate = _certificate(place)
-        if not self._address.is_local and self._token is None:
-            raise MetricsAddressRefused(
-                f"the metrics address {place.address!r} can be reached from other machines: name a token's file in "
-                f"metrics_token_file, or serve metrics on 127.0.0.1:{self._address.port}"
-            )
         self._metrics = metrics
         self._read = read
         self._server: _Server | None = None
@@ -253,10 +248,8 @@ def _certificate(place: MetricsPlace) -> MetricsCertificate | None:
 
     :raises MetricsAddressRefused: if it cannot be used
     """
-    if place.tls_cert is None and place.tls_key is None:
-        return None
     if place.tls_cert is None or place.tls_key is None:
-        raise MetricsAddressRefused("TLS of metrics needs both metrics_tls_cert and metrics_tls_key")
+        return None
     return MetricsCertificate(place.tls_cert, place.tls_key)
 
 

@@ -114,6 +114,22 @@ def read_metrics_address(address: str) -> MetricsAddress:
     return MetricsAddress(host=host, port=int(port))
 
 
+def checked_address(place: MetricsPlace) -> MetricsAddress:
+    """Return the address of metrics. No file is read.
+
+    :raises MetricsAddressRefused: if it is malformed, or the settings beside it do not let it be served
+    """
+    address = read_metrics_address(place.address)
+    if (place.tls_cert is None) != (place.tls_key is None):
+        raise MetricsAddressRefused("TLS of metrics needs both metrics_tls_cert and metrics_tls_key")
+    if not address.is_local and place.token_file is None:
+        raise MetricsAddressRefused(
+            f"the metrics address {place.address!r} can be reached from other machines: name a token's file in "
+            f"metrics_token_file, or serve metrics on 127.0.0.1:{address.port}"
+        )
+    return address
+
+
 class MetricsCertificate:
     """The certificate of metrics over TLS. Its files are read anew for each scrape, so that they can be replaced.
 

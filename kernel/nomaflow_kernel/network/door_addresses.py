@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from nomaflow_api.addresses import host_and_port, is_tcp, with_scheme
-from nomaflow_kernel.network.listening import AddressRefused, default_socket
+from nomaflow_kernel.network.listening import default_socket
 from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_project.models.settings_rules import tcp_doors
 
 _OWN_SOCKET = "unix:"
 _EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # compared with, not listened on
@@ -68,42 +69,21 @@ class DoorAddresses(Struct, frozen=True, kw_only=True):
 
 
 def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> DoorAddresses:
-    """Return the addresses to listen on. The settings have checked the form of each.
+    """Return the addresses to listen on. The settings have checked them.
 
     The owner's Unix socket is always among them: it gives the first credential to everybody else.
 
-    :raises AddressRefused: if one must not be used
+    :raises AddressRefused: if the directory of its default place cannot be used
     """
     given = settings.addresses or (_OWN_SOCKET,)
     sockets = [each for each in given if not is_tcp(each)] or [_OWN_SOCKET]
-    clients = tuple(with_scheme(each) for each in given if is_tcp(each))
-    hosts = _of_door(settings.hosts_addresses, clients, "listen_hosts")
-    found = DoorAddresses(
+    doors = tcp_doors(settings.addresses, settings.hosts_addresses, settings.join_addresses)
+    return DoorAddresses(
         owner=tuple(default_socket(settings.project, environ) if each == _OWN_SOCKET else each for each in sockets),
-        clients=clients,
-        hosts=hosts,
-        joining=_of_door(settings.join_addresses, hosts, "listen_join"),
+        clients=doors.clients,
+        hosts=doors.hosts,
+        joining=doors.joining,
     )
-    fixed = [each for each in found.on_tcp if not each.endswith(":0")]
-    twice = next((each for each in fixed if fixed.count(each) > 1), None)
-    if twice is not None:
-        raise AddressRefused(
-            f"two doors have the address {twice!r}; without listen_hosts and listen_join, hosts and joining take "
-            "the two ports after each of `listen`: choose other ports"
-        )
-    return found
-
-
-def _of_door(given: Sequence[str], before: Sequence[str], key: str) -> tuple[str, ...]:
-    """Return the addresses of a door: the given ones, otherwise the ports after those of the door before."""
-    return tuple(map(with_scheme, given)) or tuple(_next_port(each, key) for each in before)
-
-
-def _next_port(address: str, key: str) -> str:
-    host, _, port = address.rpartition(":")
-    if int(port) == 65535:
-        raise AddressRefused(f"there is no port after that of {address!r}; give {key}")
-    return f"{host}:{int(port) + 1 if int(port) else 0}"
 
 
 def _host(address: str) -> str:

@@ -13,7 +13,6 @@ from msgspec import Struct
 from nomaflow_api.addresses import host_and_port
 from nomaflow_kernel.network.certificates import CertificateFiles, CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses
-from nomaflow_kernel.network.listening import AddressRefused
 from nomaflow_kernel.process.settings import KernelSettings
 
 if TYPE_CHECKING:
@@ -64,15 +63,9 @@ class DoorCertificates(Struct, frozen=True, kw_only=True):
 def door_certificates(settings: KernelSettings, addresses: DoorAddresses) -> DoorCertificates | None:
     """Return the certificates of the TCP doors; None if there is no such door.
 
-    :raises AddressRefused: if there is a certificate and no TCP address, since the user expects TLS
     :raises CertificateRefused: if one cannot be used, or the files of the kernel's own authority cannot be written
     """
     if not addresses.on_tcp:
-        if settings.tls_cert is not None:
-            raise AddressRefused(
-                f"there is a certificate, and none of the addresses {', '.join(addresses.everywhere)} uses it; "
-                "write tls://HOST:PORT, or remove tls_cert and tls_key"
-            )
         return None
     # Imported here: a kernel without TCP needs no authority, and cryptography takes a while to load.
     from nomaflow_kernel.network.authority import Authority

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from nomaflow_api.addresses import split_addresses
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
+from nomaflow_project.models.settings_rules import kernel_problems
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.keys import read_section
 from nomaflow_project.reading.lines import with_lines
@@ -46,6 +47,7 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
 )
 """Flag, key of [kernel], help. The variable's name is NOMAFLOW_KERNEL_ and the flag's name."""
 
+_FILE_PLACE = Place(SETTINGS_FILE, "kernel")
 _Section = TypeVar("_Section", KernelSection, AccessSection)
 
 
@@ -116,19 +118,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     _refuse_wrong(environ)
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
     section, access = _sections(project, environ)
-    for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
-        over = _checked(KernelSection, layer, Place(place), project)
+    places: dict[str, Place] = {}
+    for layer, place in ((variables, Place("NOMAFLOW_KERNEL_* variables")), (given, Place("command line"))):
+        over = _usable(*read_section(KernelSection, layer, place))
         section = replace(section, **{name: getattr(over, name) for name in layer})
-    if section.lease_seconds <= section.heartbeat_seconds:
-        raise SettingsError(
-            f"lease_seconds is {section.lease_seconds:g} and heartbeat_seconds {section.heartbeat_seconds:g}; "
-            "the lease must be longer, best four times as long"
-        )
-    if bool(section.tls_cert) != bool(section.tls_key):
-        given_one, other = ("tls_cert", "tls_key") if section.tls_cert else ("tls_key", "tls_cert")
-        raise SettingsError(f"{given_one} is given and {other} is not; TLS needs both files")
-    if section.tls_ca and not section.tls_cert:
-        raise SettingsError("tls_ca is given and tls_cert is not; the kernel's own authority needs neither")
+        places |= dict.fromkeys(layer, place)
+    _usable(section, with_lines(kernel_problems(section, lambda key: places.get(key, _FILE_PLACE) / key), project))
     return KernelSettings(
         project=project,
         addresses=split_addresses(section.listen),
@@ -223,16 +218,10 @@ def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection,
     if problem := files.error or open_store_password(files):
         raise SettingsError(str(problem))
     # Only the kernel's sections: errors in another section are not for the kernel to refuse.
-    place = Place(SETTINGS_FILE)
-    return (
-        _checked(KernelSection, files.table("kernel"), place / "kernel", project),
-        _checked(AccessSection, files.table("access"), place / "access", project),
-    )
+    return _usable(*files.section(KernelSection, "kernel")), _usable(*files.section(AccessSection, "access"))
 
 
-def _checked(model: type[_Section], tree: object, place: Place, project: Path) -> _Section:
-    section, problems = read_section(model, tree, place)
-    errors: list[Problem] = [problem for problem in problems if problem.is_error]
-    if section is None or errors:
-        raise SettingsError("\n".join(str(problem) for problem in with_lines(errors, project)))
+def _usable(section: _Section | None, problems: Sequence[Problem]) -> _Section:
+    if section is None or problems:
+        raise SettingsError("\n".join(map(str, problems)))
     return section

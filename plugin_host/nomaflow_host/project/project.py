@@ -18,7 +18,6 @@ from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
 from nomaflow_project.reading.environment import names_in
 from nomaflow_project.reading.files import SETTINGS_FILE, tables_in
-from nomaflow_project.reading.keys import read_section
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
 from nomaflow_project.reading.problems import Place, Problem
@@ -164,10 +163,9 @@ def _settings(files: ProjectFiles) -> HostSection:
 
 
 def _section(model: type[_Section], files: ProjectFiles, name: str) -> _Section:
-    section, problems = read_section(model, files.table(name), Place(SETTINGS_FILE, name))
+    section, problems = files.section(model, name)
     if section is None or problems:
-        (first,) = with_lines(problems[:1], files.root)
-        first = replace(first, fix=first.fix or "correct the value; docs/configuration.md has each key")
+        first = replace(problems[0], fix=problems[0].fix or "correct the value; docs/configuration.md has each key")
         raise ProjectError(first, folder=files.root)
     return section
 

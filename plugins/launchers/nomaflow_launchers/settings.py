@@ -7,9 +7,7 @@ from pathlib import Path
 
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.reading.files import SETTINGS_FILE
-from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.project_files import ProjectFiles
-from nomaflow_project.reading.validation import validate
 
 
 class SettingsError(Exception):
@@ -24,7 +22,7 @@ def read_launcher(project: Path, environ: Mapping[str, str]) -> LauncherSection:
     files = ProjectFiles(project, environ)
     if files.error is not None:
         raise SettingsError(str(files.error))
-    section, problems = validate(LauncherSection, files.table("launcher"), Place(SETTINGS_FILE, "launcher"))
+    section, problems = files.section(LauncherSection, "launcher")
     if section is None or problems:
         raise SettingsError("\n".join(map(str, problems)))
     if not section.hosts:

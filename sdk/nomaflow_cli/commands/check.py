@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import FirePageView
     from nomaflow_project.check.project import CheckReport
+    from nomaflow_project.reading.problems import Problem
 
 _MANIFEST_SECONDS = 90
 _LIVE_DAYS = 31
@@ -45,7 +47,8 @@ def check(
     Exits with 1 if there is an error.
     """
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
-    report = _with_pitfalls(_report(project, importing=not no_import, from_original=from_original), project)
+    report = _report(project, importing=not no_import, from_original=from_original)
+    report = replace(report, problems=(*report.problems, *_metrics_problems(project), *_pitfalls(report, project)))
     answer(invocation, report.to_json(), lambda: pages.findings.check_page(report))
     return ExitCode.of(report.ok)
 
@@ -73,12 +76,40 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
     return check_project(project, manifest=manifest, from_original=from_original)
 
 
-def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
-    """Return the report with warnings about the code of the callables that its jobs name."""
+def _pitfalls(report: CheckReport, project: Path) -> Sequence[Problem]:
+    """Return warnings about the code of the callables that a report's jobs name."""
     from nomaflow_cli.lint.project import lint_project
 
     named = [step.callable for job in report.jobs if job.definition for step in job.definition.steps if step.callable]
-    return replace(report, problems=(*report.problems, *lint_project(project, named)))
+    return lint_project(project, named)
+
+
+def _metrics_problems(project: Path) -> Iterator[Problem]:
+    """Yield an error for each process that would not start with its settings of metrics."""
+    from nomaflow_project.models.settings_file import HostSection, KernelSection
+    from nomaflow_project.reading.files import SETTINGS_FILE
+    from nomaflow_project.reading.lines import with_lines
+    from nomaflow_project.reading.problems import Place
+    from nomaflow_project.reading.project_files import ProjectFiles
+    from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsPlace, checked_address
+
+    files = ProjectFiles(project, os.environ)
+    models: Mapping[str, type[KernelSection | HostSection]] = {"kernel": KernelSection, "host": HostSection}
+    for name, model in models.items():
+        section, problems = files.section(model, name)
+        if section is None or problems or not section.metrics:
+            continue
+        place = MetricsPlace.of(
+            project,
+            address=section.metrics,
+            token_file=section.metrics_token_file,
+            tls_cert=section.metrics_tls_cert,
+            tls_key=section.metrics_tls_key,
+        )
+        try:
+            checked_address(place)
+        except MetricsAddressRefused as error:
+            yield from with_lines([Place(SETTINGS_FILE, f"{name}.metrics").error("bad_metrics", str(error))], project)
 
 
 def _manifest(project: Path) -> dict[str, Any]:

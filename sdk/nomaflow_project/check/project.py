@@ -21,6 +21,7 @@ from nomaflow_project.jobs.resources import Resources, lacking
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
+from nomaflow_project.models.settings_rules import kernel_problems
 from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, references_in, texts_in
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
@@ -99,8 +100,8 @@ def check_project(
     told = [*files.problems, *map(Problem.from_json, offers.get("problems") or ())]
     offers["problems"] = [each.to_json() for each in once(told)]  # a manifest has those of the files, too
     load = load_manifest(offers)
-    known = {(each.code, each.file, each.path) for each in problems}
-    problems += (each for each in load.problems if (each.code, each.file, each.path) not in known)
+    known = {each.subject for each in problems}
+    problems += (each for each in load.problems if each.subject not in known)
     alerts = settings.alerts if settings is not None and files.settings.get("alerts") else None
     problems += () if alerts is None else alert_problems(alerts, Place("nomaflow.toml", "alerts"))
     instances = [resources_here(section.host.capacity, section.host.labels)]
@@ -190,7 +191,10 @@ def _check_settings(files: ProjectFiles) -> tuple[SettingsFile | None, list[Prob
     if files.error is not None:
         return None, [files.error]
     tree = {name: files.table(name) for name in files.settings}
-    settings, problems = validate(SettingsFile, tree, Place(SETTINGS_FILE))
+    place = Place(SETTINGS_FILE)
+    settings, problems = validate(SettingsFile, tree, place)
+    if settings is not None and not problems:
+        problems = list(kernel_problems(settings.kernel, lambda key: place / "kernel" / key))
     problems = [_only_here(each) if each.path.startswith("alerts.") else each for each in problems]
     told = open_store_password(files)
     return settings, problems if told is None else [*problems, told]

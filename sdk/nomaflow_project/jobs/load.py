@@ -66,13 +66,13 @@ def _with_told_problems(load: CatalogueLoad, told: Iterable[Problem]) -> Catalog
 
     A problem that names a job belongs to that job, and disables it if it is an error.
     """
-    found = {(problem.code, problem.file, problem.path) for problem in load.all_problems()}
+    found = {problem.subject for problem in load.all_problems()}
     of_files: list[Problem] = []
     of_jobs: dict[tuple[str, str], list[Problem]] = {}
     known = {(job.job_id, job.file) for job in load.jobs}
     unset: set[tuple[str, str]] = set()
     for problem in told:
-        if (problem.code, problem.file, problem.path) in found:
+        if problem.subject in found:
             continue
         if problem.code == UNSET_VARIABLE:
             unset.add((problem.file, problem.path))  # the cause of whatever else was found there

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Annotated
 
-from nomaflow_api.addresses import host_and_port, is_tcp, split_addresses
+from nomaflow_api.addresses import has_known_form, host_and_port, is_tcp, split_addresses
 from nomaflow_project.reading.keys import Checked, refusal
 
 _SOCKET_PATH_BYTES = 107
@@ -54,6 +54,18 @@ def _checked_tcp(text: str) -> str:
         raise refusal("bad_address", "{problem}", problem=problem, fix="write tls://HOST:PORT")
     return _checked(text)
 
+
+def _checked_dialled(text: str) -> str:
+    if found := next((each for each in split_addresses(text) if not has_known_form(each)), ""):
+        raise refusal("bad_address", "{problem}", problem=f"the address {found!r} has no known form", fix=ADDRESS_FORMS)
+    return text
+
+
+ADDRESS_FORMS = "write unix:/path/kernel.sock, host:port or tls://host:port"
+"""The fix for an address of a kernel that has no known form."""
+
+DialledAddresses = Annotated[str, Checked(_checked_dialled)]
+"""Addresses of a kernel for those that connect to it."""
 
 Addresses = Annotated[str, Checked(_checked)]
 """Unix sockets, and TCP addresses with or without their scheme; ``unix:`` alone is the project's own socket."""

@@ -12,7 +12,7 @@ from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
-from nomaflow_project.models.kernel_addresses import Addresses, TcpAddresses
+from nomaflow_project.models.kernel_addresses import Addresses, DialledAddresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.models.roles import BUILT_IN_ROLES, GrantError, split_grant
 from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
@@ -169,7 +169,7 @@ class HostSection(Entry):
         ge=0,
         le=MOST_NUMBER,
     )
-    kernel: str = key(
+    kernel: DialledAddresses = key(
         "",
         "Address of the kernel's door for hosts, several separated by commas. "
         "Empty: that of the kernel that the host has joined (`--join`), else the project's own kernel.",

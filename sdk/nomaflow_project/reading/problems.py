@@ -56,6 +56,11 @@ class Problem(Record):
         return self.severity is Severity.ERROR
 
     @property
+    def subject(self) -> tuple[str, str, str]:
+        """Code, file and path: the same for all who find it, however they word it."""
+        return self.code, self.file, self.path
+
+    @property
     def place(self) -> str:
         """The file with the line, such as ``jobs.toml:7``; empty for no file."""
         return f"{self.file}:{self.line}" if self.file and self.line else self.file
@@ -113,7 +118,7 @@ class Place:
 
 def once(problems: Sequence[Problem]) -> list[Problem]:
     """Return the problems without repeats, such as one of a file that each of its jobs has; the first of each stays."""
-    return list({(each.code, each.file, each.path, each.message): each for each in reversed(problems)}.values())[::-1]
+    return list({(each.subject, each.message): each for each in reversed(problems)}.values())[::-1]
 
 
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwise: str = "") -> str:

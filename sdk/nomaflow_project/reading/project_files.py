@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nomaflow_project.reading.env_files import ProjectVariables, project_variables
 from nomaflow_project.reading.environment import (
@@ -20,10 +20,13 @@ from nomaflow_project.reading.environment import (
     unresolved_references,
 )
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile, read_job_files
+from nomaflow_project.reading.keys import read_section
+from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.sources import ProjectSources
 from nomaflow_project.reading.toml_file import read_toml
 
+_Section = TypeVar("_Section")
 _DECIDING = frozenset({"accept_calls_from", "accept_jobs_from", "kernel", "name", "run_as"})
 """The keys of ``[host]`` that say whose jobs run, where and as whom: no default counts while an env file is unread."""
 
@@ -77,6 +80,11 @@ class ProjectFiles:
             certain = replace(self.sources, environ=known.environ, unread=known.unread)
             found |= {key: resolve_leniently(table[key], certain) for key in _DECIDING & table.keys()}
         return found
+
+    def section(self, model: type[_Section], name: str) -> tuple[_Section | None, tuple[Problem, ...]]:
+        """Return a table of nomaflow.toml as a process reads it, None if it cannot be used, and its problems."""
+        section, problems = read_section(model, self.table(name), Place(SETTINGS_FILE, name))
+        return section, with_lines(problems, self.root)
 
     def path_of(self, section: str) -> tuple[Path, bool]:
         """Return the path of the project's ``jobs`` or ``connectors``, and whether nomaflow.toml names it."""

@@ -272,13 +272,15 @@ async def test_a_certificate_needs_a_tcp_address_and_its_key(project: Path, pair
         (["--address", "tls://127.0.0.1:0", *pair.flags[:2]], "tls_key is not"),
     ):
         code, text = await ended("--project", str(project), *flags)
-        assert (code, text.count("\n")) == (78, 1), text
+        assert (code, text.count("\n")) == (78, 3), text
+        assert "command line: tls_cert" in text
         assert said in text
 
 
 async def test_doctor_looks_at_the_certificate(project: Path, authority: Authority, pair: Pair) -> None:
     """The doctor reports the validity, warns in the last two weeks, and names what a kernel would refuse."""
-    (project / "nomaflow.toml").write_text('[kernel]\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n')
+    settings = '[kernel]\nlisten = "127.0.0.1:0"\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n'
+    (project / "nomaflow.toml").write_text(settings)
     soon = authority.issue("soon", "localhost", ends_in=timedelta(days=3))
     for change, level, said in (
         (lambda: None, "ok", "for 127.0.0.1, localhost is valid until"),

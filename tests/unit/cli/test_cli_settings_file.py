@@ -54,3 +54,23 @@ async def test_a_pipe_in_its_place_is_not_waited_for(
     async with asyncio.timeout(PATIENCE):
         done = await command(*words, str(pipe))
     assert (done.code, said in done.out + done.err) == (code, True), done
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("[kernel]\nlease_seconds = 5\n", "nomaflow.toml:2 › kernel.lease_seconds"),
+        ('[kernel]\nmetrics = "0.0.0.0:9464"\n', "name a token's file in metrics_token_file"),
+        ('[host]\nmetrics = "unix:m.sock"\nmetrics_tls_key = "m.key"\n', "needs both metrics_tls_cert"),
+        ('[host]\nmetrics = "example.org:1"\n', "nomaflow.toml:2 › host.metrics"),
+        ('[host]\nmetrics = "127.0.0.1:9464"\n', ""),
+    ],
+)
+async def test_a_check_refuses_settings_with_which_no_process_starts(
+    command: Command, tmp_path: Path, settings: str, words: str
+) -> None:
+    """Values that are good one by one and not together, and metrics that are not served."""
+    (tmp_path / "nomaflow.toml").write_text(settings)
+    (tmp_path / "jobs.toml").write_text("")
+    done = await command("check", str(tmp_path), "--no-import")
+    assert (done.code, words in done.out) == (1 if words else 0, True), done

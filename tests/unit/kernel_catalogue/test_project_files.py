@@ -181,6 +181,13 @@ def test_a_malformed_file_leaves_the_others_alone(tmp_path: Path) -> None:
         ('[access.roles]\nNight = ["read *"]\n', "bad_role_name", "access.roles.Night"),
         ("[access.quotas]\nstreams = 0\n", "out_of_range", "access.quotas.streams"),
         ('[host]\nname = "${NO_SUCH}"\n', "unset_variable", "host.name"),
+        ('[host]\nkernel = "kernel.example.org"\n', "bad_address", "host.kernel"),
+        ("[kernel]\nlease_seconds = 5\n", "conflicting_keys", "kernel.lease_seconds"),
+        ('[kernel]\nlisten = "127.0.0.1:0"\ntls_cert = "a"\n', "conflicting_keys", "kernel.tls_cert"),
+        ('[kernel]\nlisten = "127.0.0.1:0"\ntls_ca = "a"\n', "conflicting_keys", "kernel.tls_ca"),
+        ('[kernel]\ntls_cert = "a"\ntls_key = "b"\n', "conflicting_keys", "kernel.tls_cert"),
+        ('[kernel]\nlisten = "127.0.0.1:65535"\n', "conflicting_keys", "kernel.listen_hosts"),
+        ('[kernel]\nlisten = "127.0.0.1:7001,127.0.0.1:7002"\n', "conflicting_keys", "kernel.listen"),
     ],
 )
 def test_nomaflow_toml_is_checked(tmp_path: Path, text: str, code: str, path: str) -> None:
