@@ -12,16 +12,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: without the program's name; None means this process's own
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and any(word.startswith("--store") for word in given):
-        from nomaflow_project.reading.store_password import hide_store_password
-
-        hide_store_password("nomaflow")
-    if given in (["version"], ["--version"]):
-        from nomaflow_api.version import VERSION
-
-        print(f"nomaflow {VERSION}")
-        return 0
     try:
+        if arguments is None and any(word.startswith("--store") for word in given):
+            from nomaflow_project.reading.store_password import hide_store_password
+
+            hide_store_password("nomaflow")
+        if given in (["version"], ["--version"]):
+            from nomaflow_api.version import VERSION
+
+            print(f"nomaflow {VERSION}")
+            return 0
         from nomaflow_cli.application import run
 
         return run(given)

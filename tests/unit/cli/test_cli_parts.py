@@ -33,6 +33,23 @@ async def test_an_empty_directory_is_not_the_working_one(command: Command, tmp_p
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
+_INTERRUPTED = """
+import os, signal, sys
+
+import nomaflow_cli
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+module = sys.argv.pop(1)
+sys.meta_path.insert(0, Finder())
+sys.exit(nomaflow_cli.main())
+"""
+"""Runs a command, with Ctrl-C as it begins to load a module."""
+
+
 @pytest.mark.parametrize("part", ["kernel", "host"])
 @pytest.mark.parametrize("given", ["--nonsense=1", "--project={project} --nonsense=1", "{project} --nonsense=1"])
 async def test_a_parts_own_options_are_not_taken_for_the_directory(
@@ -110,3 +127,18 @@ def test_ctrl_c_during_the_start_of_a_part_prints_nothing(tmp_path: Path, part: 
         process.send_signal(signal.SIGINT)
         told = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
     assert (process.returncode, told) == (-signal.SIGINT, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (["kernel", "--store", "sqlite:///x.db"], "nomaflow_api.credential_signs"),
+        (["version"], "nomaflow_api"),
+        (["jobs"], "nomaflow_cli.errors"),
+    ],
+)
+def test_ctrl_c_while_a_command_loads_its_modules_prints_nothing(words: list[str], module: str) -> None:
+    """Whatever the first words of the command need is loaded first: it has not done anything yet."""
+    command = [sys.executable, "-c", _INTERRUPTED, module, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
