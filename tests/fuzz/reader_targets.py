@@ -26,8 +26,8 @@ from nomaflow_project.check.project import check_project
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.models.roles import GrantError
+from nomaflow_project.reading.callable_references import reference_error
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.references import reference_error
 from nomaflow_project.reading.work_time import OutOfTime, working_time
 from nomaflow_telemetry.trace_context import TraceContext
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible

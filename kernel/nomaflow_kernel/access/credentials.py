@@ -22,7 +22,7 @@ from nomaflow_kernel.access.credential_ends import credentials_meant, ended, for
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.reserved_ids import ReservedIds
-from nomaflow_kernel.access.tokens import TokenOrder, UnknownCredential, hash_of, new_secret, secret_in
+from nomaflow_kernel.access.token_orders import TokenOrder, UnknownCredential, hash_of, new_secret, secret_in
 from nomaflow_kernel.access.withdrawals_file import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError

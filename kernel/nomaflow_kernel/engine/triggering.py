@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, UnknownJob
-from nomaflow_kernel.engine import explaining, stopping
+from nomaflow_kernel.engine import explaining, overlap, stopping
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.placement import roomiest
@@ -52,11 +52,11 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
             f"{mine} runs of {command.author} are waiting, the most that [access.quotas] queued_runs allows; "
             "try again when fewer are waiting"
         )
-    overlap, refusal = _overlap(state, draft)
+    policy, refusal = overlap.policy_and_refusal(state, draft)
     if refusal is not None:
         run_id = _record_skip(state, batch, command, draft, refusal)
         return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=refusal, warnings=tuple(ignored))
-    if overlap is Overlap.CANCEL_RUNNING:
+    if policy is Overlap.CANCEL_RUNNING:
         by = command.by or str(command.kind)
         why = "a newer run replaces it"
         cancel = CancelRequest(at_us=batch.now_us, by=by, why=why, code="canceled_by_overlap")
@@ -104,7 +104,7 @@ def warnings_of(state: EngineState, command: TriggerCommand, draft: Draft) -> tu
     :raises BadRequest: if a key of op_kwargs is misspelt
     """
     ignored = _check_keys(state, command, draft)
-    _, refusal = _overlap(state, draft)
+    _, refusal = overlap.policy_and_refusal(state, draft)
     skipped = [f"as things are now, the run would be {refusal.message}"] if refusal is not None else []
     first = draft.plan.first
     lane = NO_HOST if first is None or first.calls_job else draft.host
@@ -229,24 +229,6 @@ def _misspelt_params(state: EngineState, command: TriggerCommand, draft: Draft) 
         return []
     enabled = [step.name for step in draft.plan.steps if step.enabled]
     return misspelt_params(draft.definition, state.jobs.manifest(draft.host), given.keys(), enabled)
-
-
-def _overlap(state: EngineState, draft: Draft) -> tuple[Overlap, Reason | None]:
-    """Return the overlap policy of a run, and why it would be skipped, if it would.
-
-    The policies are those of the job as it is today, even for the replay of an older definition.
-    """
-    job_id, current = draft.job_id, state.jobs.job(draft.job_id)
-    policy = current.definition if current is not None and current.definition is not None else draft.definition
-    overlap = Overlap.ALLOW if draft.request.allow_overlap else policy.overlap
-    if overlap is Overlap.SKIP and state.is_active(job_id):
-        running = next(iter(state.running.get(job_id, ())), "")
-        other = f"{running} was still running" if running else f"{state.waiting.of_job(job_id)[0]} was still waiting"
-        return overlap, Reason("overlap", f'skipped: {other} (overlap = "skip")')
-    if overlap is Overlap.QUEUE and state.waiting.count_of_job(job_id) >= policy.max_queued:
-        why = f"skipped: {policy.max_queued} runs of the job were already waiting (max_queued)"
-        return overlap, Reason("overlap", why)
-    return overlap, None
 
 
 def _record(

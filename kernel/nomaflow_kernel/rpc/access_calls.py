@@ -13,7 +13,7 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.credential_ends import credentials_meant, hosts_shut_out
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
-from nomaflow_kernel.access.tokens import INSTANCE_SECONDS, TokenOrder, check_host_name
+from nomaflow_kernel.access.token_orders import INSTANCE_SECONDS, TokenOrder, check_host_name
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.rpc.enrolment import NotOnTcp

@@ -18,7 +18,7 @@ from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
 from nomaflow_kernel.rpc.guard import Guard, target_of
-from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
+from nomaflow_kernel.rpc.job_message_cache import JobMessageCache, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -59,7 +59,7 @@ class JobPages:
         self._engine, self._store, self._catalogue = parts.engine, parts.store, parts.catalogue
         self._clock, self._guard = parts.clock, parts.guard
         self._sight = RunSight(parts)
-        self._listed = ListedJobs()
+        self._messages = JobMessageCache()
         self._troubled: dict[frozenset[_Condition], tuple[list[Job], list[Job]]] = {}
 
     async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
@@ -103,7 +103,7 @@ class JobPages:
         for index, entry in enumerate(entries):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
-            job = self._listed.message(
+            job = self._messages.message(
                 entry,
                 now_us=self._clock.now_us(),
                 pause=self._engine.pause_of(entry.job_id, entry.host),

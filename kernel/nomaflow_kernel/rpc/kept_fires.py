@@ -14,7 +14,7 @@ from nomaflow_api.v1 import fire_pb2
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.records import PauseRecord
-from nomaflow_kernel.rpc.listed_jobs import same_jobs
+from nomaflow_kernel.rpc.job_message_cache import same_jobs
 
 _MOST, _MOST_FIRES = 8, 2_000
 

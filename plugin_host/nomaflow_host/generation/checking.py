@@ -21,11 +21,11 @@ from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
+from nomaflow_project.reading.callable_references import last_part
 from nomaflow_project.reading.environment import STEP_KEYS, references_in
 from nomaflow_project.reading.files import JobFile, tables_in
 from nomaflow_project.reading.names import runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
-from nomaflow_project.reading.references import last_part
 
 if TYPE_CHECKING:
     from nomaflow.calls import StepType

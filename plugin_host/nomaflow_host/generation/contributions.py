@@ -15,8 +15,8 @@ from nomaflow_host.injection.call_plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.jobs.manifest import check_step_type
+from nomaflow_project.reading.callable_references import reference_error
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.references import reference_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

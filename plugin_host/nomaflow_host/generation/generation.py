@@ -27,7 +27,7 @@ from nomaflow_host.injection.call_plan import BUILTIN_INJECTIONS, CallPlan
 from nomaflow_host.injection.credentials_to_mask import credentials_of, may_refer
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.references import functions_of
-from nomaflow_project.reading.references import reference_error
+from nomaflow_project.reading.callable_references import reference_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

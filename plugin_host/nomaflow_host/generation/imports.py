@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow_host.generation.import_guard import restored_process
 from nomaflow_host.injection.references import ImportReport, import_module, stable
-from nomaflow_project.reading.references import MAX_LENGTH
+from nomaflow_project.reading.callable_references import MAX_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.access.token_orders import TokenOrder
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.store import Store, open_store
 

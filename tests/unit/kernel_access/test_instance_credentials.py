@@ -7,7 +7,7 @@ from credential_store import DAY, SERIAL, Kernel
 
 from nomaflow_kernel.access.credential_ends import credentials_meant, hosts_shut_out
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated
-from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.access.token_orders import TokenOrder
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 

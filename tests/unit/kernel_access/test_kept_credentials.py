@@ -13,7 +13,7 @@ from credential_store import CI, DAY, HOST, SERIAL, Kernel
 
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
-from nomaflow_kernel.access.tokens import TokenOrder, UnknownCredential
+from nomaflow_kernel.access.token_orders import TokenOrder, UnknownCredential
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from credential_store import DAY, Kernel
 
-from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.access.token_orders import TokenOrder
 from nomaflow_kernel.domain.errors import BadRequest
 
 

@@ -13,7 +13,7 @@ from nomaflow_cli.lint.sources import Sources
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.references import check_reference
 from nomaflow_project.check.project import check_project
-from nomaflow_project.reading.references import reference_error
+from nomaflow_project.reading.callable_references import reference_error
 
 HOSTILE = [
     "../x:f",

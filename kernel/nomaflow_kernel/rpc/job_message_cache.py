@@ -1,4 +1,4 @@
-"""Jobs in lists, whose messages are kept until something in them changes.
+"""The messages of listed jobs, kept until something in them changes.
 
 A page of the console asks for all jobs again whenever something happens to one of them.
 """
@@ -45,7 +45,7 @@ class _Kept(Struct, frozen=True, kw_only=True):
         )
 
 
-class ListedJobs:
+class JobMessageCache:
     """Makes the messages of jobs in lists: with the next fire only, and without the definition."""
 
     def __init__(self) -> None:
