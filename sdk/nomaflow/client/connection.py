@@ -20,6 +20,7 @@ from nomaflow.client.backoff import Backoff
 from nomaflow.client.channels import handshake_failure, open_channel
 from nomaflow.client.errors import ClientError, ClientUnusable, InvalidRequest, KernelUnreachable, Unauthenticated
 from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
+from nomaflow.client.silent_kernel import silent_kernel
 from nomaflow.client.status_errors import client_error, retryable
 from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
@@ -265,8 +266,9 @@ class Connection:
             return error
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
             return client_error(error, address=address)
-        untrusted = handshake_failure(error.details() or "", address=address)
-        return untrusted or client_error(error, address=self._route.tried(address))
+        details = error.details() or ""
+        explained = handshake_failure(details, address=address) or silent_kernel(details, address=address)
+        return explained or client_error(error, address=self._route.tried(address))
 
 
 @dataclass(slots=True)

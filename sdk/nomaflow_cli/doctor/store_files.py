@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nomaflow.client.silent_kernel import is_stopped
 from nomaflow_api.byte_sizes import byte_size
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.doctor.machine import free_space
@@ -95,6 +96,9 @@ def _left_behind(project: Path, seen: dict[str, Any]) -> Iterator[Finding]:
     if seen["held_for"]:
         text = f"a {seen['held_for']}, process {holder}, is using the store"
         yield warning("store.lock", text, "wait until it has finished, then run doctor again")
+    elif holder > 0 and is_stopped(holder):
+        text = f"process {holder} holds the store, and is stopped (SIGSTOP)"
+        yield problem("store.lock", text, f"kill -CONT {holder}")
     elif holder > 0:
         log = _quoted(project / ".nomaflow" / "kernel.log")
         text = f"process {holder} holds the store, and no kernel answers"

@@ -20,6 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, manifest
 
+from cli_command import command_in
 from doors import doors_of
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
@@ -298,3 +299,18 @@ async def test_a_frozen_peer_is_noticed_in_time(project: Path) -> None:
         child.kill()
         await child.wait()
         await process.close()
+
+
+async def test_a_frozen_kernel_is_not_called_absent(process: KernelProcess) -> None:
+    """Its process is there, and its socket takes connections: commands name both, and what lets it go on."""
+    run, pid = command_in(process.project), process.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        told, doctor = await run("jobs"), await run("doctor")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert told.code == 5
+    assert f"is there and does not answer: its process {pid} is stopped (SIGSTOP)" in told.err
+    assert f"kill -CONT {pid}" in told.err
+    assert f"process {pid} holds the store, and is stopped" in doctor.out
+    assert (await run("jobs")).code == 0
