@@ -11,8 +11,10 @@ _LISTED = 20
 class KernelError(Exception):
     """The root of the kernel's errors.
 
-    :param message: for a person: lower case, the problem, the expectation, the way out
+    :param problem: for a person: lower case, the problem and the expectation, and the way out if it is one with them
+    :param advice: the way out, if it is the same for each such problem: a stored reason has its own
     :param metadata: data that a program may need, by name
+    :ivar message: the problem and the way out
     :ivar about: what it is about, for the audit, if the request does not name it
     :ivar fields: the wrong fields of the request, each with its problem
     """
@@ -23,10 +25,11 @@ class KernelError(Exception):
     retry_seconds: float | None = None
     """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
-    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
-        self.message = message
+    def __init__(self, problem: str, *, advice: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        self.problem = problem
+        self.message = f"{problem}; {advice}" if advice else problem
         self.metadata = metadata or {}
-        super().__init__(message)
+        super().__init__(self.message)
 
 
 class BadRequest(KernelError):
@@ -106,9 +109,11 @@ class UnknownJob(KernelError):
 
     def __init__(self, job_id: str, near: Sequence[str] = ()) -> None:
         self.job_id = job_id
-        hint = _meant(near) or "`nomaflow jobs` lists them"
-        metadata = {"near": ",".join(near)} if near else {}
-        super().__init__(f"no job has the id {job_id[:64]!r}; {hint}", metadata=metadata)
+        super().__init__(
+            "; ".join(filter(None, (f"no job has the id {job_id[:64]!r}", _meant(near)))),
+            advice="" if near else "`nomaflow jobs` lists them",
+            metadata={"near": ",".join(near)} if near else {},
+        )
 
 
 class UnknownHost(KernelError):
@@ -136,7 +141,7 @@ class JobUnavailable(KernelError):
 
     def __init__(self, job_id: str, why: str) -> None:
         self.job_id = job_id
-        super().__init__(f"job {job_id!r} cannot run: {why}; see `nomaflow job {job_id}`")
+        super().__init__(f"job {job_id!r} cannot run: {why}", advice=f"see `nomaflow job {job_id}`")
 
 
 class RequestIdReused(KernelError):

@@ -68,7 +68,7 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
         outcome = triggering.trigger(state, batch, command)
     except KernelError as error:
         code = {"JOB_NOT_FOUND": "unknown_job", "JOB_DISABLED": "job_unavailable"}.get(error.reason, "child_not_run")
-        return Reason(code, error.message)
+        return Reason(code, error.problem)
     if outcome.state is RunState.SKIPPED:
         why = outcome.reason.message if outcome.reason else "it was skipped"
         return Reason("child_not_run", f"run {outcome.run_id} of job {target!r} did not run: {why}")
@@ -97,7 +97,7 @@ def _no_job_to_call(state: EngineState, run: ActiveRun, target: str) -> str:
     near = near_names(target, callable_)
     caller = _caller(state, run)
     if near or not caller:
-        return UnknownJob(target, near).message
+        return UnknownJob(target, near).problem
     return (
         f"host {caller!r} has no job {target[:64]!r}, and no other host has one that accepts its calls "
         f'([host] accept_calls_from = ["{caller}"] in the nomaflow.toml of that one)'

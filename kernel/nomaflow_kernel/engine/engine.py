@@ -381,5 +381,5 @@ class Engine:
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:
     once = Fold(first_us=fire.at_us, last_us=fire.at_us, count=1)
-    reason = Reason("job_disabled" if isinstance(error, JobUnavailable) else "fire_refused", error.message)
+    reason = Reason("job_disabled" if isinstance(error, JobUnavailable) else "fire_refused", error.problem)
     return UnrunCommand(job_id=fire.job_id, preset=fire.request.preset, fold=once, reason=reason)

@@ -153,3 +153,18 @@ async def test_a_cancel_in_the_turn_in_which_a_call_begins_or_ends(rig: Rig, how
         assert await rig.state(child.run_id) is RunState.SUCCEEDED
     assert await outcome(rig, parent) == (RunState.CANCELED, "canceled_by_user")
     assert rig.engine.overview().rebuilt == 1
+
+
+async def test_a_stored_reason_says_what_is_wrong_and_leaves_the_way_out_to_its_code(rig: Rig) -> None:
+    """Of a run whose child cannot run, and of the run that called that one."""
+    rig.jobs.add(job("a", call("b")), job("b", call("c")), job("c"))
+    rig.jobs.invalid["c"] = "its callable cannot be imported"
+    runs = [(await rig.trigger(name)).run_id for name in ("b", "a")]
+    await rig.settle()
+    found = {each.code: each for run_id in runs if (each := (await rig.detail(run_id)).run.reason) is not None}
+    why = "job 'c' cannot run: its callable cannot be imported"
+    assert {code: each.message.partition(" failed: ")[2] or each.message for code, each in found.items()} == {
+        "job_unavailable": why,
+        "child_failed": why,
+    }
+    assert [each.fix for each in found.values()] == ["See nomaflow job ID.", "Look at the child run."]
