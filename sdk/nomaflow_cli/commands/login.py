@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 
 from nomaflow.client import ClientError, Profile, ProfileFolder
@@ -68,13 +69,19 @@ def login(
 def logout(*, invocation: Invocation, profile: ProfileOption = "") -> None:
     """Remove a login from this machine."""
     folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
+    whose = ""
+    with contextlib.suppress(ClientError):  # one that is damaged can be removed, too
+        whose = folder.read(name).principal
     try:
         folder.remove(name)
     except ClientError as error:
         raise client_failure(error) from None
     except OSError as error:
         raise CliError(f"the profile cannot be removed: {error.strerror}", reason="UNWRITABLE") from None
-    text = f"removed profile {name!r}; an administrator withdraws its token: nomaflow token revoke NAME"
+    text = (
+        f"removed profile {name!r}; its token works until it expires. To withdraw it, an administrator looks for its id"
+        f" with `nomaflow token list{f' {whose}' if whose else ''}`, and runs: nomaflow token revoke ID"
+    )
     answer(invocation, {"profile": name, "removed": True}, printable(text))
 
 

@@ -186,8 +186,12 @@ async def test_a_login_at_another_kernel_is_not_overwritten(
     assert "is a login at another kernel" in await login(command, door, tmp_path, code=2)
     assert "'test'" in await login(command, door, tmp_path, "--profile", "test")
     assert folder.names() == ("default", "test")
-    assert (await command("logout")).code == 0
+    done = await command("logout")
+    assert done.code == 0
+    assert "`nomaflow token list bob`" in done.out  # that name may have tokens elsewhere, which stay
     assert folder.names() == ("test",)
+    folder.path("bad").write_text("{")
+    assert "`nomaflow token list`" in (await command("logout", "--profile", "bad")).out
     done = await command("logout")
     assert done.code == 2
     assert "there is test" in done.err
