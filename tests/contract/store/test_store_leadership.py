@@ -82,6 +82,16 @@ async def expire(place: PostgresPlace) -> None:
     await place.sql("UPDATE leadership SET lease_until_us = 1")
 
 
+async def lease_until(place: PostgresPlace) -> int:
+    """Return when the lease ends, in microseconds."""
+    return int(str((await place.sql("SELECT lease_until_us FROM leadership"))[0][0]))
+
+
+async def renewed(place: PostgresPlace, *, since: int) -> bool:
+    """Return True if the lease ends later than it did."""
+    return await lease_until(place) > since
+
+
 async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) -> None:
     """A valid lease keeps other kernels out, and their attempts write nothing, however often they try."""
     async with leading(postgres_place, "first") as first:
@@ -108,9 +118,29 @@ async def test_who_closes_gives_the_lease_back(postgres_place: PostgresPlace) ->
     await second.store.close()
 
 
-async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: PostgresPlace) -> None:
-    """The old leader's next write fails whole, and its next renewal reports the loss; its reads still work."""
+async def test_who_has_lost_the_lease_is_told_at_its_next_renewal(postgres_place: PostgresPlace) -> None:
+    """Another kernel takes an expired lease, and the old leader, which has asked for nothing, is told."""
     async with leading(postgres_place, "first", ttl_seconds=3) as first:
+        second = Contender(postgres_place.url, name="second")
+
+        async def leads() -> bool:
+            await expire(postgres_place)  # again, if the first one has renewed it meanwhile
+            with contextlib.suppress(StoreLed):
+                await second.store.open()
+                return True
+            return False
+
+        await eventually(leads)
+        assert isinstance(await first.loss(), (StaleEpoch, LeadLost))  # the latter where this machine is busy
+        assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
+        await second.store.close()
+
+
+async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: PostgresPlace) -> None:
+    """The old leader's next write fails whole; until its next renewal it knows nothing, and its reads still work."""
+    async with leading(postgres_place, "first", ttl_seconds=60) as first:
+        taken = await lease_until(postgres_place)
+        await eventually(lambda: renewed(postgres_place, since=taken))  # the next time is in 15 s
         await expire(postgres_place)
         async with leading(postgres_place, "second") as second:
             run_id = ids.new()
@@ -118,18 +148,16 @@ async def test_an_expired_lease_is_taken_and_its_holder_fenced(postgres_place: P
             with pytest.raises(StaleEpoch, match="own epoch 1, found 2"):
                 await first.store.apply([start(run_id)], at_us=T0)
             assert (await first.store.run_details([run_id]))[0].run.state == "QUEUED"
-            assert isinstance(await first.loss(), (StaleEpoch, LeadLost))  # the latter where this machine is busy
             rows = await postgres_place.sql("SELECT term, holder FROM leadership")
         assert rows == [(2, "second")]
+        assert not first.lost.done()
 
 
 async def test_an_expired_lease_that_nobody_took_is_renewed(postgres_place: PostgresPlace) -> None:
     """A jump of the database's clock does not end the leadership: the kernel renews the lease and keeps others out."""
-    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+    async with leading(postgres_place, "first") as first:
         await expire(postgres_place)
-        async with asyncio.timeout(PATIENCE):
-            while (await postgres_place.sql("SELECT lease_until_us FROM leadership"))[0] == (1,):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: renewed(postgres_place, since=1))
         second = Contender(postgres_place.url, name="second")
         with pytest.raises(StoreLed):
             await second.store.open()
@@ -192,10 +220,11 @@ async def test_a_clock_set_back_lets_no_frozen_leader_hold_on(postgres_place: Po
 
 async def test_a_leader_frozen_within_a_statement_holds_nobody_up(postgres_place: PostgresPlace) -> None:
     """PostgreSQL ends idle transactions only: one that waits for the rest of a statement is ended by the successor."""
-    second = Contender(postgres_place.url, name="second", ttl_seconds=3)
+    second = Contender(postgres_place.url, name="second", ttl_seconds=6)
     waiting = (
         "SELECT 1 FROM pg_stat_activity"
         " WHERE application_name = 'nomaflow-writer' AND state = 'active' AND wait_event = 'ClientRead'"
+        " AND xact_start < clock_timestamp() - interval '4.1 seconds'"  # the successor waits for two thirds of a lease
     )
 
     async def frozen() -> bool:
@@ -207,9 +236,10 @@ async def test_a_leader_frozen_within_a_statement_holds_nobody_up(postgres_place
             return True
         return False
 
-    with holder_process(postgres_place, ttl_seconds=3, task="freeze"):
-        await eventually(frozen, seconds=PATIENCE)
-        await eventually(leads, seconds=PATIENCE)
+    with holder_process(postgres_place, task="freeze"):
+        await eventually(frozen)
+        await expire(postgres_place)
+        await eventually(leads)
         assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
         assert await postgres_place.sql("SELECT digest FROM host_digests") == [("1",)]
     await second.store.close()
@@ -230,23 +260,17 @@ async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresP
 
 async def test_a_busy_writer_does_not_starve_the_lease(postgres_place: PostgresPlace) -> None:
     """A transaction that holds the row that every commit needs does not delay the renewal of the lease."""
-    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+    async with leading(postgres_place, "first") as first:
 
         async def is_held() -> bool:
             sleeping = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
             return bool(await postgres_place.sql(sleeping))
 
-        async def lease() -> int:
-            return int(str((await postgres_place.sql("SELECT lease_until_us FROM leadership"))[0][0]))
-
-        async def is_renewed() -> bool:
-            return await lease() > before
-
         hold = "SELECT pg_sleep(300) FROM (SELECT 1 FROM kernel FOR UPDATE) AS held"
         holding = asyncio.create_task(postgres_place.sql(hold))
         await eventually(is_held)
-        before = await lease()
-        await eventually(is_renewed)
+        before = await lease_until(postgres_place)
+        await eventually(lambda: renewed(postgres_place, since=before))
         assert not holding.done()
         assert not first.lost.done()
         holding.cancel()
@@ -282,7 +306,7 @@ async def locked(place: PostgresPlace, lock: str) -> AsyncIterator[None]:
 
 async def test_a_kernel_without_the_lead_waits_for_no_answer(postgres_place: PostgresPlace) -> None:
     """Calls that wait for the database fail when the lease is lost, later ones at once: it may never answer."""
-    async with leading(postgres_place, "first", ttl_seconds=3) as first:
+    async with leading(postgres_place, "first", ttl_seconds=8) as first:
         run_id = ids.new()
         async with locked(postgres_place, "LOCK TABLE kernel, runs IN ACCESS EXCLUSIVE MODE"):
             asking = [first.store.apply([queue(run_id)], at_us=T0), first.store.run_details([run_id])]
