@@ -155,7 +155,8 @@ def schedule(
     """
     begin = parse_instant(start, option="--from") or datetime.now(UTC)
     if live:
-        _show_fires(invocation, begin, days=days, jobs=job, host=host, tag=tag)
+        named = replace(invocation, project=directory or invocation.project)
+        _show_fires(named, begin, days=days, jobs=job, host=host, tag=tag)
         return
     if host or tag:
         raise CliError("--host and --tag need --live", fix="add --live to ask the kernel")

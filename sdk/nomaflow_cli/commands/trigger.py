@@ -178,7 +178,7 @@ def replay(
         return kernel.replay(order)
 
     if validate:
-        return _validate(invocation, start, f"a replay of run {printable(run)}")
+        return _validate(invocation, start, f"a replay of {printable(run)}")
     return _run(invocation, start, "", wait=wait, follow=follow)
 
 

@@ -172,7 +172,7 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str], unread: Sequence[
         rows = [("" if number else day, fire) for day, fires in days for number, fire in enumerate(fires)]
         columns: list[Column[tuple[str, PlannedFire]]] = [
             Column("day", lambda row: row[0]),
-            Column("time", lambda row: row[1].at.astimezone().strftime("%H:%M:%S")),
+            Column("local time", lambda row: row[1].at.astimezone().strftime("%H:%M:%S")),
             Column("job", lambda row: _job_and_preset(row[1])),
             Column("at once with", lambda row: Text(_at_once(row[1]), style="yellow"), loose=True),
         ]
@@ -201,7 +201,7 @@ def fires_page(found: FirePageView) -> RenderableType:
         rows = [("" if number else day, fire) for day, fires in days for number, fire in enumerate(fires)]
         columns: list[Column[tuple[str, ListedFireView]]] = [
             Column("day", lambda row: row[0]),
-            Column("time", lambda row: clock_time(row[1].at)),
+            Column("local time", lambda row: clock_time(row[1].at)),
             Column("job", lambda row: _job_and_preset(row[1])),
             Column("usually", lambda row: _usually(row[1].expected_seconds), right=True, from_width=60),
             Column("notes", lambda row: Text(_notes(row[1]), style="yellow"), loose=True),

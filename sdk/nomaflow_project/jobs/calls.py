@@ -21,10 +21,10 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
     }
     for job_id, definition in definitions.items():
         for index, step in enumerate(definition.steps):
-            if step.calls_job and step.target_job_id and step.target_job_id not in definitions:
+            if step.calls_job and step.target_job_id and step.target_job_id not in places:
                 at = places[job_id] / "steps" / index / "target_job_id"
                 message = f"these files have no job {step.target_job_id!r}; without it, the step fails"
-                others = (each for each in definitions if each != job_id)
+                others = (each for each in places if each != job_id)
                 fix = did_you_mean(step.target_job_id, others, noun="job")
                 yield job_id, at.warning("unknown_target", message, fix=fix)
     for job_id in _in_circles(calls):

@@ -173,7 +173,7 @@ async def test_a_replay_takes_all_its_options(kernel: FakeKernel, command: Comma
         "steps": [{"step": "b", "op_kwargs": {"n": 1}}],
     }  # fmt: skip
     shown = await command("replay", "run_1", "--validate", *remote)
-    assert "a replay of run run_1 would be accepted" in shown.out
+    assert "a replay of run_1 would be accepted" in shown.out
     assert "b  n  1" in shown.out
     first, second, _ = kernel.requests["ReplayRun"]
     assert (first.current_definition, first.log_level, first.allow_overlap) == (True, "DEBUG", True)

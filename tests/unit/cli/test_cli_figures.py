@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -160,3 +161,15 @@ async def test_a_job_tells_what_is_usual(kernel: FakeKernel, command: Command) -
     assert "41 s, 95 of 100 at most 52 s · 1 row · 95% succeed" in done.out
     as_json = await command("job", "nightly", "--address", kernel.address, "-o", "json")
     assert json.loads(as_json.out)["usual"]["median_rows"] == 1
+
+
+async def test_the_live_schedule_asks_the_kernel_of_the_named_project(
+    kernel: FakeKernel, command: Command, tmp_path: Path
+) -> None:
+    """``schedule DIR --live`` works from any directory, and its times say that they are local."""
+    (tmp_path / "team" / ".nomaflow").mkdir(parents=True)
+    (tmp_path / "team" / ".nomaflow" / "address").write_text(kernel.address)
+    fire = fire_pb2.ListedFire(at=Timestamp(seconds=1_774_746_000), timezone="UTC", job_id="night")
+    kernel.replies["ListFires"] = fire_pb2.ListFiresResponse(fires=[fire])
+    done = await command("schedule", str(tmp_path / "team"), "--live")
+    assert (done.code, "night" in done.out, "local time" in done.out) == (0, True, True), done.err

@@ -90,6 +90,16 @@ def test_an_illegible_file_is_told_once(tmp_path: Path) -> None:
     assert changes_of(None, broken, root=tmp_path).broken == ()
 
 
+def test_a_missing_file_is_told_once(tmp_path: Path) -> None:
+    """The reason of its jobs, that the file had jobs, stands in place of the file's own."""
+    file = tmp_path / "jobs.toml"
+    file.write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
+    serving = _manifest(tmp_path)
+    file.unlink()
+    (problem,) = changes_of(serving, _manifest(tmp_path), root=tmp_path).broken
+    assert (problem.code, problem.message) == ("missing_file", "there is no such file, and it had jobs")
+
+
 def test_a_new_file_that_cannot_be_read_is_a_reason_and_no_job_counts_as_removed(tmp_path: Path) -> None:
     """Nobody knows which jobs it has; once it serves, each load says that it still cannot be read."""
     file, new = tmp_path / "jobs.toml", tmp_path / "plugins" / "y" / "jobs.toml"

@@ -152,6 +152,13 @@ def test_a_call_of_an_unknown_job_is_a_warning() -> None:
     assert the_problem(load_one(_calls("dinners", "dinner"))).fix == "the known jobs are good"  # no call of itself
 
 
+def test_a_call_of_a_job_with_errors_is_no_call_of_an_unknown_job() -> None:
+    """The error of the called job is told; the files have that job."""
+    broken = GOOD.replace("[[jobs]]", "[[jobs]]\ntimout_seconds = 5", 1)
+    caller = next(each for each in load(_calls("a", "good") + broken).jobs if each.job_id == "a")
+    assert caller.problems == ()
+
+
 def test_a_long_chain_of_calls_is_checked_quickly() -> None:
     """More jobs than Python calls functions deep, each calling the next, hold no circle."""
     text = "".join(_calls(f"j{number}", f"j{number + 1}") for number in range(1500)) + _calls("j1500", "good") + GOOD
