@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from alerts_rig import Rig, section
+from msgspec import structs
 
-from nomaflow.client.values import LogLine
+from nomaflow.client.values import AttemptView, LogLine, RunView, StepView
 from nomaflow_alerts.messages.details import Details
 
 
@@ -81,3 +82,46 @@ def test_each_run_of_a_group_is_linked_where_there_is_a_console() -> None:
     assert [line for line in told.body.splitlines() if "/runs/" in line] == [
         f"  {job} failed · https://ops.example.org/runs/{run}" for job, run in zip("ab", runs, strict=True)
     ]
+
+
+def test_what_is_over_before_it_is_told_asks_for_nothing(rig: Rig) -> None:
+    """A pager that is sent the message resolves it, and wakes nobody for what has ended."""
+    rig.ends("FAILED")
+    rig.ends("SUCCEEDED")
+    [told] = rig.wait(40)
+    assert (told.kind, told.data["payload"]["type"]) == ("closed", "incidents.closed")
+    rig.event("kernel.leading", data={"previous_end_us": 1, "version": "1", "epoch": 2})
+    assert [each.kind for each in rig.wait(400)] == ["opened"]  # the one message about it, and it has no end
+
+
+def test_an_end_and_a_beginning_in_one_message_are_told_once_each(rig: Rig) -> None:
+    """The open one as if it were alone, then the one that closed, in one line."""
+    problem = {"severity": "error", "file": "jobs.toml", "line": 0, "message": "the file is empty, and it had jobs"}
+    rig.event("host.reload_refused", host="team", data={"problems": [problem]})
+    rig.wait(40)
+    rig.event("host.reloaded", host="team")
+    rig.event("host.reload_refused", host="team", data={"problems": [{**problem, "line": 7, "message": "no"}]})
+    [told] = rig.wait(400)
+    assert told.body.count("host team refused a load") == 2
+    assert "Why: jobs.toml:7: no" in told.body
+    assert told.body.splitlines()[-1] == "Closed: host team refused a load: recovered after 40 s"
+
+
+def test_a_problem_without_a_line_is_told_by_its_file(rig: Rig) -> None:
+    """An emptied file has no line to name."""
+    problem = {"severity": "error", "file": "jobs.toml", "line": 0, "message": "the file is empty, and it had jobs"}
+    rig.event("host.reload_refused", host="team", data={"problems": [problem]})
+    assert "Why: jobs.toml: the file is empty" in rig.wait(40)[0].body
+
+
+def test_only_tries_of_the_step_that_failed_are_counted(rig: Rig) -> None:
+    """A second step that fails at its first try had no other try."""
+    first, failed = (AttemptView(attempt_key=key, attempt=1, state="X") for key in ("run_1/zero/1", "run_1/one/1"))
+    steps = (StepView(name="zero", attempts=(first,)), StepView(name="one", attempts=(failed,)))
+    again = StepView(name="one", attempts=(failed, structs.replace(failed, attempt=2)))
+    for number, of_run, said in ((1, steps, "How often: 1 failure"), (2, (again,), "after 2 tries")):
+        rig.job(f"job{number}")
+        rig.details = {number: Details(run=RunView(run_id="run_1", job_id="job", state="FAILED", steps=of_run))}
+        rig.ends("FAILED", f"job{number}")
+        [told] = rig.wait(400)
+        assert [line for line in told.body.splitlines() if line.endswith(said)], told.body

@@ -12,7 +12,7 @@ from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
-from nomaflow_alerts.messages.writing import Subject, write
+from nomaflow_alerts.messages.writing import ONE_MOMENT, Subject, write
 from nomaflow_project.models.alerts_section import AlertsSection
 
 _ALL_HOSTS = "*"
@@ -139,9 +139,14 @@ def _kind(draft: Draft) -> str:
     kinds = {each.kind for each in draft.notices}
     if draft.host == _ALL_HOSTS:
         return "digest"
-    if kinds == {"closed"}:
+    if kinds == {"closed"} or all(_is_over(each) for each in draft.incidents):
         return "closed"
     return "reminder" if kinds == {"reminder"} else "opened"
+
+
+def _is_over(incident: Incident) -> bool:
+    """Return True if the message tells the incident's end, even if it has not told its beginning."""
+    return not incident.is_open and incident.tells_end and incident.condition not in ONE_MOMENT
 
 
 def _waiting(book: Book) -> dict[str, dict[str, list[Notice]]]:

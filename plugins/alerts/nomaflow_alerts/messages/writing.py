@@ -18,7 +18,7 @@ _FURTHER = 8
 _TEXT = 16_384
 _IN_FULL = 3
 _SHORT_WHY = 100
-_ONE_MOMENT = ("leader_changed", "cursor_lost")
+ONE_MOMENT = ("leader_changed", "cursor_lost")
 """Conditions that are over as soon as they are there."""
 _REPLAYED = ("failed", "rows")
 
@@ -50,9 +50,9 @@ def write(about: Subject) -> tuple[str, str]:
         lines += _one(about.incidents[0], about)
     else:
         if open_ones:
-            lines += _several(open_ones, about)
+            lines += _one(open_ones[0], about) if len(open_ones) == 1 else _several(open_ones, about)
         if over:
-            lines += [*([""] if open_ones else []), f"Closed: {plain(group_title(over))}", *_ended(over)]
+            lines += [*([""] if open_ones else []), *_closed(over)]
     lines += _mutes(about.mutes)
     return plain(lines[0], most=150), cut("\n".join(lines))
 
@@ -70,7 +70,7 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
     if incident.is_open and details.lines:
         yield "It said last:"
         yield from log_lines(details.lines)
-    yield from _often(incident)
+    yield from _often(incident, details)
     if details.next_fire is not None:
         yield f"Next fire: {details.next_fire:%Y-%m-%d %H:%M:%S} UTC"
     yield from _behind(about.behind.get(incident.id, ()), about.console_url)
@@ -83,7 +83,7 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
 def _what(incident: Incident, about: Subject) -> Iterator[str]:
     name = plain(title(incident))
     if not incident.is_open:
-        over = incident.tells_end and incident.condition not in _ONE_MOMENT
+        over = incident.tells_end and incident.condition not in ONE_MOMENT
         yield f"{name}: {ending(incident)}" if over else name
     elif about.kind == "reminder":
         yield f"Still open: {name}, for {time_span(about.now - incident.opened_at)}"
@@ -130,10 +130,11 @@ def _log_line(line: LogLine) -> Iterator[str]:
     yield from (f"    {plain(each)}" for each in left)
 
 
-def _often(incident: Incident) -> Iterator[str]:
+def _often(incident: Incident, details: Details) -> Iterator[str]:
     if incident.condition == "failed":
-        tries = int(incident.facts.get("tries") or 0)
-        last = f", the last one after {counted(tries, 'try').replace('trys', 'tries')}" if tries > 1 else ""
+        steps = details.run.steps if details.run is not None else ()
+        tries = next((step.last.attempt for step in steps if step.name == incident.facts.get("step")), 0)
+        last = f", the last one after {tries:,} tries" if tries > 1 else ""
         yield f"How often: {counted(incident.count, 'failure')}{' in a row' if incident.count > 1 else ''}{last}"
     elif incident.count > 1:
         yield f"How often: {incident.count:,} times"
@@ -212,12 +213,20 @@ def _named(incidents: Sequence[Incident], console_url: str, *, whys: bool = Fals
         yield f"  and {len(incidents) - _NAMED:,} more"
 
 
-def _ended(incidents: Sequence[Incident]) -> Iterator[str]:
+def _closed(incidents: Sequence[Incident]) -> Iterator[str]:
+    if len(incidents) == 1:
+        yield f"Closed: {_ended(incidents[0])}"
+        return
+    yield f"Closed: {plain(group_title(incidents))}"
     for each in incidents[:_NAMED]:
-        how = plain(each.why, most=600) if each.condition in _ONE_MOMENT else ending(each)
-        yield f"  {plain(title(each))}: {how}"
+        yield f"  {_ended(each)}"
     if len(incidents) > _NAMED:
         yield f"  and {len(incidents) - _NAMED:,} more"
+
+
+def _ended(incident: Incident) -> str:
+    how = plain(incident.why, most=600) if incident.condition in ONE_MOMENT else ending(incident)
+    return f"{plain(title(incident))}: {how}"
 
 
 def _mutes(mutes: Sequence[Mute]) -> Iterator[str]:

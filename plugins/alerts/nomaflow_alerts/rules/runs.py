@@ -135,7 +135,6 @@ def _failed(book: Book, event: EventView, rules: JobRules, host: str, found: Fin
     facts = {
         "code": event.reason.code if event.reason else "",
         "step": event.data.get("failed_step") or "",
-        "tries": event.data.get("attempts") or 0,
         "error": str(event.data.get("error") or "")[:500],
         "since": since,
         "child_job": found.child_jobs.get(event.run_id, ""),

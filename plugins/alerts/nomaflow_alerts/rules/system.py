@@ -7,6 +7,7 @@ from nomaflow_alerts.ledger import Book, Sighting
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 from nomaflow_api.time_spans import time_span
+from nomaflow_project.reading.problems import Problem
 
 SEVERITIES = {
     "host_unreachable": "critical",
@@ -105,7 +106,7 @@ def _refusal(event: EventView) -> str:
     message = str(event.data.get("message") or "the load was refused").partition("\n")[0]
     if not problems:
         return message
-    first = problems[0]
-    place = f"{first.get('file')}:{first.get('line')}: " if first.get("file") else ""
+    first = Problem.from_json(problems[0])
+    place = f"{first.place}: " if first.place else ""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{place}{first.get('message')}{more}"
+    return f"{place}{first.message}{more}"
