@@ -9,6 +9,7 @@ from docs.making.configuration_text import PROBLEM_CODES
 from docs.making.pages import documented_files, write_pages
 
 import nomaflow_project
+from nomaflow_cli.commands import check
 from nomaflow_kernel.catalogue import jobs_for_other_hosts, own_file, registry
 from nomaflow_kernel.rpc import job_problems
 
@@ -37,9 +38,9 @@ def test_every_key_has_a_row() -> None:
 
 
 def test_every_problem_code_is_documented() -> None:
-    """Each code in the source of reader and kernel is in the table, and the other way round."""
+    """Each code in the source of reader, check and kernel is in the table, and the other way round."""
     folder = Path(nomaflow_project.__file__).parent
-    modules = (Path(str(module.__file__)) for module in (jobs_for_other_hosts, own_file, job_problems, registry))
+    modules = (Path(str(module.__file__)) for module in (check, jobs_for_other_hosts, own_file, job_problems, registry))
     source = "\n".join(path.read_text() for path in (*folder.rglob("*.py"), *modules))
     calls = r"""(?:\.(?:error|warning)|refusal|formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = (
