@@ -111,6 +111,7 @@ PROBLEM_CODES = {
     "no_file_named": "The kernel is started without the jobs file it once had, and the file had jobs.",
     "no_channel": "Warning: `[alerts]` has no channel.",
     "no_fitting_instance": "Warning: an instance on this machine lacks what `resources` of a step ask for.",
+    "not_imported": "Warning: the files keep the plugins from being imported, so the callables were not checked.",
     "not_overridable": "A preset sets a field that the step's type does not open to presets and runs.",
     "missing_op_kwarg": "A callable needs a parameter that nothing sets; a warning if no schedule runs the step.",
     "misspelt_op_kwarg": "A key of `op_kwargs` is one edit away from a parameter that nothing sets.",
