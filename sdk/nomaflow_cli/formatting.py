@@ -91,6 +91,11 @@ def count(number: int, noun: str) -> str:
     return f"{amount(number)} {noun}" if number == 1 else f"{amount(number)} {noun}s"
 
 
+def trigger_words(kind: str, by: str) -> str:
+    """Return what fired a run, and who: ``cli by ann``, ``cron 0 6 * * *``, ``call_job JOB/STEP``."""
+    return " ".join(filter(None, (kind, "by" if by and kind not in ("cron", "call_job") else "", by)))
+
+
 def offers(jobs: int, callables: int) -> str:
     """Return what a host offers: ``2 jobs, 1 callable``."""
     return f"{count(jobs, 'job')}, {count(callables, 'callable')}"

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, EventView, LogLine, ProgressView, RunView, StepView
-from nomaflow_cli.formatting import amount, clock_time, count, elapsed, extras_text, sign, trouble_line
+from nomaflow_cli.formatting import amount, clock_time, count, elapsed, extras_text, sign, trigger_words, trouble_line
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.output import is_terminal, print_json_line
 from nomaflow_cli.pages.cells import why
@@ -175,8 +175,7 @@ class TerminalScreen(Screen):
         """Show the current state of the run."""
         first, self._run = self._run is None, run
         if first:
-            by = f" by {run.trigger.by}" if run.trigger.by else ""
-            told = printable(f"  {run.run_id}  {run.trigger.kind}{by}")
+            told = printable(f"  {run.run_id}  {trigger_words(run.trigger.kind, run.trigger.by)}")
             title = Text.assemble((printable(run.job_id), "bold"), (told, "dim"))
             self._console.print(title)
         self.tick()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
 from nomaflow_api.time_spans import time_span
-from nomaflow_cli.formatting import Excerpt, age, amount, count, elapsed, extras_text, moment, sign
+from nomaflow_cli.formatting import Excerpt, age, amount, count, elapsed, extras_text, moment, sign, trigger_words
 from nomaflow_cli.pages.attempts import attempt_notes, log_seal, values_table
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
@@ -208,7 +208,7 @@ def _facts(run: RunView) -> Table:
         cancel = f"requested by {run.cancel.by or 'unknown'}" + (f": {run.cancel.why}" if run.cancel.why else "")
     return facts(
         ("run", run.run_id),
-        ("trigger", run.trigger.kind + (f" by {run.trigger.by}" if run.trigger.by else "")),
+        ("trigger", trigger_words(run.trigger.kind, run.trigger.by)),
         ("queued", when(run.queued_at)),
         ("started", when(started) if started else ""),
         ("finished", when(finished) if finished else ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from nomaflow.client.values import (
     ProblemView,
     RunView,
     StepView,
+    TriggerView,
 )
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
@@ -67,6 +69,21 @@ def test_a_run_stops_since_the_cancel_and_not_since_its_start() -> None:
     assert "stopping for 3 min" in printed(
         headline(replace(run, cancel=CancelView(requested_at=now - timedelta(minutes=3))))
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "by", "words"),
+    [
+        ("cli", "ann", "cli by ann"),
+        ("api", "", "api"),
+        ("cron", "0 6 * * *", "cron 0 6 * * *"),
+        ("call_job", "parent/call", "call_job parent/call"),
+    ],
+)
+def test_a_run_says_what_fired_it(kind: str, by: str, words: str) -> None:
+    """A schedule and a step are no persons: nothing is by them."""
+    run = RunView(run_id="run_1", job_id="j", state="RUNNING", trigger=TriggerView(kind=kind, by=by))
+    assert re.search(f"trigger +{re.escape(words)} *\n", printed(run_page(run)))
 
 
 def test_a_page_of_a_run_fits_on_a_screen_whatever_its_values_are() -> None:
