@@ -20,7 +20,7 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 	@$(BIN)/python plugins/demo/run_demo.py
 
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
-	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 pythons: $(STAMP) ## Run the unit and contract tests on each other supported Python of the machine (two minutes each)
 	@$(BIN)/python tests/other_pythons.py

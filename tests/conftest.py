@@ -56,7 +56,9 @@ settings.load_profile("suite")
 
 
 _LONG_FIRST = ("torture", "browser", "e2e", "integration", "contract")
-"""Folders of long tests, which begin first, so that no process is left alone with them at the end."""
+"""Folders of long tests, longest first, so that no process is left alone with them at the end."""
+_DEALT = 0.8
+"""Share of the short files that run beside long ones: these mostly wait, those keep a core busy. Others end a run."""
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
@@ -84,14 +86,17 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long tests first, then sort by file: all workers must have the same order."""
+    """Sort the tests by file, and deal short files out between long ones: all workers must have the same order."""
 
-    def place(item: pytest.Item) -> tuple[int, Path]:
-        folders = item.path.parts
-        rank = next((rank for rank, name in enumerate(_LONG_FIRST) if name in folders), len(_LONG_FIRST))
-        return rank, item.path
+    def rank(path: Path) -> int:
+        return next((rank for rank, name in enumerate(_LONG_FIRST) if name in path.parts), len(_LONG_FIRST))
 
-    items.sort(key=place)
+    files = sorted({item.path for item in items}, key=lambda path: (rank(path), path))
+    long = [path for path in files if rank(path) < len(_LONG_FIRST)]
+    short = files[len(long) :]
+    place = {path: number / len(long) for number, path in enumerate(long)}
+    place |= {path: number / (len(short) * _DEALT) for number, path in enumerate(short)}
+    items.sort(key=lambda item: (place[item.path], item.path))
 
 
 @pytest.hookimpl(optionalhook=True)
