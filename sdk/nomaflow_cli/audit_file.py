@@ -62,7 +62,7 @@ def write_line(out: IO[str], line: Mapping[str, Any]) -> None:
 def new_file(path: Path) -> Iterator[IO[str]]:
     """Write a new file, for its owner only; it is removed if that fails.
 
-    :raises CliError: if it exists, or cannot be made
+    :raises CliError: if it exists, or cannot be made or written
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -74,6 +74,10 @@ def new_file(path: Path) -> Iterator[IO[str]]:
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as out:
             yield out
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        fix = "name a file on a disk with enough free space"
+        raise CliError(f"cannot write {str(path)!r}: {error.strerror or error}", fix=fix) from None
     except BaseException:
         path.unlink(missing_ok=True)
         raise

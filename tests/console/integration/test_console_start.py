@@ -91,6 +91,10 @@ def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None
     secret.write_bytes(b"short")
     with pytest.raises(SettingsRefused, match="has 5 bytes and not 32"):
         ConsoleSecret.of(secret.parent)
+    secret.unlink()
+    secret.mkdir()
+    with pytest.raises(SettingsRefused, match="is a directory; check that folder and its disk"):  # no other user helps
+        ConsoleSecret.of(secret.parent)
 
 
 def test_a_unix_socket_serves_whoever_forwards_it(project: Path, start: Launch) -> None:

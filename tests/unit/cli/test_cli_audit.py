@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from cli_command import Command
 from fake_kernel import FakeKernel
 from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_cli.audit_file import new_file
+from nomaflow_cli.errors import CliError
 
 T0 = 1_790_000_000_123_456
 
@@ -148,3 +151,15 @@ async def test_another_file_is_no_export(command: Command, tmp_path: Path, text:
     (tmp_path / "other").write_text(text)
     done = await command("audit", "verify", str(tmp_path / "other"))
     assert (done.code, "is no export of an audit" in done.err, "Traceback" in done.err) == (2, True, False)
+
+
+def test_an_export_that_finds_no_room_names_its_file_and_leaves_nothing(tmp_path: Path) -> None:
+    """As on a full disk; standard output is not to blame."""
+    file, before = tmp_path / "audit.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(CliError, match=f"cannot write '{file}': File too large") as told, new_file(file) as out:
+            out.write("a row of the audit\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (told.value.fix, file.exists()) == ("name a file on a disk with enough free space", False)

@@ -36,9 +36,10 @@ class ConsoleSecret:
             found = file.stat()
             value = file.read_bytes()
         except OSError as error:
+            owner = "run the console as the user whom the project belongs to"
             raise SettingsRefused(
                 f"the console's secret {str(file)!r} cannot be used: {(error.strerror or str(error)).lower()}",
-                fix="run the console as the user whom the project belongs to",
+                fix=owner if isinstance(error, PermissionError) else "check that folder and its disk",
             ) from None
         if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
             raise SettingsRefused(
