@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
 
-from nomaflow_kernel.engine import explaining, overlap
+from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
@@ -96,7 +96,7 @@ def _one_by_one(state: EngineState, job_id: str, most: int) -> Iterator[Demand]:
 def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
     """Return how many QUEUED runs of a job may start now, if there are instances for all."""
     waiting, running = state.waiting.count_of_job(job.id), len(state.running.get(job.id, ()))
-    if overlap.runs_alone(job, entry):
+    if explaining.runs_alone(job, entry):
         return min(waiting, 1 - running)
     return waiting if job.max_parallel is None else min(waiting, job.max_parallel - running)
 

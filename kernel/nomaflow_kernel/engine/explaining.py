@@ -6,7 +6,6 @@ from collections.abc import Container
 from shlex import quote
 
 from nomaflow_api.time_spans import time_span
-from nomaflow_kernel.engine import overlap
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.placement import (
     has_code,
@@ -23,7 +22,7 @@ from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason, ReasonWithCommand
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, StepDefinition
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition
 
 
 def holdup(state: EngineState, run_id: str, attempts: Container[str] | None = None) -> Reason | None:
@@ -110,11 +109,16 @@ def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
         return ReasonWithCommand("waiting_for_resume", f"{what} paused{why}", f"nomaflow resume{whose}")
     definition = job.definition if job is not None else None
     running = len(state.running.get(entry.job_id, ()))
-    if definition is not None and running and overlap.runs_alone(definition, entry):
+    if definition is not None and running and runs_alone(definition, entry):
         return Reason("waiting_for_overlap", f"another run of job {entry.job_id!r} is active")
     if definition is not None and definition.max_parallel is not None and running >= definition.max_parallel:
         return Reason("waiting_for_slot", f"{running} runs of job {entry.job_id!r} are already running (max_parallel)")
     return _waits_for_host(state, entry)
+
+
+def runs_alone(job: JobDefinition, entry: QueuedRun) -> bool:
+    """Return whether a waiting run may not start while another of its job runs."""
+    return job.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING) and not entry.allow_overlap
 
 
 def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:

@@ -1,12 +1,13 @@
-"""The overlap policy of a job: what becomes of a run while others of its job wait or run."""
+"""The overlap policy of a job: what becomes of a new run, and of the others that wait or run."""
 
 from __future__ import annotations
 
+from nomaflow_kernel.engine import stopping
 from nomaflow_kernel.engine.commands import Draft
-from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import QueuedRun
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap
+from nomaflow_kernel.history.records import CancelRequest
+from nomaflow_project.jobs.definitions import Overlap
 
 
 def policy_and_refusal(state: EngineState, draft: Draft) -> tuple[Overlap, Reason | None]:
@@ -27,6 +28,8 @@ def policy_and_refusal(state: EngineState, draft: Draft) -> tuple[Overlap, Reaso
     return overlap, None
 
 
-def runs_alone(job: JobDefinition, entry: QueuedRun) -> bool:
-    """Return whether a waiting run may not start while another of its job runs."""
-    return job.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING) and not entry.allow_overlap
+def cancel_others(state: EngineState, batch: Batch, job_id: str, *, by: str) -> None:
+    """Request that all other runs of a job stop, waiting ones too: a newer one replaces them."""
+    cancel = CancelRequest(at_us=batch.now_us, by=by, why="a newer run replaces it", code="canceled_by_overlap")
+    for run_id in [*state.waiting.of_job(job_id), *state.running.get(job_id, ())]:
+        stopping.request_cancel(state, batch, run_id, cancel)

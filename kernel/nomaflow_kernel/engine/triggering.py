@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, UnknownJob
-from nomaflow_kernel.engine import explaining, overlap, stopping
+from nomaflow_kernel.engine import explaining, overlap
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.placement import roomiest
@@ -19,7 +19,6 @@ from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
-    CancelRequest,
     Fold,
     QueuedRun,
     RunRecord,
@@ -57,11 +56,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
         run_id = _record_skip(state, batch, command, draft, refusal)
         return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=refusal, warnings=tuple(ignored))
     if policy is Overlap.CANCEL_RUNNING:
-        by = command.by or str(command.kind)
-        why = "a newer run replaces it"
-        cancel = CancelRequest(at_us=batch.now_us, by=by, why=why, code="canceled_by_overlap")
-        for run_id in [*state.waiting.of_job(draft.job_id), *state.running.get(draft.job_id, ())]:
-            stopping.request_cancel(state, batch, run_id, cancel)
+        overlap.cancel_others(state, batch, draft.job_id, by=command.by or str(command.kind))
     return _queue(state, batch, command, draft, ignored)
 
 

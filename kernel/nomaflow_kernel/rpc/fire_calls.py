@@ -20,8 +20,8 @@ from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_name, check_place, moment_us
-from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
+from nomaflow_kernel.scheduler.frequent_fires import Overlaps
 
 _RANGE = timedelta(days=31, hours=1)
 """31 days, even if a change of the clocks makes one of them longer."""

@@ -7,8 +7,8 @@ from time import process_time
 
 import pytest
 
-from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, PlannedFire, collisions
+from nomaflow_kernel.scheduler.frequent_fires import Overlaps
 from nomaflow_project.cron import CronExpression
 
 BEGIN = datetime(2026, 3, 28, 12, tzinfo=UTC)
