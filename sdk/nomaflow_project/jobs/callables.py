@@ -259,16 +259,22 @@ def _check_step(
             if name in found.keywords:
                 continue
             if not found.catch_all:
-                fix = did_you_mean(name, found.keywords, noun="parameter")
+                fix = _fix_of_key(name, found.keywords)
                 yield (source / name).error("unknown_op_kwarg", f"{found.signature} takes no {name!r}", fix=fix)
             elif meant := found.meant(name, known):
                 misspelt.add(meant)
                 message = f"{found.signature} does not name {name!r}, and nothing gives {meant!r}"
                 yield (source / name).error("misspelt_op_kwarg", message, fix=f"did you mean {meant!r}?")
             elif found.ignores(name):
-                fix = did_you_mean(name, found.keywords.keys() - found.injected, noun="parameter")
+                fix = _fix_of_key(name, found.keywords.keys() - found.injected)
                 yield (source / name).warning("ignored_op_kwarg", found.ignored(name), fix=fix)
     yield from _check_required(definition, step, found, at, misspelt)
+
+
+def _fix_of_key(name: str, parameters: Collection[str]) -> str:
+    if not parameters:
+        return "remove the key, or add a parameter of that name to the function"
+    return did_you_mean(name, parameters, noun="parameter")
 
 
 def _check_required(

@@ -34,6 +34,7 @@ CALLABLES = {
         _parameter("apps_id", annotation="int"), _parameter("min_rows", required=False, default="5"), catch_all="_"
     ),
     "app.clean:plain": _callable(),
+    "app.clean:all": _callable(catch_all="_"),
     "app.clean:positional": _callable(_parameter("x", kind="positional_only")),
     "app.clean:gone": _callable(error="app.clean has no function 'gone'"),
     "app.broken:run": _callable(error="ImportError: no module named 'nope'"),
@@ -176,6 +177,13 @@ def test_keys_that_a_catch_all_swallows(kwargs: str, more: str, problems: list[t
     found = _job(f'callable = "app.clean:ignoring"\nop_kwargs = {{ {kwargs} }}', more).problems
     assert [(each.severity, each.code) for each in found] == [(severity, code) for severity, code, _ in problems]
     assert all(fix in each.fix for each, (_, _, fix) in zip(found, problems, strict=True))
+
+
+@pytest.mark.parametrize(("name", "code"), [("plain", "unknown_op_kwarg"), ("all", "ignored_op_kwarg")])
+def test_a_key_for_a_function_without_parameters_has_a_way_out(name: str, code: str) -> None:
+    """There is no name to propose."""
+    (problem,) = _job(f'callable = "app.clean:{name}"\nop_kwargs = {{ days = 1 }}').problems
+    assert (problem.code, problem.fix) == (code, "remove the key, or add a parameter of that name to the function")
 
 
 def test_run_keys_that_a_catch_all_swallows() -> None:
