@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, ref
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import host_name_of
-from nomaflow_project.reading.problems import Place, Problem, Severity, once
+from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
@@ -97,9 +98,8 @@ def check_project(
     section = settings or SettingsFile()
     offers = {"host": section.host.name or host_name_of(root.resolve().name), **(manifest or {})}
     offers["job_files"] = [each.to_json() for each in files.job_files]
-    told = [*files.problems, *map(Problem.from_json, offers.get("problems") or ())]
-    offers["problems"] = [each.to_json() for each in once(told)]  # a manifest has those of the files, too
-    load = load_manifest(offers)
+    offers["problems"] = [*(each.to_json() for each in files.problems), *offers.get("problems", ())]
+    load = load_manifest(json.loads(json.dumps(offers)))  # as a kernel gets it
     known = {each.subject for each in problems}
     problems += (each for each in load.problems if each.subject not in known)
     alerts = settings.alerts if settings is not None and files.settings.get("alerts") else None

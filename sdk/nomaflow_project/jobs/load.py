@@ -25,13 +25,15 @@ from nomaflow_project.jobs.last_good import (
 )
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob, errors_first
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, once, shown
+from nomaflow_project.reading.sources import EnvironmentMissing, SecretUnreadable
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import check_time
 
 _TRUE_OR_FALSE = TypeAdapter(bool)
+_WITHOUT_VALUE = frozenset({SecretUnreadable.code, EnvironmentMissing.code})
+"""Codes of a text whose reference has no value: it was checked as it is written."""
 _OWN_ID = "give each job an id of its own"
 
 
@@ -50,7 +52,7 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
     types = [StepType.from_json(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
     load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
-    load = _with_told_problems(load, map(Problem.from_json, manifest.get("problems") or ()))
+    load = _with_told_problems(load, once([Problem.from_json(each) for each in manifest.get("problems") or ()]))
     load = replace(
         load,
         problems=errors_first(dict.fromkeys([*load.problems, *emptied])),
@@ -62,26 +64,26 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
 
 
 def _with_told_problems(load: CatalogueLoad, told: Iterable[Problem]) -> CatalogueLoad:
-    """Return the load with the problems that its reader reported, without those that the load itself found too.
+    """Return the load with the problems that its reader reported.
 
-    A problem that names a job belongs to that job, and disables it if it is an error.
+    A problem in the table of a job belongs to that job, and disables it if it is an error.
     """
-    found = {problem.subject for problem in load.all_problems()}
+    known = {(job.job_id, job.file, job.path) for job in load.jobs}
     of_files: list[Problem] = []
-    of_jobs: dict[tuple[str, str], list[Problem]] = {}
-    known = {(job.job_id, job.file) for job in load.jobs}
-    unset: set[tuple[str, str]] = set()
+    of_jobs: dict[tuple[str, str, str], list[Problem]] = {}
+    causes: set[tuple[str, str]] = set()
     for problem in told:
-        if problem.subject in found:
-            continue
-        if problem.code == UNSET_VARIABLE:
-            unset.add((problem.file, problem.path))  # the cause of whatever else was found there
-        its_job = (problem.job_id, problem.file)
+        if problem.code in _WITHOUT_VALUE:
+            causes.add((problem.file, problem.path))  # of whatever else was found there
+        table = problem.path.partition(".")[0]
+        named, unnamed = ((job_id, problem.file, table) for job_id in (problem.job_id, f"{problem.file}:{table}"))
+        its_job = named if named in known else unnamed
         (of_jobs.setdefault(its_job, []) if its_job in known else of_files).append(problem)
     jobs = []
     for job in load.jobs:
-        own = tuple(problem for problem in job.problems if (problem.file, problem.path) not in unset)
-        jobs.append(replace(job, problems=own).with_problem(*of_jobs.get((job.job_id, job.file), ())))
+        own = tuple(problem for problem in job.problems if (problem.file, problem.path) not in causes)
+        its_own = of_jobs.get((job.job_id, job.file, job.path), ())
+        jobs.append(replace(job, problems=own).with_problem(*its_own))
     return replace(load, jobs=tuple(jobs), problems=(*load.problems, *of_files))
 
 

@@ -321,3 +321,35 @@ def test_a_problem_that_names_a_job_is_that_jobs() -> None:
     assert [job.valid for job in load.jobs] == [False, True, True]
     assert [len(job.problems) for job in load.jobs] == [1, 1, 0]
     assert [problem.job_id for problem in load.problems] == ["unknown"]
+
+
+def test_a_problem_is_of_its_table_not_of_each_with_the_same_id() -> None:
+    """The first table of an id is the job: a mistake in a later one does not disable it."""
+    tables = [{"id": "x", "steps": [{"callable": "app.clean:plain"}]} for _ in range(2)]
+    told = {"severity": "error", "code": "value_invalid", "file": "jobs.toml", "message": "no int", "job_id": "x"}
+    manifest = {
+        "host": "team",
+        "callables": CALLABLES,
+        "job_files": [{"path": "jobs.toml", "tree": {"jobs": tables}, "error": None}],
+        "problems": [told | {"path": "jobs[1].params.n"}] * 2,
+    }
+    load = load_manifest(manifest)
+    assert [(job.path, job.valid) for job in load.jobs] == [("jobs[0]", True), ("jobs[1]", False)]
+    assert [each.code for each in load.jobs[1].problems] == ["duplicate_job_id", "value_invalid"]
+
+
+@pytest.mark.parametrize(("code", "id_"), [("unset_variable", "x"), ("unreadable_secret", "${file:a}")])
+def test_the_cause_stands_for_what_follows_from_it(code: str, id_: str) -> None:
+    """A text whose reference has no value is of no form either, even where it is the job's id."""
+    tree = {"jobs": [{"id": id_, "timezone": "${file:a}", "steps": [{"callable": "app.clean:plain"}]}]}
+    told = {"severity": "error", "code": code, "file": "jobs.toml", "message": "no value", "job_id": id_}
+    manifest = {
+        "host": "team",
+        "callables": CALLABLES,
+        "job_files": [{"path": "jobs.toml", "tree": tree, "error": None}],
+        "problems": [told | {"path": f"jobs[0].{key}"} for key in ("id", "timezone")],
+    }
+    load = load_manifest(manifest)
+    assert [(each.code, each.path) for each in load.all_problems()][-1] == (code, "jobs[0].timezone")
+    assert {each.code for each in load.jobs[0].problems} == {code}
+    assert not load.problems

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from nomaflow_project.check.project import check_project
+from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.reading.project_files import ProjectFiles
 
 JOB = '[[jobs]]\nid = "main"\n[[jobs.steps]]\ncallable = "m:f"\n'
@@ -49,4 +52,29 @@ def test_what_the_host_says_too_is_told_once(tmp_path: Path) -> None:
         ("bad_variable", "v.env"),
         ("bad_variable", "v.env"),
         ("unset_variable", "jobs.toml:3"),
+    ]
+
+
+def test_the_jobs_of_a_check_are_those_of_a_kernel(tmp_path: Path) -> None:
+    """A kernel gets texts without a value as they are written, and so does a check."""
+    twice = '[[jobs]]\nid = "main"\ntimezone = "${NOPE}"\nretry = "${file:a}"\n[[jobs.steps]]\ntype = "${NOPE}"\n'
+    (tmp_path / "jobs.toml").write_text(JOB + twice)
+    report = check_project(tmp_path, environ={})
+    files = ProjectFiles(tmp_path, {})
+    manifest = {
+        "host": report.jobs[0].host,
+        "job_files": [each.to_json() for each in files.job_files],
+        "problems": [each.to_json() for each in files.problems],
+    }
+    load = load_manifest(json.loads(json.dumps(manifest)))
+    assert [replace(each, problems=()) for each in report.jobs] == [replace(each, problems=()) for each in load.jobs]
+    assert [(each.code, each.path) for each in load.all_problems()] == [
+        ("id_given_twice", "jobs[0].id"),
+        ("duplicate_job_id", "jobs[1].id"),
+        ("unset_variable", "jobs[1].timezone"),
+        ("unreadable_secret", "jobs[1].retry"),
+        ("unset_variable", "jobs[1].steps[0].type"),
+    ]
+    assert [[replace(each, line=0) for each in job.problems] for job in report.jobs] == [
+        list(job.problems) for job in load.jobs
     ]
