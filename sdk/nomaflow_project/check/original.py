@@ -47,7 +47,8 @@ def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tu
     """
     found: list[ChangedMeaning] = []
     jobs = [(at, job) for file in files for at, job in file.jobs() if isinstance(job, dict)]
-    called = {step.get("target_job_id") for _, job in jobs for step in tables_in(job.get("steps"))}
+    steps = [step for _, job in jobs for step in tables_in(job.get("steps"))]
+    called = {job_id for step in steps if isinstance(job_id := step.get("target_job_id"), str)}
     for at, job in jobs:
         found += _of_job(job, at, called, _machine_zone() if zone is None else zone)
     if jobs:
@@ -59,7 +60,7 @@ def _changed(at: Place, topic: str, there: str, here: str, line: str = "") -> Ch
     return ChangedMeaning(job_id=at.job_id, file=at.file, path=at.path, topic=topic, there=there, here=here, line=line)
 
 
-def _of_job(job: Mapping[str, Any], at: Place, called: set[Any], zone: str) -> Iterator[ChangedMeaning]:
+def _of_job(job: Mapping[str, Any], at: Place, called: set[str], zone: str) -> Iterator[ChangedMeaning]:
     schedules = [(at, job)] + [
         (at / "presets" / index, preset) for index, preset in enumerate(tables_in(job.get("presets"))) if preset
     ]
@@ -85,7 +86,7 @@ def _of_job(job: Mapping[str, Any], at: Place, called: set[Any], zone: str) -> I
     if "timeout_seconds" in job:
         here = f"the run is stopped after {job['timeout_seconds']} s"
         yield _changed(at / "timeout_seconds", "job_timeout", "never enforced", here)
-    if job.get("id") in called and "overlap" not in job:
+    if at.job_id in called and "overlap" not in job:
         there = "a call_job step runs it even if another run of it is active"
         here = "the called run is skipped then, and its step fails"
         yield _changed(at / "overlap", "call_job", there, here, 'overlap = "allow"')

@@ -27,7 +27,7 @@ from nomaflow_project.reading.environment import (
 )
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.literal_credential import is_literal_credential
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, kind_of
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open, shown_path
 from nomaflow_project.reading.sources import NotedSource, VariablesOnly
@@ -124,13 +124,13 @@ class _Reader:
         """Yield each table of a section with a valid name, with its variables resolved."""
         tables = self._tree.get(section, {})
         if not isinstance(tables, Mapping):
-            told = (self._place / section).error("wrong_type", f"expected a table, got {_kind(tables)}")
+            told = (self._place / section).error("wrong_type", f"expected a table, got {kind_of(tables)}")
             self._problems.append(told)
             return
         for name, table in tables.items():
             at = self._place / section / name
             if not isinstance(table, dict):
-                self._refuse(at, [at.error("wrong_type", f"expected a table, got {_kind(table)}")])
+                self._refuse(at, [at.error("wrong_type", f"expected a table, got {kind_of(table)}")])
             elif not _NAME.fullmatch(name):
                 problem = f"{name[:60]!r} is not a name; expected at most 64 letters, digits, '-' and '_'"
                 self._refuse(at, [at.error("bad_name", problem, fix="rename it")])
@@ -158,12 +158,15 @@ class _Reader:
             if kind == "sql":
                 problems += self._pool_of(kept.get("pool", "default"), at)
         elif not isinstance(kind, str):
-            told = "needs the key 'type'" if kind is None else f"expected a text, got {_kind(kind)}"
-            problems.append((at / "type").error("missing_key", told, fix="give 'sql' or 'api'"))
+            code, told = "missing_key", "the key 'type' is required and missing"
+            if kind is not None:
+                code, told = "wrong_type", f"expected a text in quotes, got {kind_of(kind)}"
+            problems.append((at / "type").error(code, told, fix="give 'sql' or 'api'"))
         else:
             problems += unresolved_references(table, at)
             told = f"the type {kind!r} is not built in (sql, api), so a plugin must contribute it"
-            self._problems.append((at / "type").warning("plugin_type", told))
+            fix = did_you_mean(kind, ("sql", "api"), noun="type", otherwise="install the plugin that does")
+            self._problems.append((at / "type").warning("plugin_type", told, fix=fix))
         errors = [problem for problem in problems if problem.is_error]
         if values is None or errors:
             self._refuse(at, errors)
@@ -228,7 +231,3 @@ def _raw(path: Path) -> str:
     except OSError:
         pass
     return ""
-
-
-def _kind(value: object) -> str:
-    return shown(value) if isinstance(value, dict | list) else "another value"

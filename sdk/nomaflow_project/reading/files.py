@@ -82,7 +82,7 @@ def read_job_files(root: Path, main: Path, *, required: bool) -> tuple[JobFile, 
     if first.error is not None and first.error.code == "missing_file":
         if not required and any(not file.absent for file in others):
             return (JobFile(path=first.path, absent=True, main=True), *others)
-        first = replace(first, error=replace(first.error, fix=_WRITE_ONE))
+        first = first if required else replace(first, error=replace(first.error, fix=_WRITE_ONE))
     return (first, *others)
 
 

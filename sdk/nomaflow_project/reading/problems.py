@@ -138,9 +138,16 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwis
     if otherwise:
         return otherwise
     if not candidates:
-        return f"there is no {noun} that could be named here"
+        return "add it, or correct the name"
     listed = ", ".join(heapq.nsmallest(_LISTED, candidates)) + (" …" if len(candidates) > _LISTED else "")
     return f"the known {noun}s are {listed}"
+
+
+def kind_of(value: object) -> str:
+    """Return a value that may be a credential as shown in a message: its kind alone."""
+    if isinstance(value, str):
+        return "a text"
+    return "a number" if type(value) in (int, float) else shown(value)
 
 
 def shown(value: object) -> str:

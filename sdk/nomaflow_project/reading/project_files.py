@@ -87,10 +87,15 @@ class ProjectFiles:
         return section, with_lines(problems, self.root)
 
     def path_of(self, section: str) -> tuple[Path, bool]:
-        """Return the path of the project's ``jobs`` or ``connectors``, and whether nomaflow.toml names it."""
+        """Return the path of the project's ``jobs`` or ``connectors``, and whether nomaflow.toml names it.
+
+        One whose reference has no value names none.
+        """
         table = self.table(section)
         named = table.get("config_path") if isinstance(table, dict) else None
-        return (self.root / named, True) if named and isinstance(named, str) else (self.root / f"{section}.toml", False)
+        if named and isinstance(named, str) and not isinstance(named, Unresolved):
+            return self.root / named, True
+        return self.root / f"{section}.toml", False
 
     @cached_property
     def written(self) -> tuple[JobFile, ...]:

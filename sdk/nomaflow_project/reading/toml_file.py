@@ -14,6 +14,8 @@ from nomaflow_project.reading.toml_bounds import nested_too_deeply, outside_boun
 
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _TWICE = re.compile(r"Cannot declare (\(.*\)) twice")
+_TOO_LONG = re.compile(r"value has (\d+) digits")
+_LONG_NUMBER = re.compile(rb"[0-9_]{4301}")
 _AT_END = " (at end of document)"
 
 
@@ -29,7 +31,7 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
         if path.is_symlink():
             message = "it is a link to a file that does not exist"
             return place.error("unreadable_file", message, fix="correct the link")
-        return place.error("missing_file", "there is no such file")
+        return place.error("missing_file", "there is no such file", fix="create it, or correct the path")
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         if error.errno == errno.EFBIG:
@@ -71,4 +73,7 @@ def _syntax_error(said: str, body: bytes, place: Place) -> Problem:
     if twice := _TWICE.match(said):
         name = ".".join(re.findall(r"'([^']*)'", twice[1]))
         said, fix = f"the table [{name}] is given twice", "write its keys below one header"
+    if digits := _TOO_LONG.search(said):
+        line = next((n for n, text in enumerate(body.splitlines(), start=1) if _LONG_NUMBER.search(text)), 0)
+        said, fix = f"an integer of {digits[1]} digits, expected at most 4300", "write it in quotes, as a text"
     return place.error("bad_toml", said[:1].lower() + said[1:], fix=fix, line=line)

@@ -16,7 +16,7 @@ from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_api.credential_signs import names_credential
 from nomaflow_project.reading.environment import plain_texts, unresolved_references
 from nomaflow_project.reading.keys import Entry, refusal
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, kind_of, shown
 
 E = TypeVar("E")
 
@@ -31,6 +31,7 @@ _EXPECTED = {
     "model": "a table",
     "dataclass": "a table",
 }
+_ARTICLE = re.compile("^an? ")
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _BOUNDS = {
     "greater_than_equal": ("ge", "small", "at least"),
@@ -117,26 +118,27 @@ def _problem(
         return place.error(kind, error["msg"], fix=context.get("fix", ""))
     key = str(location[-1]) if location else ""
     secret = hide_values or names_credential(key) or key.endswith("url") or (bool(location) and location[0] in hidden)
-    got = "another value" if secret else shown(error["input"])
+    got = kind_of(error["input"]) if secret else shown(error["input"])
     return _builtin(place, kind, context, got, error)
 
 
 def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, error: Mapping[str, Any]) -> Problem:
     """Return the problem for one of pydantic's own errors."""
+    subject = _ARTICLE.sub("the ", got)
     if kind in _BOUNDS:
         name, size, words = _BOUNDS[kind]
-        return place.error("out_of_range", f"{got} is too {size}, expected {words} {context[name]:,.10g}")
+        return place.error("out_of_range", f"{subject} is too {size}, expected {words} {context[name]:,.10g}")
     if kind in ("enum", "literal_error"):
         choices = re.findall(r"'([^']*)'", context["expected"])
         fix = did_you_mean(error["input"], choices, noun="value") if isinstance(error["input"], str) else ""
-        return place.error("bad_choice", f"{got} is not one of {', '.join(choices)}", fix=fix)
+        return place.error("bad_choice", f"{subject} is not one of {', '.join(choices)}", fix=fix)
     if kind == "too_short":
         return place.error("empty", f"is empty, expected at least {context['min_length']} entry", fix="add one")
     if kind == "too_long":
         said = f"has {len(error['input']):,} entries, expected at most {context['max_length']:,}"
         return place.error("out_of_range", said)
     if kind == "finite_number":
-        return place.error("out_of_range", f"{got} is not a finite number")
+        return place.error("out_of_range", f"{subject} is not a finite number")
     if kind.startswith("union_tag"):
         return place.error("bad_choice", f"the type is {got}, expected {context.get('expected_tags', 'a known one')}")
     expected = _EXPECTED.get(kind.partition("_")[0], "")

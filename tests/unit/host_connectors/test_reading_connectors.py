@@ -140,18 +140,19 @@ MISTAKES = [
     ('[pools.x]\npassword = "hunter2"', "pools.x.url: the key 'url' is required and missing"),
     ('[pools.x]\nurl = "hunter2"', "pools.x.url: expected an SQLAlchemy URL"),
     ("[pools.x]\nurl = 5", "pools.x.url: expected a text in quotes"),
-    ('[pools.x]\nurl = "sqlite://"\npool_size = "hunter2"', "pools.x.pool_size: expected a whole number, got another"),
+    ('[pools.x]\nurl = "sqlite://"\npool_size = "hunter2"', "pools.x.pool_size: expected a whole number, got a text"),
     ('[pools.x]\nurl = "sqlite://"\npool_size = true', "pools.x.pool_size: expected a number"),
     (
         '[pools.x]\nurl = "sqlite://"\npool_size = -1',
-        "pools.x.pool_size: another value is too small, expected at least 0",
+        "pools.x.pool_size: the number is too small, expected at least 0",
     ),
     ('[pools]\nx = "hunter2"', "pools.x: expected a table"),
     ('[pools."x y"]\nurl = "sqlite://"', "'x y' is not a name"),
     ('[pools.x]\nurl = "${NOWHERE}"', "pools.x.url: the environment variable 'NOWHERE' is not set"),
     ('[pools.x]\nurl = "sqlite://"\npassword = "ENC:hunter2"', "pools.x.password: an encrypted value (ENC:)"),
     ('[pools.x]\nurl = "postgresql://u:ENC:hunter2@h/d"', "pools.x.url: an encrypted value (ENC:)"),
-    ('[connectors.x]\npool = "p"', "connectors.x.type: needs the key 'type'"),
+    ('[connectors.x]\npool = "p"', "connectors.x.type: the key 'type' is required and missing"),
+    ("[connectors.x]\ntype = 5", "connectors.x.type: expected a text in quotes, got a number"),
     ('[connectors.x]\ntype = "sql"\npool = "p"', "connectors.x.pool: there is no pool 'p'"),
     ('[connectors.x]\ntype="sql"\npool="ok"\nqueries={a=1}', "connectors.x.queries.a: expected a text"),
     ('[connectors.x]\ntype = "api"', "connectors.x.base_url: the key 'base_url' is required"),
@@ -254,6 +255,7 @@ def test_types_of_plugins_are_a_warning(read: Read) -> None:
     (problem,) = resolved.problems
     assert problem.severity == "warning"
     assert "'ftp' is not built in" in problem.message
+    assert problem.fix == "install the plugin that does"
 
 
 def test_reading_is_light(tmp_path: Path) -> None:

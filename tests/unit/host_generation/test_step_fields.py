@@ -51,7 +51,7 @@ def found(*steps: Any, **job: Any) -> list[Problem]:
         ({"url": "u", "size": "many"}, "size", "wrong_type", "expected a whole number, got 'many'"),
         ({"url": "u", "kind": "c"}, "kind", "bad_value", "there is no kind c, got 'c'"),
         ({"url": "u", "kind": "crash"}, "", "hook_failed", "the model of step type 'typed' raised KeyError"),
-        ({"url": "u", "pin": "my-pin"}, "pin", "wrong_type", "expected a whole number, got another value"),
+        ({"url": "u", "pin": "my-pin"}, "pin", "wrong_type", "expected a whole number, got a text"),
         ({"url": "u", "op_kwargs": {"size": []}}, "size", "wrong_type", "expected a whole number"),
     ],
 )

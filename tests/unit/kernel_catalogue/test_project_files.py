@@ -30,7 +30,7 @@ def _write(path: Path, text: str) -> Path:
         (b"a = 1\n\xff\xfe\n", "not UTF-8", 2),
         (b"d = 2026-02-31\n", "invalid date", 1),
         (b"\xef\xbb\xbfa = 1\n", "byte order mark", 1),
-        (b"i = " + b"9" * 5000, "digits", 0),
+        (b"a = 1\ni = " + b"9" * 5000, "an integer of 5000 digits", 2),
     ],
 )
 def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, body: bytes, says: str, line: int) -> None:

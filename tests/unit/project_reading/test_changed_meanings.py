@@ -83,3 +83,9 @@ def test_a_file_that_says_all_of_it_is_told_nothing() -> None:
     """
     assert _told(text) == {}
     assert _told("jobs = []") == {}
+
+
+def test_ids_of_the_wrong_type_are_passed_over() -> None:
+    """The check of the jobs tells of them."""
+    steps = 'steps = [{ type = "call_job", target_job_id = ["a"] }, { type = "call_job", target_job_id = {} }]'
+    assert ("", "call_job") not in _told(f"[[jobs]]\nid = {{}}\n{steps}\n[[jobs]]\n{steps}\n")

@@ -33,6 +33,26 @@ def test_no_default_counts_while_an_env_file_cannot_be_read(tmp_path: Path) -> N
     ]
 
 
+def test_a_path_without_a_value_names_no_file(tmp_path: Path) -> None:
+    """Only the variable is missing; that a file of the reference's text is missing, too, is no news."""
+    (tmp_path / "nomaflow.toml").write_text('[jobs]\nconfig_path = "${NOPE}"\n[connectors]\nconfig_path = "${NOPE}"\n')
+    (tmp_path / "jobs.toml").write_text(JOB)
+    report = check_project(tmp_path, environ={})
+    assert sorted((each.code, each.path) for each in report.all_problems()) == [
+        ("unset_variable", "connectors.config_path"),
+        ("unset_variable", "jobs.config_path"),
+    ]
+
+
+def test_a_named_file_that_is_missing_is_told_with_a_way_out(tmp_path: Path) -> None:
+    """Nothing but that file would do, so the way out is another than for a project without jobs."""
+    (tmp_path / "nomaflow.toml").write_text('[jobs]\nconfig_path = "a.toml"\n[connectors]\nconfig_path = "b.toml"\n')
+    report = check_project(tmp_path, environ={})
+    assert [(each.file, each.fix) for each in report.problems] == [
+        (name, "create it, or correct the path") for name in ("b.toml", "a.toml")
+    ]
+
+
 def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
     """Such a connectors.toml is there, though it has no content."""
     (tmp_path / "jobs.toml").write_text(JOB)
