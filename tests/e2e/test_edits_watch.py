@@ -134,7 +134,7 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         eventually(lambda: "✘ job 'other' is disabled: no host 'taem' accepts jobs of host 'team'" in printed())
         assert "in jobs.toml:4 › jobs[0].host" in printed()
         (project / "jobs.toml").write_text(JOBS + "install_step = 3\n")
-        eventually(lambda: "! job other: comes from the original and has no effect" in printed())
+        eventually(lambda: "! job other: the key comes from the original and has no effect" in printed())
         (project / "plugins/unused.py").write_text("import no_such_library\n")
         eventually(lambda: "! the module 'unused' cannot be imported" in printed())
         assert "in plugins/unused.py:1" in printed()

@@ -18,6 +18,7 @@ from msgspec import Struct
 from nomaflow_api.near_names import near_name
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.callable_references import reference_error
+from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.worker_environment import withheld_hint
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def _missing_module(name: str, missing: str, known_modules: Iterable[str]) -> Im
     parent = sys.modules.get(missing.rpartition(".")[0])
     if parent is not None and not hasattr(parent, "__path__"):
         part = f" ({parent.__name__!r} is a module, not a package)"
-    hint = near(name, known_modules) or near(missing, _beside(missing))
+    meant = near_name(missing, _beside(missing)) if parent is not None else misspelt_name(missing, _beside(missing))
+    hint = near(name, known_modules) or (f" (did you mean {meant!r}?)" if meant else "")
     return ImportReport(code="callable_not_found", message=f"there is no module {name!r}{part}{hint}")
 
 

@@ -22,6 +22,7 @@ from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles
+from nomaflow_project.reading.regular_files import reason_of
 from nomaflow_project.reading.sources import ProjectSources
 
 _log = logging.getLogger(__name__)
@@ -208,7 +209,7 @@ def make_state_dir(state: Path, *, given: bool) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StateUnwritable(state, error) from None
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = reason_of(error)
         fix = "name a folder that can be written to: --state-dir DIR"
         raise ProjectError(Place(str(state)).error("bad_state_dir", f"it cannot be made: {reason}", fix=fix)) from None
     if state.stat().st_mode & 0o077:

@@ -171,7 +171,7 @@ def _encode_other(value: Any, path: str, depth: int, *, tags: bool) -> Any:
     if issubclass(kind, float):
         number = float.__float__(value)
         if not math.isfinite(number):
-            raise ValueCodecError(f"{number!r} has no JSON form (give None or text)", path=path)
+            raise ValueCodecError(f"{number!r} has no JSON form (give a finite number, or text)", path=path)
         return number
     if issubclass(kind, str):
         return str.__str__(value)

@@ -72,7 +72,7 @@ def _templates(alerts: AlertsSection, place: Place) -> Iterator[Problem]:
         try:
             SandboxedEnvironment(autoescape=False).parse(text)
         except TemplateSyntaxError as error:
-            problem = f"line {error.lineno}: {error.message}; the built-in text is used"
+            problem = f"line {error.lineno}: {(error.message or '').rstrip('.')}; the built-in text is used"
             yield (place / name).warning("bad_template", problem, fix="correct it")
         if name not in used:
             fix = "name it subject or body, or name it in the template key of a webhook"

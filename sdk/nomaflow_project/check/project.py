@@ -204,7 +204,7 @@ def _only_here(problem: Problem) -> Problem:
     """Return a warning for a value that is missing, since it may be given only where it is used."""
     if problem.code not in (UNSET_VARIABLE, MISSING_SECRET):
         return problem
-    return replace(problem, severity=Severity.WARNING, message=f"{problem.message} here")
+    return replace(problem, severity=Severity.WARNING, message=f"on this machine, {problem.message}")
 
 
 def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:
@@ -223,4 +223,4 @@ def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem
                     if reference.scheme in (FILE, ENCRYPTED) and not isinstance(text, Unresolved):
                         sources.value_of(reference)
                 except ReferenceMissing as error:
-                    yield place.warning(error.code, f"{error.problem} here", fix=error.fix)
+                    yield place.warning(error.code, f"on this machine, {error.problem}", fix=error.fix)

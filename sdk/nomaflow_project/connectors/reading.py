@@ -61,7 +61,7 @@ def read_connectors(
     problem = file.error
     if problem is None and path.is_symlink() and path.stat().st_uid not in (os.geteuid(), 0):
         fix = "link to a file of your own"
-        problem = Place(shown_name).error("unreadable_file", "is a link to a file of another user", fix=fix)
+        problem = Place(shown_name).error("unreadable_file", "it is a link to a file of another user", fix=fix)
     if problem is not None:
         if problem.code == "missing_file" and not required:
             return empty
@@ -188,7 +188,7 @@ class _Reader:
             if self._mode and is_literal_credential(parent, key, text):
                 yield place.error(
                     "open_credential",
-                    f"a literal credential, and others may read or write the file (its mode is {self._mode:04o})",
+                    f"it is a literal credential, and others may read or write the file (its mode is {self._mode:04o})",
                     fix="chmod 600 it, or write the credential as ${NAME}",
                 )
                 break
@@ -196,7 +196,7 @@ class _Reader:
             if isinstance(text, Unresolved):
                 continue  # reported where the table is validated
             if text.startswith("ENC:") or url_password(text).startswith("ENC:"):
-                problem = "an encrypted value (ENC:) that cannot be read here: it was not made by `nomaflow secret`"
+                problem = "it is an encrypted value (ENC:) that cannot be read: it was not made by `nomaflow secret`"
                 fix = "encrypt it with `nomaflow secret set`, or write ${NAME}; inside a URL write ${ENC:…}"
                 yield place.error("encrypted_value", problem, fix=fix)
                 break

@@ -127,7 +127,7 @@ def parse_fields(text: str) -> CronFields:
 def _split(text: str) -> list[str]:
     """Return the five or six fields in lower case, aliases resolved."""
     if len(text) > _MAX_LENGTH:
-        raise _Refusal(f"it has {len(text)} characters, at most {_MAX_LENGTH} are allowed")
+        raise _Refusal(f"it has {len(text)} characters, expected at most {_MAX_LENGTH}")
     if not text.isascii():
         raise _Refusal("it has characters that are not ASCII", "retype it with plain digits, letters and blanks")
     stripped = text.strip(" \t\r\n").lower()
@@ -135,11 +135,11 @@ def _split(text: str) -> list[str]:
         raise _Refusal("it is empty", "leave the schedule out for a job that is only started by hand")
     if stripped.startswith("@"):
         if stripped not in _ALIASES:
-            raise _Refusal("no such alias", "the aliases are " + ", ".join(sorted(_ALIASES)))
+            raise _Refusal("there is no such alias", "the aliases are " + ", ".join(sorted(_ALIASES)))
         stripped = _ALIASES[stripped]
     parts = re.split(r"[ \t]+", stripped)
     if len(parts) not in (5, 6):
-        advice = "minute hour day-of-month month day-of-week, and seconds last if needed"
+        advice = "give minute, hour, day of the month, month and day of the week, and seconds last if needed"
         if len(parts) == 7:
             advice += "; a year cannot be given"
         raise _Refusal(f"it has {len(parts)} field{'' if len(parts) == 1 else 's'}, expected 5 or 6", advice)

@@ -34,7 +34,7 @@ def _check_names(steps: Sequence[StepDefinition], place: Place) -> Iterator[Prob
     for index, step in enumerate(steps):
         at = place / "steps" / index / "name"
         if step.name and first.setdefault(step.name, index) != index:
-            message = f"the name {step.name!r} is that of steps[{first[step.name]}] too"
+            message = f"steps[{first[step.name]}] has the name {step.name!r}, too"
             yield at.error("duplicate_step_name", message, fix="give each step a name of its own")
         yield from _odd_name(step.name, at)
 
@@ -45,10 +45,11 @@ def _check_presets(job: JobDefinition, step_names: Sequence[str], place: Place) 
         yield from _odd_name(preset.name, at / "name")
         stands = job.preset(preset.name)
         if stands is not preset and preset.schedule:
-            problem = f"another preset with a schedule is called {preset.name!r} too"
+            problem = f"another preset with a schedule has the name {preset.name!r}, too"
             yield (at / "name").error("duplicate_preset", problem, fix="rename one of them")
         elif stands is not None and stands is not preset:
-            problem = f"presets[{job.presets.index(stands)}] is called {preset.name!r} too, and this one has no effect"
+            first = f"presets[{job.presets.index(stands)}]"
+            problem = f"{first} has the name {preset.name!r}, too, and this one has no effect"
             yield (at / "name").warning("duplicate_preset", problem, fix="rename one of them")
         tables: tuple[tuple[str, Mapping[str, Any]], ...] = (
             ("op_kwargs", preset.op_kwargs),
@@ -66,14 +67,15 @@ def _check_presets(job: JobDefinition, step_names: Sequence[str], place: Place) 
 def _odd_name(name: str, at: Place) -> Iterator[Problem]:
     """Yield a warning for a name of a step or preset that is easily mistaken for another."""
     if "/" in name or name != name.strip():
-        problem = f"the name {name!r} has '/' in it, or blanks at its ends"
+        problem = f"the name {name!r} " + ("contains '/'" if "/" in name else "begins or ends with a blank")
         yield at.warning("odd_name", problem, fix="rename it, or quote it wherever it is given")
 
 
 def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
     if job.install_step is not None:
-        message = "comes from the original and has no effect: nothing runs jobs in its order"
-        yield (place / "install_step").warning("unused_key", message, fix="run them in order yourself")
+        message = "the key comes from the original and has no effect: nothing runs jobs in its order"
+        fix = "remove it; the call_job steps of another job run jobs in order"
+        yield (place / "install_step").warning("unused_key", message, fix=fix)
     retry = job.retry
     if retry.attempts > 1 and retry.base_seconds > retry.max_seconds:
         message = f"no delay is longer than {retry.max_seconds:g} s, though base_seconds is {retry.base_seconds:g}"

@@ -22,7 +22,7 @@ from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.text_forms import Cron, Image, JobId, Name, Zone, ZoneOrUtc
 from nomaflow_project.reading.keys import FORM, Entry, Unlisted, key, seconds
-from nomaflow_project.reading.names import LogLevel
+from nomaflow_project.reading.names import HostName, LogLevel
 from nomaflow_project.reading.problems import Place
 
 
@@ -142,7 +142,7 @@ class JobDefinition(Entry):
     """One job."""
 
     id: JobId = key(..., "Unique in a kernel. Letters, digits, `-`, `_`, `.`; at most 128.")
-    host: str = key("", "The plugin host that runs it. Empty: the host that brought it.")
+    host: HostName = key("", "The plugin host that runs it. Empty: the host that brought it.")
     description: str = key("", "What it is for.")
     schedule: Cron = key(
         "", "Cron expression of five fields, six with seconds last, or an alias. Empty: started by hand or by others."

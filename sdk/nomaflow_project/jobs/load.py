@@ -84,7 +84,8 @@ def _with_told_problems(load: CatalogueLoad, told: Iterable[Problem]) -> Catalog
         own = tuple(problem for problem in job.problems if (problem.file, problem.path) not in causes)
         its_own = of_jobs.get((job.job_id, job.file, job.path), ())
         jobs.append(replace(job, problems=own).with_problem(*its_own))
-    return replace(load, jobs=tuple(jobs), problems=(*load.problems, *of_files))
+    own = tuple(problem for problem in load.problems if (problem.file, problem.path) not in causes)
+    return replace(load, jobs=tuple(jobs), problems=(*own, *of_files))
 
 
 def load_job_files(

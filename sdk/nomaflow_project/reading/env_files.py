@@ -12,7 +12,7 @@ from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_api.credential_signs import names_credential, url_password
 from nomaflow_project.reading.environment import resolve_text
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.regular_files import others_may_open, read_regular, shown_path
+from nomaflow_project.reading.regular_files import others_may_open, read_regular, reason_of, shown_path
 from nomaflow_project.reading.sources import ReferenceMissing, VariablesOnly
 
 _ENTRY = re.compile(
@@ -110,24 +110,24 @@ def _read(path: Path, place: Place, *, named_at: Place) -> tuple[str, dict[str, 
     """Return the text of a file, its variables, and its problems."""
     try:
         if not path.is_file():
-            what = "is not a file" if path.exists() else "is not there"
-            message = f"the file {place.file!r} {what}"
+            name = repr(place.file)
+            message = f"{name} is not a file" if path.exists() else f"there is no file {name}"
             return "", {}, [named_at.error("missing_file", message, fix="create it, or correct env_file")]
         text = read_regular(path).decode("utf-8-sig")  # editors of Windows begin a file with a byte order mark
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = reason_of(error)
         if error.errno == errno.EFBIG:
-            return "", {}, [place.error("unreadable_file", reason.removeprefix("it "), fix="split it")]
-        return "", {}, [place.error("unreadable_file", f"cannot be read: {reason}", fix="make it a readable file")]
+            return "", {}, [place.error("unreadable_file", reason, fix="split it")]
+        return "", {}, [place.error("unreadable_file", f"it cannot be read: {reason}", fix="make it a readable file")]
     except UnicodeDecodeError:
-        return "", {}, [place.error("unreadable_file", "is not UTF-8 text", fix="save it as UTF-8")]
+        return "", {}, [place.error("unreadable_file", "it is not UTF-8 text", fix="save it as UTF-8")]
     found, problems = _parsed(text, place)
     secret = next((name for name, value in found.items() if names_credential(name) or url_password(value)), "")
     if secret and (mode := others_may_open(path)):
         problems.append(
             (place / secret).warning(
                 "open_credential",
-                f"holds a credential, and others may read or write the file (its mode is {mode:04o})",
+                f"it is a credential, and others may read or write the file (its mode is {mode:04o})",
                 fix="chmod 600 it",
             )
         )

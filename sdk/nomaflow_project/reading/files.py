@@ -12,7 +12,7 @@ from nomaflow_api.v1.lossless_json import ValueCodecError, encode_tree
 from nomaflow_project.reading.environment import Values, resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.records import Record
-from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.regular_files import reason_of, shown_path
 from nomaflow_project.reading.toml_file import read_toml
 
 SETTINGS_FILE = "nomaflow.toml"
@@ -94,7 +94,7 @@ def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
         yield JobFile(path=_PLUGINS, absent=True)
         return
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = reason_of(error)
         failed = Place(_PLUGINS).error("unreadable_file", f"it cannot be listed: {reason}", fix="make it a folder")
         yield JobFile(path=_PLUGINS, error=failed)
         return

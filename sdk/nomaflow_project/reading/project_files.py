@@ -23,6 +23,7 @@ from nomaflow_project.reading.files import SETTINGS_FILE, JobFile, read_job_file
 from nomaflow_project.reading.keys import read_section
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.regular_files import reason_of
 from nomaflow_project.reading.sources import ProjectSources
 from nomaflow_project.reading.toml_file import read_toml
 
@@ -160,7 +161,7 @@ def _folder_problem(root: Path) -> Problem | None:
         fix = "name a project's folder; `nomaflow init DIR` makes one"
         return place.error("missing_file", "there is no such folder", fix=fix)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = reason_of(error)
         return place.error("unreadable_file", f"it cannot be read: {reason}", fix="correct its permissions")
 
 

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from nomaflow_api.byte_sizes import byte_size
+
 MAX_FILE_BYTES = 1024 * 1024
 """The largest file of a project that is read."""
 
@@ -32,8 +34,14 @@ def read_regular(
             raise PermissionError(errno.EPERM, reason)
         body = stream.read(limit + 1)
     if len(body) > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit} bytes")
+        raise OSError(errno.EFBIG, f"it is larger than {byte_size(limit)}")
     return body
+
+
+def reason_of(error: OSError) -> str:
+    """Return why a file cannot be used, as the end of a sentence."""
+    reason = error.strerror or type(error).__name__
+    return reason[:1].lower() + reason[1:]
 
 
 def shown_path(path: Path, root: Path) -> str:

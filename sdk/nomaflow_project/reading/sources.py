@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from nomaflow_api.credential_signs import names_credential
 from nomaflow_project.reading.encryption import KeyRing, NoKeys, Undecipherable, find_keys
-from nomaflow_project.reading.regular_files import detour_reason, private_reason, read_regular
+from nomaflow_project.reading.regular_files import detour_reason, private_reason, read_regular, reason_of
 
 MISSING_SECRET = "missing_secret"  # noqa: S105 - the code of a problem
 _PATH_FIX = "correct the path, which is relative to the project's folder"
@@ -245,7 +245,7 @@ def _variable(name: str, environ: Mapping[str, str], *, unread: str = "") -> str
             raise OSError(errno.EINVAL, "its path must be absolute")
         return _content(read_regular(file, limit=MAX_VALUE_BYTES))
     except OSError as error:
-        why = f"({file!r}) cannot be read: {(error.strerror or type(error).__name__).lower()}"
+        why = f"({file!r}) cannot be read: {reason_of(error)}"
     except UnicodeDecodeError:
         why = f"({file!r}) is not UTF-8 text"
     raise VariableUnreadable(
@@ -271,7 +271,7 @@ def _secret_file(root: Path, shown: str) -> str:
     except FileNotFoundError:
         raise SecretMissing(f"there is no secret file {shown!r}", fix=f"{_PATH_FIX}, or create it") from None
     except PermissionError as error:
-        why = f"cannot be read: {(error.strerror or 'not permitted').lower()}"
+        why = f"cannot be read: {reason_of(error)}"
         fix = "chmod 600 it for the host's user, in a folder that only it or root may change"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name is not a path"

@@ -61,6 +61,6 @@ def open_store_password(files: ProjectFiles) -> Problem | None:
         return None
     return Place(SETTINGS_FILE, "kernel.store").error(
         "open_credential",
-        f"a literal password, and others may read or write the file (its mode is {mode:04o})",
+        f"it is a literal password, and others may read or write the file (its mode is {mode:04o})",
         fix="chmod 600 it, or write the password as ${NAME}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.regular_files import read_regular, reason_of
 from nomaflow_project.reading.toml_bounds import nested_too_deeply, outside_bounds
 
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
@@ -33,7 +33,7 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
             return place.error("unreadable_file", message, fix="correct the link")
         return place.error("missing_file", "there is no such file", fix="create it, or correct the path")
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        reason = reason_of(error)
         if error.errno == errno.EFBIG:
             fix = "make it smaller; jobs may also be in the jobs.toml of each folder of plugins/"
             return place.error("unreadable_file", reason, fix=fix)

@@ -133,9 +133,10 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
         fix = did_you_mean(error["input"], choices, noun="value") if isinstance(error["input"], str) else ""
         return place.error("bad_choice", f"{subject} is not one of {', '.join(choices)}", fix=fix)
     if kind == "too_short":
-        return place.error("empty", f"is empty, expected at least {context['min_length']} entry", fix="add one")
+        said = f"the list is empty, expected at least {context['min_length']} entry"
+        return place.error("empty", said, fix="add one")
     if kind == "too_long":
-        said = f"has {len(error['input']):,} entries, expected at most {context['max_length']:,}"
+        said = f"the list has {len(error['input']):,} entries, expected at most {context['max_length']:,}"
         return place.error("out_of_range", said)
     if kind == "finite_number":
         return place.error("out_of_range", f"{subject} is not a finite number")

@@ -178,6 +178,7 @@ def test_modules_that_do_not_import(
         ("no_such.deep.module:f", "there is no module 'no_such.deep.module' (there is no 'no_such')"),
         ("string.deep:f", "('string' is a module, not a package)"),
         ("json.decodr:f", "there is no module 'json.decodr' (did you mean 'json.decoder'?)"),
+        ("syntax:f", "there is no module 'syntax'"),
         ("josn.decoder:f", "(there is no 'josn') (did you mean 'json'?)"),
     ],
 )
@@ -187,6 +188,7 @@ def test_missing_modules(reference: str, words: str) -> None:
         resolve_reference(reference, importer=import_module)
     assert caught.value.reason_code == "callable_not_found"
     assert words in caught.value.message
+    assert ("did you mean" in words) == ("did you mean" in caught.value.message)
 
 
 def test_partial_of_partial_keeps_its_values() -> None:

@@ -253,4 +253,4 @@ def test_a_path_that_no_file_can_have_is_told(tmp_path: Path) -> None:
     """A read of a path with a NUL byte is like that of any file that cannot be read."""
     found = read_toml(tmp_path / "jobs\0.toml")
     assert isinstance(found, Problem)
-    assert found.message == "it cannot be read: its path has a nul byte"
+    assert found.message == "it cannot be read: its path has a NUL byte"

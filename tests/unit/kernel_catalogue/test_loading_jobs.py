@@ -139,6 +139,7 @@ BAD_JOBS = [
     ('id = "x"\nretry = { tries = 3 }', "unknown_key", "jobs[0].retry.tries", "unknown key 'tries'"),
     ('id = "x"\nretry = { jitter = 1.5 }', "out_of_range", "jobs[0].retry.jitter", "expected at most 1"),
     ('id = "x"\nretry = { retry_on = ["not a name"] }', "bad_exception_name", "jobs[0].retry.retry_on", "exception"),
+    ('id = "x"\nhost = "Bad Host"', "bad_host_name", "jobs[0].host", "is not a host name"),
     ('id = "x"\nretry = 3', "wrong_type", "jobs[0].retry", "expected a table, got 3"),
     ('id = "x"\nalerts = { on_fail = true }', "unknown_key", "jobs[0].alerts.on_fail", "unknown key"),
     ('id = "x"\npresets = [{ }]', "missing_key", "jobs[0].presets[0].name", "'name' is required"),
@@ -197,7 +198,7 @@ def test_a_bad_job_is_disabled_with_its_problem(keys: str, code: str, path: str,
 
 
 BAD_STEPS = [
-    ('callable = "app.work"', "bad_callable", "callable", "0 colons"),
+    ('callable = "app.work"', "bad_callable", "callable", "no colon"),
     ('callable = "app:work:run"', "bad_callable", "callable", "2 colons"),
     ('callable = "app/work.py:run"', "bad_callable", "callable", "file path"),
     ('callable = "../x:f"', "bad_callable", "callable", "file path"),

@@ -341,15 +341,16 @@ def test_a_problem_is_of_its_table_not_of_each_with_the_same_id() -> None:
 @pytest.mark.parametrize(("code", "id_"), [("unset_variable", "x"), ("unreadable_secret", "${file:a}")])
 def test_the_cause_stands_for_what_follows_from_it(code: str, id_: str) -> None:
     """A text whose reference has no value is of no form either, even where it is the job's id."""
-    tree = {"jobs": [{"id": id_, "timezone": "${file:a}", "steps": [{"callable": "app.clean:plain"}]}]}
+    job = {"id": id_, "timezone": "${file:a}", "steps": [{"callable": "app.clean:plain"}]}
+    tree = {"meta": {"version": "${file:a}"}, "jobs": [job]}
     told = {"severity": "error", "code": code, "file": "jobs.toml", "message": "no value", "job_id": id_}
     manifest = {
         "host": "team",
         "callables": CALLABLES,
         "job_files": [{"path": "jobs.toml", "tree": tree, "error": None}],
-        "problems": [told | {"path": f"jobs[0].{key}"} for key in ("id", "timezone")],
+        "problems": [told | {"path": path} for path in ("jobs[0].id", "jobs[0].timezone", "meta.version")],
     }
     load = load_manifest(manifest)
     assert [(each.code, each.path) for each in load.all_problems()][-1] == (code, "jobs[0].timezone")
     assert {each.code for each in load.jobs[0].problems} == {code}
-    assert not load.problems
+    assert [(each.code, each.path) for each in load.problems] == [(code, "meta.version")]

@@ -64,7 +64,7 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     assert "directory" in folder.error.message
     large = parse_toml_file(_write(tmp_path / "large.toml", "#" * (1024 * 1024 + 1)))
     assert large.error is not None
-    assert "larger than 1048576 bytes" in large.error.message
+    assert "larger than 1 MiB" in large.error.message
 
 
 def test_references_are_resolved_but_below_params_and_op_kwargs(tmp_path: Path) -> None:

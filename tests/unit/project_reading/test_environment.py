@@ -129,7 +129,7 @@ def test_the_variables_of_a_project(tmp_path: Path) -> None:
         ("bad_variable", "a.env", "line 10 is not NAME=value"),
         ("bad_variable", "a.env", "line 11 is not NAME=value"),
         ("bad_variable", "a.env", "line 13 has a NUL byte in its value"),
-        ("missing_file", "nomaflow.toml", "the file 'none.env' is not there"),
+        ("missing_file", "nomaflow.toml", "there is no file 'none.env'"),
     ]
 
 

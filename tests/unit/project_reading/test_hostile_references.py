@@ -81,7 +81,7 @@ def test_the_check_ends_with_problems_and_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "has 253 characters, at most 200 are allowed" in " ".join(done.stdout.split())
+    assert "has 253 characters, expected at most 200" in " ".join(done.stdout.split())
 
 
 def _quoted(text: str) -> str:
