@@ -6,7 +6,8 @@ import datetime as dt
 import enum
 import heapq
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -129,7 +130,7 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwis
     """
     if not may_search():
         return otherwise or f"correct the {noun}"
-    candidates = sorted(known) if isinstance(known, Set) else list(known)  # of two that are as near, always the same
+    candidates = sorted(known) if isinstance(known, AbstractSet) else list(known)  # for one answer
     begins = [each for each in candidates if each.startswith(f"{name}_")]  # "timeout" means "timeout_seconds"
     longer = begins or [each for each in candidates if f"_{name}_" in f"_{each}_"]  # "job" means "target_job_id"
     match = misspelt_name(name, candidates) or (longer[0] if len(longer) == 1 else nearest(name, candidates))
