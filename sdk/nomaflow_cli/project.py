@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from nomaflow_cli.errors import CliError
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.names import JOB_ID
 from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.project_files import ProjectFiles
 
@@ -184,7 +185,7 @@ def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[
         (job.job_id, each)
         for job in jobs
         for each in job.problems
-        if not each.line and jobs_in(project / each.file).get(each.path.partition(".")[0]) == job.job_id
+        if not each.line and jobs_in(project, each.file).get(each.path.partition(".")[0]) == job.job_id
     ]
     try:
         placed = with_lines((Problem.from_json(each.to_json()) for _, each in here), project)
@@ -200,6 +201,7 @@ def with_lines_of_files(jobs: Iterable[JobView], project: Path | None) -> tuple[
     )
 
 
-def _jobs_in(file: Path) -> dict[str, str]:
-    """Return the id of each job of a file, by the path of its table such as ``jobs[2]``."""
-    return {at.path: at.job_id for at, _ in parse_toml_file(file).jobs()}
+def _jobs_in(project: Path, name: str) -> dict[str, str]:
+    """Return the id of each job of a file, its place for none, by the path of its table such as ``jobs[2]``."""
+    places = (at for at, _ in parse_toml_file(project / name, name=name).jobs())
+    return {at.path: at.job_id if JOB_ID.fullmatch(at.job_id) else f"{name}:{at.path}" for at in places}
