@@ -16,7 +16,7 @@ from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.reading import connectors_of
 from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.load import load_manifest
-from nomaflow_project.jobs.loaded import LoadedJob
+from nomaflow_project.jobs.loaded import LoadedJob, errors_first
 from nomaflow_project.jobs.machine_capacity import resources_here
 from nomaflow_project.jobs.resources import Resources, lacking
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -58,8 +58,7 @@ class CheckReport:
 
     def all_problems(self) -> tuple[Problem, ...]:
         """Return the problems of the files and of all jobs, errors first."""
-        found = [*self.problems, *(problem for job in self.jobs for problem in job.problems)]
-        return tuple(sorted(found, key=lambda problem: not problem.is_error))
+        return errors_first([*self.problems, *(problem for job in self.jobs for problem in job.problems)])
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as ``check -o json`` shows it."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_api.credential_signs import names_credential, url_password
@@ -48,7 +49,7 @@ class ProjectVariables:
     states: Mapping[str, str] = field(default_factory=dict)
 
 
-def project_variables(root: Path, settings: object, environ: Mapping[str, str]) -> ProjectVariables:
+def project_variables(root: Path, settings: Mapping[str, Any], environ: Mapping[str, str]) -> ProjectVariables:
     """Return the variables of a project's ``[host] env_file``.
 
     :param settings: the tree of nomaflow.toml
@@ -95,10 +96,10 @@ def _merged(read: Sequence[tuple[str, str, Mapping[str, str]]], *, unless: Colle
     return merged
 
 
-def _named(settings: object) -> Iterator[tuple[Place, str]]:
+def _named(settings: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
     """Yield place and path of each file that nomaflow.toml names; entries that are no path are reported elsewhere."""
-    host = settings.get("host") if isinstance(settings, Mapping) else None
-    named = host.get("env_file") if isinstance(host, Mapping) else None
+    host = settings.get("host")
+    named = host.get("env_file") if isinstance(host, dict) else None
     place = Place("nomaflow.toml", "host.env_file")
     if isinstance(named, str):
         yield from ((place, named),) if named else ()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from nomaflow_api.v1.lossless_json import child_path
@@ -24,7 +23,6 @@ from nomaflow_project.reading.sources import (
     FILE,
     VARIABLE,
     EnvironmentMissing,
-    ProjectSources,
     Reference,
     ReferenceMissing,
     ValueSource,
@@ -122,21 +120,6 @@ def resolve_tree(tree: Any, values: Values, *, path: str = "") -> Any:
 def resolve_leniently(tree: Any, values: Values) -> Any:
     """Return the tree as `resolve_tree` does; a text whose reference has no value stays, as an `Unresolved`."""
     return _resolved(tree, values, "", _lenient)
-
-
-def project_sources(root: Path, settings: Mapping[str, Any] | None, environ: Mapping[str, str]) -> ProjectSources:
-    """Return the sources of the values of connectors.toml and ``[host]``.
-
-    :param settings: the tree of nomaflow.toml; None for none
-    :param environ: the process's variables, and those of ``env_file``
-    """
-    host = (settings or {}).get("host")
-    named = host.get("secret_key_file") if isinstance(host, Mapping) else None
-    try:
-        file = resolve_text(named, environ) if isinstance(named, str) else ""
-    except ReferenceMissing:
-        file = ""  # reported where [host] is read
-    return ProjectSources.of(root, environ=environ, key_file=file, whole_files=True)
 
 
 def is_kept(name: str, *, in_step: bool) -> bool:

@@ -14,7 +14,6 @@ from nomaflow_project.reading.environment import (
     DOUBTFUL_VALUE,
     Unresolved,
     Values,
-    project_sources,
     resolve_environment,
     resolve_leniently,
     unresolved_references,
@@ -62,7 +61,10 @@ class ProjectFiles:
     @cached_property
     def sources(self) -> ProjectSources:
         """The sources of the values of ``[host]``, ``[alerts]`` and connectors.toml."""
-        return project_sources(self.root, self.settings, self.variables.environ)
+        host, environ = self.settings.get("host"), self.variables.environ
+        keys = resolve_leniently(host.get("secret_key_file"), environ) if isinstance(host, dict) else ""
+        given = isinstance(keys, str) and not isinstance(keys, Unresolved)  # anything else is reported with [host]
+        return ProjectSources.of(self.root, environ=environ, key_file=keys if given else "", whole_files=True)
 
     def table(self, name: str) -> Any:
         """Return a table of nomaflow.toml, empty for none, with the values that the process that needs it gives it.
