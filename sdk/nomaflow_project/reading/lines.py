@@ -18,7 +18,7 @@ from nomaflow_project.reading.toml_bounds import outside_bounds
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-_LAST_PART = re.compile(r'(?:\[\d+\]|\.?"(?:[^"\\]|\\.)*"|\.?[^."\[\]]+)$')
+_LAST_PART = re.compile(r'(?:\[\d+\]|\[(?P<quote>["\x27]).*(?P=quote)\]|\.?"(?:[^"\\]|\\.)*"|\.?[^."\[\]]+)$')
 
 
 def with_lines(problems: Iterable[Problem], root: Path) -> tuple[Problem, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nomaflow_project.check.project import check_project
 from nomaflow_project.reading.lines import lines_of_keys, with_lines
 from nomaflow_project.reading.problems import Place
 
@@ -66,6 +67,14 @@ def test_a_problem_has_the_nearest_line(tmp_path: Path) -> None:
     known = replace(missing, line=99)
     elsewhere = Place("jobs.toml", "nothing").error("c", "m")
     assert [each.line for each in with_lines([missing, gone, known, elsewhere], tmp_path)] == [16, 0, 99, 0]
+
+
+@pytest.mark.parametrize("key", ["a b", "it's", "q.r"])
+def test_a_value_that_cannot_be_encoded_has_a_line(tmp_path: Path, key: str) -> None:
+    """Its path is the encoder's, which writes keys as Python does."""
+    (tmp_path / "jobs.toml").write_text(f'[[jobs]]\nid = "a"\n[jobs.params]\n"{key}" = nan\n')
+    (problem,) = check_project(tmp_path, environ={}).jobs[0].problems
+    assert (problem.code, problem.line) == ("bad_value", 3)
 
 
 def test_a_broken_text_has_the_lines_that_can_be_recognised() -> None:
