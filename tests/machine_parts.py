@@ -27,6 +27,7 @@ PACKAGES = {
     "node": "nodejs",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "pgbouncer": "pgbouncer",
     "setpriv": "util-linux",
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",

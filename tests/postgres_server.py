@@ -60,7 +60,7 @@ class PostgresServer:
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *self._become_user(),
+                    *self.become_user(),
                     str(self._binaries / "postgres"),
                     *("-D", "data", "-k", str(self.folder), "-c", "listen_addresses=", *synced),
                     *("-c", "max_connections=60", "-c", "shared_buffers=32MB"),
@@ -133,7 +133,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [*self._become_user(), str(self._binaries / program), *arguments],
+            [*self.become_user(), str(self._binaries / program), *arguments],
             cwd=self.folder,
             check=False,
             capture_output=True,
@@ -141,7 +141,7 @@ class PostgresServer:
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.decode(errors='replace')}")
 
-    def _become_user(self) -> list[str]:
+    def become_user(self) -> list[str]:
         """Return what to put before a command that is to run as another user.
 
         A command of its own, since a process that has threads in gRPC must not be forked, which ``Popen`` does for

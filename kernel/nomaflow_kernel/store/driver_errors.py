@@ -38,8 +38,11 @@ _SQLSTATES_BUSY = ("57014", "40P01", "40001")
 _SQLSTATES_UNAVAILABLE = ("08", "57P", "53", "58", "XX", "25006", "28", "3D", "3F", "42501", "42P01")
 _FIXES = {
     "28": "correct the user and the password of the store, or let the server admit that user (pg_hba.conf)",
+    "08P01": "connect to the server itself: a pooler such as PgBouncer keeps back the settings of sessions",
     "3D": "create that database, or correct the name in the store's URL",
-    "42501": "let the kernel's user create and change tables: GRANT CREATE, USAGE ON SCHEMA public TO that user",
+    "3F": "let the search_path of the kernel's user begin with a schema that exists",
+    "42501": "let the kernel's user create tables: GRANT CREATE, USAGE ON SCHEMA public TO that user; and own those "
+    "that are there: ALTER TABLE … OWNER TO that user",
     "25006": "use a server that accepts writes, and let the kernel's user write: default_transaction_read_only = off",
     "53300": "end other sessions, or raise max_connections of the server: a kernel needs 6",
 }

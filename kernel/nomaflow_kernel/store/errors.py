@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from nomaflow_kernel.domain.errors import KernelError
 
-CHECK_DATABASE = "check the database and its disk"
+CHECK_DATABASE = "check the database, its disk and the store's URL"
 
 
 class StoreError(KernelError):

@@ -52,8 +52,9 @@ def parsed_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise UnsupportedStore(url.partition("@")[0][:40], "not a database URL") from None
+    except (ArgumentError, ValueError):
+        why = "not a database URL; in a user and a password, write %40 for @, %3A for : and %2F for /"
+        raise UnsupportedStore(url.rpartition("@")[2][:40], why) from None
     if parsed.drivername not in (*SQLITE, "postgresql", "postgresql+asyncpg"):
         shown = parsed.render_as_string(hide_password=True)
         raise UnsupportedStore(shown, f"unknown kind of database {parsed.drivername!r}")

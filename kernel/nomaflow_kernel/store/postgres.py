@@ -70,18 +70,20 @@ class PostgresDatabase(SqlDatabase):
         # A leader frozen within a transaction holds the row that its successor needs: the database ends that
         # transaction before the lease is over, and the successor ends one that the database takes for active.
         self._patience_seconds = lease.ttl_seconds * 2 / 3
-        settings = {
+        self._settings = {
             "synchronous_commit": "on",
             "default_transaction_isolation": "read committed",  # whoever has waited for a lock sees what it protected
             "lock_timeout": _milliseconds(lock_wait_seconds),
+            "statement_timeout": "0",  # or a large commit, or a migration, would fail again and again
             "idle_in_transaction_session_timeout": _milliseconds(self._patience_seconds),
         }
         self._readers = _Readers(url)
-        super().__init__(writing=PostgresLink(url, {"application_name": _WRITER, **settings}), reading=self._readers)
+        writing = PostgresLink(url, {"application_name": _WRITER, **self._settings})
+        super().__init__(writing=writing, reading=self._readers)
         # A standby kernel must notice a dead connection: a check without an answer times out.
-        keeping = PostgresLink(url, {"application_name": "nomaflow-lease", **settings}, command_timeout=_ANSWER_SECONDS)
-        self._keeping = keeping
-        self._keeper = LeaseKeeper(link=keeping, policy=replace(lease, on_lost=self._lost))
+        keeping = {"application_name": "nomaflow-lease", **self._settings}
+        self._keeping = PostgresLink(url, keeping, command_timeout=_ANSWER_SECONDS)
+        self._keeper = LeaseKeeper(link=self._keeping, policy=replace(lease, on_lost=self._lost))
         self._holder = holder
         self._lease = lease
         self._watch = LeaseWatch(boot_seconds)
@@ -104,7 +106,7 @@ class PostgresDatabase(SqlDatabase):
         return taken
 
     def _take(self, connection: Connection) -> StoreInfo:
-        _refuse_encoding(connection)
+        _refuse_server(connection, self._settings)
         lock_migrations(connection)
         migrate(connection)
         refuse_while_held(connection, self._watch)
@@ -229,18 +231,26 @@ class _Readers:
         await self._engine.dispose()
 
 
-def _refuse_encoding(connection: Connection) -> None:
-    """Check that the database can hold every text.
+def _refuse_server(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Check that the database can hold every text, and that its session has the settings that were given.
 
-    :raises UnsupportedStore: if it cannot
+    :raises UnsupportedStore: if not
     """
-    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-    if encoding != "UTF8":
+    found = dict(map(tuple, connection.exec_driver_sql("SELECT name, setting FROM pg_settings")))
+    shown = connection.engine.url.render_as_string(hide_password=True)
+    if found["server_encoding"] != "UTF8":
         raise UnsupportedStore(
-            connection.engine.url.render_as_string(hide_password=True),
-            f"the encoding of the database is {encoding}, in which not every text can be stored",
+            shown,
+            f"the encoding of the database is {found['server_encoding']}, in which not every text can be stored",
             expected="a database that was made with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
         )
+    for name, value in settings.items():
+        if found[name] != value:
+            raise UnsupportedStore(
+                shown,
+                f"its sessions have {name} = {found[name]}, not {value}: a pooler such as PgBouncer keeps it back",
+                expected="the address of the server itself",
+            )
 
 
 def _hand_over(answer: asyncio.Future[T], reading: asyncio.Future[T]) -> None:

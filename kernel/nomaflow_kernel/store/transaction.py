@@ -88,6 +88,7 @@ def commit_batch(connection: Connection, operations: Sequence[Operation], *, epo
         if failure is not None:
             return _failed(connection, operations, failure)
         _log.debug("one of %d operations failed, or lost a change: each runs again under a savepoint", len(operations))
+    known.digests.clear()  # after a failover the server may have lost commits, and definitions with them
     try:
         return _attempt(connection, operations, epoch, known, each_alone=True)
     except CommitInDoubt:

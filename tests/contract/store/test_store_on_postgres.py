@@ -279,6 +279,38 @@ async def test_no_room_on_the_server_is_a_full_store(store: Store, postgres_plac
     assert (await store.apply([queue(run_id)], at_us=T0)).events[0].seq == 1
 
 
+async def test_a_time_limit_of_the_servers_admin_does_not_bind_commits(postgres_place: PostgresPlace) -> None:
+    """A large commit, or a migration, would reach it again and again."""
+    await postgres_place.sql(f"ALTER DATABASE {postgres_place.name} SET statement_timeout = '1ms'")
+    store = open_store(postgres_place.url)
+    try:
+        await store.open()
+        result = await store.apply([queue(ids.new()) for _ in range(300)], at_us=T0)
+        assert len(result.events) == 300
+    finally:
+        await store.close()
+        await postgres_place.sql_in("postgres", f"ALTER DATABASE {postgres_place.name} RESET ALL")
+
+
+async def test_a_definition_that_the_server_has_lost_is_stored_again(
+    store: Store, postgres_place: PostgresPlace
+) -> None:
+    """A server that was replaced by a replica without the last commits gets the definitions of later runs."""
+    await store.apply([queue(ids.new(), definition_digest="kept")], at_us=T0)
+    await store.apply([queue(ids.new(), definition_digest="lost")], at_us=T0)
+    for lost in (
+        "DELETE FROM definitions WHERE digest = 'lost'",
+        "DELETE FROM runs WHERE definition_digest = 'lost'",
+        "DELETE FROM events WHERE seq = 2",
+        "UPDATE kernel SET last_event_seq = 1, commits = commits - 1",
+    ):
+        await postgres_place.sql(lost)
+    run_id = ids.new()
+    await store.apply([queue(run_id, definition_digest="lost")], at_us=T0)
+    (found,) = await store.run_details([run_id])
+    assert found.definition == {"id": "nightly"}
+
+
 async def test_a_database_that_cannot_hold_every_text_is_refused(postgres_place: PostgresPlace) -> None:
     """A run's error in another script would otherwise fail its commit for ever."""
     other = PostgresPlace(postgres_place.server, f"{postgres_place.name}_latin")

@@ -223,6 +223,8 @@ def test_a_url_that_names_no_store_is_refused() -> None:
         "postgresql+asyncpg://a@b:99999/c": "no port 99999",
         "mysql://root:secret@db/x": "unknown kind of database 'mysql'",
         "history.db": "not a database URL",
+        "postgresql//ann:secret@db/x": "the store 'db/x': not a database URL",
+        "postgresql://ann:p@secret:w/rd@db/x": "'db/x': not a database URL; in a user and a password, write %40 for @",
     }.items():
         with pytest.raises(UnsupportedStore, match=why) as caught:
             open_store(url)

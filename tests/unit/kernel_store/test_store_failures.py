@@ -79,7 +79,8 @@ def test_states_of_postgresql(state: str, expected: type[StoreError] | None) -> 
         ("42501", "GRANT CREATE, USAGE ON SCHEMA public"),
         ("25006", "default_transaction_read_only = off"),
         ("53300", "raise max_connections"),
-        ("08006", "check the database and its disk"),
+        ("3F000", "search_path of the kernel's user"),
+        ("08006", "check the database, its disk and the store's URL"),
     ],
 )
 def test_a_server_that_refuses_is_no_mystery(state: str, fix: str) -> None:
