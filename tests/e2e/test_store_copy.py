@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -103,3 +104,7 @@ def test_a_kernel_goes_on_in_another_database(move: Move) -> None:
         system.start_kernel()
     found = system.command("doctor", "-o", "json")
     assert "store.moved" in {one["check"] for one in json.loads(found.out)["findings"]}
+    done = system.command("store", "copy", move.url, "sqlite:///another.db")
+    _, _, way_back = done.out.strip().partition("to undo the move: nomaflow ")
+    undone = system.command(*shlex.split(way_back))
+    assert (undone.code, "a kernel may start on it again" in undone.out) == (0, True), undone.err

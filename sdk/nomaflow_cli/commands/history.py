@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -118,12 +119,12 @@ def copy(
 ) -> None:
     """Move a history to an empty store while its kernel is stopped. Kernels then start only on the new store."""
     done = run_store_tool("copy", source, "--to", target, project=_folder(invocation), shows_progress=True)
-    rows = done["rows"]
+    rows, source = done["rows"], printable(done["source"])
     text = (
         f"{printable(done['target'])}: {count(rows['runs'], 'run')}, {count(rows['events'], 'event')}\n"
         f"{amount(sum(rows.values()))} rows copied and compared, in {time_span(done['seconds'])}\n"
         "start the kernel with that store: [kernel] store, or --store\n"
-        f"! kernels no longer start on {printable(done['source'])}; to undo the move: nomaflow store reclaim"
+        f"! kernels no longer start on {source}; to undo the move: nomaflow store reclaim {shlex.quote(source)}"
     )
     answer(invocation, {**done, "seconds": round(done["seconds"], 3)}, text)
 

@@ -140,7 +140,7 @@ def find_keys(root: Path, key_file: str, environ: Mapping[str, str]) -> KeyRing:
         file = Path(folder, CREDENTIAL)
         if file.exists():
             return ring_of(_key_text(file, f"credential {CREDENTIAL}"), f"systemd's credential {CREDENTIAL}")
-    raise NoKeys("an encrypted value (ENC:) needs a key, and none is given", _GIVE_KEY)
+    raise NoKeys("no key for encrypted values (ENC:) is given", _GIVE_KEY)
 
 
 def _key_text(path: Path, name: str) -> str:

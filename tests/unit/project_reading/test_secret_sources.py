@@ -157,7 +157,7 @@ def test_wrong_malformed_and_missing_keys_are_told_apart(tmp_path: Path, key: st
     (tmp_path / "keys").unlink()
     with pytest.raises(ReferenceMissing, match="cannot be read: no such file"):
         resolve_text(encrypted, _sources(tmp_path))
-    with pytest.raises(NoKeys, match=r"none is given.*nomaflow secret keygen"):
+    with pytest.raises(NoKeys, match=r"no key for encrypted values .*is given.*nomaflow secret keygen"):
         find_keys(tmp_path, "", {})
 
 
