@@ -29,7 +29,7 @@ from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read
 class View:
     """A live view that counts."""
 
-    fresh_seconds = math.inf
+    aging_seconds = math.inf
     extra: Callable[[Request], AsyncIterator[ServerEvent]] | None = None
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class View:
 class Ageing(View):
     """A view that looks different after a while."""
 
-    fresh_seconds = 0.3
+    aging_seconds = 0.3
 
 
 class Talker(View):
@@ -105,7 +105,9 @@ class Tab:
     def __init__(self, sessions: Sessions, view: View, query: str = "", last: str = "") -> None:
         self.principal: Any = Principal()
         self.session: Session = sessions.start(name="ann", principal="owner")
-        live = LiveView(concerns=lambda *_: True, parts=view.parts, fresh_seconds=view.fresh_seconds, extra=view.extra)
+        live = LiveView(
+            concerns=lambda *_: True, parts=view.parts, fresh_seconds=lambda _: view.aging_seconds, extra=view.extra
+        )
         self.streams = Streams(views={"v": live}, sessions=sessions)
         headers = [(b"last-event-id", last.encode())] if last else []
         scope = {

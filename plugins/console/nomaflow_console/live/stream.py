@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections import Counter, deque
@@ -154,10 +155,12 @@ class _Stream:
                         self._room.set()
                     began = time.monotonic()
                     if seen.changed or began >= stale_at:
-                        seen.changed, stale_at = True, began + self._fresh_seconds()
+                        seen.changed, stale_at = True, math.inf
                     if seen.pending and throttle.ready():
+                        renewed = seen.changed
                         message = await self._streams.unless_stopped(self._update(seen))
                         throttle.spent(time.monotonic() - began)
+                        stale_at = began + self._fresh_seconds() if renewed else stale_at
                         yield message or _heartbeat()
                     if self._once and source.done() and not self._extra:
                         return
@@ -173,7 +176,9 @@ class _Stream:
 
     def _fresh_seconds(self) -> float:
         """Return how long the parts are good although there is no event: at midnight *06:02* is that of yesterday."""
-        return min(self._view.fresh_seconds, seconds_to_midnight(Zone.of_cookie(self._session.zone).info))
+        return min(
+            self._view.fresh_seconds(self._request), seconds_to_midnight(Zone.of_cookie(self._session.zone).info)
+        )
 
     async def _woken(self, fresh: float) -> bool:
         """Wait for something to send; return False if there was nothing for a while."""

@@ -48,7 +48,7 @@ class LiveView:
 
     :param concerns: returns True if the parts of a page may look different after an event
     :param parts: returns the HTML of each part by the id of its element; the page must have each
-    :param fresh_seconds: how long the parts are good although there is no event
+    :param fresh_seconds: returns how long the parts are good although there is no event
     :param extra: yields further messages on the same stream; they wait for a viewer that is slow.
         ``request.state.cursor`` says where the page is, and whether it wants no more than there is now. It is called
         again after the kernel was away
@@ -56,7 +56,7 @@ class LiveView:
 
     concerns: Callable[[EventView, Request], bool]
     parts: Callable[[Request], Awaitable[Mapping[str, str]]]
-    fresh_seconds: float = math.inf
+    fresh_seconds: Callable[[Request], float] = lambda _: math.inf
     extra: Callable[[Request], AsyncIterator[ServerEvent]] | None = None
 
 

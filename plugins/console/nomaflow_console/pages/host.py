@@ -90,7 +90,7 @@ LIVE = {
     "host": LiveView(
         concerns=of_kinds("host.", "pause.", "job."),
         parts=rendered({"host-top": "parts/host_top.html"}, _top),  # all but the callables
-        fresh_seconds=HEARD_SECONDS,
+        fresh_seconds=lambda _: HEARD_SECONDS,
     )
 }
 ROUTES = [

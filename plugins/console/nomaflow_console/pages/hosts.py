@@ -47,7 +47,7 @@ LIVE = {
     "hosts": LiveView(
         concerns=of_kinds("host.", "pause.", "job.changed"),
         parts=rendered({"hosts-list": "parts/hosts_list.html"}, _context),
-        fresh_seconds=HEARD_SECONDS,
+        fresh_seconds=lambda _: HEARD_SECONDS,
     )
 }
 ROUTES = [Route("/hosts", show), Route("/hosts.json", as_json)]

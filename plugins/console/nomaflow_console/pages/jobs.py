@@ -100,7 +100,7 @@ async def show_json(request: Request) -> Response:
 
 LIVE = {
     # Every event may change what needs a person, or a row.
-    "jobs": LiveView(concerns=lambda *_: True, parts=rendered(_PARTS, _load), fresh_seconds=20.0)
+    "jobs": LiveView(concerns=lambda *_: True, parts=rendered(_PARTS, _load), fresh_seconds=lambda _: 20.0)
 }
 ROUTES = [
     Route("/", show),

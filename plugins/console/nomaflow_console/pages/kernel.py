@@ -35,7 +35,7 @@ LIVE = {
     "kernel": LiveView(
         concerns=of_kinds("kernel."),
         parts=rendered({"kernel-page": "parts/kernel_page.html"}, _context),
-        fresh_seconds=10.0,
+        fresh_seconds=lambda _: 10.0,
     )
 }
 ROUTES = [Route("/kernel", show), Route("/kernel.json", as_json)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ _ERROR = 40
 _FIRST_LINES = 100
 _LEVELS = ((0, "all levels"), (20, "INFO and up"), (30, "WARNING and up"), (40, "ERROR and up"))
 _TAIL = 200
+_NEW_SECONDS = 1.0
 _OF_THE_LOG = ("step", "try", "level", "q")
 """The filters of the log in the page's address."""
 
@@ -321,6 +323,17 @@ def _concerns(event: EventView, request: Request) -> bool:
     return event.job_id == known.run.job_id and event.kind.startswith("run.")
 
 
+def _fresh_seconds(request: Request) -> float:
+    """Return how long the timeline is good: its axis ends when it was drawn, so it is a tenth too short at most."""
+    known: _Known | None = getattr(request.state, "known", None)
+    if known is None:
+        return _NEW_SECONDS
+    run = known.run
+    if run.terminal or run.queued_at is None:
+        return math.inf
+    return max((datetime.now(UTC) - run.queued_at).total_seconds() / 10, _NEW_SECONDS)
+
+
 async def _read_parts(request: Request) -> dict[str, Any]:
     """Return what the header, the timeline, the tries and the seal of the log are made of."""
     known = await _known(request, request.query_params.get("run_id", ""))
@@ -373,6 +386,7 @@ LIVE = {
     "run": LiveView(
         concerns=_concerns,
         parts=rendered({name: f"parts/{name.replace('-', '_')}.html" for name in _PARTS}, _read_parts),
+        fresh_seconds=_fresh_seconds,
         extra=_log_as_it_grows,
     )
 }

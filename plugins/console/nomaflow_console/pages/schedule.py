@@ -203,7 +203,7 @@ LIVE = {
     "schedule": LiveView(
         concerns=of_kinds("run.finished", "run.started", "job.", "pause.", "host.manifest"),
         parts=rendered({"schedule-days": "parts/schedule_days.html"}, _context),
-        fresh_seconds=60.0,
+        fresh_seconds=lambda _: 60.0,
     )
 }
 ROUTES = [Route("/schedule", show), Route("/schedule.json", as_json)]
