@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
+
+_PART_BYTES = 256 * 1024
+_encoded = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class JsonAnswer(JSONResponse):
@@ -13,4 +17,26 @@ class JsonAnswer(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Return the bytes of a value."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+        return json_bytes(content)
+
+
+class JsonStream(StreamingResponse):
+    """The same of what is too large to be made at once: its parts are made in a thread, while others are answered."""
+
+    media_type = "application/json"
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON."""
+    return _encoded(value).encode("ascii")
+
+
+def joined(elements: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the elements of an array with their commas, many small ones as one part."""
+    part = bytearray()
+    for number, each in enumerate(elements):
+        part += b"," + each if number else each
+        if len(part) >= _PART_BYTES:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part)

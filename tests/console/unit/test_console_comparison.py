@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
 
 from nomaflow.client.values import AttemptView, RunView, StepView, TriggerView
+from nomaflow_console.json_answer import json_bytes
+from nomaflow_console.pages.bulk import comparison_json
 from nomaflow_console.views.run_comparison import ComparedGroup, compare, grouped
 
 
@@ -17,7 +20,7 @@ from nomaflow_console.views.run_comparison import ComparedGroup, compare, groupe
 def test_the_person_is_named_as_on_other_pages(kind: str, by: str, told: str) -> None:
     """The principal is a matter of the kernel's history."""
     run = RunView(run_id="run_1", job_id="j", state="SUCCEEDED", trigger=TriggerView(kind=kind, by=by))
-    (row,) = [row for row in compare(run, run) if row.name == "trigger"]
+    (row,) = [row for group in grouped(compare(run, run)) for row in group.rows if row.name == "trigger"]
     assert (row.one, row.differs) == (told, False)
 
 
@@ -48,3 +51,39 @@ def test_of_a_long_value_the_part_that_differs_is_shown() -> None:
     assert one != other
     assert one.index("x") == other.index("y")
     assert all(text.startswith("…aaa") and text.endswith("bbb…") and len(text) < 1010 for text in (one, other))
+
+
+def test_values_are_compared_as_they_are_shown() -> None:
+    """Texts and numbers are compared without their JSON; of others the JSON counts, and so does what one lacks."""
+    one = {"same": "a", "text": "a", "kind": 1, "float": 1, "deep": {"a": 1, "b": 2}, "gone": "not given"}
+    other = {"same": "a", "text": "b", "kind": True, "float": 1.0, "deep": {"b": 2, "a": 1}}
+    group = _results(one, other)
+    assert {row.name: (row.one, row.other) for row in group.rows if row.differs} == {
+        "text": ('"a"', '"b"'),
+        "kind": ("1", "true"),
+        "float": ("1", "1.0"),
+        "deep": ('{"a": 1, "b": 2}', '{"b": 2, "a": 1}'),
+        "gone": ('"not given"', "not given"),
+    }
+    assert [row.name for row in group.rows if not row.differs] == ["same"]
+
+
+def test_the_json_of_large_runs_comes_in_parts() -> None:
+    """No part is larger than a step: none holds up the answers to others, and the first comes at once."""
+    extras = [{f"k{number}": value for number in range(5_000)} for value in (1, 2)]
+    runs = [
+        RunView(
+            run_id=f"r{value}", job_id="j", state="SUCCEEDED",
+            steps=tuple(
+                StepView(name=name, attempts=(AttemptView(attempt_key="k", attempt=1, state="SUCCEEDED", extras=each),))
+                for name in "abcdefgh"
+            ),
+        )
+        for value, each in enumerate(extras)
+    ]  # fmt: skip
+    parts = list(comparison_json(runs))
+    found = json.loads(b"".join(parts))
+    assert found["runs"] == [json.loads(json_bytes(run.to_json())) for run in runs]
+    assert [row["name"] for row in found["differences"]] == [f"k{number}" for number in range(5_000)] * 8
+    assert max(map(len, parts)) < len(b"".join(parts)) / 4
+    assert json.loads(b"".join(comparison_json([]))) == {"runs": [], "differences": []}

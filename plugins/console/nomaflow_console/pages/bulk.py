@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,12 +16,12 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
 from nomaflow.client.values import RunView
-from nomaflow_console.json_answer import JsonAnswer
+from nomaflow_console.json_answer import JsonStream, joined, json_bytes
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.kept_steps import MOST_OPEN
 from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
-from nomaflow_console.views.run_comparison import ComparedRow, compare, grouped
+from nomaflow_console.views.run_comparison import compare, differences, grouped
 from nomaflow_console.views.run_filters import MOST, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.sentences import Sentence, line
@@ -212,32 +212,43 @@ async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request
         return _Outcome(run=run, problem=error.advice)
 
 
-async def _compared(request: Request) -> tuple[list[RunView], Sequence[ComparedRow]]:
-    run_ids = request.query_params.getlist("run")[:2]
+async def _two_runs(request: Request) -> list[RunView]:
     kernel = kernel_of(request)
-    runs = await asyncio.gather(*(kernel.get_run(each) for each in run_ids))
-    # A thread, since results may have a million values: others are answered meanwhile.
-    return runs, await asyncio.to_thread(compare, *runs) if len(runs) == 2 else ()
+    return await asyncio.gather(*(kernel.get_run(each) for each in request.query_params.getlist("run")[:2]))
 
 
 async def show_comparison(request: Request) -> Response:
     """Return two runs side by side."""
-    runs, rows = await _compared(request)
-    return page(request, "compare.html", title="Compare two runs", runs=runs, groups=grouped(rows))
+    runs = await _two_runs(request)
+    # A thread, since results may have a million values: others are answered meanwhile.
+    groups = await asyncio.to_thread(lambda: grouped(compare(*runs))) if len(runs) == 2 else ()
+    return page(request, "compare.html", title="Compare two runs", runs=runs, groups=groups)
 
 
-async def comparison_json(request: Request) -> Response:
+async def show_comparison_json(request: Request) -> Response:
     """Return two runs in the shape of ``nomaflow show -o json``, and the facts in which they differ."""
-    runs, rows = await _compared(request)
-    differences = [
-        {"group": row.group, "name": row.name, "one": row.one, "other": row.other} for row in rows if row.differs
-    ]
-    return JsonAnswer({"runs": [run.to_json() for run in runs], "differences": differences})
+    return JsonStream(comparison_json(await _two_runs(request)))
+
+
+def comparison_json(runs: Sequence[RunView]) -> Iterator[bytes]:
+    """Yield the parts of the JSON of a comparison: the runs, step by step, and the differences."""
+    shapes = [run.to_json() for run in runs]
+    yield b'{"runs":['
+    for number, shape in enumerate(shapes):
+        steps = shape.pop("steps")
+        yield (b"," if number else b"") + json_bytes(shape).removesuffix(b"}") + b',"steps":['
+        yield from joined(map(json_bytes, steps))
+        yield b"]}"
+    yield b'],"differences":['
+    rows = differences(compare(*runs)) if len(runs) == 2 else iter(())
+    fields = ({"group": row.group, "name": row.name, "one": row.one, "other": row.other} for row in rows)
+    yield from joined(map(json_bytes, fields))
+    yield b"]}"
 
 
 ROUTES = [
     Route("/runs/bulk", ask, methods=["POST"]),
     Route("/runs/bulk/do", do, methods=["POST"]),
     Route("/runs/compare", show_comparison),
-    Route("/runs/compare.json", comparison_json),
+    Route("/runs/compare.json", show_comparison_json),
 ]

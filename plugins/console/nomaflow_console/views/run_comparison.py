@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from nomaflow.client.values import RunView, StepView
@@ -18,6 +18,8 @@ _MOST_ROWS = 200
 _LONGEST = 1_000
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 """A quarter of the time of :func:`json.dumps`, which makes an encoder for each value."""
+_SIMPLE = frozenset({str, int, bool, type(None)})
+"""Types of which two equal values have the same text as JSON, and two others have not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +33,7 @@ class ComparedRow:
     name: str
     one: str
     other: str
-
-    @property
-    def differs(self) -> bool:
-        """True if the two are not the same."""
-        return self.one != self.other
+    differs: bool
 
     @property
     def shown(self) -> tuple[str, str]:
@@ -61,16 +59,65 @@ class ComparedGroup:
     left_differ: int
 
 
-def grouped(rows: Sequence[ComparedRow]) -> list[ComparedGroup]:
-    """Return facts by their heading."""
-    return [_group(name, list(each)) for name, each in groupby(rows, key=attrgetter("group"))]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedValues:
+    """Values of both by name, of which there may be millions: a row is made of those that are shown.
+
+    :param group: the heading that they stand under
+    :param text: returns the text of one of the values
+    """
+
+    group: str
+    one: Mapping[str, Any]
+    other: Mapping[str, Any]
+    text: Callable[[Mapping[str, Any], str], str]
+
+    def __iter__(self) -> Iterator[tuple[str, bool]]:
+        """Yield each name, and whether the two are not the same."""
+        one, other = self.one, self.other
+        for name in dict.fromkeys((*one, *other)):
+            if name not in one or name not in other:
+                yield name, True
+            elif (kind := one[name].__class__) is other[name].__class__ and kind in _SIMPLE:
+                yield name, one[name] != other[name]
+            else:
+                yield name, self.text(one, name) != self.text(other, name)
+
+    def row(self, name: str, *, differs: bool) -> ComparedRow:
+        """Return the row of a name."""
+        one, other = self.text(self.one, name), self.text(self.other, name)
+        return ComparedRow(group=self.group, name=name, one=one, other=other, differs=differs)
 
 
-def _group(name: str, rows: Sequence[ComparedRow]) -> ComparedGroup:
-    kept = set(sorted(range(len(rows)), key=lambda place: (not rows[place].differs, place))[:_MOST_ROWS])
-    left = [row.differs for place, row in enumerate(rows) if place not in kept]
-    shown = [row for place, row in enumerate(rows) if place in kept]
-    return ComparedGroup(name=name, rows=shown, left=len(left), left_differ=sum(left))
+def grouped(values: Iterable[ComparedValues]) -> list[ComparedGroup]:
+    """Return facts by their heading, without headings that have none."""
+    groups = (_group(name, each) for name, each in groupby(values, key=attrgetter("group")))
+    return [each for each in groups if each.rows]
+
+
+def _group(group: str, values: Iterable[ComparedValues]) -> ComparedGroup:
+    found: Mapping[bool, list[tuple[int, ComparedValues, str]]] = {True: [], False: []}
+    number = {True: 0, False: 0}
+    for each in values:
+        for name, differs in each:
+            if number[differs] < _MOST_ROWS:
+                found[differs].append((sum(number.values()), each, name))
+            number[differs] += 1
+    differing = found[True]
+    same = found[False][: _MOST_ROWS - len(differing)]
+    kept = [*((place, each.row(name, differs=True)) for place, each, name in differing)]
+    kept += ((place, each.row(name, differs=False)) for place, each, name in same)
+    return ComparedGroup(
+        name=group,
+        rows=[row for _, row in sorted(kept, key=itemgetter(0))],
+        left=sum(number.values()) - len(kept),
+        left_differ=number[True] - len(differing),
+    )
+
+
+def differences(values: Iterable[ComparedValues]) -> Iterator[ComparedRow]:
+    """Yield the rows in which the two differ."""
+    return (each.row(name, differs=True) for each in values for name, differs in each if differs)
 
 
 def _same(one: str, other: str) -> int:
@@ -84,16 +131,17 @@ def _part(text: str, start: int) -> str:
     return f"{'…' if start else ''}{text[start:end]}{'…' if len(text) > end else ''}"
 
 
-def compare(one: RunView, other: RunView) -> list[ComparedRow]:
+def compare(one: RunView, other: RunView) -> list[ComparedValues]:
     """Return the facts of two runs; values that both lack are left out."""
     return [
-        *(
-            ComparedRow(group="Run", name=name, one=first, other=_facts(other)[name])
-            for name, first in _facts(one).items()
-        ),
-        *_values("Params", one.params, other.params),
+        ComparedValues(group="Run", one=_facts(one), other=_facts(other), text=_fact),
+        ComparedValues(group="Params", one=one.params, other=other.params, text=_text),
         *_steps(one, other),
     ]
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> str:
+    return str(facts[name])
 
 
 def _facts(run: RunView) -> dict[str, str]:
@@ -112,27 +160,20 @@ def _facts(run: RunView) -> dict[str, str]:
     }
 
 
-def _values(group: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[ComparedRow]:
-    for key in dict.fromkeys((*one, *other)):
-        yield ComparedRow(group=group, name=key, one=_text(one, key), other=_text(other, key))
-
-
 def _text(values: Mapping[str, Any], key: str) -> str:
     return _as_json(values[key]) if key in values else "not given"
 
 
-def _steps(one: RunView, other: RunView) -> Iterator[ComparedRow]:
+def _steps(one: RunView, other: RunView) -> Iterator[ComparedValues]:
     firsts, others = ({step.name: step for step in run.steps} for run in (one, other))
     for name in dict.fromkeys((*firsts, *others)):
-        left, right = _step(firsts.get(name)), _step(others.get(name))
-        for fact in left:
-            yield ComparedRow(group=f"Step {name}", name=fact, one=left[fact], other=right[fact])
-        kwargs = [
-            getattr(step.last, "kwargs", {}) or {} if step else {} for step in (firsts.get(name), others.get(name))
-        ]
-        yield from _values(f"Step {name}", *kwargs)
-        extras = [step.last.extras if step else {} for step in (firsts.get(name), others.get(name))]
-        yield from _values(f"Step {name}, result", *extras)
+        both = firsts.get(name), others.get(name)
+        for group, (left, right), text in (
+            (f"Step {name}", map(_step, both), _fact),
+            (f"Step {name}", (getattr(step.last, "kwargs", {}) or {} if step else {} for step in both), _text),
+            (f"Step {name}, result", (step.last.extras if step else {} for step in both), _text),
+        ):
+            yield ComparedValues(group=group, one=left, other=right, text=text)
 
 
 def _step(step: StepView | None) -> dict[str, str]:
