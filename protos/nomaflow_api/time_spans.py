@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_IN_TWO = ((_DAY, "d", _HOUR, 1, "h"), (_HOUR, "h", _MINUTE, 2, "min"), (_MINUTE, "min", 1, 2, "s"))
+"""Units with the next smaller ones, of which none are not named."""
 
 
 def time_span(seconds: float) -> str:
-    """Return a time span: ``12 ms``, ``0.4 s``, ``41 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``.
+    """Return a time span: ``12 ms``, ``0.4 s``, ``41 s``, ``3 min 05 s``, ``3 min``, ``2 h 07 min``, ``3 d 4 h``.
 
     A negative one, which clocks that differ may yield, counts as none.
     """
@@ -16,13 +18,11 @@ def time_span(seconds: float) -> str:
     if span < 9.95:
         return f"{round(span, 1):g} s"
     whole = round(span)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
-    if whole < _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
-    return f"{whole // _DAY:,} d {whole % _DAY // _HOUR} h"
+    for size, unit, part, digits, smaller in _IN_TWO:
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size:,} {unit}" + (f" {rest:0{digits}d} {smaller}" if rest else "")
+    return f"{whole} s"
 
 
 def rough_span(seconds: float) -> str:

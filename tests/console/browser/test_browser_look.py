@@ -8,6 +8,8 @@ import pytest
 from browser_tabs import DESK, PHONE, Tabs, axe_findings
 from playwright.async_api import expect
 
+from nomaflow_api.time_spans import time_span
+
 PAGES = ["/", "/runs", "/schedule", "/hosts", "/hosts/demo", "/activity", "/kernel"]
 
 
@@ -87,3 +89,16 @@ async def test_a_time_says_the_other_zones_and_its_age(tabs: Tabs) -> None:
     await page.keyboard.press("Tab")
     await page.keyboard.press("Shift+Tab")
     assert await page.get_by_role("tooltip").is_visible()
+
+
+TOOK = """async (seconds) => {
+  const { took } = await import(document.querySelector("script[src*=page-bundle]").src);
+  return seconds.map(took);
+}"""
+
+
+async def test_the_script_writes_time_spans_as_the_server_does(tabs: Tabs) -> None:
+    """It counts on what the server has written, so the text must not change its form with the first second."""
+    page = await tabs.open("/kernel")
+    whole = [0, 1, 59, 60, 61, 119, 120, 600, 3599, 3600, 3659, 3660, 7620, 36_000, 86_399, 86_400, 90_000, 864_000]
+    assert await page.evaluate(TOOK, whole) == ["0 s", *map(time_span, whole[1:])]

@@ -132,7 +132,7 @@ def test_a_run_far_over_its_usual_time_is_told_once_enough_is_known() -> None:
     assert _needs(open=[run], stats=_stats("SUCCEEDED", "SUCCEEDED")) == []
     assert _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5, seconds=600)) == []
     (need,) = _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5))
-    assert need.text == "longer than 19 of 20 runs of it, usually 1 min 00 s; now in score"
+    assert need.text == "longer than 19 of 20 runs of it, usually 1 min; now in score"
     assert need.counts
 
 

@@ -77,7 +77,7 @@ def test_the_axis_has_what_was_and_what_comes() -> None:
         )
     )
     assert 'class="state-failed"' in html
-    assert "10:00 etl: failed, 1 min 00 s" in html
+    assert "10:00 etl: failed, 1 min" in html
     assert "13:00 etl, with report" in html
     assert 'class="fire-paused"' in html
     assert 'class="now" x1="50.000%"' in html

@@ -161,8 +161,8 @@ def test_a_pause_says_who_until_when_and_why() -> None:
 
 def test_a_time_far_over_the_usual_one_is_called_so() -> None:
     """Beyond the 95th percentile it is no longer normal."""
-    assert usually(100, usual=60, p95=90) == "usually 1 min 00 s, longer than 19 of 20 runs"
-    assert usually(80, usual=60, p95=90) == "usually 1 min 00 s"
+    assert usually(100, usual=60, p95=90) == "usually 1 min, longer than 19 of 20 runs"
+    assert usually(80, usual=60, p95=90) == "usually 1 min"
     assert usually(80, usual=None, p95=None) == ""
 
 

@@ -22,16 +22,18 @@ UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
         (2.0, "2 s"),
         (9.96, "10 s"),
         (41.2, "41 s"),
-        (59.7, "1 min 00 s"),
+        (59.7, "1 min"),
+        (185, "3 min 05 s"),
         (192, "3 min 12 s"),
-        (3599.6, "1 h 00 min"),
+        (3599.6, "1 h"),
+        (3659.4, "1 h"),
         (7620, "2 h 07 min"),
         (90_000, "1 d 1 h"),
-        (1_000 * 86_400, "1,000 d 0 h"),
+        (1_000 * 86_400, "1,000 d"),
     ],
 )
 def test_a_time_is_shown_in_at_most_two_units(seconds: float, text: str) -> None:
-    """The figures of the pages."""
+    """The figures of the pages; a smaller unit of which there is none is not named."""
     assert time_span(seconds) == text
 
 

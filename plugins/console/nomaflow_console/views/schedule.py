@@ -78,8 +78,7 @@ def _change(start: datetime, end: datetime) -> str:
     before, after = start.utcoffset() or timedelta(), end.utcoffset() or timedelta()
     if before == after:
         return ""
-    minutes = int(abs((after - before).total_seconds()) // 60)
-    span = f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"
+    span = took(abs((after - before).total_seconds()))
     if after > before:
         return f"clocks go forward by {span} in this zone: the times of that {span} do not exist"
     return f"clocks go back by {span} in this zone: the times of that {span} come twice"

@@ -200,7 +200,7 @@ def now_sentence(job: JobView) -> str:
 
 
 def usually(seconds: float, *, usual: float | None, p95: float | None) -> str:
-    """Return how a time compares with the usual one: ``usually 2 m 05 s``, or that it is far over; empty if unknown.
+    """Return how a time compares with the usual one: ``usually 2 min 05 s``, or that it is far over; empty if unknown.
 
     :param p95: None where too few runs tell it
     """

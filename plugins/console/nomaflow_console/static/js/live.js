@@ -93,7 +93,7 @@
     bar.querySelector("[data-over]").hidden = !over;
     bar.querySelector("[data-silent]").hidden = over || !silent;
     const age = Math.round((Date.now() - heard) / 1000);
-    bar.querySelector("[data-age]").textContent = age < 120 ? `${age} s` : `${Math.round(age / 60)} min`;
+    bar.querySelector("[data-age]").textContent = age < 60 ? `${age} s` : `${Math.floor(age / 60)} min`;
   };
 
   // A connection that is dead, with no error. After a sleep of the machine it is replaced before anything is said.

@@ -24,13 +24,14 @@ if (yours && known !== yours) {
 
 /** A time span as the server writes it: nomaflow_api/time_spans.py. @param {number} seconds */
 export function took(seconds) {
-  const span = Math.max(seconds, 0);
-  if (span < 60) return `${Math.floor(span)} s`;
-  const whole = Math.floor(span);
-  const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
-  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+  let text = "", left = Math.floor(Math.max(seconds, 0));
+  for (const [size, unit] of /** @type {[number, string][]} */ ([[86400, " d"], [3600, " h"], [60, " min"], [1, " s"]])) {
+    const number = Math.floor(left / size);
+    left %= size;
+    if (text) return number ? `${text} ${size < 3600 && number < 10 ? 0 : ""}${number}${unit}` : text;
+    if (number) text = number + unit;
+  }
+  return text || "0 s";
 }
 
 // The clock of the browser may be wrong: durations are counted by the difference to the server's, told by the page.
