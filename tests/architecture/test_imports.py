@@ -43,6 +43,7 @@ def test_importing_the_sdk_loads_nothing_heavy() -> None:
              "sqlalchemy", "watchfiles", "wsgiref"),
         ),
         ("nomaflow_kernel.upkeep.__main__", ("asyncio", "croniter", "grpc", "pydantic", "sqlalchemy")),
+        ("nomaflow_host.reaper.loop", ("asyncio", "dataclasses", "inspect", "msgspec", "pathlib")),
         ("nomaflow_host.template.process", ("email", "grpc", "httpx", "importlib.metadata", "pydantic", "sqlalchemy")),
     ],
 )  # fmt: skip

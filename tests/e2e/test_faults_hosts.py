@@ -205,7 +205,7 @@ def test_a_machine_is_started_anew(system: FaultSystem, host: Running) -> None:
             (record,) = (system.root / "team").rglob("instance.json")
             told = json.loads(record.read_text())
             told["boot_id"] = "11111111-2222-3333-4444-555555555555"
-            told["reaper"]["pid"] = told["main"]["pid"] = stranger.pid
+            told["reaper"][0] = told["main"][0] = stranger.pid
             record.write_text(json.dumps(told))
             start_host(system)
             run = system.end(work.run_id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from nomaflow_host.channel.frames import FrameSocket
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from nomaflow_host.reaper.tree_limits import CgroupTree
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exit:
+class Exit(NamedTuple):
     """The end of a process, from wait4.
 
     :param code: its exit code, None if a signal ended it
@@ -37,17 +35,17 @@ class Exit:
         )
 
 
-@dataclass(kw_only=True, slots=True)
 class Child:
     """A child, from the request to start it until the report of its exit.
 
     :param process: None until it has started
     """
 
-    number: int
-    process: ProcessIdentity | None = None
-    killed: bool = False
-    exit: Exit | None = None
+    def __init__(self, *, number: int, process: ProcessIdentity | None = None) -> None:
+        self.number = number
+        self.process = process
+        self.killed = False
+        self.exit: Exit | None = None
 
     @property
     def pid(self) -> int:
@@ -62,25 +60,27 @@ class Child:
     def exit_json(self) -> dict[str, Any]:
         """Return the report of its exit."""
         assert self.exit is not None
-        return {"pid": self.pid, "killed": self.killed, **asdict(self.exit)}
+        return {"pid": self.pid, "killed": self.killed, **self.exit._asdict()}
 
 
-@dataclass(kw_only=True, slots=True)
 class Worker(Child):
     """A worker.
 
     :param template: the template that forks it, None for a fresh interpreter
-    :param cause: the reason code of the limit that it broke
+    :ivar cause: the reason code of the limit that it broke
     """
 
-    template: int | None
-    cause: str | None = None
-    cgroup: CgroupTree | None = None
+    def __init__(self, *, number: int, template: int | None) -> None:
+        super().__init__(number=number)
+        self.template = template
+        self.cause: str | None = None
+        self.cgroup: CgroupTree | None = None
 
 
-@dataclass(kw_only=True, slots=True)
 class Template(Child):
     """A template, with the workers that it was asked for and has not started yet."""
 
-    link: FrameSocket
-    forking: set[int] = field(default_factory=set)
+    def __init__(self, *, number: int, process: ProcessIdentity, link: FrameSocket) -> None:
+        super().__init__(number=number, process=process)
+        self.link = link
+        self.forking: set[int] = set()

@@ -7,7 +7,7 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, frame_pair
@@ -24,9 +24,6 @@ from nomaflow_host.reaper.proc import (
 )
 from nomaflow_host.reaper.spawning import spawn_module
 from nomaflow_host.reaper.tree_limits import CgroupTree, Limits, delegated_cgroup, over_limits
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SAMPLE_SECONDS = 0.5
 _SWEEP_SECONDS = 0.02
@@ -50,7 +47,7 @@ class Reaper:
         self._waiting: list[Frame] = []
         self._limits = Limits()
         self._user: OtherUser | None = None
-        self._cgroups: Path | None = None
+        self._cgroups: str | None = None
         self._forking_since = 0.0
         self._next_sample = 0.0
 
@@ -259,7 +256,7 @@ class Reaper:
         if self._cgroups is not None and worker.exit is None:
             try:
                 worker.cgroup = CgroupTree(
-                    self._cgroups / f"nomaflow-worker-{os.getpid()}-{worker.number}", self._limits
+                    f"{self._cgroups}/nomaflow-worker-{os.getpid()}-{worker.number}", self._limits
                 )
                 worker.cgroup.add(pid)
             except OSError:

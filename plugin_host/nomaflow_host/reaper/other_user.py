@@ -6,16 +6,14 @@ import contextlib
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nomaflow_host.reaper.proc import drop_ambient_capabilities
 
 _STICKY_FOR_ALL = 0o1777
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OtherUser:
+class OtherUser(NamedTuple):
     """A user of this machine.
 
     :param groups: all of the user's groups, the first one included
@@ -51,7 +49,7 @@ class OtherUser:
 
     def to_json(self) -> dict[str, Any]:
         """Return the user as JSON-able values."""
-        return asdict(self)
+        return self._asdict()
 
     def environ(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """Return an environment for the user's processes: *inherited*, with the user's own home and names.

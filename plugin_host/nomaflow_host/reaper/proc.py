@@ -7,8 +7,7 @@ import ctypes
 import os
 import signal
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,8 +22,7 @@ _MAX_PASSES = 100
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
+class ProcessIdentity(NamedTuple):
     """A process that cannot be mistaken for a later one of the same pid.
 
     :param start_ticks: clock ticks since boot, from /proc; 0 if the process was gone when it was looked at
@@ -63,8 +61,7 @@ class ProcessIdentity:
         return True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessInfo:
+class ProcessInfo(NamedTuple):
     """One process at one moment.
 
     :param state: one letter, Z for a zombie

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
 from nomaflow_host.reaper.proc import descendants, processes
 
@@ -16,8 +15,7 @@ _NEEDED = frozenset({"memory", "pids"})
 _OOM_SCORE = "500"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits of each worker's tree; None means no limit.
 
     :param memory_bytes: resident memory of all its processes together
@@ -61,72 +59,78 @@ class CgroupTree:
     :raises OSError: if it cannot be created or limited
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: str, limits: Limits) -> None:
         self._path = path
-        path.mkdir()
+        os.mkdir(path)
         if limits.memory_bytes is not None:
-            (path / "memory.max").write_text(str(limits.memory_bytes))
+            _write(f"{path}/memory.max", str(limits.memory_bytes))
         if limits.max_processes is not None:
-            (path / "pids.max").write_text(str(limits.max_processes))
+            _write(f"{path}/pids.max", str(limits.max_processes))
 
     def add(self, pid: int) -> None:
         """Move a process into the cgroup; processes that it forks later are inside as well."""
-        (self._path / "cgroup.procs").write_text(str(pid))
+        _write(f"{self._path}/cgroup.procs", str(pid))
 
     def cause(self) -> str | None:
         """Return the reason code of the limit that was hit, or None."""
-        if _counter(self._path / "memory.events", "oom_kill"):
+        if _counter(f"{self._path}/memory.events", "oom_kill"):
             return "memory_limit"
-        return "process_limit" if _counter(self._path / "pids.events", "max") else None
+        return "process_limit" if _counter(f"{self._path}/pids.events", "max") else None
 
     def kill(self) -> None:
         """Kill every process in it."""
-        (self._path / "cgroup.kill").write_text("1")
+        _write(f"{self._path}/cgroup.kill", "1")
 
     def remove(self) -> None:
         """Remove it once it is empty."""
         try:
-            self._path.rmdir()
+            os.rmdir(self._path)
         except OSError:
             self.kill()
 
 
-def delegated_cgroup() -> Path | None:
+def delegated_cgroup() -> str | None:
     """Return a cgroup directory in which this process may create limited children, or None if there is none.
 
     The processes in it, this one included, are moved to a child called ``nomaflow-main``, since a cgroup with
     processes cannot limit its children.
     """
     path = _own_cgroup()
-    if path is None or not (set(_words(path / "cgroup.controllers")) >= _NEEDED):
+    if path is None or not (set(_words(f"{path}/cgroup.controllers")) >= _NEEDED):
         return None
-    main = path / "nomaflow-main"
+    main = f"{path}/nomaflow-main"
     try:
-        main.mkdir(exist_ok=True)
-        for pid in _words(path / "cgroup.procs"):
-            (main / "cgroup.procs").write_text(pid)
-        (path / "cgroup.subtree_control").write_text("+memory +pids")
+        os.makedirs(main, exist_ok=True)
+        for pid in _words(f"{path}/cgroup.procs"):
+            _write(f"{main}/cgroup.procs", pid)
+        _write(f"{path}/cgroup.subtree_control", "+memory +pids")
     except OSError:
         return None
     return path
 
 
-def _own_cgroup() -> Path | None:
-    mount = next((line.split()[1] for line in _lines(Path("/proc/self/mounts")) if line.split()[2] == "cgroup2"), None)
-    own = next((line[3:] for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::")), None)
-    return None if mount is None or own is None else Path(mount + own)
+def _own_cgroup() -> str | None:
+    mount = next((line.split()[1] for line in _lines("/proc/self/mounts") if line.split()[2] == "cgroup2"), None)
+    own = next((line[3:] for line in _lines("/proc/self/cgroup") if line.startswith("0::")), None)
+    return None if mount is None or own is None else mount + own
 
 
-def _counter(path: Path, name: str) -> int:
+def _counter(path: str, name: str) -> int:
     return next((int(line.split()[1]) for line in _lines(path) if line.split()[0] == name), 0)
 
 
-def _words(path: Path) -> list[str]:
+def _words(path: str) -> list[str]:
     return [word for line in _lines(path) for word in line.split()]
 
 
-def _lines(path: Path) -> list[str]:
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def _lines(path: str) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        with open(path) as file:
+            return file.read().splitlines()
     except OSError:
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from dataclasses import replace
 
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.worker.scope import StartedProcesses
@@ -20,7 +19,7 @@ def test_a_later_process_of_the_same_pid_is_another() -> None:
     started = StartedProcesses()
     with subprocess.Popen(["sleep", "600"]) as child:
         now = ProcessIdentity.of(child.pid)
-        started.add(replace(now, start_ticks=now.start_ticks - 1))
+        started.add(now._replace(start_ticks=now.start_ticks - 1))
         assert alive_of(started) == set()
         started.add(now)
         assert alive_of(started) == {now}
