@@ -54,9 +54,8 @@ from nomaflow_kernel.store.errors import (
     StoreUnfinished,
     UnsupportedStore,
 )
-from nomaflow_kernel.store.file_address import sqlite_file
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.opening import shown_url
+from nomaflow_kernel.store.urls import shown_url, sqlite_file
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 from nomaflow_telemetry.service_manager import ServiceManager

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import socket
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
 from nomaflow_kernel.history.lookups import CommitObserver
 from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.errors import UnsupportedStore
-from nomaflow_kernel.store.file_address import SQLITE, sqlite_file
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, Store
+from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file
 
 _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
@@ -43,32 +43,6 @@ def open_store(
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
     database = _database(url, holder, lock_wait_seconds, lease or LeasePolicy())
     return Store(database=database, observer=observer)
-
-
-def parsed_url(url: str) -> URL:
-    """Return the parts of a store's URL.
-
-    :raises UnsupportedStore: if it is not the URL of a database that the kernel supports
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        why = "not a database URL; in a user and a password, write %40 for @, %3A for : and %2F for /"
-        raise UnsupportedStore(url.rpartition("@")[2][:40], why) from None
-    if parsed.drivername not in (*SQLITE, "postgresql", "postgresql+asyncpg"):
-        shown = parsed.render_as_string(hide_password=True)
-        raise UnsupportedStore(shown, f"unknown kind of database {parsed.drivername!r}")
-    return parsed
-
-
-def shown_url(url: str) -> str:
-    """Return a store's URL without its password, for display."""
-    return make_url(url).render_as_string(hide_password=True)
-
-
-def driver_url(url: URL | str) -> str:
-    """Return a PostgreSQL URL with the store's driver, password included."""
-    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
 def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:

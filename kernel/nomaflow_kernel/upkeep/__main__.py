@@ -23,8 +23,8 @@ with imports_frozen():
 
     from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
     from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable, UnsupportedStore
-    from nomaflow_kernel.store.file_address import sqlite_file
     from nomaflow_kernel.store.file_lock import FileLock
+    from nomaflow_kernel.store.urls import sqlite_file
     from nomaflow_kernel.upkeep.backup import back_up
     from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
     from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store

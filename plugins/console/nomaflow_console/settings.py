@@ -126,9 +126,8 @@ def read_settings(project: Path, flags: Mapping[str, str], environ: Mapping[str,
 def _section(project: Path, over: Mapping[str, str], environ: Mapping[str, str]) -> ConsoleSection:
     """Return [console] with what the command line and the environment say."""
     from nomaflow_project.models.console_section import ConsoleSection
-    from nomaflow_project.reading.keys import read_section
     from nomaflow_project.reading.problems import Place
-    from nomaflow_project.reading.project_files import ProjectFiles
+    from nomaflow_project.reading.project_files import ProjectFiles, read_section
 
     files = ProjectFiles(project, environ)
     if files.error is not None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nomaflow_project.reading.records import Record
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
-    from nomaflow_project.reading.problems import Place, Problem
 
 _LONGEST_SECONDS = 1e9
 
@@ -38,23 +37,6 @@ class Entry(Record):
 
     check_numbers: ClassVar[Any]
     """Refuses true for 1; `nomaflow_project.reading.validation` puts it here."""
-
-
-_Section = TypeVar("_Section")
-
-
-def read_section(
-    model: type[_Section], table: object, place: Place, *, hide_values: bool = False
-) -> tuple[_Section | None, list[Problem]]:
-    """Return what `nomaflow_project.reading.validation.validate` does of a table that requires no key.
-
-    A section without keys has its defaults: no process loads pydantic for it, a quarter of the start of a host.
-    """
-    if table == {}:
-        return model(), []
-    from nomaflow_project.reading.validation import validate
-
-    return validate(model, table, place, hide_values=hide_values)
 
 
 class Unlisted:

@@ -19,7 +19,6 @@ from nomaflow_project.reading.environment import (
     unresolved_references,
 )
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile, read_job_files
-from nomaflow_project.reading.keys import read_section
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.regular_files import reason_of
@@ -174,3 +173,17 @@ def _unset(files: Iterable[JobFile]) -> Iterator[Problem]:
         yield from unresolved_references(rest, Place(file.path))
         for at, job in file.jobs():
             yield from unresolved_references(job, at)
+
+
+def read_section(
+    model: type[_Section], table: object, place: Place, *, hide_values: bool = False
+) -> tuple[_Section | None, list[Problem]]:
+    """Return what `nomaflow_project.reading.validation.validate` does of a table that requires no key.
+
+    A section without keys has its defaults: no process loads pydantic for it, a quarter of the start of a host.
+    """
+    if table == {}:
+        return model(), []
+    from nomaflow_project.reading.validation import validate
+
+    return validate(model, table, place, hide_values=hide_values)

@@ -1,0 +1,63 @@
+"""The URLs of stores. The path of a file is found without SQLAlchemy: a tool that reads or copies it does without."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from nomaflow_kernel.store.errors import UnsupportedStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+_SQLITE = ("sqlite", "sqlite+aiosqlite")
+
+
+def sqlite_file(url: str) -> str | None:
+    """Return the path of an SQLite store's file; None if ``url`` names another database.
+
+    :raises UnsupportedStore: if it is not a database URL, or names no file
+    """
+    kind, found, rest = url.partition("://")
+    if not found or kind not in _SQLITE:
+        parsed_url(url)
+        return None
+    # SQLAlchemy decodes the percent-encoding of a path only from version 2.1 on.
+    path = rest.partition("/")[2].partition("?")[0]
+    if path in ("", ":memory:"):
+        raise UnsupportedStore(url, "history must be kept in a file")
+    return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
+
+
+def parsed_url(url: str) -> URL:
+    """Return the parts of a store's URL.
+
+    :raises UnsupportedStore: if it is not the URL of a database that the kernel supports
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        why = "not a database URL; in a user and a password, write %40 for @, %3A for : and %2F for /"
+        raise UnsupportedStore(url.rpartition("@")[2][:40], why) from None
+    if parsed.drivername not in (*_SQLITE, "postgresql", "postgresql+asyncpg"):
+        shown = parsed.render_as_string(hide_password=True)
+        raise UnsupportedStore(shown, f"unknown kind of database {parsed.drivername!r}")
+    return parsed
+
+
+def shown_url(url: str) -> str:
+    """Return a store's URL without its password, for display."""
+    from sqlalchemy import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def driver_url(url: URL | str) -> str:
+    """Return a PostgreSQL URL with the store's driver, password included."""
+    from sqlalchemy import make_url
+
+    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
