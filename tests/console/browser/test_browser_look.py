@@ -102,3 +102,18 @@ async def test_the_script_writes_time_spans_as_the_server_does(tabs: Tabs) -> No
     page = await tabs.open("/kernel")
     whole = [0, 1, 59, 60, 61, 119, 120, 600, 3599, 3600, 3659, 3660, 7620, 36_000, 86_399, 86_400, 90_000, 864_000]
     assert await page.evaluate(TOOK, whole) == ["0 s", *map(time_span, whole[1:])]
+
+
+async def test_running_runs_stand_in_columns(tabs: Tabs) -> None:
+    """Whatever the word of each state is: all begin at the same place, on a wide page."""
+    page = await tabs.open("/")
+    lefts = """() => {
+      const list = document.createElement("ul");
+      list.className = "list runs-now";
+      list.innerHTML = ["running", "host silent"].map((word) =>
+        `<li><span class="state">${word}</span><a class="name">job</a><span class="now-facts">x</span><i>x</i></li>`);
+      document.querySelector("#running").append(list);
+      return [1, 2, 3].map((column) => new Set([...list.children].map((row) =>
+        row.children[column].getBoundingClientRect().left)).size);
+    }"""
+    assert await page.evaluate(lefts) == [1, 1, 1]

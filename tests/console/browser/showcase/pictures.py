@@ -10,6 +10,8 @@ import io
 import shutil
 import sys
 import tempfile
+from collections import Counter
+from math import dist
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from playwright.async_api import Page, async_playwright  # noqa: E402
 
 from showcase.stage import running_showcase  # noqa: E402
 
+_EXACT = 128
+"""Colours of a picture that stay exactly what they are."""
 _OUT = _ROOT / "docs" / "screenshots"
 _KINDS: dict[str, dict[str, Any]] = {
     "light": {"size": (1280, 800), "theme": "light"},
@@ -65,11 +69,19 @@ async def take(made: ConsoleSystem, out: Path) -> list[Path]:
 
 
 def _smaller(picture: bytes) -> bytes:
-    """Return a picture in 256 colours, which is as much as pages of text have."""
-    out = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        out, "PNG", optimize=True
-    )
+    """Return a picture in 256 colours: the frequent ones, such as those of areas, as they are, and the others nearly.
+
+    Pillow finds the nearest of given colours only roughly: white areas would have a tint.
+    """
+    out, whole = io.BytesIO(), Image.open(io.BytesIO(picture)).convert("RGB")
+    others = whole.quantize(256 - _EXACT, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
+    pixels = [*zip(*[iter(whole.tobytes())] * 3, strict=True)]
+    count = Counter(pixels)
+    palette = [colour for colour, _ in count.most_common(_EXACT)] + [*zip(*[iter(others)] * 3, strict=True)]
+    nearest = {colour: min(range(len(palette)), key=lambda at: dist(palette[at], colour)) for colour in count}
+    few = Image.frombytes("P", whole.size, bytes(nearest[each] for each in pixels))
+    few.putpalette([part for colour in palette for part in colour])
+    few.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
