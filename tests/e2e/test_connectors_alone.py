@@ -283,7 +283,7 @@ def test_a_file_that_endangers_its_secrets_gives_none_away(system: TeamSystem) -
     file.write_text(literal)
     file.chmod(0o644)
     accepted, told = reloaded()
-    assert (accepted, "pools.default.url: a literal credential, and others may read" in told) == (True, True)
+    assert (accepted, "pools.default.url: it is a literal credential, and others may read" in told) == (True, True)
     state, error, _ = _outcome(system, "pool", name="default")
     assert (state, "chmod 600" in error) == ("FAILED", True)
     assert _outcome(system, "told")[0] == "SUCCEEDED"
