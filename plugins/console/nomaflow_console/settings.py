@@ -38,11 +38,11 @@ _KEYS = tuple(flag.replace("-", "_") for flag, _ in FLAGS[:7])
 class SettingsRefused(Exception):
     """Raised when a console cannot run with its settings.
 
-    :param fix: the way out
+    :param fix: the way out; empty if the message has it
     """
 
-    def __init__(self, message: str, *, fix: str, exit_code: int = EX_CONFIG) -> None:
-        super().__init__(f"{message}; {fix}")
+    def __init__(self, message: str, *, fix: str = "", exit_code: int = EX_CONFIG) -> None:
+        super().__init__(f"{message}; {fix}" if fix else message)
         self.exit_code = exit_code
 
 
@@ -131,13 +131,13 @@ def _section(project: Path, over: Mapping[str, str], environ: Mapping[str, str])
 
     files = ProjectFiles(project, environ)
     if files.error is not None:
-        raise SettingsRefused(str(files.error), fix="find the error with: nomaflow check")
+        raise SettingsRefused(str(files.error))
     table = files.table("console")
     section = ConsoleSection()
     for layer, place in ((table, Place("nomaflow.toml") / "console"), (dict(over), Place("command line"))):
         found, problems = read_section(ConsoleSection, layer, place)
         if found is None or problems:
-            raise SettingsRefused("; ".join(map(str, problems)), fix="see docs/configuration.md, [console]")
+            raise SettingsRefused("\n".join(map(str, problems)))
         names = layer if isinstance(layer, dict) else ()
         section = replace(section, **{name: getattr(found, name) for name in names})
     return section

@@ -75,10 +75,20 @@ def test_flags_win_over_variables_and_these_over_the_file(tmp_path: Path) -> Non
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, words: str) -> None:
-    """A mistake in [console] ends the start with its place and the way to find it."""
+    """A mistake in [console] ends the start with its place and the way out."""
     (tmp_path / "nomaflow.toml").write_text(text)
     with pytest.raises(SettingsRefused, match=words):
         read(tmp_path)
+
+
+def test_each_mistake_begins_a_line(tmp_path: Path) -> None:
+    """Each has its own way out."""
+    (tmp_path / "nomaflow.toml").write_text("[console]\nlissen = 1\nlog_levl = 2\n")
+    with pytest.raises(SettingsRefused) as caught:
+        read(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert [each[:6] for each in lines] == ["error:", "  unkn", "  way ", "error:", "  unkn", "  way "]
+    assert lines[-1] == "  way out: did you mean 'log_level'?"
 
 
 def test_mistakes_elsewhere_in_the_file_are_not_the_consoles_to_refuse(tmp_path: Path) -> None:
