@@ -2,7 +2,7 @@
 
 SQLAlchemy's own work for a statement (contexts, events, result objects) costs 20 to 30 µs, four times what SQLite needs
 for the statement itself, and a commit has a dozen of them. On PostgreSQL the network costs more than either, so
-SQLAlchemy runs them. Errors are the driver's own; ``failures.store_error`` handles both kinds.
+SQLAlchemy runs them. Errors are the driver's own; ``driver_errors.store_error`` handles both kinds.
 """
 
 from __future__ import annotations

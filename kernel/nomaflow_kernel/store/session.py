@@ -60,12 +60,11 @@ class Known:
         self.digests: set[str] = set()
         self.ends: Ends | None = None
 
-    def learn(self, digests: set[str], ends: Ends) -> None:
-        """Remember what a transaction has stored; only after its commit."""
+    def learn(self, digests: set[str]) -> None:
+        """Remember the definitions that a transaction has stored; only after its commit."""
         if len(self.digests) > _KNOWN_LIMIT:
             self.digests.clear()
         self.digests.update(digests)
-        self.ends = ends
 
 
 class WriteSession:

@@ -99,6 +99,7 @@ def commit_all(connection: Connection, writes: Sequence[Write]) -> bool:
 
 
 def _execute_together(connection: Connection, writes: Sequence[Write]) -> bool:
+    writes = sorted(writes, key=_text)  # in whatever order they come, the server knows their statement
     together = _together(tuple((write.statement, write.required) for write in writes))
     try:
         connection.exec_driver_sql(together, tuple(column for write in writes for column in _columns(write.rows)))
@@ -107,6 +108,10 @@ def _execute_together(connection: Connection, writes: Sequence[Write]) -> bool:
             raise
         return False
     return True
+
+
+def _text(write: Write) -> tuple[str, bool]:
+    return write.statement.postgresql, write.required
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:

@@ -88,7 +88,7 @@ def commit_batch(connection: Connection, operations: Sequence[Operation], *, epo
         if failure is not None:
             return _failed(connection, operations, failure)
         _log.debug("one of %d operations failed, or lost a change: each runs again under a savepoint", len(operations))
-    known.digests.clear()  # after a failover the server may have lost commits, and definitions with them
+    known.digests.clear()  # the server may have lost commits in a failover, and definitions with them
     try:
         return _attempt(connection, operations, epoch, known, each_alone=True)
     except CommitInDoubt:
@@ -139,7 +139,9 @@ def _attempt(
             raise CommitInDoubt(epoch=epoch, commits=ends.commits, outcomes=outcomes, cause=failure) from error
         _roll_back(session, connection)
         raise
-    known.learn(session.new_digests, ends)
+    known.ends = ends
+    if not each_alone:  # then a savepoint may have taken some of them back
+        known.learn(session.new_digests)
     return outcomes
 
 
@@ -166,7 +168,7 @@ def _run_among_others(session: WriteSession, operation: Operation) -> Outcome:
 def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
     """Run an operation under a savepoint, and once more if it loses a change: then it finds out which."""
     connection = session.connection
-    last_event_seq, new_digests, audited = session.last_event_seq, set(session.new_digests), len(session.audit)
+    last_event_seq, audited = session.last_event_seq, len(session.audit)
     for session.one_by_one in (False, True):
         run(connection, "SAVEPOINT operation")
         try:
@@ -177,7 +179,7 @@ def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
                 raise
             run(connection, "ROLLBACK TO SAVEPOINT operation")
             session.discard()
-            session.last_event_seq, session.new_digests = last_event_seq, new_digests
+            session.last_event_seq = last_event_seq
             del session.audit[audited:]
             outcome = Outcome(error=error)
         run(connection, "RELEASE SAVEPOINT operation")

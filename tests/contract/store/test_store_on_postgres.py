@@ -18,6 +18,7 @@ from store_places import PostgresPlace
 from machine_parts import need
 from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable, UnsupportedStore
+from nomaflow_kernel.store.session import WriteSession
 from postgres_commits import CommitSigns
 from postgres_server import SUPERUSER
 from waiting import eventually
@@ -165,6 +166,22 @@ async def test_a_commit_asks_the_server_once(proxied: tuple[Store, LossyProxy]) 
         await asyncio.gather(one, other)
         counts.append(proxy.asked - before)
     assert min(counts) == 1, counts
+
+
+async def test_the_order_of_what_is_written_makes_no_new_statement(store: Store) -> None:
+    """The server parses and plans a commit once, whichever of its operations came first."""
+
+    def known(session: WriteSession) -> int:
+        text = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'WITH%'"
+        return int(session.connection.exec_driver_sql(text).scalar_one())
+
+    counts = []
+    for turn in (1, 1, -1):  # the first stores the definition, too
+        begins, ends = ids.new(), ids.new()
+        await store.apply([queue(begins), queue(ends), start(ends)], at_us=T0)
+        await asyncio.gather(*(store.apply([each], at_us=T0) for each in (start(begins), finish(ends))[::turn]))
+        counts.append(await store._database.write(known))
+    assert counts[1] == counts[2]
 
 
 async def test_a_read_asks_the_server_three_times(proxied: tuple[Store, LossyProxy]) -> None:
