@@ -13,6 +13,7 @@ setup: $(STAMP) ## Create .venv and install the project with its development too
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing everything into $(VENV); a first time takes some minutes"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
