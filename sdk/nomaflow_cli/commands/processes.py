@@ -67,7 +67,8 @@ def up(
         *_given("--metrics", _next_port(metrics)), *both,
     )  # fmt: skip
     with_alerts = _with_alerts(project, invocation)
-    reporter = JsonReporter() if invocation.as_json else TextReporter(console=console())
+    drain_seconds = _drain_seconds(project)
+    reporter = JsonReporter() if invocation.as_json else TextReporter(console=console(), drain_seconds=drain_seconds)
 
     async def supervise() -> None:
         supervisor = ProjectSupervisor(
@@ -75,7 +76,7 @@ def up(
             reporter=reporter,
             kernel_options=kernel_options,
             host_options=host_options,
-            drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
+            drain_seconds=drain_seconds + _DRAIN_MARGIN,
             with_console=not no_console and not missing_modules("console"),
             with_alerts=with_alerts,
         )

@@ -134,10 +134,14 @@ class JsonReporter(Reporter):
 
 
 class TextReporter(Reporter):
-    """Short lines for a person."""
+    """Short lines for a person.
 
-    def __init__(self, *, console: Console) -> None:
+    :param drain_seconds: time that running steps have to finish when everything stops
+    """
+
+    def __init__(self, *, console: Console, drain_seconds: float = 30.0) -> None:
         self._console = console
+        self._drain_seconds = drain_seconds
         self.shows_links = console.is_terminal  # a journal or a file keeps what it gets
         self._started: OrderedDict[str, datetime | None] = OrderedDict()
         self._said = ("", "")
@@ -349,7 +353,8 @@ class TextReporter(Reporter):
             text = "stopping now, running steps included; press Ctrl-C again to kill everything"
         else:
             self._console.print()
-            text = "stopping after the running steps have finished; press Ctrl-C again to stop them now"
+            limit = time_span(self._drain_seconds)
+            text = f"stopping: running steps have {limit} to finish; press Ctrl-C again to stop them now"
         self._line(("·", "yellow" if hurried else "dim"), "up", text)
 
 

@@ -196,6 +196,13 @@ def test_up_prints_the_warnings_that_a_load_brings() -> None:
     assert [line.strip() for line in out.getvalue().splitlines()] == told * 2
 
 
+def test_a_stop_says_how_long_running_steps_may_take() -> None:
+    """After that time they are stopped: nobody is told that they may finish, however long they take."""
+    out = io.StringIO()
+    TextReporter(console=Console(file=out, width=200), drain_seconds=90).stopping(hurried=False)
+    assert "stopping: running steps have 1 min 30 s to finish; press Ctrl-C again to stop them now" in out.getvalue()
+
+
 async def test_help_names_tables_of_settings(command: Command) -> None:
     """A name in square brackets is text, not a colour."""
     for words, text in (
