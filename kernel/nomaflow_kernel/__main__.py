@@ -24,11 +24,17 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     try:
         with imports_frozen():
+            from nomaflow_kernel.process.settings import SettingsError, read_settings
+
+            settings = read_settings(sys.argv[1:], os.environ)  # what it refuses need not wait for the rest
             from nomaflow_kernel.app import main
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'")
         sys.exit(78)
+    except SettingsError as error:
+        write_error(f"nomaflow kernel: {error}")
+        sys.exit(78)
 
-    sys.exit(main())
+    sys.exit(main(settings))

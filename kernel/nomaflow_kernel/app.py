@@ -6,8 +6,7 @@ import asyncio
 import gc
 import logging
 import os
-import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from pathlib import Path
 
 from msgspec import Struct
@@ -37,7 +36,7 @@ from nomaflow_kernel.network.listening import (
 )
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.file_limit import TooFewFiles, raise_file_limit
-from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
+from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.store import LeasePolicy, Store, open_store
@@ -273,12 +272,11 @@ def _calm_collector() -> None:
     gc.enable()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(settings: KernelSettings) -> int:
     """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel runs, 78 bad settings or limits."""
     try:
-        settings = read_settings(sys.argv[1:] if argv is None else argv, os.environ)
         raise_file_limit()
-    except (SettingsError, TooFewFiles) as error:
+    except TooFewFiles as error:
         return _fail(error, _EX_CONFIG)
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:

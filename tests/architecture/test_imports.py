@@ -54,6 +54,15 @@ def test_a_start_loads_no_part_that_few_have_a_use_for(module: str, unneeded: tu
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("part", ["kernel", "host", "console", "alerts", "launchers"])
+def test_a_wrong_option_is_told_before_a_part_is_loaded(part: str) -> None:
+    """So is help: what takes most of a start, gRPC and the store, is loaded once the command line is understood."""
+    command = [sys.executable, "-X", "importtime", "-P", "-m", f"nomaflow_{part}", "--nonsense"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "unrecognized arguments: --nonsense" in told
+    assert not {"grpc", "sqlalchemy", "pydantic"} & {line.rpartition("|")[2].strip() for line in told.splitlines()}
+
+
 def test_the_collector_leaves_imports_alone() -> None:
     """Imports inside the block are exempt from collection, which goes on afterwards."""
     code = (

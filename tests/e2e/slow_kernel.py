@@ -10,6 +10,7 @@ import time
 from sqlalchemy import Connection, Engine, event
 
 from nomaflow_kernel.app import main
+from nomaflow_kernel.process.settings import read_settings
 
 if __name__ == "__main__":
 
@@ -19,4 +20,4 @@ if __name__ == "__main__":
             time.sleep(float(os.environ["COMMIT_SECONDS"]))
 
     event.listen(Engine, "commit", wait_for_the_disk)
-    sys.exit(main())
+    sys.exit(main(read_settings(sys.argv[1:], os.environ)))

@@ -33,6 +33,7 @@ from nomaflow_kernel.history.transitions import (
     StartAttempt,
     Transition,
 )
+from nomaflow_kernel.process.settings import read_settings
 from nomaflow_kernel.rpc.handlers import EXCHANGES
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
@@ -173,7 +174,7 @@ def main(arguments: list[str]) -> int:
 
     nomaflow_kernel.app.open_store = open_store
     grpc.aio.server = functools.partial(real_server, interceptors=(Watching(points),))
-    return nomaflow_kernel.app.main(arguments[1:])
+    return nomaflow_kernel.app.main(read_settings(arguments[1:], os.environ))
 
 
 if __name__ == "__main__":
