@@ -90,10 +90,11 @@ def _surroundings_restored(trial: _Trial) -> Iterator[None]:
         yield
     finally:
         found = (_cwd(), _environ())
-        os.chdir(trial.cwd)
-        for name in found[1].keys() - trial.environ.keys():
-            del os.environ[name]
-        os.environ.update(trial.environ)
+        if found != (trial.cwd, trial.environ):
+            os.chdir(trial.cwd)
+            for name in found[1].keys() - trial.environ.keys():
+                del os.environ[name]
+            os.environ.update(trial.environ)
     assert trial.errors or found == (trial.cwd, trial.environ), "the test has left the directory or environment changed"
 
 
