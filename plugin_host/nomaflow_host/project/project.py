@@ -20,7 +20,7 @@ from nomaflow_project.reading.environment import names_in
 from nomaflow_project.reading.files import SETTINGS_FILE, tables_in
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
-from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import reason_of
 from nomaflow_project.reading.sources import ProjectSources
@@ -147,8 +147,9 @@ def changed_since_start(started: HostSection, now: HostSection, *, root: Path) -
 
 
 def _unknown_tables(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    fix = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
+    known = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
     for key in (key for key in tree if key not in _TABLES):
+        fix = did_you_mean(key, _TABLES, noun="table", otherwise=known)
         yield (Place(SETTINGS_FILE) / key).warning("unknown_key", f"unknown table {key!r}; it is ignored", fix=fix)
 
 

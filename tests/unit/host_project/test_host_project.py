@@ -210,9 +210,12 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
 
 def test_unknown_tables_are_warnings(project: Path) -> None:
     """An unknown table, of a newer version or misspelt, is reported but stops nothing."""
-    (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n")
+    (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n[newer]\n")
     opened = open_project(project, TEAM="ops")
-    assert [(each["severity"], each["path"]) for each in opened.spec.problems] == [("warning", "hosts")]
+    hosts, newer = opened.spec.problems
+    assert [(each["severity"], each["path"]) for each in (hosts, newer)] == [("warning", "hosts"), ("warning", "newer")]
+    assert hosts["fix"] == "did you mean 'host'?"
+    assert "your own settings go below [app]" in newer["fix"]
     assert opened.spec.settings["app"] == {"limit": 3}
 
 
