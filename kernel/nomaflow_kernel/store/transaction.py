@@ -88,7 +88,6 @@ def commit_batch(connection: Connection, operations: Sequence[Operation], *, epo
         if failure is not None:
             return _failed(connection, operations, failure)
         _log.debug("one of %d operations failed, or lost a change: each runs again under a savepoint", len(operations))
-    known.digests.clear()  # the server may have lost commits in a failover, and definitions with them
     try:
         return _attempt(connection, operations, epoch, known, each_alone=True)
     except CommitInDoubt:
@@ -112,6 +111,8 @@ def _attempt(
     *,
     each_alone: bool,
 ) -> list[Outcome]:
+    if known.ends is None:
+        known.digests.clear()  # a server that has failed over may have lost commits, and definitions with them
     begins = each_alone or known.ends is None or not _commits_at_once(connection)
     session = WriteSession(connection, epoch=epoch, known=known)
     known.ends = None

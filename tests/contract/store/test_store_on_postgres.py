@@ -27,6 +27,11 @@ pytestmark = pytest.mark.postgres
 
 ids = Ids()
 
+END_SESSIONS = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
 
 @pytest.fixture
 async def store(postgres_place: PostgresPlace) -> AsyncIterator[Store]:
@@ -253,10 +258,7 @@ async def test_ended_sessions_are_replaced(store: Store, postgres_place: Postgre
     await store.pauses()
     run_id = ids.new()
     await store.apply([queue(run_id)], at_us=T0)
-    await postgres_place.sql(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    await postgres_place.sql(END_SESSIONS)
     result = await store.apply([start(run_id)], at_us=T0)
     assert (result.lost, [e.seq for e in result.events]) == (frozenset(), [2])
     assert len(await store.run_details([run_id])) == 1
@@ -320,6 +322,7 @@ async def test_a_definition_that_the_server_has_lost_is_stored_again(
         "DELETE FROM runs WHERE definition_digest = 'lost'",
         "DELETE FROM events WHERE seq = 2",
         "UPDATE kernel SET last_event_seq = 1, commits = commits - 1",
+        END_SESSIONS,
     ):
         await postgres_place.sql(lost)
     run_id = ids.new()
