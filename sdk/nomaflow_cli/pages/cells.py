@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Column as GridColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,9 @@ from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import printable
 
 T = TypeVar("T")
+_GAP = 2
+_LEGIBLE = 20
+"""The width in characters that a column which shrinks has, if its longest cell has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class Column(Generic[T]):
     :param cell: the cell of a row
     :param right: True for a column of numbers
     :param loose: True for a column that shrinks on a narrow terminal; the others keep their width
-    :param from_width: the width of a terminal in characters below which the column is left out
+    :param from_width: the width of a terminal in characters below which the column is left out; where a column that
+        shrinks has no room, the one with the largest goes first, and those with 0 stay
     """
 
     header: str
@@ -56,7 +61,7 @@ class Rows(Generic[T]):
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
-        shown = [column for column in self.columns if options.max_width >= column.from_width]
+        shown = self._shown(console, options)
         for column in shown:
             shape.add_column(
                 column.header,
@@ -68,6 +73,21 @@ class Rows(Generic[T]):
         for row in self.rows:
             shape.add_row(*(column.cell(row) for column in shown))
         yield shape
+
+    def _shown(self, console: Console, options: ConsoleOptions) -> list[Column[T]]:
+        """Return the columns that fit, so that those that shrink stay legible: the least important go first."""
+        shown = [column for column in self.columns if options.max_width >= column.from_width]
+        widths = {column: self._width(column, console, options) for column in shown}
+        while True:
+            needed = sum(min(widths[each], _LEGIBLE) if each.loose else widths[each] for each in shown)
+            least = max(shown, key=lambda each: each.from_width)
+            if needed + _GAP * (len(shown) - 1) <= options.max_width or not least.from_width:
+                return shown
+            shown.remove(least)
+
+    def _width(self, column: Column[T], console: Console, options: ConsoleOptions) -> int:
+        cells = (Measurement.get(console, options, column.cell(row)).maximum for row in self.rows)
+        return max(column.min_width or 0, len(column.header), *cells, 0)
 
 
 def facts(*rows: tuple[str, str | Text]) -> Table:

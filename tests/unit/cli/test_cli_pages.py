@@ -33,6 +33,7 @@ from nomaflow.client.values import (
 )
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_cli.pages.cells import Column, Rows
 from nomaflow_cli.pages.events import event_line
 from nomaflow_cli.pages.hosts import hosts_page
 from nomaflow_cli.pages.runs import headline, run_page, summary
@@ -201,6 +202,26 @@ def test_a_stop_says_how_long_running_steps_may_take() -> None:
     out = io.StringIO()
     TextReporter(console=Console(file=out, width=200), drain_seconds=90).stopping(hurried=False)
     assert "stopping: running steps have 1 min 30 s to finish; press Ctrl-C again to stop them now" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [(100, ["job", "schedule", "now"]), (60, ["job", "now"]), (30, ["job", "now"])],
+)
+def test_a_column_that_shrinks_stays_legible(width: int, headers: list[str]) -> None:
+    """The least important columns go, not the reason of a pause: it had two letters a line on 80 columns."""
+    columns: list[Column[str]] = [
+        Column("job", lambda _: "nightly-refresh"),
+        Column("schedule", lambda _: "30 2 * * 1-5 Europe/Paris", from_width=50),
+        Column("now", lambda one: one, loose=True),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=width).print(Rows(columns, ["paused: the warehouse is down", ""]))
+    assert out.getvalue().splitlines()[0].split() == headers
+    narrow = Rows(columns, ["", ""])  # nothing needs the room
+    out = io.StringIO()
+    Console(file=out, width=60).print(narrow)
+    assert out.getvalue().splitlines()[0].split() == ["job", "schedule", "now"]
 
 
 async def test_help_names_tables_of_settings(command: Command) -> None:
