@@ -23,14 +23,14 @@ from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.models.settings_rules import kernel_problems
-from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, references_in, texts_in
+from nomaflow_project.reading.environment import UNSET_VARIABLE, kept_texts, resolve_text, texts_in
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import host_name_of
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import shown_path
-from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
+from nomaflow_project.reading.sources import MISSING_SECRET, NotedSource, ProjectSources, ReferenceMissing
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
@@ -207,19 +207,18 @@ def _only_here(problem: Problem) -> Problem:
 
 
 def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:
-    """Yield a warning for each secret of a job that cannot be read here, and for each reference without its end.
+    """Yield a warning for each value of a job that cannot be read here, and for each reference without its end.
 
-    Only attempts that need the secret fail.
+    Only attempts that need the value fail. References of plugins are left to the host.
     """
-    sources = replace(sources, whole_files=False)
+    values = NotedSource(replace(sources, whole_files=False))
     for at, job in file.jobs():
         for place, text in texts_in(job, at):
             if "${" in text and "}" not in text[text.rindex("${") :]:
                 message = "a '${' has no '}' after it, so the text is passed as it is"
                 yield place.warning("unclosed_reference", message, fix="write ${NAME}")
-            for reference in references_in(text):
-                try:
-                    if reference.scheme in (FILE, ENCRYPTED) and not isinstance(text, Unresolved):
-                        sources.value_of(reference)
-                except ReferenceMissing as error:
-                    yield place.warning(error.code, f"on this machine, {error.problem}", fix=error.fix)
+        for place, text in kept_texts(job, at):
+            try:
+                resolve_text(text, values)
+            except ReferenceMissing as error:
+                yield place.warning(error.code, f"on this machine, {error.problem}", fix=error.fix)

@@ -168,6 +168,19 @@ def texts_in(tree: Any, at: Place) -> Iterator[tuple[Place, str]]:
             yield from texts_in(value, at / index)
 
 
+def kept_texts(tree: Any, at: Place, *, in_step: bool = False) -> Iterator[tuple[Place, str]]:
+    """Yield every text that `resolve_environment` leaves to the host, with its place."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if is_kept(name, in_step=in_step):
+                yield from texts_in(value, at / name)
+            else:
+                yield from kept_texts(value, at / name, in_step=has_steps(name, value))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from kept_texts(value, at / index, in_step=in_step)
+
+
 def plain_texts(tree: Any) -> Iterator[str]:
     """Yield every text of a tree, in no order."""
     waiting = [tree]

@@ -98,3 +98,17 @@ def test_the_jobs_of_a_check_are_those_of_a_kernel(tmp_path: Path) -> None:
     assert [[replace(each, line=0) for each in job.problems] for job in report.jobs] == [
         list(job.problems) for job in load.jobs
     ]
+
+
+def test_a_variable_that_a_step_will_miss_is_a_warning(tmp_path: Path) -> None:
+    """It may be set where the host runs; a default, a literal and a plugin's reference miss nothing."""
+    (tmp_path / "jobs.toml").write_text(
+        JOB.replace("[[jobs.steps]]", 'description = "costs $${PRICE}"\nparams = { a = "${NOPE}" }\n[[jobs.steps]]')
+        + 'op_kwargs = { b = "x-${ALSO}", c = "${FINE:-1}", d = "$${LITERAL}", e = "${vault:a#b}", f = "${SET}" }\n'
+    )
+    problems = check_project(tmp_path, environ={"SET": "1"}).all_problems()
+    assert [(each.code, each.path, each.is_error) for each in problems] == [
+        ("unset_variable", "jobs[0].params.a", False),
+        ("unset_variable", "jobs[0].steps[0].op_kwargs.b", False),
+    ]
+    assert problems[0].message.startswith("on this machine, ")
