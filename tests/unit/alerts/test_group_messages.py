@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from alerts_rig import Rig, section
 from msgspec import structs
 
 from nomaflow.client.values import AttemptView, LogLine, RunView, StepView
+from nomaflow_alerts.ledger import Message
 from nomaflow_alerts.messages.details import Details
+from nomaflow_alerts.messages.templates import Templates
 
 
 @pytest.fixture
@@ -125,3 +131,27 @@ def test_only_tries_of_the_step_that_failed_are_counted(rig: Rig) -> None:
         rig.ends("FAILED", f"job{number}")
         [told] = rig.wait(400)
         assert [line for line in told.body.splitlines() if line.endswith(said)], told.body
+
+
+def test_the_documented_recipe_pages_for_what_is_open(rig: Rig) -> None:
+    """Beside an older incident that has ended, a new one is what the pager's alert is about; its end resolves that."""
+    page = Path(__file__).parents[3] / "docs" / "alerts.md"
+    [recipe] = re.findall(r"templates\.pagerduty = '''\n(.*?)'''", page.read_text(), re.DOTALL)
+    templates = Templates({"pagerduty": recipe})
+
+    def event(told: Message) -> tuple[str, str]:
+        values = {**told.data["payload"], "id": told.id, "subject": told.subject, "text": told.body}
+        made, problem = templates.body_of_webhook("pagerduty", values)
+        assert problem == ""
+        sent = json.loads(made)
+        return sent["event_action"], sent["dedup_key"]
+
+    rig.job("other")
+    rig.ends("FAILED")
+    first = event(*rig.wait(40))
+    rig.ends("SUCCEEDED")
+    rig.ends("FAILED", "other")
+    second = event(*rig.wait(400))
+    rig.ends("SUCCEEDED", "other")
+    third = event(*rig.wait(400))
+    assert [first, second, third] == [("trigger", "nomaflow-1"), ("trigger", "nomaflow-2"), ("resolve", "nomaflow-2")]
