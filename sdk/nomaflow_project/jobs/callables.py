@@ -174,7 +174,8 @@ def refuse_params(
     fixed = next((step for step in steps if refused[0] in step.op_kwargs), None)
     if fixed is not None:
         return refuse_op_kwargs(fixed, refused[:1])
-    return f"no enabled step takes the param {refused[0]!r}; {did_you_mean(refused[0], takeable, noun='param')}"
+    fix = did_you_mean(refused[0], takeable, noun="param") if takeable else "leave it out"
+    return f"no enabled step takes the param {refused[0]!r}; {fix}"
 
 
 def misspelt_params(

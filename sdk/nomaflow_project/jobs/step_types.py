@@ -57,7 +57,7 @@ class StepType(Record):
                 yield (place / name).error(
                     "unknown_key",
                     f"unknown key {name!r} of a step of type {self.name!r}",
-                    fix=did_you_mean(name, self.fields),
+                    fix=did_you_mean(name, self.fields) if self.fields else "remove it",
                 )
         if self.checked:
             return

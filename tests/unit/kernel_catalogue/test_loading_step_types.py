@@ -54,6 +54,13 @@ def test_the_keys_of_a_contributed_type_are_checked(keys: str, code: str, path: 
     assert (problem.code, problem.path) == (code, f"jobs[0].steps[0].{path}")
 
 
+def test_a_key_of_a_type_without_keys_is_to_be_removed() -> None:
+    """No other name would do either."""
+    bare = StepType(name="http", callable="plug.http:call", schema={"additionalProperties": False})
+    text = '[[jobs]]\nid = "x"\nsteps = [{ type = "http", url = "u" }]\n'
+    assert the_problem(load_one(text, step_types=[bare])).fix == "remove it"
+
+
 FIELDS = {"properties": {"source": {}, "own": {}}}
 CLOSED = StepType(name="copy", callable="plug.copy:copy", schema=FIELDS, checked=True)
 _CALL = '{ type = "call_job", target_job_id = "good" }'
