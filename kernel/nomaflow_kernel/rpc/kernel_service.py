@@ -104,17 +104,20 @@ class KernelService:
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
     async def _trigger_each(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> Sequence[_Answer]:
-        """Start runs in one commit, of which the audit has a row each."""
-        return await self._answers(requests, caller, row_each=True)
+        """Start runs in one commit, each answered as a call of its own."""
+        return await self._answers(requests, caller, as_calls=True)
 
     def _waits_for_no_host(self, request: kernel.TriggerRunRequest) -> bool:
         given = request.validate_only or request.params_json or request.step_values
         return not (given or self._parts.sessions.restless)
 
     async def _answers(
-        self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller, *, row_each: bool = False
+        self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller, *, as_calls: bool = False
     ) -> list[_Answer]:
-        """Return the answer to each request, or the error that refuses it."""
+        """Return the answer to each request, or the error that refuses it.
+
+        :param as_calls: whether each has a row of its own in the audit, and near ids if its job is unknown
+        """
         answers: dict[int, _Answer] = {}
         made: dict[int, TriggerCommand] = {}
         examined: dict[int, TriggerCommand] = {}
@@ -131,18 +134,18 @@ class KernelService:
         if examined:
             validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
             answers.update(zip(examined, map(_examined, validated), strict=True))
-        rows = [requests[index] for index in made] if row_each else None
+        rows = [requests[index] for index in made] if as_calls else None
         answers.update(zip(made, await self._start(list(made.values()), rows), strict=True))
         targets = [self._guard.target_of_job(request.job_id) for request in requests]
         told = [_told(answers[index], target, caller) for index, target in enumerate(targets)]
-        return self._with_near_ids(told, caller)
+        return await self._with_near_ids(told, caller, most=len(told) if as_calls else 1)
 
-    def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
-        """Add near ids to the first answer about an unknown job: one search, however many there are."""
-        for index, answer in enumerate(answers):
-            if isinstance(answer, UnknownJob):
-                answers[index] = self._catalogue_calls.unknown_job(answer.job_id, caller)
-                break
+    async def _with_near_ids(self, answers: list[_Answer], caller: Caller, *, most: int) -> list[_Answer]:
+        """Add near ids to the first answers about unknown jobs: a search each, after which others have a turn."""
+        unknown = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, UnknownJob)]
+        for index, answer in unknown[:most]:
+            answers[index] = self._catalogue_calls.unknown_job(answer.job_id, caller)
+            await asyncio.sleep(0)
         return answers
 
     async def _start(

@@ -7,6 +7,7 @@ import time
 
 import grpc
 import pytest
+from google.rpc import status_pb2
 from rpc_world import World, catalogue_of
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -71,3 +72,18 @@ async def test_near_ids_are_those_that_the_caller_may_see(world: World) -> None:
     assert calls.unknown_job("b.nightl", Caller(principal=alice, peer="")).metadata == {"near": "a.nightly"}
     near = calls.unknown_job("b.nightl", Caller(principal=OWNER, peer="")).metadata["near"]
     assert set(near.split(",")) == {"a.nightly", "b.nightly"}
+
+
+async def test_each_trigger_of_a_message_is_told_what_is_near(world: World) -> None:
+    """Triggers that are decided together are answered as calls are."""
+    world.engine.knows_no_job = True
+    world.catalogue.take_in(catalogue_of("team", "daily", "nightly"))
+    stream = world.client.StreamTriggers(timeout=30)
+    requests = [kernel.TriggerRunRequest(job_id=each) for each in ("dayly", "nightli")]
+    items = [{"number": number, "request": request} for number, request in enumerate(requests)]
+    await stream.write(kernel.StreamTriggersRequest(items=items))
+    told = status_pb2.Status.FromString
+    assert [told(item.status).message for item in (await stream.read()).items] == [
+        "no job has the id 'dayly'; did you mean 'daily'?",
+        "no job has the id 'nightli'; did you mean 'nightly'?",
+    ]
