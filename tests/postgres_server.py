@@ -118,8 +118,11 @@ class PostgresServer:
             _copy(kept, data)
             return
         self._run("initdb", "-D", "data", "-U", SUPERUSER, "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync")
-        _KEPT.mkdir(parents=True, exist_ok=True)
-        copy = Path(tempfile.mkdtemp(dir=_KEPT)) / "data"
+        try:
+            _KEPT.mkdir(parents=True, exist_ok=True)
+            copy = Path(tempfile.mkdtemp(dir=_KEPT)) / "data"
+        except OSError:
+            return  # nothing may be written beside the sources
         _copy(data, copy)
         with contextlib.suppress(OSError):  # another process was earlier
             copy.rename(kept)
