@@ -16,7 +16,7 @@ _CODE = frozenset({"nomaflow_host.template", "nomaflow_host.worker"})
 class RunningHost:
     """One host's process.
 
-    :param project: its folder as its command line names it
+    :param project: its folder
     :param uid: of the process itself
     :param code_uid: of the processes that run its project's code; None if there is none at the moment
     """
@@ -35,7 +35,10 @@ class _Process:
 
 
 def hosts_here() -> list[RunningHost]:
-    """Return the hosts of all users, by pid; none where /proc hides the processes of others."""
+    """Return the hosts of all users, by pid; none where /proc hides the processes of others.
+
+    A host whose command line names its project by a working directory that cannot be read is left out.
+    """
     found = dict(_processes())
     mains = {pid: each for pid, each in found.items() if _is_host(each.command)}
     code: dict[int, int] = {}
@@ -45,8 +48,9 @@ def hosts_here() -> list[RunningHost]:
             if main:
                 code[main] = each.uid
     return [
-        RunningHost(pid=pid, project=_project(each.command), uid=each.uid, code_uid=code.get(pid))
+        RunningHost(pid=pid, project=project, uid=each.uid, code_uid=code.get(pid))
         for pid, each in sorted(mains.items())
+        if (project := _project(pid, each.command))
     ]
 
 
@@ -86,7 +90,18 @@ def _above(process: _Process, found: Mapping[int, _Process], mains: Mapping[int,
     return pid if pid in mains else 0
 
 
-def _project(command: tuple[str, ...]) -> str:
+def _project(pid: int, command: tuple[str, ...]) -> str:
+    """Return the project of a host, empty if unknown; a relative path begins at the host's directory, not at ours."""
+    named = _named_project(command)
+    if os.path.isabs(named):
+        return named
+    try:
+        return os.path.normpath(os.path.join(os.readlink(f"/proc/{pid}/cwd"), named))
+    except OSError:  # it has ended, or keeps that to itself
+        return ""
+
+
+def _named_project(command: tuple[str, ...]) -> str:
     for word, following in zip(command, (*command[1:], ""), strict=True):
         if word == "--project":
             return following

@@ -80,12 +80,16 @@ def test_what_a_host_withholds_is_listed(tmp_path: Path) -> None:
     assert "[host] pass_env" in found.message
 
 
-def test_hosts_are_found_among_the_processes(tmp_path: Path) -> None:
-    """A process that runs nomaflow_host on a project is found with its user and that of its code below it."""
+@pytest.mark.parametrize("named", ["--project={}", "--project=.", ""])
+def test_hosts_are_found_among_the_processes(tmp_path: Path, named: str) -> None:
+    """A process that runs nomaflow_host on a project is found with its user and that of its code below it.
+
+    Without an absolute path its project is where it runs, not where we do.
+    """
     code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', "
     code += "'nomaflow_host.template']); time.sleep(60)"
-    command = [sys.executable, "-c", code, "-m", "nomaflow_host", "--project", str(tmp_path)]
-    process = subprocess.Popen(command, start_new_session=True)
+    command = [sys.executable, "-c", code, "-m", "nomaflow_host", *named.format(tmp_path).split()]
+    process = subprocess.Popen(command, start_new_session=True, cwd=tmp_path)
     try:
 
         def found() -> RunningHost | None:
