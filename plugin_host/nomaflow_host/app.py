@@ -216,14 +216,7 @@ def _observation(options: HostOptions, project: Project, outbox: Outbox, environ
 
     :raises MetricsAddressRefused: if metrics may not or cannot be served where the settings say
     """
-    settings = project.settings
-    place = MetricsPlace.of(
-        project.root,
-        address=options.metrics or settings.metrics,
-        token_file=settings.metrics_token_file,
-        tls_cert=settings.metrics_tls_cert,
-        tls_key=settings.metrics_tls_key,
-    )
+    place = MetricsPlace.of(project.root, project.settings, address=options.metrics)
     return HostObservation(sink=outbox, metrics=place, environ=environ)
 
 

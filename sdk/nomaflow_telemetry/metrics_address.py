@@ -8,6 +8,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nomaflow_api.private_file import mode_open_to_others
 
@@ -21,6 +22,26 @@ class MetricsAddressRefused(Exception):
 
 class MetricsAddressTaken(Exception):
     """Raised when the address cannot be listened on now."""
+
+
+class MetricsKeys(Protocol):
+    """The keys of metrics that ``[kernel]`` and ``[host]`` have; a path is empty if it is not given."""
+
+    @property
+    def metrics(self) -> str:
+        """The address."""
+
+    @property
+    def metrics_token_file(self) -> str:
+        """The file of the token."""
+
+    @property
+    def metrics_tls_cert(self) -> str:
+        """The file of the certificate."""
+
+    @property
+    def metrics_tls_key(self) -> str:
+        """The file of its key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +60,15 @@ class MetricsPlace:
     tls_key: Path | None = None
 
     @classmethod
-    def of(cls, root: Path, *, address: str, token_file: str, tls_cert: str, tls_key: str) -> MetricsPlace:
-        """Return the settings with paths that begin at a project's folder."""
+    def of(cls, root: Path, section: MetricsKeys, *, address: str = "") -> MetricsPlace:
+        """Return the settings that a section of nomaflow.toml has, with paths that begin at a project's folder.
+
+        :param address: replaces that of the section
+        """
+        address = address or section.metrics
+        files = (section.metrics_token_file, section.metrics_tls_cert, section.metrics_tls_key)
         path = f"unix:{root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
-        token, cert, key = (root / each if each else None for each in (token_file, tls_cert, tls_key))
+        token, cert, key = (root / each if each else None for each in files)
         return cls(address=path, token_file=token, tls_cert=cert, tls_key=key)
 
 

@@ -41,11 +41,13 @@ class Admission:
         settled = dict(zip(jobs, await asyncio.gather(*map(self._loads.settled, jobs)), strict=True))
         return await asyncio.gather(*(self._admitted(command, settled.get(command.job_id, ())) for command in commands))
 
-    def _concerns(self, command: TriggerCommand) -> bool:
+    def concerns(self, *, gives_values: bool, replays: bool = False) -> bool:
         """Return whether a trigger needs a wait or a check before the engine sees it."""
-        if command.request.params or command.request.op_kwargs:
-            return True
-        return self._sessions.restless and not command.replay_of
+        return gives_values or (self._sessions.restless and not replays)
+
+    def _concerns(self, command: TriggerCommand) -> bool:
+        given = command.request
+        return self.concerns(gives_values=bool(given.params or given.op_kwargs), replays=bool(command.replay_of))
 
     async def _admitted(
         self, command: TriggerCommand, settled: tuple[str, ...] | HostLoading

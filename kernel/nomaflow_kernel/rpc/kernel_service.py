@@ -108,8 +108,8 @@ class KernelService:
         return await self._answers(requests, caller, as_calls=True)
 
     def _waits_for_no_host(self, request: kernel.TriggerRunRequest) -> bool:
-        given = request.validate_only or request.params_json or request.step_values
-        return not (given or self._parts.sessions.restless)
+        gives_values = bool(request.params_json or request.step_values)
+        return not (request.validate_only or self._admission.concerns(gives_values=gives_values))
 
     async def _answers(
         self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller, *, as_calls: bool = False

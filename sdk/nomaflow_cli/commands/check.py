@@ -99,15 +99,8 @@ def _metrics_problems(project: Path) -> Iterator[Problem]:
         section, problems = files.section(model, name)
         if section is None or problems or not section.metrics:
             continue
-        place = MetricsPlace.of(
-            project,
-            address=section.metrics,
-            token_file=section.metrics_token_file,
-            tls_cert=section.metrics_tls_cert,
-            tls_key=section.metrics_tls_key,
-        )
         try:
-            checked_address(place)
+            checked_address(MetricsPlace.of(project, section))
         except MetricsAddressRefused as error:
             yield from with_lines([Place(SETTINGS_FILE, f"{name}.metrics").error("bad_metrics", str(error))], project)
 

@@ -45,7 +45,7 @@ def test_a_path_without_a_value_names_no_file(tmp_path: Path) -> None:
 
 
 def test_a_named_file_that_is_missing_is_told_with_a_way_out(tmp_path: Path) -> None:
-    """Nothing but that file would do, so the way out is another than for a project without jobs."""
+    """The way out is another one than for a project without jobs: only that file would do."""
     (tmp_path / "nomaflow.toml").write_text('[jobs]\nconfig_path = "a.toml"\n[connectors]\nconfig_path = "b.toml"\n')
     report = check_project(tmp_path, environ={})
     assert [(each.file, each.fix) for each in report.problems] == [
