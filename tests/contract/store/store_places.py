@@ -83,9 +83,10 @@ class PostgresPlace(Place):
         await self.sql_in("postgres", f"DROP DATABASE {self.name} WITH (FORCE)")
 
     async def empty(self) -> None:
-        """End its sessions and remove all that is in it, so that it is as new."""
+        """End its sessions, remove all that is in it and forget what was set for it, so that it is as new."""
         left = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
         await self.sql_in("postgres", left)
+        await self.sql_in("postgres", f"ALTER DATABASE {self.name} RESET ALL")
         await self.sql("DO 'BEGIN DROP SCHEMA public CASCADE; CREATE SCHEMA public; END'")
 
     async def sql_in(self, database: str, statement: str) -> list[tuple[object, ...]]:

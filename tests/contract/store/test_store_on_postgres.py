@@ -308,7 +308,6 @@ async def test_a_time_limit_of_the_servers_admin_does_not_bind_commits(postgres_
         assert len(result.events) == 300
     finally:
         await store.close()
-        await postgres_place.sql_in("postgres", f"ALTER DATABASE {postgres_place.name} RESET ALL")
 
 
 async def test_a_definition_that_the_server_has_lost_is_stored_again(
