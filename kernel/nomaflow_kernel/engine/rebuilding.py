@@ -84,10 +84,8 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
 def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> None:
     _, first = explaining.first_step(state, entry)
     state.waiting.add(replace(entry, host=NO_HOST) if first is not None and first.calls_job else entry)
-    job = state.jobs.job(entry.job_id)
-    limit = job.definition.queue_timeout_seconds if job is not None and job.definition is not None else None
-    if limit is not None:
-        left = limit - max(0, now_us - entry.queued_at_us) / 1_000_000
+    if entry.queue_timeout_seconds is not None:
+        left = entry.queue_timeout_seconds - max(0, now_us - entry.queued_at_us) / 1_000_000
         state.timers.add(now + left, TimerKind.QUEUE_TIMEOUT, entry.run_id)
 
 

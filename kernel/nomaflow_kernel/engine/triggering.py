@@ -301,6 +301,7 @@ def _queue(
         author=command.author,
         kind=record.trigger.kind,
         definition_digest="" if record.request.changes_plan else record.definition_digest,
+        queue_timeout_seconds=draft.definition.queue_timeout_seconds,
     )
     state.waiting.add(entry)
     state.specs.put(record.run_id, run)
@@ -310,9 +311,8 @@ def _queue(
         if kind is None or roomiest(state.fleet, lane, exclusive=kind) is not None:
             state.dirty_hosts.add(lane)  # else whatever frees a slot does it: its host's other runs need no check now
     _remember_request(state, record)
-    if draft.definition.queue_timeout_seconds is not None:
-        due = batch.now + draft.definition.queue_timeout_seconds
-        state.timers.add(due, TimerKind.QUEUE_TIMEOUT, record.run_id)
+    if entry.queue_timeout_seconds is not None:
+        state.timers.add(batch.now + entry.queue_timeout_seconds, TimerKind.QUEUE_TIMEOUT, record.run_id)
     warnings = (*_warnings(state, draft, lane), *ignored)
     return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED, warnings=warnings)
 

@@ -173,6 +173,7 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     :param kind: the kind of its trigger
     :param definition_digest: the digest of its definition, if the run follows it; empty if its request changes anything
+    :param queue_timeout_seconds: how long it may wait; None without a limit
     """
 
     run_id: str
@@ -187,6 +188,7 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     author: str = ""
     kind: TriggerKind = TriggerKind.API
     definition_digest: str = ""
+    queue_timeout_seconds: float | None = None
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):

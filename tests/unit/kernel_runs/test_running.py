@@ -379,6 +379,16 @@ async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
     assert detail.run.reason.code == "queue_timed_out"
 
 
+async def test_a_waiting_run_keeps_its_queue_timeout_over_a_restart(rig: Rig) -> None:
+    """It is the one that the job had when the run was queued, whatever the job says by now."""
+    rig.jobs.add(job("limited", queue_timeout_seconds=5), job("free"))
+    limited, free = (await rig.trigger("limited")).run_id, (await rig.trigger("free")).run_id
+    rig.jobs.add(job("limited"), job("free", queue_timeout_seconds=5))
+    await rig.restart()
+    await rig.advance(6)
+    assert (await rig.state(limited), await rig.state(free)) == (RunState.FAILED, RunState.QUEUED)
+
+
 async def test_progress_is_kept(rig: Rig) -> None:
     """The newest progress is on the attempt and in an event."""
     from nomaflow_api.v1.letters import Progress

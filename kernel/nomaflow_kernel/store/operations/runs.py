@@ -30,6 +30,11 @@ _SELECT_ATTEMPTS = (
 _DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(bindparam("digests", expanding=True))
 )
+_QUEUE_TIMEOUTS = select(definitions.c.digest, definitions.c.body).where(
+    definitions.c.digest.in_(select(runs.c.definition_digest).where(runs.c.state == RunState.QUEUED.value)),
+    definitions.c.body.not_like('%"queue_timeout_seconds":null%'),
+)
+"""The definitions of waiting runs with a limit; the text of a definition is canonical, so it has no blanks."""
 _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kind, runs.c.trigger_by).where(
     runs.c.run_id.in_(bindparam("ids", expanding=True))
 )
@@ -55,13 +60,16 @@ def active_runs(connection: Connection) -> ActiveRuns:
     queued: Iterable[Any] = connection.execute(
         select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id)
     )
+    bodies = connection.execute(_QUEUE_TIMEOUTS)
+    limits: dict[str, float | None] = {digest: json.loads(body).get("queue_timeout_seconds") for digest, body in bodies}
     return ActiveRuns(
         running=run_details(connection, running.all()),
-        queued=[_queued(*row) for row in queued],
+        queued=[_queued(limits, *row) for row in queued],
     )
 
 
 def _queued(
+    limits: Mapping[str, float | None],
     run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
@@ -81,6 +89,7 @@ def _queued(
         author="" if author == "owner" else author,
         kind=kind,
         definition_digest="" if changes_plan else sys.intern(digest),
+        queue_timeout_seconds=limits.get(digest),
     )
 
 
