@@ -66,7 +66,8 @@ def _how(kept: Kept) -> str:
     told = ", ".join(f"{kept.sizes[name]:,} {what}" for what, name in sizes.items())
     rounds = sum(map(bool, kept.rounds))
     return (
-        f"Taken on {kept.taken}, {kept.machine.get('processor', '')}: {rounds} rounds with {told}.\n"
+        f"Taken on {kept.taken}, {kept.machine.get('processor', '')}, Python {kept.machine.get('Python', '')}: "
+        f"{rounds} rounds with {told}.\n"
         f"Load average as a turn began: {min(loads):.1f} to {max(loads):.1f}."
     )
 
