@@ -23,7 +23,7 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
 	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
-pythons: $(STAMP) ## Run the unit and contract tests on each other supported Python of the machine (two minutes each)
+pythons: $(STAMP) ## Run the unit and contract tests on each other supported Python, and with the oldest dependencies
 	@$(BIN)/python tests/other_pythons.py
 
 storm: $(STAMP) ## Flood each TCP door of a kernel for 20 s, and see what the owner and the other doors notice

@@ -127,8 +127,9 @@ def write_details(code: grpc.StatusCode, message: str, details: ErrorDetails) ->
 def read_details(trailing: Iterable[tuple[str, str | bytes]] | None) -> ErrorDetails:
     """Return the details in trailing metadata; empty ones if it has none, or a proxy's own."""
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    status = next((value for key, value in trailing or () if key == STATUS_KEY), b"")
     try:
-        for packed in status_pb2.Status.FromString(dict(trailing or ()).get(STATUS_KEY, b"")).details:
+        for packed in status_pb2.Status.FromString(status).details:
             next(filter(packed.Unpack, (info, bad, retry)), None)
     except DecodeError:
         return ErrorDetails()

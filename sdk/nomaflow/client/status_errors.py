@@ -86,7 +86,8 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
         late = kind is errors.ReplyTimeout
         if message.endswith("Permission denied"):
             return kind(f"this user may not use the socket {address}", fix=_NO_ENTRY)
-        lost = "; its name is not known here" if "hostname lookup" in message else ""
+        unknown = "hostname lookup" in message or "DNS resolution" in message  # the second up to grpcio 1.78
+        lost = "; its name is not known here" if unknown else ""
         message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}{lost}"
         if not late and all(map(is_tcp, split_addresses(address))):
             fix = _CORRECT_NAME if lost else _LOOK_THERE

@@ -117,6 +117,27 @@ async def test_many_pauses_end_one_after_the_other_each_with_one_timer(rig: Rig)
         assert len(rig.engine._state.timers) == timers + left
 
 
+async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
+    """A run that waits longer than queue_timeout_seconds is FAILED queue_timed_out."""
+    rig.jobs.add(job("a", queue_timeout_seconds=5))
+    run_id = (await rig.trigger("a")).run_id
+    await rig.advance(6)
+    detail = await rig.detail(run_id)
+    assert (detail.run.state, len(detail.attempts)) == (RunState.FAILED, 0)
+    assert detail.run.reason is not None
+    assert detail.run.reason.code == "queue_timed_out"
+
+
+async def test_a_waiting_run_keeps_its_queue_timeout_over_a_restart(rig: Rig) -> None:
+    """It is the one that the job had when the run was queued, whatever the job says by now."""
+    rig.jobs.add(job("limited", queue_timeout_seconds=5), job("free"))
+    limited, free = (await rig.trigger("limited")).run_id, (await rig.trigger("free")).run_id
+    rig.jobs.add(job("limited"), job("free", queue_timeout_seconds=5))
+    await rig.restart()
+    await rig.advance(6)
+    assert (await rig.state(limited), await rig.state(free)) == (RunState.FAILED, RunState.QUEUED)
+
+
 async def test_timeouts_of_ended_runs_are_forgotten_before_they_are_due(rig: Rig) -> None:
     """A thousand runs a second with a timeout of an hour would leave 3.6 million timers; those of live runs stay."""
     rig.jobs.add(job("quick", timeout_seconds=3600.0), job("waits", host="away", queue_timeout_seconds=4000.0))

@@ -368,27 +368,6 @@ async def test_a_job_timeout_holds_where_the_host_says_late_how_its_attempt_ende
         assert (run.state, run.reason and run.reason.code) == (RunState.FAILED, "job_timed_out")
 
 
-async def test_queue_timeout_fails_a_run_that_never_started(rig: Rig) -> None:
-    """A run that waits longer than queue_timeout_seconds is FAILED queue_timed_out."""
-    rig.jobs.add(job("a", queue_timeout_seconds=5))
-    run_id = (await rig.trigger("a")).run_id
-    await rig.advance(6)
-    detail = await rig.detail(run_id)
-    assert (detail.run.state, len(detail.attempts)) == (RunState.FAILED, 0)
-    assert detail.run.reason is not None
-    assert detail.run.reason.code == "queue_timed_out"
-
-
-async def test_a_waiting_run_keeps_its_queue_timeout_over_a_restart(rig: Rig) -> None:
-    """It is the one that the job had when the run was queued, whatever the job says by now."""
-    rig.jobs.add(job("limited", queue_timeout_seconds=5), job("free"))
-    limited, free = (await rig.trigger("limited")).run_id, (await rig.trigger("free")).run_id
-    rig.jobs.add(job("limited"), job("free", queue_timeout_seconds=5))
-    await rig.restart()
-    await rig.advance(6)
-    assert (await rig.state(limited), await rig.state(free)) == (RunState.FAILED, RunState.QUEUED)
-
-
 async def test_progress_is_kept(rig: Rig) -> None:
     """The newest progress is on the attempt and in an event."""
     from nomaflow_api.v1.letters import Progress
