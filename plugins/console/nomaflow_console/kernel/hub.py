@@ -163,10 +163,8 @@ class EventHub:
         """Tell a viewer what it has missed."""
         assert self._complete_after is not None
         newest = self._recent[-1].seq if self._recent else self._complete_after
-        if viewer.seq > newest:
-            return  # the page is ahead of the watch
-        if viewer.seq < self._complete_after:
-            viewer.restart(newest)
+        if not self._complete_after <= viewer.seq <= newest:
+            viewer.restart(newest)  # one that is ahead may be of a history that is gone
             return
         for event in self._recent:
             viewer.event(event)
