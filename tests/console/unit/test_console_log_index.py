@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from nomaflow.client import KernelClient
+import pytest
+
+from nomaflow.client import KernelClient, KernelUnreachable
 from nomaflow.client.values import LogChunk
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
@@ -21,6 +23,7 @@ class Log:
     def __init__(self, *levels: int) -> None:
         self._chunks: list[LogChunk] = []
         self.reads = 0
+        self.breaks_after = 0
         self.write(*levels)
 
     def write(self, *levels: int) -> None:
@@ -43,6 +46,8 @@ class Log:
         for chunk in list(self._chunks):
             if chunk.first_seq > after_seq and (not before_seq or chunk.first_seq < before_seq):
                 yield [chunk]
+                if chunk.last_seq == self.breaks_after:
+                    raise KernelUnreachable("the connection broke")
 
     @property
     def kernel(self) -> KernelClient:
@@ -75,3 +80,15 @@ async def test_many_filters_leave_nothing_behind() -> None:
     assert log.reads == kept, "the last ones are kept"
     assert (await index.rows(log.kernel, ERRORS)).count == 1
     assert log.reads > kept, "those of before are counted anew"
+
+
+async def test_lines_that_came_before_a_break_are_rows() -> None:
+    """The connection breaks in the middle of an answer; whoever asks again gets all lines, also where none is new."""
+    log, index = Log(INFO), LogIndex("run_1")
+    assert (await index.rows(log.kernel, ALL_LINES)).count == 1
+    log.write(INFO)
+    log.breaks_after = 2
+    with pytest.raises(KernelUnreachable):
+        await index.rows(log.kernel, ALL_LINES)
+    log.breaks_after = 0
+    assert (await index.rows(log.kernel, ALL_LINES)).count == 2

@@ -169,13 +169,11 @@ class LogIndex:
     async def rows(self, kernel: KernelClient, wanted: LogFilter) -> LogRows:
         """Take in what was stored since the last call, and return the rows that a filter keeps."""
         async with self._turn:
-            known = self._last_seq
-            if known != self.ends_at:
-                async for chunks in kernel.read_log_chunks(self.run_id, after_seq=known, without_body=True):
+            if self._last_seq != self.ends_at:
+                blocks = kernel.read_log_chunks(self.run_id, after_seq=self._last_seq, without_body=True)
+                async for chunks in blocks:
                     for chunk in chunks:
                         self._take(chunk)
-            if self._last_seq != known:
-                self._rows.clear()
             if wanted not in self._rows:
                 self._make_room()
                 await self._count(kernel, wanted)
@@ -194,6 +192,7 @@ class LogIndex:
         lines = chunk.first_seq + chunk.line_count - first
         if lines <= 0:
             return
+        self._rows.clear()  # at once: the connection may break before the next one
         last = self._blocks[-1] if self._blocks else None
         if (
             last is not None
