@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import EventView, ReasonView
-from nomaflow_console.views.activity import deed_of, person, shown_kinds
+from nomaflow_console.views.activity import deed_of, of_days, person, shown_kinds
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 KINDS = sorted(set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", PAGE, re.M)))
@@ -146,3 +146,13 @@ def test_a_try_ends_as_one_says_it() -> None:
 def test_no_data_breaks_the_page(kind: str, data: dict[str, Any]) -> None:
     """Whatever data an event has, from another version of the kernel too, it is a sentence."""
     assert _told(_event(kind, data=data))
+
+
+def test_each_event_is_listed_once_though_clocks_go_back_over_midnight() -> None:
+    """Events are in the order of their numbers; a kernel whose clock is set begins a day a second time."""
+    midnight = datetime(2026, 11, 26, tzinfo=UTC)
+    times = [midnight + timedelta(seconds=seconds) for seconds in (2, -1, 1, -2)]
+    events = [EventView(seq=9 - place, at=at, kind="run.started") for place, at in enumerate(times)]
+    days = of_days(events, UTC)
+    assert [event.seq for _, events in days for event in events] == [9, 8, 7, 6]
+    assert [first for first, _ in days] == times

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,7 +18,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import unknown_names
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
-from nomaflow_console.views.activity import KINDS, shown_kinds
+from nomaflow_console.views.activity import KINDS, of_days, shown_kinds
 from nomaflow_console.views.run_filters import filter_name
 from nomaflow_console.views.times import Zone
 
@@ -103,12 +102,9 @@ async def _events_or_refusal(request: Request, choice: Choice) -> tuple[EventPag
 async def _context(request: Request) -> dict[str, Any]:
     choice = Choice.of(request)
     found, problems = await _events_or_refusal(request, choice)
-    zone = Zone.of_cookie(request.state.session.zone).info
-    dated = [(event.at.astimezone(zone), event) for event in found.events if event.at is not None]
-    days = [(next(iter(group)), key) for key, group in groupby(dated, key=lambda pair: pair[0].date())]
-    by_day = [(first[0], [event for at, event in dated if at.date() == key]) for first, key in days]
+    days = of_days(found.events, Zone.of_cookie(request.state.session.zone).info)
     return {
-        "choice": choice, "found": found, "problems": problems, "days": by_day, "kinds": KINDS,
+        "choice": choice, "found": found, "problems": problems, "days": days, "kinds": KINDS,
         "filter_name": filter_name,
     }  # fmt: skip
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -231,6 +233,13 @@ def shown_kinds(chosen: Sequence[str]) -> list[str]:
     for kind in chosen or [kind for kind, _ in KINDS if kind != "attempt.progress"]:
         found += _OF_TRIES if kind == "attempt" else (kind,)
     return found
+
+
+def of_days(events: Iterable[EventView], zone: tzinfo) -> list[tuple[datetime, list[EventView]]]:
+    """Return events by the day on the clock of a zone, each day with the time of its first one."""
+    dated = [(event.at.astimezone(zone), event) for event in events if event.at is not None]
+    days = [list(group) for _, group in groupby(dated, key=lambda pair: pair[0].date())]
+    return [(day[0][0], [event for _, event in day]) for day in days]
 
 
 def person(by: str) -> Markup:
