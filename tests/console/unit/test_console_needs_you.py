@@ -73,8 +73,11 @@ def test_a_failure_that_a_success_followed_needs_nobody() -> None:
 
 def test_failures_of_one_job_are_one_line() -> None:
     """The newest, and how many there were before."""
-    (need,) = _needs(unhappy=[_run("FAILED", 6, error="new"), _run("FAILED", 30, error="old")])
+    unhappy = [_run("FAILED", 6, error="new"), _run("FAILED", 30, error="old")]
+    (need,) = _needs(unhappy=unhappy)
     assert need.text == "failed (and 1 time before): new"
+    (need,) = _needs(unhappy=unhappy, more_of={"j"})
+    assert need.text == "failed (and at least 1 time before): new"
 
 
 def test_jobs_of_a_host_that_fail_of_one_cause_are_one_line() -> None:
@@ -109,6 +112,8 @@ def test_fires_that_did_not_run_are_counted_and_offer_a_run() -> None:
         "MISSED", 10, started_at=None, fold=fold, reason=ReasonView(code="kernel_down", message="the kernel was down")
     )
     paused = _run("MISSED", 30, job_id="k", reason=ReasonView(code="paused", message="paused"))
+    (need,) = _needs(unhappy=[missed, paused], more_of={"j"})
+    assert need.text == "at least 3 fires did not run: the kernel was down"
     (need,) = _needs(unhappy=[missed, paused])
     assert need.text == "3 fires did not run: the kernel was down"
     assert [act.label for act in need.acts] == ["Show", "Run…"]
@@ -147,8 +152,8 @@ def test_waits_of_one_job_for_one_cause_are_one_line() -> None:
     assert (told.at, told.key, told.href) == (AGO[30], "waits.run_QUEUED_30", "/runs?state=QUEUED&job=j&since=ever")
     assert [(act.label, act.target) for act in told.acts] == [("Host", "/hosts/sales"), ("Show", told.href)]
     assert (other.text, other.href) == ("waits 1 h: job 'j' is paused", "/runs/run_QUEUED_60")
-    (full,) = _needs(open=[replace(queue[0], run_id=f"run_{number}") for number in range(50)])
-    assert full.text.startswith("at least 50 runs wait, one for 6 min: ")
+    (more,) = _needs(open=queue, more_of={"j"})
+    assert more.text.startswith("at least 4 runs wait, one for 30 min: ")
 
 
 def test_a_run_whose_host_is_silent_is_told() -> None:

@@ -62,7 +62,7 @@ async def load_overview(
         _jobs_of_page(kernel, query),
         kernel.list_jobs_page(conditions=["DISABLED", "KEPT"], page_size=_MOST_TROUBLED),
     )
-    (page, troubled), hosts, unhappy, waiting, running, counts = await asyncio.gather(
+    (page, troubled), hosts, (unhappy, more_unhappy), (waiting, more_waiting), running, counts = await asyncio.gather(
         jobs,
         kernel.list_hosts(),
         newest_runs(kernel, ["FAILED", "MISSED"], since=since, page_size=_MOST_UNHAPPY),
@@ -87,20 +87,23 @@ async def load_overview(
         hosts=hosts,
         unhappy=[with_steps.get(run.run_id, run) for run in unhappy],
         open=(*waiting, *running.runs),
+        more_of=more_unhappy | more_waiting,
         stats=stats,
     )
-    more_open = len(waiting) >= MOST_OPEN or bool(running.next_page_token)
+    more_open = bool(more_waiting or running.next_page_token)
     return Overview(situation=situation, page=page, counts=counts, more_open=more_open)
 
 
 async def newest_runs(
     kernel: KernelCalls, states: Sequence[str], *, page_size: int, since: datetime | None = None
-) -> list[RunView]:
-    """Return runs of some states, newest first: of each job, unless hundreds of runs of many jobs have such a state.
+) -> tuple[list[RunView], set[str]]:
+    """Return runs of some states, newest first, and the jobs that may have more of them.
 
-    A job that fails every minute, or has a long queue, fills an answer; the next one is about the others.
+    There are some of each job, unless hundreds of runs of many jobs have such a state: a job that fails every minute,
+    or has a long queue, fills an answer; the next one is about the others.
     """
     found: list[RunView] = []
+    more_of: set[str] = set()
     for _ in range(_MOST_ASKED):
         without = {run.job_id for run in found}
         if len(without) > _MOST_LEFT_OUT:
@@ -109,7 +112,8 @@ async def newest_runs(
         found += answer.runs
         if not answer.next_page_token:
             break
-    return found
+        more_of |= {run.job_id for run in answer.runs}
+    return found, more_of
 
 
 async def _jobs_of_page(kernel: KernelCalls, query: JobQuery) -> JobPageView:

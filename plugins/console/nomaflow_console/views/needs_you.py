@@ -33,8 +33,6 @@ _ENOUGH = 5
 """Runs that a percentile needs."""
 _ALIKE = 5
 """Jobs of one host that failed for one reason, from which on they are one line."""
-_MANY = 50
-"""Failed or waiting runs of one job of which there may be more than were asked for."""
 
 
 def usual_of(stats: Any) -> tuple[float | None, float | None]:
@@ -124,8 +122,7 @@ def _cause(run: RunView) -> tuple[str, str, str]:
 def _failure(runs: Sequence[RunView], situation: Situation) -> Need:
     newest, job_id = runs[0], runs[0].job_id
     look, said = run_sign(newest), run_sentence(newest)
-    least = "at least " if len(runs) > _MANY else ""
-    more = f" (and {least}{counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
+    more = f" (and {_least(situation, job_id)}{counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
     again = any(each.job_id == job_id for each in situation.open)
     return Need(
         key=f"failed.{newest.run_id}", css=look.css, sign=look.sign, subject=job_id, href=f"/runs/{newest.run_id}",
@@ -154,6 +151,10 @@ def _failed_alike(runs: Sequence[RunView]) -> Need:
             Act(kind="link", label="Show", target=address, icon="search"),
         ),
     )  # fmt: skip
+
+
+def _least(situation: Situation, job_id: str) -> str:
+    return "at least " if job_id in situation.more_of else ""
 
 
 def _zone(situation: Situation, job_id: str) -> str:
@@ -276,7 +277,7 @@ def _wait(runs: Sequence[RunView], situation: Situation) -> Need:
     )  # fmt: skip
     if len(runs) == 1:
         return only
-    number = f"{'at least ' if len(runs) >= _MANY else ''}{counted(len(runs), 'run')}"
+    number = f"{_least(situation, run.job_id)}{counted(len(runs), 'run')}"
     address = f"/runs?state=QUEUED&job={quote(run.job_id)}&since=ever"
     show = Act(kind="link", label="Show", target=address, icon="search")
     return replace(only, href=address, text=f"{number} wait, one for {waited}: {said.text}", acts=(*look, show))
@@ -308,7 +309,7 @@ def _missed(situation: Situation) -> Iterator[Need]:
         why = runs[0].reason.message if runs[0].reason is not None else ""
         yield Need(
             key=f"missed.{runs[0].run_id}", css="missed", sign="◌", subject=job_id, href=f"/runs/{runs[0].run_id}",
-            text=f"{counted(fires, 'fire')} did not run: {line(why) or 'not known why'}",
+            text=f"{_least(situation, job_id)}{counted(fires, 'fire')} did not run: {line(why) or 'not known why'}",
             fix=line(getattr(runs[0].reason, "fix", "")), at=_last_fire(runs[0]), timezone=_zone(situation, job_id),
             acts=(
                 Act(kind="link", label="Show", target=_missed_address(job_id), icon="search"),

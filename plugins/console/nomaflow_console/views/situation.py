@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -68,6 +68,7 @@ class Situation:
     :param pauses: those in effect
     :param unhappy: FAILED and MISSED runs of late, newest first
     :param open: QUEUED and RUNNING runs
+    :param more_of: the jobs that may have more runs than these, unhappy or waiting
     :param stats: ``JobStatsView`` of jobs, by id
     """
 
@@ -78,6 +79,7 @@ class Situation:
     hosts: Sequence[HostView] = ()
     unhappy: Sequence[RunView] = ()
     open: Sequence[RunView] = ()
+    more_of: Collection[str] = ()
     stats: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
