@@ -153,3 +153,13 @@ def test_an_axis_has_a_few_round_times(seconds: float) -> None:
     assert all(0 <= tick.x <= 97.1 for tick in ticks)
     labels = [tick.after for tick in ticks if tick.after]
     assert len(labels) == len(set(labels)), "no label stands twice on the axis"
+
+
+def test_the_back_off_after_tries_that_are_left_out_begins_at_the_last_of_them() -> None:
+    """Of thirty tries the fourth to the tenth have no row; the eleventh has waited for the end of the tenth."""
+    attempts = tuple(
+        _try(number, "FAILED", 3 * number, 3 * number, 3 * number + 1, not_before=3 * number) for number in range(1, 31)
+    )
+    rows = _drawn(_run(StepView(name="score", attempts=attempts))).rows
+    assert rows[3].note == "7 more tries"
+    assert _bars(rows[4]) == [("backoff", 31, 2), ("run", 33, 1)]

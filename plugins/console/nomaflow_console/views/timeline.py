@@ -184,6 +184,7 @@ class _Drawing:
                         step=step.name, depth=depth, first=False, sign=sign_of("FAILED"), run_id=run.run_id,
                         note=f"{left_out:,} more tries",
                     )  # fmt: skip
+                    due = max(due, attempt.finished_at or due)
                     continue
                 yield self._row(run, step, attempt, due, depth=depth, first=first)
                 first = False

@@ -37,7 +37,7 @@ def tries(run: RunView, *, everything: bool = False, named: tuple[str, int] = ("
 
 
 def few_tries(attempts: Sequence[AttemptView], *, always: Container[int] = ()) -> Iterator[tuple[AttemptView, int]]:
-    """Yield tries; of very many the first and the last ones, and in place of others one of them, with their number.
+    """Yield tries; of very many the first and the last ones, and in place of others the last, with their number.
 
     :param always: numbers of tries that are not left out
     """
@@ -49,6 +49,6 @@ def few_tries(attempts: Sequence[AttemptView], *, always: Container[int] = ()) -
             left_out.append(attempt)
             continue
         if left_out:
-            yield left_out[0], len(left_out)
+            yield left_out[-1], len(left_out)
             left_out = []
         yield attempt, 0
