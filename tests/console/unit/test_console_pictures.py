@@ -78,10 +78,11 @@ def test_the_time_of_a_bar_is_in_the_pages_zone() -> None:
 
 
 def test_a_grid_has_every_step_of_now_and_of_then() -> None:
-    """A step that was renamed since is still shown, and one that was not reached says so."""
-    old = StepView(name="old", attempts=(AttemptView(attempt_key="k", attempt=1, state="FAILED"),))
+    """A step that was renamed since is still shown, and one that was not reached says so. A name may hold anything."""
+    old = StepView(name="a&b #1", attempts=(AttemptView(attempt_key="k", attempt=1, state="FAILED"),))
     grid = run_grid([RunView(run_id="r", job_id="j", state="FAILED", steps=(old,), started_at=NOW)], ["new"], NOW)
-    assert grid.steps == ["new", "old"]
+    assert grid.steps == ["new", "a&b #1"]
+    assert [cell.href for cell in grid.columns[0].cells] == ["/runs/r", "/runs/r?step=a%26b%20%231"]
     assert [cell.look.word for cell in grid.columns[0].cells] == ["not reached", "failed"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import quote
 
 from nomaflow.client.values import RunView
 from nomaflow_console.views.durations import between, took
@@ -81,7 +82,7 @@ def _column(run: RunView, steps: Sequence[str], share: float, seconds: float) ->
             parts.append(f"try {tries}")
         if step is not None and step.last.error:
             parts.append(line(step.last.error))
-        href = f"/runs/{run.run_id}?step={name}" if step is not None else f"/runs/{run.run_id}"
+        href = f"/runs/{run.run_id}?step={quote(name, safe='')}" if step is not None else f"/runs/{run.run_id}"
         cells.append(GridCell(look=seen, href=href, title=" · ".join(parts), tries=tries))
     title = f"{look.word} · {took(seconds)}" if run.started_at is not None else look.word
     return GridColumn(run=run, look=look, href=f"/runs/{run.run_id}", title=title, share=share, cells=tuple(cells))
