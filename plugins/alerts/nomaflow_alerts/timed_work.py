@@ -114,7 +114,7 @@ class Clockwork:
                 _LOG.info("runs that take long cannot be looked at: %s", error)
                 return None
             why = now.reason.message if now.reason else ""
-            found[run.run_id] = RunNow(state=now.state, preset=now.preset, why=why, host=now.host)
+            found[run.run_id] = RunNow(state=now.state, preset=now.preset, why=why)
         return found
 
     async def _attached(self) -> set[str] | None:

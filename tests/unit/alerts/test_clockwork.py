@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from alerts_rig import Rig
+from alerts_rig import START, Rig
 
 from nomaflow.client import NotFound
 from nomaflow_alerts.folding import Folding
@@ -52,3 +52,32 @@ async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
     await ledger.close()
+
+
+def test_a_run_of_a_preset_that_takes_long_is_over_with_its_end() -> None:
+    """Of very many such runs the kernel is not asked, so that their preset is not known."""
+    rig = Rig()
+    rig.job(on_long_run_minutes=5)
+    rig.event("run.queued", run_id="r", job_id="nightly")
+    rig.event("run.started", run_id="r", job_id="nightly")
+    rig.wait(360)
+    assert rig.open() == ["long_run"]
+    rig.ends("SUCCEEDED", run_id="r", preset="eu")
+    assert rig.open() == []
+
+
+def test_nothing_was_due_while_a_job_was_switched_off() -> None:
+    """It is switched on again with the same schedule: only what is due from then on can be late."""
+    rig = Rig()
+    rig.job(schedule="0 * * * *", late_after_minutes=30)
+    rig.turn()
+    rig.job(late_after_minutes=30)
+    rig.turn()
+    rig.now = START + 5 * 3600 + 60
+    rig.job(schedule="0 * * * *", late_after_minutes=30)
+    rig.turn()
+    rig.turn()
+    assert rig.open() == []
+    rig.now = START + 6 * 3600 + 1801
+    rig.turn()
+    assert rig.incident("late").facts["slot"] == START + 6 * 3600

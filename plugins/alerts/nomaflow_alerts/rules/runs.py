@@ -81,8 +81,7 @@ def fold_run(book: Book, event: EventView, policies: Policies, found: Findings) 
     elif event.kind == "run.finished":
         book.watched.run_ended(event.run_id)
         _waits_no_more(book, event.job_id, at)
-        preset = str(event.data.get("preset") or "")
-        book.close(key_of("long_run", event.job_id, preset, run_id=event.run_id), at=at)
+        book.close(key_of("long_run", event.job_id, run_id=event.run_id), at=at)
         _fold_end(book, event, rules, host, found)
 
 

@@ -29,7 +29,6 @@ class RunNow:
     state: str
     preset: str = ""
     why: str = ""
-    host: str = ""
 
 
 def expect_runs(book: Book, policies: Policies) -> None:
@@ -41,7 +40,7 @@ def expect_runs(book: Book, policies: Policies) -> None:
             continue
         for timetable in job.timetables:
             schedules.discard((job.job_id, timetable.preset))
-            fact = f"schedule|{job.job_id}|{timetable.preset}"
+            fact = _fact_of(job.job_id, timetable.preset)
             known = f"{timetable.expression}|{timetable.timezone}|{late_after:g}"
             if book.fact(fact) != known:
                 book.watched.expect_no_more(job.job_id, timetable.preset, after=book.now)
@@ -57,8 +56,13 @@ def expect_runs(book: Book, policies: Policies) -> None:
                 book.watched.expect(job.job_id, timetable.preset, slot, late_at=slot + late_after)
             if slots:
                 book.set_fact(f"{fact}|through", slots[-1])
-    for job_id, preset in schedules:  # gone, disabled, or no longer with the key
+    for job_id, preset in schedules:  # gone, disabled, or no longer with the key: it begins anew if it comes back
         book.watched.expect_no_more(job_id, preset, after=book.now)
+        book.set_fact(_fact_of(job_id, preset), "")
+
+
+def _fact_of(job_id: str, preset: str) -> str:
+    return f"schedule|{job_id}|{preset}"
 
 
 def check_expected(book: Book, policies: Policies) -> None:
@@ -105,14 +109,13 @@ def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunNow], due: 
 def _sighting(
     condition: str, run: OpenRun, rules: JobRules, now: RunNow | None, *, at: float, since: float
 ) -> Sighting:
-    preset = now.preset if now else ""
     run_id = run.run_id if condition == "long_run" else ""
     return Sighting(
-        key=key_of(condition, run.job_id, preset if run_id else "", run_id=run_id),
+        key=key_of(condition, run.job_id, run_id=run_id),
         condition=condition,
         at=at,
         job_id=run.job_id,
-        preset=preset,
+        preset=now.preset if now else "",
         host=run.host,
         run_id=run.run_id,
         severity=rules.severity,
