@@ -68,7 +68,8 @@ class Pulse:
     def saw(self, events: Iterable[EventView]) -> None:
         """Note the rows that came of due instants."""
         for event in events:
-            if event.at is not None and event.kind in ("run.queued", "run.finished"):
+            begins = event.kind == "run.queued" or event.run_state in ("MISSED", "SKIPPED")
+            if event.at is not None and begins:
                 self._rows[event.job_id] = event.at.timestamp()
 
     async def run(self) -> None:

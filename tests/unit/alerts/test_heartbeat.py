@@ -152,8 +152,11 @@ async def test_a_due_job_without_a_run_stops_the_heartbeat() -> None:
         assert await watch.after(34 * 60) == ""
         for _ in range(2):
             assert await watch.after(60) == "hourly was due at 11:00:00 UTC and has no run"
-        came = EventView(seq=1, at=datetime.fromtimestamp(watch.now, UTC), kind="run.queued", job_id="hourly")
-        watch.pulse.saw([came])
+        now = datetime.fromtimestamp(watch.now, UTC)
+        ended = EventView(seq=1, at=now, kind="run.finished", job_id="hourly", run_state="SUCCEEDED")
+        watch.pulse.saw([ended])  # that of an earlier instant
+        assert await watch.after(0) == "hourly was due at 11:00:00 UTC and has no run"
+        watch.pulse.saw([EventView(seq=2, at=now, kind="run.queued", job_id="hourly")])
         assert await watch.after(60) == ""
         assert await watch.after(HOUR) == "hourly was due at 12:00:00 UTC and has no run"
 
