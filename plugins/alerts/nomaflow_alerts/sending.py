@@ -10,7 +10,9 @@ from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.ledger import Book, Ledger, Message, Sighting
 from nomaflow_alerts.ledger.outbox import LONGEST_DELAY_SECONDS
 from nomaflow_alerts.messages.harmless_text import Masker
+from nomaflow_alerts.messages.ping_urls import PINGS
 from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.recipients import channel_of
 from nomaflow_alerts.rules.system import SEVERITIES
 from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -57,6 +59,7 @@ class Sender:
 
         :raises LedgerFailed: if the file cannot be written; nobody would miss a channel that has stopped for that
         """
+        await self._ledger.run(self._end_of_removed)
         try:
             while True:
                 self._woken.clear()
@@ -131,6 +134,13 @@ class Sender:
         if over and message.kind != "test":
             self._sight_undeliverable(book, message, error)
 
+    def _end_of_removed(self, book: Book) -> None:
+        """Close what is open about channels that the settings no longer have: no message to them can end it."""
+        for incident in book.open_incidents("undeliverable"):
+            name = str(incident.facts["channel"])
+            if not name.startswith(PINGS) and channel_of(name) not in self._alerts.channels:
+                book.close(incident.key, at=book.now, facts={"ended": "the settings no longer have it,"})
+
     def _sight_undeliverable(self, book: Book, message: Message, error: str) -> None:
         severity = SEVERITIES["undeliverable"]
         book.sight(
@@ -140,3 +150,4 @@ class Sender:
                 channels=self._policies.recipients.without(message.channel, severity),
             )
         )  # fmt: skip
+        self._end_of_removed(book)

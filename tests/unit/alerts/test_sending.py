@@ -25,6 +25,7 @@ from nomaflow_alerts.ledger import Ledger, LedgerFailed, Message
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.ping_urls import ping
 from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.wording import ending
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
@@ -221,6 +222,24 @@ async def test_a_channel_that_is_gone_is_said() -> None:
         await post.add(message("ops"))
         found = await post.until(lambda book: book.outbox.message("m1").error)
     assert found == "the settings no longer have the channel"
+
+
+async def test_what_was_open_about_a_channel_that_was_removed_is_over(tmp_path: Path) -> None:
+    """Nobody could mend it, and each day there would be a reminder; a message that is left for it is told once."""
+    path = tmp_path / "alerts.db"
+    async with posting({"ops": Scripted(lambda: "broken"), "other": Scripted()}, path=path) as post:
+        await post.add(message("ops"))
+        [incident] = await post.until(lambda book: book.open_incidents("undeliverable"))
+        await post.ledger.run(lambda book: book.mark_told([incident]))
+    without = section(channels={"other": {"url": "json://x"}}, retry_seconds=0.05, give_up_hours=0.0002)
+    async with posting({"other": Scripted()}, without, path=path) as post:
+        await post.until(lambda book: not book.open_incidents())
+        over = await post.ledger.run(lambda book: book.incident(incident.id))
+        assert ending(over).startswith("the settings no longer have it, after ")
+        await post.add(message("ops", "m2"))
+        await post.until(lambda book: book.outbox.message("m2").state == "undeliverable")
+        told = await post.ledger.run(lambda book: book.incident(incident.id + 1))
+        assert (told.is_open, told.why) == (False, "the settings no longer have the channel; given up: s")
 
 
 @pytest.fixture

@@ -82,13 +82,13 @@ def group_title(incidents: Sequence[Incident]) -> str:
 
 
 def ending(incident: Incident) -> str:
-    """Return how an incident ended: ``recovered after 3 failures, 2 h 10 min``."""
+    """Return how an incident ended: ``recovered after 3 failures, 2 h 10 min``, unless its facts say otherwise."""
     took = time_span(
         (incident.closed_at or incident.last_at) - float(incident.facts.get("since") or incident.opened_at)
     )
     counts = incident.condition in _UNITS and incident.count > 1
     after = f"after {counted(incident.count, _UNITS[incident.condition])}, {took}" if counts else f"after {took}"
-    return f"recovered {after}"
+    return f"{incident.facts.get('ended', 'recovered')} {after}"
 
 
 def counted(number: int, noun: str) -> str:
