@@ -11,9 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 from console_system import RUN_PAGE_PROJECT, ConsoleSystem
+from page_forms import form_of
 
 from nomaflow.client import TriggerOrder
-from real_system import eventually
+from nomaflow_console.access.links import make_code
+from nomaflow_console.access.secret import ConsoleSecret
+from real_system import eventually, launch
 
 PROJECT = RUN_PAGE_PROJECT
 _COUNTS = re.compile(r"starts in <span class=\"ticks\" data-until=\"[0-9T:.Z-]+\">1[0-9] min(?: [0-9]{2} s)?</span>")
@@ -164,3 +167,31 @@ def test_the_progress_of_a_step_does_not_hide_what_else_happens(
     tries = [kind for kind in kinds if kind.startswith("attempt.")]
     assert shown("&kind=attempt") == [kind for kind in tries if kind != "attempt.progress"]
     assert shown("&kind=attempt.progress") == [kind for kind in tries if kind == "attempt.progress"]
+
+
+def test_a_cancel_that_is_refused_keeps_the_reason_and_the_way_back(browser_client: httpx.Client, waiting: str) -> None:
+    """The form is shown again as it was sent."""
+    form = form_of(browser_client.get(f"/runs/{waiting}/cancel?next=/activity"), f"/runs/{waiting}/cancel")
+    refused = form.fill(why="x" * 5000).send(browser_client)
+    assert refused.status_code == 409
+    again = form_of(refused, f"/runs/{waiting}/cancel")
+    assert (again.value("why"), again.value("next")) == ("x" * 5000, "/activity")
+
+
+def test_a_report_has_the_address_at_which_a_proxy_shows_the_run(
+    console: ConsoleSystem, failed_run: str, tmp_path: Path
+) -> None:
+    """The proxy has TLS, and the console behind it has none."""
+    origin, listen = "https://ops.example.org", ("--listen", "unix:c.sock")
+    address = ("--address", console.system.kernel_address)
+    other = launch("nomaflow_console", tmp_path, *listen, *address, "--origin", origin, log_file=tmp_path / "log")
+    try:
+        eventually(lambda: (tmp_path / ".nomaflow" / "console").exists() or other.ended)
+        socket = httpx.HTTPTransport(uds=str(tmp_path / "c.sock"))
+        with httpx.Client(transport=socket, base_url="http://ops.example.org", headers={"origin": origin}) as client:
+            code = make_code(ConsoleSecret.of(tmp_path / ".nomaflow"), "ann")
+            cookie = client.post("/login", data={"code": code}).headers["set-cookie"].partition(";")[0]
+            report = client.get(f"/runs/{failed_run}/report.txt", headers={"cookie": cookie}).text
+    finally:
+        other.stop()
+    assert f"page     {origin}/runs/{failed_run}\n" in report

@@ -32,10 +32,10 @@ async def send(request: Request) -> Response:
 
 async def _page(request: Request, *, problem: str = "", fix: str = "", status: int = 200) -> Response:
     run = await kernel_of(request).get_run(request.path_params["run_id"])
+    sent = request.state.form if request.method == "POST" else request.query_params
     return page(
         request, "cancel.html", status=status, title=f"Cancel {run.job_id}?", run=run, problem=problem, fix=fix,
-        why=request.state.form.get("why", "") if request.method == "POST" else "",
-        target=target_of(request.query_params, f"/runs/{run.run_id}"),
+        why=sent.get("why", ""), target=target_of(sent, f"/runs/{run.run_id}"),
     )  # fmt: skip
 
 

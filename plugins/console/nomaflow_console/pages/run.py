@@ -35,6 +35,7 @@ from nomaflow_console.pages.run_log import (
     shown_window,
 )
 from nomaflow_console.rendering import page
+from nomaflow_console.settings import ConsoleSettings
 from nomaflow_console.views import run_words
 from nomaflow_console.views.figures_told import without_run
 from nomaflow_console.views.log_lines import shown_line
@@ -284,10 +285,12 @@ async def report(request: Request) -> Response:
     failed = run_words.failed_try(run)
     if failed is not None:
         step, attempt = failed
-        blocks = kernel.read_log_blocks(run_id, step=step.name, attempt=attempt.attempt, min_level=40, limit=1)
+        blocks = kernel.read_log_blocks(run_id, step=step.name, attempt=attempt.attempt, min_level=_ERROR, limit=1)
         async for block in blocks:
             message = block[0].message
-    address = str(request.url.replace(path=f"/runs/{run_id}", query=""))
+    settings: ConsoleSettings = request.app.state.settings
+    scheme = "https" if settings.secure else "http"  # a proxy may have TLS, and the console none
+    address = str(request.url.replace(scheme=scheme, path=f"/runs/{run_id}", query=""))
     return PlainTextResponse(run_words.written_report(run, address=address, error_line=message))
 
 
