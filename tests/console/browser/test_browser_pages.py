@@ -40,6 +40,10 @@ async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_ro
     first = console.system.api.trigger("report").run_id
     await expect(rows).to_have_count(before + 1)
     await expect(page.locator(f"#row-{first}")).to_contain_text("ok")
+    more = page.locator(f"#row-{first} details.menu").last
+    await more.locator("summary").click()
+    await expect(more.get_by_role("button", name="Copy the command")).to_be_visible()
+    await page.keyboard.press("Escape")
     box = page.locator(f"#row-{first} input[name=run]")
     await box.check()
     second = console.system.api.wait(console.system.api.trigger("report").run_id).run_id

@@ -73,8 +73,8 @@ def command(line: str) -> Markup:
     shown = " ".join(f"<span>{word}</span>" for word in told.split(" "))
     return Markup(  # noqa: S704  # escaped above
         f'<div class="command"><span aria-hidden="true">$</span><code>{shown}</code><button type="button"'
-        f' class="button plain square" data-copy="{told}" aria-label="Copy the command" title="Copy the command"'
-        f" hidden>{icon('copy')}</button></div>"
+        f' class="button plain square" data-copy="{told}" aria-label="Copy the command" title="Copy the command">'
+        f"{icon('copy')}</button></div>"
     )
 
 

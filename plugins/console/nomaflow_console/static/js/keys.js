@@ -129,8 +129,8 @@ for (const kind of ["pointerdown", "focusin"]) {
   });
 }
 
-// What needs a script shows itself once there is one.
-for (const each of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-help], [data-copy]"))) each.hidden = false;
+// What needs a script is shown once there is one, also where it comes later.
+document.documentElement.classList.add("is-scripted");
 document.addEventListener("click", async (event) => {
   const button = event.target instanceof Element ? event.target.closest("[data-help], [data-copy]") : null;
   if (!(button instanceof HTMLElement)) return;

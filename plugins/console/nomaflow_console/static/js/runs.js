@@ -39,7 +39,7 @@ const boxes = () => /** @type {HTMLInputElement[]} */ ([...document.querySelecto
 function picked() {
   const all = document.getElementById("pick-all"), text = document.getElementById("picked");
   const count = boxes().filter((box) => box.checked).length, some = count > 0, every = count === boxes().length;
-  if (all instanceof HTMLInputElement) Object.assign(all, { hidden: false, checked: some && every, indeterminate: some && !every });
+  if (all instanceof HTMLInputElement) Object.assign(all, { checked: some && every, indeterminate: some && !every });
   if (text) text.textContent = count ? `${count} selected:` : "selected:";
 }
 document.addEventListener("change", (event) => {
