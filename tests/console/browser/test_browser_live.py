@@ -231,3 +231,18 @@ async def test_seven_tabs_are_all_live_and_none_hangs(tabs: Tabs, console: Conso
     console.system.launch_host("host", console.project)
     for page in pages:
         await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"1\s+of\s+1\s+host"))
+
+
+async def test_a_tab_takes_one_of_the_four_places_however_often_it_is_shown(tabs: Tabs, console: ConsoleSystem) -> None:
+    """A place that it took twice would be lost for the other tabs until it is closed."""
+    tabs.allowed += ["ERR_FAILED", *_GONE]
+    page = await (await tabs.context()).new_page()
+    await page.route("**/live?**", lambda route: route.abort())
+    await page.goto(console.url + "/kernel")
+    taken = await page.evaluate(
+        """async () => { dispatchEvent(new Event("pagehide"));
+            for (let each = 0; each < 3; each++) document.dispatchEvent(new Event("visibilitychange"));
+            let places; for (let each = 0; each < 50; each++) places = await navigator.locks.query();
+            return places.held.length; }"""
+    )
+    assert taken == 1

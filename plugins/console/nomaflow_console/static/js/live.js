@@ -54,7 +54,7 @@
   const start = async () => {
     if (document.hidden || open) return;
     const slot = release ?? (await takeSlot());
-    if (document.hidden) {
+    if (document.hidden || (release && release !== slot)) {
       slot?.();
       return;
     }
