@@ -261,6 +261,26 @@ async def test_the_log_is_used_by_keys_alone(tabs: Tabs, failed_run: str) -> Non
     await page.keyboard.press("Escape")
     await page.keyboard.press("G")
     await expect(page.locator(".log-line").last).to_be_in_viewport()
+    await page.keyboard.press("?")
+    await page.keyboard.press("w")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#help")).to_be_hidden()
+    await expect(page.locator(".log-view.is-wrapped")).to_be_visible()
+
+
+async def test_the_map_has_the_warnings_that_come_while_one_looks(
+    tabs: Tabs, console: ConsoleSystem, tmp_path: Path
+) -> None:
+    """They are marked soon after, at their place in the log as it is then."""
+    talk = {"lines": 60, "per_second": 60.0, "pause_at": 10, "until": str(tmp_path / "on")}
+    run_id = console.system.api.trigger(TriggerOrder(job_id="talker", op_kwargs={"talk": talk})).run_id
+    page = await tabs.open(f"/runs/{run_id}")
+    await page.wait_for_selector(".log-line:has-text('line 9 of')")
+    await page.wait_for_selector(".log-map .sight", state="attached")
+    assert await page.locator(".log-map .warning").count() == 0
+    (tmp_path / "on").touch()
+    await page.wait_for_selector("#run-head .state-ok")
+    await page.wait_for_selector(".log-map .warning", state="attached")
 
 
 async def test_a_report_is_copied_with_what_somebody_else_needs(tabs: Tabs, failed_run: str) -> None:

@@ -87,9 +87,9 @@ class LogReader extends LogWindow {
       this.search.focus();
       return;
     }
-    const typing = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
-    if (event.key === "Escape" && this.root.classList.contains("is-full") && !typing) this.full(false);
-    if (event.ctrlKey || event.metaKey || event.altKey || typing || event.defaultPrevented) return;
+    const elsewhere = document.querySelector("dialog[open]") || (event.target instanceof HTMLElement && event.target.matches("input, textarea, select"));
+    if (event.key === "Escape" && this.root.classList.contains("is-full") && !elsewhere) this.full(false);
+    if (event.ctrlKey || event.metaKey || event.altKey || elsewhere || event.defaultPrevented) return;
     const keys = { n: "next-match", N: "previous-match", e: "next-error", E: "previous-error", f: "full", w: "wrap", G: "end", y: "copy-link" };
     if (this.act(keys[/** @type {keyof typeof keys} */ (event.key)] || "")) event.preventDefault();
   }

@@ -84,7 +84,6 @@ class LogRows {
     if (last) this.root.style.setProperty("--digits", `${Math.max(4, number.format(last.seq).length)}ch`);
     for (const line of shown.lines) this.known.set(line.row, line);
     if (last) this.findTracebacks(shown.lines[0].row, last.row);
-    if (shown.map) this.levels = shown.map;
     if (this.known.size > KEPT) {
       const near = (/** @type {number} */ row, /** @type {number} */ place) => Math.abs(row - place) < KEPT / 4;
       for (const row of this.known.keys()) if (!near(row, this.anchor) && !near(row, shown.first)) this.known.delete(row);
@@ -125,8 +124,18 @@ class LogRows {
     part(".log-say", HTMLElement, this.root).textContent = text;
   }
 
+  /** Read the levels of the log as it is now: each stretch of the map stands for more lines the longer it is. */
+  async readMap() {
+    const shown = await this.ask("row=0&count=1&map=1");
+    this.levels = shown?.map || this.levels;
+    this.drawMap();
+  }
+
+  drawMap() {}
+
   tellNews() {
     const { lines, errors } = this.news;
+    if (lines) this.readMap();
     this.say(lines ? `${many(lines, "new line")}${errors ? `, ${many(errors, "error")}` : ""}` : "");
     this.news = { lines: 0, errors: 0 };
   }

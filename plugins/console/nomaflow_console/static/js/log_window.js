@@ -49,9 +49,7 @@ class LogWindow extends LogRows {
     });
     this.view.style.minHeight = "";
     setInterval(() => this.tellNews(), 10_000);
-    const shown = await this.ask("row=0&count=1&map=1");
-    if (shown) this.take(shown);
-    this.drawMap();
+    await this.readMap();
   }
 
   measure() {
@@ -247,7 +245,6 @@ class LogWindow extends LogRows {
     part(".log-count", HTMLElement, this.root).textContent = `${many(this.rows, "line")} shown`;
     if (this.follows) this.toEnd();
     else this.setHeight();
-    if (shown.map) this.drawMap();
   }
 
   // --- going somewhere ----------------------------------------------------------------------------------------------
