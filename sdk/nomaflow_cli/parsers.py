@@ -17,7 +17,6 @@ from nomaflow_cli.errors import CliError
 
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
 _MAX_SECRET = 64 * 1024
-_HIGHEST_LEVEL = 6
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -123,12 +122,6 @@ def level_number(name: str) -> int:
     if name.isascii() and name.isdigit():
         return int(name)
     raise CliError(f"unknown level {name!r}", fix="use one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
-
-
-def levels_from(number: int) -> int:
-    """Return the set of levels from a level's number on: bit ``level // 10`` is set for each."""
-    lowest = min(number // 10, _HIGHEST_LEVEL)
-    return sum(1 << level for level in range(lowest, _HIGHEST_LEVEL + 1))
 
 
 def parse_span(text: str, *, option: str) -> timedelta | None:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from nomaflow_api.bounds import MOST_NUMBER, MOST_SMALL_NUMBER
+from nomaflow_api.log_levels import ALL_LEVELS, levels_from
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.letter_words import LogCodec
@@ -29,8 +30,6 @@ _MOST_CHUNKS = 100
 _PAGE_BYTES = 1024 * 1024
 _HEADS = 2_000
 _MAX_TAIL = 10_000
-_HIGHEST_LEVEL_BIT = 6
-ALL_LEVELS = (2 << _HIGHEST_LEVEL_BIT) - 1
 """The set of all levels that lines have."""
 _BLOCK_LINES = 512
 _BLOCK_BYTES = 256 * 1024
@@ -198,11 +197,6 @@ def _grouped(chunks: Sequence[LogChunkRecord]) -> Iterator[list[LogChunkRecord]]
         size += len(chunk.body)
     if group:
         yield group
-
-
-def levels_from(min_level: int) -> int:
-    """Return the set of all levels that may include ``min_level`` or higher: bit n is levels 10·n to 10·n+9."""
-    return ALL_LEVELS >> (lowest := min(min_level // 10, _HIGHEST_LEVEL_BIT)) << lowest
 
 
 def _chunk_message(source: LogChunkRecord | LogHead, **given: Any) -> log_pb2.LogChunk:

@@ -15,6 +15,7 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
 from nomaflow_api.bounds import LAST_MOMENT_US, in_range
+from nomaflow_api.log_levels import LEVEL_BITS
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.letters import LogChunk
 
@@ -248,5 +249,5 @@ def _levels_of(lines: Sequence[bytes]) -> int:
     """Return the level bits of lines. Each distinct beginning is parsed once: most chunks have one or two."""
     found = 0
     for start in {line[: line.index(b",")] for line in lines}:
-        found |= 1 << max(0, min(6, int(start[1:]) // 10))
+        found |= 1 << max(0, min(LEVEL_BITS - 1, int(start[1:]) // 10))
     return found

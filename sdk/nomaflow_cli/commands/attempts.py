@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from nomaflow_api.log_levels import levels_from
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.parsers import level_number, levels_from
+from nomaflow_cli.parsers import level_number
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

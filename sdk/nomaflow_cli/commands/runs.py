@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from nomaflow_api.log_levels import levels_from
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
@@ -11,7 +12,7 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, similar_caller, talk, why_none
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer
-from nomaflow_cli.parsers import level_number, levels_from, parse_moment
+from nomaflow_cli.parsers import level_number, parse_moment
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:

@@ -100,8 +100,8 @@ def test_a_time_that_is_typed_in_is_one_of_the_pages_zone_and_told_in_it() -> No
 
 def test_warnings_include_what_is_worse() -> None:
     """A log with an error has something to look at too."""
-    assert RunQuery(level="warning").filters(NOW)["log_levels"] == 0b111000
-    assert RunQuery(level="error").filters(NOW)["log_levels"] == 0b110000
+    assert RunQuery(level="warning").filters(NOW)["log_levels"] == 0b1111000
+    assert RunQuery(level="error").filters(NOW)["log_levels"] == 0b1110000
 
 
 @pytest.mark.parametrize("by", ["owner", "alice", "alice (for bob)", "owner (for a\u202eb)", "owner (for ) x", ""])

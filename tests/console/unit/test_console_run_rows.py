@@ -28,6 +28,7 @@ WARNING, ERROR = 1 << 3, 1 << 4
         ("CANCELED", WARNING, ""),
         ("CANCELED", WARNING | ERROR, "errors"),
         ("RUNNING", WARNING, "warnings"),
+        ("RUNNING", 1 << 6, "errors"),  # of a level of one's own, above CRITICAL
     ],
 )
 def test_a_log_is_marked_where_the_state_does_not_say_so(state: str, levels: int, marks: str) -> None:

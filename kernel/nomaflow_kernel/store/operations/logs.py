@@ -6,13 +6,12 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, cast, func, literal, select
 
+from nomaflow_api.log_levels import LEVEL_BITS
 from nomaflow_kernel.history.lookups import LogFilter, LogPage
 from nomaflow_kernel.history.records import AttemptLogRecord, LogChunkRecord, LogHead
 from nomaflow_kernel.store.operations.conditions import equal
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
-
-_LEVEL_BITS = 7
 
 _CHUNKS = select(log_chunks)
 # The length of a blob is read from the row's header, on both databases: the body stays on its pages.
@@ -27,7 +26,7 @@ _ATTEMPT_LOGS = select(
     func.max(log_chunks.c.first_seq + log_chunks.c.line_count - 1),
     cast(func.sum(log_chunks.c.line_count), BigInteger),
     # There is no aggregate for OR that both databases have: each bit occurs if its greatest value is not 0.
-    sum((func.max(log_chunks.c.levels.op("&")(1 << bit)) for bit in range(_LEVEL_BITS)), literal(0)),
+    sum((func.max(log_chunks.c.levels.op("&")(1 << bit)) for bit in range(LEVEL_BITS)), literal(0)),
 ).group_by(log_chunks.c.step, log_chunks.c.attempt)
 
 

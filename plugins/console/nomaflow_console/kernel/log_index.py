@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from nomaflow_api.log_levels import levels_from
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,11 @@ class LogFilter:
     attempt: int = 0
     level: int = 0
 
+    @property
+    def levels(self) -> int:
+        """The levels that a line which is wanted can have, as ``LogChunk.levels``; 0 for all."""
+        return levels_from(self.level) if self.level else 0
+
     def keeps(self, line: LogLine) -> bool:
         """Return True for a line that is wanted."""
         of_step = self.step in ("", line.step) and self.attempt in (0, line.attempt)
@@ -51,11 +58,6 @@ class LogFilter:
 
 ALL_LINES = LogFilter()
 """The filter that keeps every line."""
-
-
-def level_bits(level: int) -> int:
-    """Return the set of levels, as ``LogChunk.levels``, that a line of at least a level can have."""
-    return 0x7F & ~((1 << max(0, min(6, level // 10))) - 1) if level else 0
 
 
 @dataclass(slots=True)
@@ -82,7 +84,7 @@ class _Block:
         """Return how many of the lines a filter keeps; None if only their text can tell."""
         if (wanted.step and wanted.step != self.step) or (wanted.attempt and wanted.attempt != self.attempt):
             return 0
-        above = self.levels & level_bits(wanted.level)
+        above = self.levels & wanted.levels
         if not wanted.level or (above == self.levels and wanted.level % 10 == 0):
             return self.lines
         return self.rows.get(wanted.level) if above else 0
@@ -222,7 +224,7 @@ class LogIndex:
             before_seq=last.first_seq + last.lines,
             step=wanted.step,
             attempt=wanted.attempt,
-            levels=level_bits(wanted.level),
+            levels=wanted.levels,
         )
         async for chunks in blocks:
             counted = await asyncio.to_thread(_lines_of_level, chunks, wanted.level)

@@ -16,7 +16,6 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.log_lines import decode_line
-from nomaflow_console.kernel.log_index import level_bits
 from nomaflow_console.views.ansi import plain_text
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ async def search(
     """
     needle = _Needle(text[:MOST_NEEDLE])
     blocks = kernel.read_log_chunks(
-        run_id, after_seq=after_seq, step=wanted.step, attempt=wanted.attempt, levels=level_bits(wanted.level)
+        run_id, after_seq=after_seq, step=wanted.step, attempt=wanted.attempt, levels=wanted.levels
     )
     scan: asyncio.Future[Found] | None = None
     waiting: list[LogChunk] = []
@@ -83,7 +82,7 @@ async def first_matches(
     """Return the first lines whose message holds a text, for a page without a script."""
     needle = _Needle(text[:MOST_NEEDLE])
     found: list[LogLine] = []
-    blocks = kernel.read_log_chunks(run_id, step=wanted.step, attempt=wanted.attempt, levels=level_bits(wanted.level))
+    blocks = kernel.read_log_chunks(run_id, step=wanted.step, attempt=wanted.attempt, levels=wanted.levels)
     async for chunks in blocks:
         found += await asyncio.to_thread(_matching_lines, chunks, needle, wanted.level)
         if len(found) >= most:

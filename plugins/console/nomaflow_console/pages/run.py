@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
 from nomaflow_api.bounds import MOST_SMALL_NUMBER
+from nomaflow_api.log_levels import levels_from
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
@@ -46,8 +48,8 @@ from nomaflow_console.views.timeline import Moment, timeline
 from nomaflow_console.views.tries import TryRow, tries
 
 T = TypeVar("T")
-_WARNINGS, _ERRORS = 1 << 3, 0b1110000
-_ERROR = 40
+_ERROR = logging.ERROR
+_LOUD, _ERRORS = levels_from(logging.WARNING), levels_from(_ERROR)
 _FIRST_LINES = 100
 _LEVELS = ((0, "all levels"), (20, "INFO and up"), (30, "WARNING and up"), (40, "ERROR and up"))
 _TAIL = 200
@@ -261,7 +263,7 @@ async def _moments(request: Request, known: _Known) -> list[Moment]:
     """Return when warnings and errors were logged; of a long log, when the blocks with them begin."""
     if known.loud is None:
         rows = await log_pages(request).rows(kernel_of(request), known.run.run_id, ALL_LINES)
-        blocks = rows.moments(_WARNINGS | _ERRORS)
+        blocks = rows.moments(_LOUD)
         found = [(step, attempt, at_us, bool(levels & _ERRORS)) for step, attempt, at_us, levels in blocks]
     else:
         found = [(line.step, line.attempt, line.at_us, line.level >= _ERROR) for line in known.loud]

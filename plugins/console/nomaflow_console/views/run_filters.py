@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
+from nomaflow_api.log_levels import levels_from
 from nomaflow_console.views.sentences import counted, who
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import in_words
@@ -28,7 +30,7 @@ SPANS: Mapping[str, tuple[str, timedelta | None]] = {
     "ever": ("ever", None),
 }
 """The choices of how far back to look: title and length."""
-_LEVELS = {"warning": 1 << 3 | 1 << 4 | 1 << 5, "error": 1 << 4 | 1 << 5}
+_LEVELS = {"warning": levels_from(logging.WARNING), "error": levels_from(logging.ERROR)}
 _SPAN = re.compile(r"(\d{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DEFAULT_SINCE = "24h"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from nomaflow.client.values import FoldView, RunView
+from nomaflow_api.log_levels import levels_from
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.run_filters import RunQuery, filter_name
 from nomaflow_console.views.sentences import Sentence, run_sentence
 
-_WARNING, _ERROR = 1 << 3, 1 << 4 | 1 << 5
+_LOUD, _ERROR = levels_from(logging.WARNING), levels_from(logging.ERROR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +45,8 @@ def log_marks(run: RunView) -> str:
 
     The log of each canceled run has warnings: its host writes them as it stops the code.
     """
-    levels = run.log_levels & ~_WARNING if run.state == "CANCELED" else run.log_levels
-    if run.state == "FAILED" or not levels & (_WARNING | _ERROR):
+    levels = run.log_levels & (_ERROR if run.state == "CANCELED" else _LOUD)
+    if run.state == "FAILED" or not levels:
         return ""
     return "errors" if levels & _ERROR else "warnings"
 
