@@ -37,7 +37,7 @@ async def test_a_long_queue_of_one_job_does_not_hide_the_waits_of_others() -> No
 
 
 async def test_jobs_that_share_an_answer_may_all_have_more_runs() -> None:
-    """What is told of their number is the least that it may be."""
+    """The page tells the least number that there may be."""
     runs = [RunView(run_id=f"run_{number}", job_id=f"job_{number % 2}", state="QUEUED") for number in range(60)]
     found, more_of = await newest_runs(cast(KernelCalls, _Kernel(runs)), ["QUEUED"], page_size=50)
     assert (len(found), more_of) == (50, {"job_0", "job_1"})
