@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import psutil
 import pytest
 from alerts_system import AlertsSystem, open_alerts
 
-from real_system import eventually, launch, launch_up
+from real_system import PATIENCE, eventually, launch, launch_up
 
 KILLS = int(os.environ.get("NOMAFLOW_ALERTS_KILLS", "5"))
 """How often the process is killed; `make alerts-storm` does it 100 times."""
@@ -145,3 +147,17 @@ def test_up_starts_the_alerts_and_doctor_knows_them(system: AlertsSystem) -> Non
     findings = system.cli("doctor", "-o", "json", code=None).json["findings"]
     [process] = [each for each in findings if each["check"] == "alerts.process"]
     assert process["level"] == "problem"
+
+
+@pytest.mark.parametrize(("module", "code"), [("nomaflow_alerts", 75), ("nomaflow_launchers", 78)])
+def test_a_folder_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, module: str, code: int) -> None:
+    """With the way out; a traceback would say nothing to whoever has copied a project wrongly."""
+    (tmp_path / "nomaflow.toml").write_text(
+        '[alerts]\nchannels.ops = { url = "json://127.0.0.1/" }\n[launcher]\nengine = "slurm"\nhosts = ["team"]\n'
+    )
+    (tmp_path / ".nomaflow").touch()
+    command = [sys.executable, "-P", "-m", module, "--project", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (code, 1), ended.stderr
+    assert str(tmp_path / ".nomaflow") in ended.stderr
+    assert "it has to be a folder of the user that runs this" in ended.stderr

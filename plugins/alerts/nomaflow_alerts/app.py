@@ -58,9 +58,7 @@ async def serve(place: KernelPlace, alerts: AlertsSection, environ: dict[str, st
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    state = place.project / ".nomaflow"
-    state.mkdir(mode=0o700, exist_ok=True)
-    ledger = Ledger(state / "alerts.db")
+    ledger = Ledger(place.project / ".nomaflow" / "alerts.db")
     if not await _opened(ledger, stop, manager):
         return
     parts = _Parts(place, alerts, ledger)

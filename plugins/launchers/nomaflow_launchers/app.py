@@ -21,6 +21,7 @@ from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
 from nomaflow_launchers.planning import Start, plan
+from nomaflow_launchers.settings import SettingsError
 from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -43,6 +44,7 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
     """Start and end instances until a signal asks to stop. Instances that run go on.
 
     :raises AlreadyRuns: if another launcher of the project does
+    :raises SettingsError: if the project's state folder cannot be used
     :raises EngineError: if what the engine needs is not installed
     """
     manager = ServiceManager.of(environ)
@@ -199,10 +201,16 @@ def _only_one(project: Path) -> Iterator[None]:
     """Hold the lock of the project's launcher.
 
     :raises AlreadyRuns: if another process has it
+    :raises SettingsError: if there can be none
     """
     state = project / ".nomaflow"
-    state.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(state / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        state.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(state / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(
+            f"{str(state)!r} cannot be used: {error.strerror}; it has to be a folder of the user that runs this"
+        ) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

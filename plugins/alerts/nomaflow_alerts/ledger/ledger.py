@@ -125,10 +125,14 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _locked(path: Path) -> int:
     """Return the descriptor of the lock file beside the file, which holds the lock until it is closed."""
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # readable by nobody else
     except OSError as error:
-        raise LedgerError(f"{str(path)!r} cannot be opened: {error.strerror}") from None
+        raise LedgerError(
+            f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}; "
+            "it has to be a folder of the user that runs this"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
