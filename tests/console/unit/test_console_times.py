@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_console.views.times import Zone, city, day_title, in_words, seconds_to_midnight, until, when
+from nomaflow_console.views.times import Zone, city, day_title, in_words, seconds_to_midnight, until, when, zone_info
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 26, 10, 30, tzinfo=UTC)
@@ -125,3 +125,10 @@ def test_the_two_passes_of_a_repeated_hour_stay_two_times() -> None:
     assert first == second
     told = [in_words(each, paris, datetime(2026, 10, 25, 12, tzinfo=UTC)) for each in (first, second)]
     assert told == ["02:30 CEST", "02:30 CET"]
+
+
+def test_names_of_zones_do_not_add_up() -> None:
+    """A cookie may say any name, and each request another one."""
+    for number in range(3_000):
+        assert Zone.of_cookie(f"No/Zone_{number}").yours == ""
+    assert zone_info.cache_info().currsize <= 1_024

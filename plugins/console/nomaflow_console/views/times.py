@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from nomaflow_console.views.durations import took
 _YOURS, _JOB, _UTC = _MODES = ("yours", "job", "UTC")
 
 
-@cache
+@lru_cache(maxsize=1_024)
 def zone_info(name: str) -> tzinfo | None:
     """Return a time zone by its IANA name; None if there is none of that name."""
     try:
