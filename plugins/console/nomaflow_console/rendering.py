@@ -112,7 +112,7 @@ def page(
     :param log_seq: the newest line of a log that it shows
     """
     kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
-    stream = _stream(request, live)
+    stream = stream_address(request, live)
     address = f"/live?{stream}&after={kernel.last_event_seq}.{log_seq}"
     html = fragment(request, template, live=address, **context)
     if live and status == 200 and kernel.as_of is not None:
@@ -134,10 +134,11 @@ def _shows(request: Request) -> bool:
     return any(route.path == sent_to and "GET" in (route.methods or ()) for route in routes)
 
 
-def _stream(request: Request, view: str) -> str:
+def stream_address(request: Request, view: str) -> str:
     """Return what the address of a page's stream says of the page: its view, its place and its query."""
-    own = [(name, value) for name, value in request.query_params.multi_items() if name not in _LIVE_NAMES]
     place = [(name, str(value)) for name, value in request.path_params.items()]
+    taken = _LIVE_NAMES | request.path_params.keys()
+    own = [(name, value) for name, value in request.query_params.multi_items() if name not in taken]
     return urlencode([("view", view), *place, *own])
 
 

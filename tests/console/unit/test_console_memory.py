@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from nomaflow_console.access.sessions import Session
 from nomaflow_console.remembered_pages import PageMemory, ShownPage, stream_of
-from nomaflow_console.rendering import live_part
+from nomaflow_console.rendering import live_part, stream_address
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 ANN = Session(id="1", name="ann", principal="owner", csrf="c", zone="Europe/Paris")
@@ -101,6 +101,13 @@ def test_the_address_of_a_stream_names_its_page() -> None:
     assert stream_of(asked("/live", "view=run&run_id=run_1&level=30&after=7.3&once=1&as_of=9")) == (
         "view=run&run_id=run_1&level=30"
     )
+
+
+def test_the_stream_of_a_page_is_about_what_its_path_names() -> None:
+    """A link with another run in its query would turn the page of one run into that of another."""
+    request = asked("/runs/run_1", "run_id=run_2&level=30&view=jobs")
+    request.scope["path_params"] = {"run_id": "run_1"}
+    assert stream_address(request, "run") == "view=run&run_id=run_1&level=30"
 
 
 def test_the_pages_of_a_principal_are_forgotten_together() -> None:

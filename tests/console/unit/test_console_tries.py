@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from starlette.routing import Match
 
 from nomaflow.client.values import AttemptView, RunView, StepView
+from nomaflow_console.pages import run
 from nomaflow_console.views.tries import tries
 
 
@@ -38,3 +40,11 @@ def test_the_try_that_the_log_is_about_is_listed() -> None:
     assert _told(_run(100), named=("load", 50)) == [1, 2, 3, -46, 50, -30, *range(81, 101)]
     assert _told(_run(100), named=("load", 4))[:5] == [1, 2, 3, 4, -76]
     assert _told(_run(100), named=("tidy", 50))[3] == -77
+
+
+def test_what_a_try_does_is_shown_whatever_its_step_is_called() -> None:
+    """A name may have a slash, of which `nomaflow check` only warns."""
+    for path, page in (("/runs/r/inspect/a/b/2", run.inspect), ("/runs/r/inspect/a/b/2.json", run.inspect_json)):
+        matches = (each.matches({"type": "http", "method": "GET", "path": path}) for each in run.ROUTES)
+        [found] = [scope for match, scope in matches if match is Match.FULL]
+        assert (found["endpoint"], found["path_params"]) == (page, {"run_id": "r", "step": "a/b", "attempt": 2})

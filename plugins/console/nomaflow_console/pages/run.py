@@ -384,8 +384,8 @@ ROUTES = [
     Route("/runs/{run_id}.json", as_json),
     Route("/runs/{run_id}", show),
     Route("/runs/{run_id}/report.txt", report),
-    Route("/runs/{run_id}/inspect/{step}/{attempt:int}", inspect),
-    Route("/runs/{run_id}/inspect/{step}/{attempt:int}.json", inspect_json),
+    Route("/runs/{run_id}/inspect/{step:path}/{attempt:int}", inspect),
+    Route("/runs/{run_id}/inspect/{step:path}/{attempt:int}.json", inspect_json),
 ]
 LIVE = {
     "run": LiveView(
