@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from nomaflow_api.log_levels import ALL_LEVELS
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
@@ -14,7 +15,6 @@ from nomaflow_kernel.history.lookups import EventFilter, RunFilter
 from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc.log_reading import ALL_LEVELS
 from nomaflow_kernel.rpc.requests import (
     check_each,
     check_job_id,
