@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
+from nomaflow.client import KernelClient
 from nomaflow.client.values import RunPageView, RunView
-from nomaflow_console.kernel.calls import KernelCalls
 from nomaflow_console.kernel.overview import newest_of_each_job, newest_runs
 
 
@@ -30,7 +30,7 @@ async def test_a_long_queue_of_one_job_does_not_hide_the_waits_of_others() -> No
     loud = [RunView(run_id=f"run_{number}", job_id="loud", state="QUEUED") for number in range(80)]
     quiet = RunView(run_id="run_quiet", job_id="quiet", state="QUEUED")
     kernel = _Kernel([*loud, quiet])
-    found, more_of = await newest_runs(cast(KernelCalls, kernel), ["QUEUED"], page_size=50)
+    found, more_of = await newest_runs(cast(KernelClient, kernel), ["QUEUED"], page_size=50)
     assert [run.job_id for run in found] == ["loud"] * 50 + ["quiet"]
     assert kernel.asked == [set(), {"loud"}]
     assert more_of == {"loud"}
@@ -39,7 +39,7 @@ async def test_a_long_queue_of_one_job_does_not_hide_the_waits_of_others() -> No
 async def test_jobs_that_share_an_answer_may_all_have_more_runs() -> None:
     """The page tells the least number that there may be."""
     runs = [RunView(run_id=f"run_{number}", job_id=f"job_{number % 2}", state="QUEUED") for number in range(60)]
-    found, more_of = await newest_runs(cast(KernelCalls, _Kernel(runs)), ["QUEUED"], page_size=50)
+    found, more_of = await newest_runs(cast(KernelClient, _Kernel(runs)), ["QUEUED"], page_size=50)
     assert (len(found), more_of) == (50, {"job_0", "job_1"})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
 
@@ -18,9 +18,6 @@ from nomaflow_console.access.sessions import Session
 from nomaflow_console.kernel.hub import EventHub
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.settings import ConsoleSettings
-
-KernelCalls: TypeAlias = KernelClient
-"""What a page calls the kernel with."""
 
 T = TypeVar("T")
 PAGE_SECONDS = 2.0
@@ -154,7 +151,7 @@ class Kernels:
         if self._settings.takes_tokens:
             self.principal(session.token).hub.watch_a_while()
 
-    def of(self, session: Session) -> KernelCalls:
+    def of(self, session: Session) -> KernelClient:
         """Return the client that calls in a session's name."""
         return self.principal(session.token).asking.in_name_of(session.name)
 
@@ -170,7 +167,7 @@ def principal_of(request: Request) -> Principal:
     return kernels.principal(request.state.session.token)
 
 
-def kernel_of(request: Request) -> KernelCalls:
+def kernel_of(request: Request) -> KernelClient:
     """Return the client of the kernel that calls in the name of a request's session.
 
     Its errors, those of :mod:`nomaflow.client.errors`, may leave a handler: they become a page.

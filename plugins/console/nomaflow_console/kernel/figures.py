@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from nomaflow.client import KernelClient
 from nomaflow.client.values import JobStatsView, JobView
-from nomaflow_console.kernel.calls import KernelCalls
 
 _LAST = 20
 _MOST_ASKED = 200
@@ -27,7 +27,7 @@ class KeptFigures:
         self._kept: OrderedDict[str, tuple[_Newest | None, JobStatsView]] = OrderedDict()
 
     async def of(
-        self, kernel: KernelCalls, jobs: Mapping[str, JobView], wanted: Iterable[str]
+        self, kernel: KernelClient, jobs: Mapping[str, JobView], wanted: Iterable[str]
     ) -> dict[str, JobStatsView]:
         """Return the figures of jobs by id, of the first 400 at most.
 
@@ -60,6 +60,6 @@ def _newest(job: JobView | None) -> _Newest | None:
     return (run.run_id, run.state) if run is not None else None
 
 
-async def _asked(kernel: KernelCalls, job_ids: Sequence[str]) -> list[Mapping[str, JobStatsView]]:
+async def _asked(kernel: KernelClient, job_ids: Sequence[str]) -> list[Mapping[str, JobStatsView]]:
     parts = [job_ids[start : start + _MOST_ASKED] for start in range(0, len(job_ids), _MOST_ASKED)]
     return await asyncio.gather(*(kernel.job_stats(part, last=_LAST) for part in parts))

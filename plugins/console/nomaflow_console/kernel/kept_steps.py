@@ -9,8 +9,9 @@ from typing import TypeAlias
 from msgspec.structs import replace
 from starlette.requests import Request
 
+from nomaflow.client import KernelClient
 from nomaflow.client.values import AttemptView, RunView, StepView
-from nomaflow_console.kernel.calls import KernelCalls, principal_of
+from nomaflow_console.kernel.calls import principal_of
 
 MOST_OPEN = 50
 """Runs of a list that are shown with their steps, and open runs that a page shows; it says how many more there are."""
@@ -24,7 +25,7 @@ class KeptSteps:
     def __init__(self) -> None:
         self._kept: OrderedDict[_Key, tuple[StepView, ...]] = OrderedDict()
 
-    async def into(self, kernel: KernelCalls, runs: Sequence[RunView]) -> tuple[RunView, ...]:
+    async def into(self, kernel: KernelClient, runs: Sequence[RunView]) -> tuple[RunView, ...]:
         """Return runs, with the steps of those whose row tells of a step: the first 50 that run or have failed.
 
         Those of a failed run have of their newest attempt the state and the number.

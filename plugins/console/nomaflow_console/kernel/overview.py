@@ -10,8 +10,8 @@ from functools import partial
 
 from msgspec import structs
 
+from nomaflow.client import KernelClient
 from nomaflow.client.values import CatalogueView, JobPageView, JobView, RunCountView, RunView
-from nomaflow_console.kernel.calls import KernelCalls
 from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.kept_steps import MOST_OPEN, KeptSteps
 from nomaflow_console.views.job_rows import PAGE, JobQuery
@@ -52,7 +52,7 @@ class Overview:
 
 
 async def load_overview(
-    kernel: KernelCalls, query: JobQuery, figures: KeptFigures, steps: KeptSteps, *, now: datetime, since: datetime
+    kernel: KernelClient, query: JobQuery, figures: KeptFigures, steps: KeptSteps, *, now: datetime, since: datetime
 ) -> Overview:
     """Return the state of a project: of its jobs those of one page, those in trouble, and those of the runs told of.
 
@@ -95,7 +95,7 @@ async def load_overview(
 
 
 async def newest_runs(
-    kernel: KernelCalls, states: Sequence[str], *, page_size: int, since: datetime | None = None
+    kernel: KernelClient, states: Sequence[str], *, page_size: int, since: datetime | None = None
 ) -> tuple[list[RunView], set[str]]:
     """Return runs of some states, newest first, and the jobs that may have more of them.
 
@@ -116,7 +116,7 @@ async def newest_runs(
     return found, more_of
 
 
-async def _jobs_of_page(kernel: KernelCalls, query: JobQuery) -> JobPageView:
+async def _jobs_of_page(kernel: KernelClient, query: JobQuery) -> JobPageView:
     """Return the jobs of a page; large ones come in several answers."""
     ask = partial(
         kernel.list_jobs_page, host=query.host, tag=query.tag, text=query.q, conditions=query.conditions, page_size=PAGE
@@ -128,7 +128,7 @@ async def _jobs_of_page(kernel: KernelCalls, query: JobQuery) -> JobPageView:
     return found
 
 
-async def jobs_named(kernel: KernelCalls, job_ids: Iterable[str]) -> dict[str, JobView]:
+async def jobs_named(kernel: KernelClient, job_ids: Iterable[str]) -> dict[str, JobView]:
     """Return jobs by id, of the first 500 at most; unknown ones are left out."""
     wanted = list(dict.fromkeys(job_ids))[:_MOST_NAMED]
     if not wanted:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nomaflow.client import ClientError, KernelUnreachable
+from nomaflow.client import ClientError, KernelClient, KernelUnreachable
 from nomaflow.client.values import CallableView
-from nomaflow_console.kernel.calls import KernelCalls
 
 
-async def signatures_of(kernel: KernelCalls, host: str, definition: Mapping[str, Any]) -> Mapping[str, CallableView]:
+async def signatures_of(kernel: KernelClient, host: str, definition: Mapping[str, Any]) -> Mapping[str, CallableView]:
     """Return the callables of a job by reference; none if its host has never told any, or they may not be read."""
     steps = [step for step in definition.get("steps", ()) if isinstance(step, Mapping)]
     references = list(dict.fromkeys(str(step["callable"]) for step in steps if step.get("callable")))

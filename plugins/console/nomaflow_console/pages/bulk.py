@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
+from nomaflow.client import ClientError, KernelClient, KernelUnreachable, ReplayOrder
 from nomaflow.client.values import RunView
 from nomaflow_console.json_answer import JsonStream, joined, json_bytes
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.kept_steps import MOST_OPEN
 from nomaflow_console.pages.return_targets import target_of
 from nomaflow_console.rendering import page
@@ -76,7 +76,7 @@ async def _question(request: Request, act: str, runs: Sequence[RunView], *, numb
     )  # fmt: skip
 
 
-async def _with_steps(kernel: KernelCalls, runs: Sequence[RunView]) -> list[RunView]:
+async def _with_steps(kernel: KernelClient, runs: Sequence[RunView]) -> list[RunView]:
     """Return runs with their steps; one that was removed meanwhile is left out."""
     found: list[RunView] = []
     for start in range(0, len(runs), MOST_OPEN):
@@ -109,7 +109,7 @@ def _fits(act: str, run: RunView) -> bool:
     return run.terminal and run.state not in ("MISSED", "SKIPPED")
 
 
-async def _selected(kernel: KernelCalls, act: str, run_ids: Sequence[str], sent: Mapping[str, str]) -> list[RunView]:
+async def _selected(kernel: KernelClient, act: str, run_ids: Sequence[str], sent: Mapping[str, str]) -> list[RunView]:
     """Return the runs that are selected; for *all that match* those that the filters of the page keep."""
     if act.endswith("-all"):
         query, _ = RunQuery.of(parse_qsl(sent.get("filters", "")))
@@ -161,7 +161,7 @@ async def do(request: Request) -> Response:
     )  # fmt: skip
 
 
-async def _list_of(kernel: KernelCalls, outcomes: Sequence[_Outcome]) -> str:
+async def _list_of(kernel: KernelClient, outcomes: Sequence[_Outcome]) -> str:
     """Return the address of the list of what was started or canceled, where the states are live; empty for nothing.
 
     What was done is told also where the kernel has gone since: without the address.
@@ -193,7 +193,7 @@ def _of_their_time(runs: Sequence[RunView], **filters: Any) -> str:
     return RunQuery(since=min(times).isoformat(), until=until.isoformat(), **filters).address()
 
 
-async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request_id: str) -> _Outcome:
+async def _act(kernel: KernelClient, act: str, run: RunView, *, why: str, request_id: str) -> _Outcome:
     try:
         if act.startswith("cancel"):
             await kernel.cancel(run.run_id, why=why.strip())

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from nomaflow.client import KernelClient
 from nomaflow.client.values import EventView, JobView, RunPageView
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.live import LiveView, rendered
 from nomaflow_console.rendering import page
@@ -38,7 +39,7 @@ def _id(request: Request) -> str:
     return found
 
 
-async def _days(kernel: KernelCalls, job_id: str, now: datetime) -> tuple[RunPageView, RunPageView]:
+async def _days(kernel: KernelClient, job_id: str, now: datetime) -> tuple[RunPageView, RunPageView]:
     """Return the runs of recent days, and again those that did not run, of which there may be more."""
     since = now - timedelta(days=_DAYS + 6)
     return await asyncio.gather(

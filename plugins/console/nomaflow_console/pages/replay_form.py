@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import NotFound, ReplayOrder
+from nomaflow.client import KernelClient, NotFound, ReplayOrder
 from nomaflow.client.requests import new_request_id
 from nomaflow.client.values import JobView, RunView, StepView
 from nomaflow_console.forms.commands import replay_command
@@ -19,7 +19,7 @@ from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.forms.reading import from_address
 from nomaflow_console.forms.sending import FormState, Options, checked
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.pages.run_form import preset_of, read_state, started_page
 from nomaflow_console.rendering import page
@@ -65,7 +65,7 @@ def _given(run: RunView) -> Wanted:
     )
 
 
-async def _replayed(request: Request) -> tuple[KernelCalls, _Replayed]:
+async def _replayed(request: Request) -> tuple[KernelClient, _Replayed]:
     kernel = kernel_of(request)
     run = await kernel.get_run(request.path_params["run_id"])
     try:
@@ -123,7 +123,7 @@ def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False
 
 
 async def _checked(
-    kernel: KernelCalls, replayed: _Replayed, state: FormState, *, blames_empty: bool = True
+    kernel: KernelClient, replayed: _Replayed, state: FormState, *, blames_empty: bool = True
 ) -> FormState:
     if _cannot(replayed.run):
         return state

@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, PermissionDenied
+from nomaflow.client import ClientError, KernelClient, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
 from nomaflow_api.bounds import MOST_SMALL_NUMBER
 from nomaflow_api.log_levels import levels_from
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
+from nomaflow_console.kernel.calls import kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
 from nomaflow_console.kernel.status import KernelStatus
@@ -111,7 +111,7 @@ async def _load(request: Request, run_id: str) -> _Known:
     )
 
 
-async def _late_results(kernel: KernelCalls, run: RunView) -> Mapping[tuple[str, int], EventView]:
+async def _late_results(kernel: KernelClient, run: RunView) -> Mapping[tuple[str, int], EventView]:
     """Return the results that came after their try had been given up, by step and try."""
     if not any(attempt.state == "LOST" for step in run.steps for attempt in step.attempts):
         return {}
@@ -119,7 +119,7 @@ async def _late_results(kernel: KernelCalls, run: RunView) -> Mapping[tuple[str,
     return {(event.step, event.attempt): event for event in found.events}
 
 
-async def _children(kernel: KernelCalls, run: RunView) -> tuple[RunView, ...]:
+async def _children(kernel: KernelClient, run: RunView) -> tuple[RunView, ...]:
     if not any(attempt.child_run_id for step in run.steps for attempt in step.attempts):
         return ()
     return (await kernel.list_runs_page(parent_run_id=run.run_id, with_steps=True)).runs

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable, TriggerOrder
+from nomaflow.client import ClientError, InvalidRequest, KernelClient, KernelUnreachable, TriggerOrder
 from nomaflow.client.requests import new_request_id
 from nomaflow.client.values import JobView, Replayed, Triggered
 from nomaflow_console.forms.commands import run_command
@@ -20,14 +20,14 @@ from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.forms.parsing import load_json
 from nomaflow_console.forms.reading import from_address, read_form
 from nomaflow_console.forms.sending import FormState, Options, checked, seen_warnings, with_refusal
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_telemetry.process_log import LOG_LEVELS
 
 
-async def _job(request: Request) -> tuple[KernelCalls, JobView, dict[str, Any]]:
+async def _job(request: Request) -> tuple[KernelClient, JobView, dict[str, Any]]:
     kernel = kernel_of(request)
     job = await kernel.get_job(request.path_params["job_id"])
     return kernel, job, dict(job.definition or {})
@@ -138,7 +138,7 @@ def _order(job: JobView, state: FormState, *, validate_only: bool = False) -> Tr
     )
 
 
-async def _checked(kernel: KernelCalls, job: JobView, state: FormState, *, blames_empty: bool = True) -> FormState:
+async def _checked(kernel: KernelClient, job: JobView, state: FormState, *, blames_empty: bool = True) -> FormState:
     order = _order(job, state, validate_only=True)
     return await checked(state, lambda: kernel.trigger(order), blames_empty=blames_empty)
 

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import InvalidRequest, NotFound
+from nomaflow.client import InvalidRequest, KernelClient, NotFound
 from nomaflow.client.values import JobPageView, RunCountView, RunPageView, RunView
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of, principal_of
+from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones, unknown_names
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
@@ -45,7 +45,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> tuple[RunPageView, str, str]:
+async def page_of_runs(kernel: KernelClient, query: RunQuery, now: datetime) -> tuple[RunPageView, str, str]:
     """Return the runs of a page, and the run ids that the newer and the older page begin at; empty if there is none."""
     filters = query.filters(now)
     if query.after:
@@ -60,7 +60,7 @@ async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> t
 
 
 async def _page_or_refusal(
-    kernel: KernelCalls, query: RunQuery, now: datetime
+    kernel: KernelClient, query: RunQuery, now: datetime
 ) -> tuple[RunPageView, str, str, list[str]]:
     """Return a page of runs; if the kernel refuses a filter, none and its sentence, so that the filters stay."""
     try:

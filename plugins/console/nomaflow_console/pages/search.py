@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, KernelUnreachable
+from nomaflow.client import ClientError, KernelClient, KernelUnreachable
 from nomaflow.client.values import HostView, RunPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 
@@ -27,7 +27,7 @@ def _beginning(text: str) -> str:
     return part if part.startswith("run_") else f"run_{part}"
 
 
-async def _runs(kernel: KernelCalls, text: str) -> RunPageView:
+async def _runs(kernel: KernelClient, text: str) -> RunPageView:
     """Return the runs whose ids begin with a text, in small letters or capitals, with ``run_`` before it or without."""
     if not _RUN_PART.fullmatch(text.casefold()):
         return RunPageView()
@@ -39,7 +39,7 @@ async def _runs(kernel: KernelCalls, text: str) -> RunPageView:
         return RunPageView()
 
 
-async def _callables(kernel: KernelCalls, hosts: list[HostView], needle: str) -> list[Any]:
+async def _callables(kernel: KernelClient, hosts: list[HostView], needle: str) -> list[Any]:
     async def of(host: HostView) -> list[Any]:
         try:
             found = await kernel.list_callables(host.name)
@@ -72,7 +72,7 @@ async def _found(request: Request, text: str, runs: RunPageView) -> dict[str, An
     }
 
 
-async def _near(kernel: KernelCalls, text: str, hosts: list[HostView]) -> list[str]:
+async def _near(kernel: KernelClient, text: str, hosts: list[HostView]) -> list[str]:
     """Return names of jobs and hosts that are like a text that nothing has."""
     jobs = (await kernel.list_jobs(include_removed=True)).jobs
     return list(near_names(text, [*(job.job_id for job in jobs), *(host.name for host in hosts)]))
