@@ -117,8 +117,7 @@ class _Parts:
             ledger=ledger, alerts=alerts, policies=policies, channel=registry.channel, masker=masker, told=self._wake
         )
         self.pulse = Pulse(
-            calls=self._client, ledger=ledger, alerts=alerts, policies=policies,
-            channels=lambda: list(alerts.channels), changed=self._wake,
+            calls=self._client, ledger=ledger, alerts=alerts, policies=policies, changed=self._wake,
         )  # fmt: skip
         self.intake = Intake(
             calls=self._client, stream=stream, ledger=ledger, policies=policies,

@@ -44,12 +44,11 @@ class Pulse:
         ledger: Ledger,
         alerts: AlertsSection,
         policies: Policies,
-        channels: Callable[[], list[str]],
         changed: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._calls, self._ledger, self._alerts, self._policies = calls, ledger, alerts, policies
-        self._channels, self._changed, self._clock = channels, changed, clock
+        self._changed, self._clock = changed, clock
         self._web = Web()
         self.heard_at = 0.0
         self.streamed_at = 0.0
@@ -163,7 +162,7 @@ class Pulse:
         if self._unwritable:
             return "the kernel cannot write to its store"
         broken = await self._ledger.run(
-            lambda book: [name for name in self._channels() if book.outbox.undeliverable(name)]
+            lambda book: [name for name in self._alerts.channels if book.outbox.undeliverable(name)]
         )
         if broken:
             return f"the last message of {', '.join(broken)} could not be delivered"

@@ -61,7 +61,7 @@ class Watch:
         self.kernel, self.ledger, self.policies = Kernel(), Ledger(None), Policies(alerts)
         self.pulse = Pulse(
             calls=self.kernel, ledger=self.ledger, alerts=alerts, policies=self.policies,  # type: ignore[arg-type]
-            channels=lambda: ["ops"], changed=lambda: None, clock=lambda: self.now,
+            changed=lambda: None, clock=lambda: self.now,
         )  # fmt: skip
 
     async def after(self, seconds: float, *, events: bool = True) -> str:

@@ -242,24 +242,7 @@ def _json(value: object) -> str:
 
 
 def _incident(row: sqlite3.Row) -> Incident:
+    channels, facts = json.loads(row["channels"]), json.loads(row["facts"])
     return Incident(
-        id=row["id"],
-        key=row["key"],
-        condition=row["condition"],
-        job_id=row["job_id"],
-        preset=row["preset"],
-        host=row["host"],
-        run_id=row["run_id"],
-        severity=row["severity"],
-        why=row["why"],
-        count=row["count"],
-        opened_at=row["opened_at"],
-        last_at=row["last_at"],
-        closed_at=row["closed_at"],
-        told_at=row["told_at"],
-        told_count=row["told_count"],
-        behind=row["behind"],
-        channels=tuple(json.loads(row["channels"])),
-        facts=json.loads(row["facts"]),
-        tells_end=bool(row["tells_end"]),
-    )
+        **{**dict(row), "channels": tuple(channels), "facts": facts, "tells_end": bool(row["tells_end"])}
+    )  # fmt: skip

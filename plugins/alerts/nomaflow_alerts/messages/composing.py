@@ -120,7 +120,7 @@ def compose(
     )
     book.outbox.add(message)
     book.drop(notices)
-    book.mark_told(each for each in incidents)
+    book.mark_told(incidents)
     for each in incidents:
         book.outbox.begin_thread(each, message)
     book.outbox.note_told(draft.channel, draft.host)
