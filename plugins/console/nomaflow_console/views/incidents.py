@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from dataclasses import replace
 from urllib.parse import urlencode
 
-from nomaflow.client.values.alerts import IncidentView, MuteView
+from nomaflow.client.values.alerts import IncidentView
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.sentences import line
 from nomaflow_console.views.situation import Act, Need
 
 _SHOWN = ("late", "rows", "undeliverable", "store_unwritable")
 """Conditions that neither runs nor hosts show. The others are in the list already, with more to say."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MutedNeed(Need):
-    """Something that needs a person, of which the alerts say nothing for a time.
-
-    :param muted_until: the end of that time; None if it has none
-    """
-
-    muted_by: str
-    muted_why: str
-    muted_until: datetime | None
 
 
 def with_incidents(needs: Sequence[Need], incidents: Sequence[IncidentView]) -> list[Need]:
@@ -49,7 +36,7 @@ def _mutable(need: Need, incidents: Sequence[IncidentView]) -> Need:
     if len(mutes) < len(incidents):
         target = {"host": need.host} if need.jobs else _target(incidents[0])
         return replace(need, acts=(*need.acts, _mute(target)))
-    return _muted(need, mutes[0]) if mutes else need
+    return replace(need, mute=mutes[0]) if mutes else need
 
 
 def _need(incident: IncidentView) -> Need:
@@ -69,8 +56,3 @@ def _target(incident: IncidentView) -> dict[str, str]:
 
 def _mute(target: Mapping[str, str]) -> Act:
     return Act(kind="link", label="Mute…", target=f"/alerts/mute?{urlencode(target)}", icon="clock")
-
-
-def _muted(need: Need, mute: MuteView) -> MutedNeed:
-    known = {each.name: getattr(need, each.name) for each in fields(need)}
-    return MutedNeed(**known, muted_by=line(mute.by), muted_why=line(mute.why), muted_until=mute.until)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from nomaflow.client.values import CatalogueView, HostView, JobView, PauseView, RunView
+from nomaflow.client.values.alerts import MuteView
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +42,7 @@ class Need:
     :param at: when it happened, or since when it is so
     :param counts: True if it goes on since then, so that the time is counted
     :param jobs: the jobs that it is about if it stands for many of one *host*
+    :param mute: the mute for which the alerts say nothing of it; None if they would
     """
 
     key: str
@@ -57,6 +59,7 @@ class Need:
     acts: tuple[Act, ...] = ()
     jobs: tuple[str, ...] = ()
     host: str = ""
+    mute: MuteView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
