@@ -193,7 +193,7 @@ def with_refusal(state: FormState, error: ClientError, *, blames_empty: bool = T
         return replace(state, problem=error.message, fix=error.fix)
     errors = {field_of(name) or name: text for name, text in error.fields.items()}
     fields = state.form.fields
-    # A value that came by a param of the job may be told of a step, and the other way round.
+    # A param without a field of its own is told beside the field of that name of a step.
     for name in list(errors):
         if name not in fields and name.startswith("p."):
             step = next((each for each in fields.values() if each.place.key == name[2:]), None)

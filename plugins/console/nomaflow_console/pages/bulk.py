@@ -72,7 +72,7 @@ async def _question(request: Request, act: str, runs: Sequence[RunView], *, numb
         request, "bulk.html", status=409 if problem else 200, title=f"{_VERBS.get(act, 'Act on')} many runs", act=act,
         verb=_VERBS.get(act, "Act on"), rows=rows, fit=fit,
         unfit=len(runs) - len(fit), chosen=number, asks=len(fit) > ASKS_FROM, problem=problem, back=back,
-        filters=sent.get("filters", ""), upto=sent.get("upto", ""), why=sent.get("why", ""), most=_MOST,
+        filters=sent.get("filters", ""), why=sent.get("why", ""), most=_MOST,
     )  # fmt: skip
 
 

@@ -81,5 +81,5 @@ def _day(day: date, by_day: dict[date, Counter[str]], zone: tzinfo, whole_since:
         counts=[(sign_of(state), counts[state]) for state in _WORST if counts[state]],
         known=whole_since is None or since >= whole_since,
         since=since,
-        until=datetime(day.year, day.month, day.day, tzinfo=zone) + timedelta(days=1),
+        until=since + timedelta(days=1),
     )

@@ -111,7 +111,6 @@ class JobRow:
     now: Sentence
     open_run: RunView | None
     open_count: int
-    usual: float | None
     spark: Markup = _NO_BARS
 
 
@@ -208,7 +207,6 @@ def _row(job: JobView, stats: Any, open_runs: Sequence[RunView], now: datetime) 
         now=said,
         open_run=first,
         open_count=len(open_runs),
-        usual=stats.median_seconds if stats is not None else None,
     )
 
 

@@ -73,7 +73,7 @@ def _names(row: RunRow, run_id: str, href: str, *, selects: bool, names_job: boo
 
 
 def _times(context: Context, row: RunRow) -> str:
-    fold, run = row.fold, row.run
+    run, fold = row.run, row.run.fold
     if fold is None:
         return when(context, run.started_at or run.queued_at, timezone=row.timezone, seconds=True)
     last = f" – {when(context, fold.last, timezone=row.timezone)}" if fold.count > 1 else ""

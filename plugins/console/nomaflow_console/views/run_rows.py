@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from nomaflow.client.values import FoldView, RunView
+from nomaflow.client.values import RunView
 from nomaflow_api.log_levels import levels_from
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.run_filters import RunQuery, filter_name
@@ -21,7 +21,6 @@ class RunRow:
     """One run in a table.
 
     :param warns: ``warnings`` or ``errors`` where its log has some, and its state does not say so already
-    :param fold: the fires that the row stands for
     :param run_href: the form that runs the job, with the preset of this run
     """
 
@@ -34,7 +33,6 @@ class RunRow:
     by_href: str
     said: Sentence
     warns: str
-    fold: FoldView | None
     timezone: str
     can_cancel: bool
     can_replay: bool
@@ -73,7 +71,6 @@ def _row(run: RunView, timezone: str, query: RunQuery) -> RunRow:
         by_href=query.address(by=filter_name(run.trigger.by)),
         said=run_sentence(run),
         warns=log_marks(run),
-        fold=run.fold,
         timezone=timezone,
         can_cancel=not run.terminal and run.cancel is None,
         can_replay=run.terminal and run.state not in ("SKIPPED", "MISSED"),

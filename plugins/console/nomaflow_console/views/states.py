@@ -47,8 +47,8 @@ LOST = replace(_SIGNS["LOST"], word="lost")
 """For a place that says elsewhere that the outcome is not known, and has no room to say it twice."""
 _LOST_CODES = frozenset({"host_lost", "outcome_lost"})
 """Reasons of a FAILED run of which nobody knows what its last step has done."""
-_ENDED_BEFORE = StateSign(sign="⤼", word="not reached", css="skipped")
-_NOT_REACHED = ("earlier_step_failed", "run_canceled")
+NOT_REACHED = StateSign(sign="⤼", word="not reached", css="skipped")
+_ENDED_BEFORE = ("earlier_step_failed", "run_canceled")
 _UNKNOWN = StateSign(sign="·", word="", css="unknown")
 
 RUN_STATES = ("RUNNING", "QUEUED", "FAILED", "CANCELED", "MISSED", "SKIPPED", "SUCCEEDED")
@@ -88,8 +88,8 @@ def attempt_sign(attempt: Any) -> StateSign:
     :param attempt: an ``AttemptView``
     """
     reason = getattr(attempt, "reason", None)
-    if attempt.state == "SKIPPED" and reason is not None and reason.code in _NOT_REACHED:
-        return _ENDED_BEFORE
+    if attempt.state == "SKIPPED" and reason is not None and reason.code in _ENDED_BEFORE:
+        return NOT_REACHED
     stops = attempt.state == "RUNNING" and getattr(attempt, "stop", None) is not None
     return _stopping(_rung(attempt)) if stops else sign_of(attempt.state)
 

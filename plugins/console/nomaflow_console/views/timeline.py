@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nomaflow_console.views.durations import took
-from nomaflow_console.views.states import LOST, StateSign, attempt_sign, sign_of
+from nomaflow_console.views.states import LOST, NOT_REACHED, StateSign, attempt_sign, sign_of
 from nomaflow_console.views.tries import few_tries
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ _STEPS = (
 )  # fmt: skip
 _MOST_TICKS = 6
 _RELATIVE_SECONDS = 5.0
-_NOT_REACHED = StateSign(sign="⤼", word="not reached", css="skipped")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,7 +200,7 @@ class _Drawing:
             step=step.name,
             depth=depth,
             first=first,
-            sign=_NOT_REACHED if skipped else LOST if attempt.state == "LOST" else attempt_sign(attempt),
+            sign=NOT_REACHED if skipped else LOST if attempt.state == "LOST" else attempt_sign(attempt),
             run_id=run.run_id,
             attempt=attempt,
             bars=() if skipped else tuple(self._bars(run, attempt, due)),
@@ -249,7 +248,7 @@ def _without_try(run: RunView, step: StepView, depth: int) -> Row:
         note = "not reached: an earlier step ended the run" if run.started_at else "not reached: the run did not start"
     else:
         note = "not started yet"
-    sign = _NOT_REACHED if run.terminal else sign_of("PENDING")
+    sign = NOT_REACHED if run.terminal else sign_of("PENDING")
     return Row(step=step.name, depth=depth, first=True, sign=sign, run_id=run.run_id, note=note)
 
 
