@@ -23,7 +23,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from nomaflow_api.v1.lossless_json import MAX_INT_DIGITS
@@ -132,13 +132,16 @@ def _to_int(value: Any) -> int:
 
 
 def _int_of_text(text: str) -> int:
-    if len(text) > MAX_INT_DIGITS + 1:
+    if len(text.lstrip("+-")) > MAX_INT_DIGITS:
         raise Misfit(f"expected int, of at most {MAX_INT_DIGITS} digits")
     if _INTEGER.fullmatch(text):
         return int(text)
     if not _NUMBER.fullmatch(text):
         raise Misfit("expected int")
-    number = Decimal(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise Misfit("expected int, got a number out of its range") from None
     if number and number.adjusted() >= MAX_INT_DIGITS:
         raise Misfit(f"expected int, of at most {MAX_INT_DIGITS} digits")
     if number.adjusted() < 0 < abs(number) or number != number.to_integral_value():

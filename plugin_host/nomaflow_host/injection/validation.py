@@ -95,7 +95,7 @@ def validator_of_asked(annotation: Any) -> Callable[[Any], Any]:
     except ModuleNotFoundError:
         return _refusing(annotation, "it is not installed: pip install 'nomaflow[host]'")
     except Exception as error:  # noqa: BLE001 - the author's types may raise anything
-        return _refusing(annotation, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        return _refusing(annotation, described(error))
 
 
 def _validator(annotation: Any, *, arbitrary_types: bool = False) -> Validator:

@@ -39,6 +39,7 @@ def step(**more: Any) -> dict[str, Any]:
         ({"steps": [step(op_kwargs={"apps_id": "ten"})]}, "jobs[0].steps[0].op_kwargs.apps_id", "error"),
         ({"steps": [step(op_kwargs={"apps_id": 1.5}, enabled=False)]}, "jobs[0].steps[0].op_kwargs.apps_id", "warning"),
         ({"params": {"apps_id": []}, "steps": [step()]}, "jobs[0].params.apps_id", "error"),
+        ({"params": {"apps_id": "9" * 4301}, "steps": [step()]}, "jobs[0].params.apps_id", "error"),
         (
             {"steps": [step()], "presets": [{"name": "p", "op_kwargs": {"work": {"apps_id": True}}}]},
             "jobs[0].presets[0].op_kwargs.work.apps_id",

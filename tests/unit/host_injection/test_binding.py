@@ -227,6 +227,14 @@ class Fussy(pydantic.BaseModel):
         raise KeyError("no such thing")
 
 
+class Mute:
+    """A class whose schema fails without a word."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        raise RuntimeError
+
+
 class Opaquest:
     """A class of the author's, of which pydantic knows nothing."""
 
@@ -293,7 +301,8 @@ REFUSED = [
     (dt.date, "soon"), (dt.date, MOMENT.replace(hour=7)), (decimal.Decimal, "x"), (Colour, "blue"),
     (Literal["a"], "b"), (list[int], ["x"]), (list[int], "1"), (dict[str, int], {"a": "x"}), (int | dt.date, "soon"),
     (bool | Literal["auto"], "maybe"), (dt.date | None, "soon"), (Fussy, 1),
-    (Partial, {"n": "x"}), (Partial, {"more": [{}]}), (Opaque, {"lock": 1}),
+    (Partial, {"n": "x"}), (Partial, {"more": [{}]}), (Opaque, {"lock": 1}), (Annotated[Mute, "a note"], 1),
+    (int, "9" * 4301), (int, "1e99999999999999999999"), (int, "1e-99999999999999999999"),
 ]  # fmt: skip
 
 
