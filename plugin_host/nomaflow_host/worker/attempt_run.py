@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 import time
+import traceback
 from asyncio import sleep  # the original, before any plugin patches it
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 _RECHECK_SECONDS = 0.02
 _STEP_LOGGER = "nomaflow.step"
+_UNTOLD = "the code raised or returned something that cannot be looked at"
 
 
 class _Ending(Struct, frozen=True, kw_only=True):
@@ -105,27 +108,13 @@ class AttemptRun:
         usage = Usage.begin(exclusive=self._services.exclusive)
         if self._is_alone():
             self._services.restore()
-        services = self._services
-        prepared = None
         try:
-            if may_refer(self._order) or services.connectors.deferred:
-                await self._fetch_values()
-            prepared = self._context.run(self._prepare)
-        except PreparationFailed as error:
-            outcome = CallOutcome(
-                state=FinishedState.FAILED,
-                reason_code=error.reason_code,
-                reason=error.message,
-                error=error.message,
-                not_started=True,
-            )
-        except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
-            outcome = replace(self._outcome_of(error), not_started=True)
-        if prepared is None:
-            outcome = masked(outcome, self._services.emitter.masker.now)
-        else:
-            outcome = await self._call(prepared, usage)
-        letter = seal(outcome)
+            outcome = await self._work(usage)
+            letter = seal(outcome)
+        except BaseException:  # noqa: BLE001  # looking at what hostile code has raised or returned runs it again
+            self._say(logging.ERROR, "\n".join([_UNTOLD, *traceback.format_tb(sys.exc_info()[2])]))
+            outcome = CallOutcome(state=FinishedState.FAILED, reason_code="step_failed", reason=_UNTOLD, error=_UNTOLD)
+            letter = seal(outcome)
         clean = await self._settle(outcome.state, letter)
         self._finish(outcome.state, letter, usage, clean=clean)
 
@@ -173,6 +162,24 @@ class AttemptRun:
 
     def _mask(self, text: str) -> str:
         return self._services.emitter.masker.now.text(text)
+
+    async def _work(self, usage: Usage) -> CallOutcome:
+        """Prepare the call and make it; return how it ended."""
+        services = self._services
+        try:
+            if may_refer(self._order) or services.connectors.deferred:
+                await self._fetch_values()
+            prepared = self._context.run(self._prepare)
+        except PreparationFailed as error:
+            message = error.message
+            failed = CallOutcome(
+                state=FinishedState.FAILED, reason_code=error.reason_code, reason=message, error=message
+            )
+        except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
+            failed = self._outcome_of(error)
+        else:
+            return await self._call(prepared, usage)
+        return masked(replace(failed, not_started=True), services.emitter.masker.now)
 
     async def _fetch_values(self) -> None:
         """Ask the host's main process for the values of the order's references, and wait for them."""
@@ -268,7 +275,10 @@ class AttemptRun:
         self._thread = threading.Thread(
             target=self._context.copy().run, args=(body,), name=self._order.step, daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system gives this process no further thread
+            return _Ending(error=error)
         return await done
 
     def _outcome(self, ending: _Ending, prepared: PreparedCall) -> CallOutcome:
@@ -284,7 +294,7 @@ class AttemptRun:
         if self.scope.unawaited:
             return outcome_of_unawaited(self.scope.unawaited)
         for warning in outcome.warnings:
-            self.scope.emit(logging.WARNING, time.time_ns() // 1000, _STEP_LOGGER, warning)
+            self._say(logging.WARNING, warning)
         return outcome
 
     def _outcome_of(self, error: BaseException) -> CallOutcome:
@@ -293,15 +303,13 @@ class AttemptRun:
         if hint := withheld_hint(error, self._services.generation.spec.withheld):
             outcome = replace(outcome, reason=outcome.reason + hint, error=outcome.error + hint)
         if outcome.state is FinishedState.FAILED:
-            self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error, self._mask))
+            self._say(logging.ERROR, author_traceback(error, self._mask))
         elif outcome.cancelled_error and self._is_asked:
-            self.scope.emit(
-                logging.INFO,
-                time.time_ns() // 1000,
-                _STEP_LOGGER,
-                f"stopped as asked ({error_text(error, self._mask)})",
-            )
+            self._say(logging.INFO, f"stopped as asked ({error_text(error, self._mask)})")
         return outcome
+
+    def _say(self, level: int, text: str) -> None:
+        self.scope.emit(level, time.time_ns() // 1000, _STEP_LOGGER, text)
 
     async def _settle(self, state: FinishedState, letter: bytes) -> bool:
         """Wait until nothing that the step started still runs; return True if this worker is fit for another step."""
@@ -330,7 +338,7 @@ class AttemptRun:
 
     def _finish(self, state: FinishedState, letter: bytes, usage: Usage, *, clean: bool) -> None:
         self._progress.flush()
-        self.scope.flush_printed(logging.INFO)
+        self.scope.flush_printed()
         self.scope.closed = True
         services = self._services
         services.emitter.masker.leave(self._slot)

@@ -153,7 +153,7 @@ def _from_the_author(frames: list[traceback.FrameSummary]) -> list[traceback.Fra
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # a subclass of str may do anything when it is used
     except BaseException as failure:  # noqa: BLE001  # the author's __str__ may raise anything, SystemExit too
         return f"(its text cannot be shown: {type(failure).__name__} in __str__)"
 

@@ -8,7 +8,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.log_lines import CONTINUED
+from nomaflow_api.v1.log_lines import CONTINUED, PRINTED_LEVELS
 from nomaflow_host.reaper.proc import ticks_now
 from nomaflow_host.worker.partial_lines import UnfinishedLine
 
@@ -95,7 +95,7 @@ class AttemptScope:
         """Write one log record, already formatted."""
         self._emitter.line(self._prefix, record.levelno, int(record.created * 1_000_000), record.name, text)
 
-    def printed(self, stream: str, level: int, text: str) -> None:
+    def printed(self, stream: str, text: str) -> None:
         """Write printed text to its log: whole lines at once, the rest at its line feed.
 
         ``print`` writes a text and its line feed one after the other, and another thread may print in between: so each
@@ -107,19 +107,19 @@ class AttemptScope:
             lines, piece = unfinished.add(text, self._emitter.masker.now)
             if not unfinished:
                 del self._unfinished[source]
-        at_us = time.time_ns() // 1000
+        level, at_us = PRINTED_LEVELS[stream], time.time_ns() // 1000
         for line in lines:
             self.emit(level, at_us, stream, line)
         if piece:
             self.emit(level, at_us, stream, piece, CONTINUED)
 
-    def flush_printed(self, level: int) -> None:
+    def flush_printed(self) -> None:
         """Write printed text that has no line feed at its end."""
         with self._lock:
             rests = [(stream, line.end()) for (stream, _), line in self._unfinished.items()]
             self._unfinished.clear()
         for stream, rest in rests:
-            self.emit(level, time.time_ns() // 1000, stream, rest)
+            self.emit(PRINTED_LEVELS[stream], time.time_ns() // 1000, stream, rest)
 
     def begin_work(self) -> int:
         """Record a piece of work given to an executor and return its id."""

@@ -7,7 +7,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import PRINTED_LEVELS
 from nomaflow_host.worker.emitter import write_all
 from nomaflow_host.worker.scope import current_scope
 
@@ -48,7 +47,6 @@ class _AttributedStream(io.TextIOBase):
     def __init__(self, *, name: str, fd: int, is_detached: Callable[[], bool]) -> None:
         self._name = name
         self._fd = fd
-        self._level = PRINTED_LEVELS[name]
         self._is_detached = is_detached
         self.buffer = _Bytes(self.write, fd)
 
@@ -77,7 +75,7 @@ class _AttributedStream(io.TextIOBase):
         if scope is None or self._is_detached():
             write_all(self._fd, text.encode("utf-8", "surrogateescape"))
         else:
-            scope.printed(self._name, self._level, text)
+            scope.printed(self._name, text)
         return len(text)
 
     def close(self) -> None:

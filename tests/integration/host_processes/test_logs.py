@@ -26,6 +26,7 @@ WAYS = (
     "LookupError",
     "not formatted",
     "no newline",
+    "an open end on stderr",
 )
 
 
@@ -40,6 +41,15 @@ async def test_every_way_of_logging(start_host: StartHost, spawn_only: bool) -> 
             assert way in text, (way, text)
         assert f"{tag} debug" not in text
         assert not any(other in text for other in keys if other != tag)
+
+
+async def test_what_is_printed_without_a_line_feed_keeps_the_level_of_its_stream(start_host: StartHost) -> None:
+    """The unfinished last line of stderr is a warning, as each before it."""
+    host = await start_host()
+    key = host.run("polite:logs_everywhere", {"tag": "a"})
+    await host.sink.end_of(key)
+    levels = {line.message: line.level for line in host.sink.lines(key)}
+    assert (levels["a no newline"], levels["a an open end on stderr"]) == (20, 30)
 
 
 async def test_log_level_of_the_run(start_host: StartHost) -> None:

@@ -29,6 +29,7 @@ RAISED = [
     ("mixed_group", FAILED, "step_failed", "ExceptionGroup: half (2 sub-exceptions): a holiday; ValueError: one"),
     ("hostile", FAILED, "step_failed", "cannot be shown"),
     ("leaving", FAILED, "step_failed", "cannot be shown"),
+    ("texting", FAILED, "step_failed", "Texting: said in a text of its own kind"),
     ("base", FAILED, "step_failed", "BaseException: bare"),
 ]
 
@@ -47,6 +48,31 @@ async def test_every_exception_is_told(start_host: StartHost, spawn_only: bool) 
                 assert 'polite.py", line' in host.sink.text(key)
                 assert "running.py" not in host.sink.text(key)
     assert len({start.worker_pid for start in host.sink.starts.values()}) == 2
+
+
+async def test_an_exception_that_cannot_be_looked_at_ends_its_step(start_host: StartHost) -> None:
+    """Whatever the class of an exception does when it is asked, its attempt ends, with the place in its log."""
+    host = await start_host()
+    key = host.run("polite:raises_the_unspeakable")
+    end = await host.sink.end_of(key)
+    assert (end.state, end.reason_code) == (FAILED, "step_failed")
+    assert end.error == "the code raised or returned something that cannot be looked at"
+    assert "in __name__" in host.sink.text(key)
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_a_step_without_a_thread_fails(start_host: StartHost, tmp_path: Path) -> None:
+    """A sync step fails by name if the system gives its worker no thread, as at a limit of processes."""
+    (tmp_path / "plugins").mkdir()
+    # No process has room for such a stack.
+    (tmp_path / "plugins" / "greedy.py").write_text(
+        "import threading\nthreading.stack_size(1 << 46)\ndef step(**_):\n    return 1\n"
+    )
+    host = await start_host(tmp_path)
+    end = await host.result("greedy:step")
+    assert (end.state, end.reason_code, end.error) == (
+        FAILED, "step_failed", "RuntimeError: can't start new thread",
+    )  # fmt: skip
 
 
 async def test_exception_types_are_the_mro(start_host: StartHost) -> None:

@@ -70,7 +70,7 @@ def test_a_line_is_of_one_thread() -> None:
     scope = AttemptScope(order=cast("Any", order), slot=0, level=20, emitter=cast("Any", emitter))
     with ThreadPoolExecutor(1) as red, ThreadPoolExecutor(1) as blue:
         for thread, text in ((red, "red"), (blue, "blue"), (red, "\n"), (blue, "\n"), (red, "open"), (blue, "more\n")):
-            thread.submit(scope.printed, "stdout", 20, text).result()
+            thread.submit(scope.printed, "stdout", text).result()
     assert kept == ["red", "blue", "more"]
-    scope.flush_printed(20)
+    scope.flush_printed()
     assert kept[3:] == ["open"]

@@ -92,6 +92,19 @@ def raises(*, what: str, **_: object) -> None:
         def __str__(self) -> str:
             raise SystemExit(3)
 
+    class Text(str):
+        __slots__ = ()
+
+        def __format__(self, _spec: str) -> str:
+            raise RuntimeError("no form")
+
+        def __len__(self) -> int:
+            raise SystemExit(4)
+
+    class Texting(Exception):
+        def __str__(self) -> str:
+            return Text("said in a text of its own kind")
+
     errors = {
         "value": ValueError("a bad value"),
         "failed": StepFailed("said so"),
@@ -105,9 +118,22 @@ def raises(*, what: str, **_: object) -> None:
         "mixed_group": ExceptionGroup("half", [StepCancelled("a holiday"), ValueError("one")]),
         "hostile": Hostile(),
         "leaving": Leaving(),
+        "texting": Texting(),
         "base": BaseException("bare"),
     }
     raise errors[what]
+
+
+def raises_the_unspeakable(**_: object) -> None:
+    class Kind(type):
+        @property
+        def __name__(cls) -> str:
+            raise SystemExit(5)
+
+    class Unspeakable(Exception, metaclass=Kind):
+        """An exception of a class without a name."""
+
+    raise Unspeakable
 
 
 async def araises(*, what: str, **_: object) -> None:
@@ -170,6 +196,7 @@ async def logs_everywhere(*, tag: str, **_: object) -> None:
         _log.exception("%s caught", tag)
     _log.info("%s %d", tag, "not a number")
     print(f"{tag} no newline", end="")
+    print(f"{tag} an open end on stderr", end="", file=sys.stderr)
 
 
 async def _log_later(tag: str) -> None:
