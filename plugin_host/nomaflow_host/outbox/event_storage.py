@@ -5,6 +5,7 @@ The files are not synced: they outlive a kernel, not this process. A file is del
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -148,7 +149,8 @@ class Segment:
         """Forget everything and delete the file."""
         self.drop_before(self.next_seq)
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody has deleted it, or the disk has become read-only
+            self._path.unlink()
 
 
 Block = MemoryBlock | Segment
@@ -180,10 +182,10 @@ class SpillStore:
         self.spilled_bytes = 0
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for leftover in directory.glob("*.events"):
+                leftover.unlink(missing_ok=True)
         except OSError as error:
             raise StateUnwritable(directory, error) from None
-        for leftover in directory.glob("*.events"):
-            leftover.unlink(missing_ok=True)
 
     @property
     def memory_full(self) -> bool:

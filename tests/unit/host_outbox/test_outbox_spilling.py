@@ -17,6 +17,7 @@ from nomaflow_api.v1.log_lines import decode_line
 from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox.event_storage import Segment, SpillStore
 from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.process.errors import StateUnwritable
 
 
 def test_what_does_not_fit_into_memory_is_spilled_and_delivered_in_order(
@@ -48,6 +49,24 @@ def test_deleting_the_spill_file_loses_nothing(make: Callable[..., Outbox], tmp_
     for file in (tmp_path / "spill").glob("*"):
         file.unlink()
     assert deliver_all(outbox)[KEY] == [b"%d" % number for number in range(10)]
+
+
+def test_a_file_that_cannot_be_deleted_stops_nothing(make: Callable[..., Outbox], tmp_path: Path) -> None:
+    """The kernel's answer is applied on a disk that has become read-only, too; a later start that meets it says so."""
+    outbox = make(memory_cap_bytes=0)
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+    outbox.finished(KEY, finished())
+    files = list((tmp_path / "spill").glob("*"))
+    for file in files:  # no user can delete a folder as a file
+        file.unlink()
+        file.mkdir()
+    assert deliver_all(outbox)[KEY] == [b"1", b"finished SUCCEEDED  "]
+    assert (outbox.empty, outbox.spilled_bytes) == (True, 0)
+    with pytest.raises(StateUnwritable, match="spill': is a directory"):
+        SpillStore(directory=tmp_path / "spill")
+    for file in files:
+        file.rmdir()
 
 
 def test_at_the_cap_workers_wait_exclusive_ones_first(make: Callable[..., Outbox]) -> None:
