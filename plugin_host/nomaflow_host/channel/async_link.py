@@ -42,11 +42,10 @@ class AsyncLink:
         loop.add_reader(link.fileno(), self.read)
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
-        """Send a frame now, or as soon as there is room. Does nothing once the other side is gone."""
-        if not self._open:
-            return
+        """Send a frame now, or as soon as there is room; once the other side is gone, only close the descriptors."""
         self._link.send(message, fds, letter)
-        self._write_later_if_full()
+        if self._open:
+            self._write_later_if_full()
 
     def send_soon(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
         """Send a frame together with all others of this turn of the loop, in their order."""

@@ -79,12 +79,10 @@ class FrameSocket:
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
         """Queue a frame and write what can be written now.
 
-        The descriptors are duplicated, so the caller keeps its own. Nothing is raised if the other side is gone:
-        `ended` becomes True.
+        The descriptors are owned from now on. Nothing is raised if the other side is gone: `ended` becomes True.
         """
         payload = {**message, "fds": len(fds)} if fds else message
-        kept = tuple(os.dup(fd) for fd in fds)
-        self._out.append((memoryview(_encoded(payload, letter)), kept))
+        self._out.append((memoryview(_encoded(payload, letter)), tuple(fds)))
         self.flush()
 
     def queue(self, message: Mapping[str, Any], letter: bytes = b"") -> None:

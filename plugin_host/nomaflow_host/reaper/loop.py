@@ -131,14 +131,14 @@ class Reaper:
         self._link.send({"is": "ready", "version": 1, "pid": os.getpid(), "mechanism": mechanism})
 
     def _start_template(self, frame: Frame) -> None:
-        number, (control, out, err) = frame.message["template"], frame.fds
+        number, (control, output) = frame.message["template"], frame.fds
         link, there = frame_pair()
         try:
             with there:
                 pid = spawn_module(
                     "nomaflow_host.template",
-                    out=out,
-                    err=err,
+                    out=output,
+                    err=output,
                     fds=(control, there.fileno()),
                     environ=frame.message["environ"],
                     user=self._user,
@@ -178,15 +178,15 @@ class Reaper:
     def _fork(self, worker: Worker, frame: Frame) -> None:
         template = self._templates.get(worker.template or 0)
         if template is None or template.exit is not None:
+            frame.close()
             self._spawn_failed(worker.number, "its template has ended")
-        else:
-            if not self._forking:
-                self._forking_since = time.monotonic()
-            template.forking.add(worker.number)
-            if self._user is not None:
-                self._user.own(*frame.fds[:2])
-            template.link.send({"is": "fork", "worker": worker.number}, frame.fds)
-        frame.close()
+            return
+        if not self._forking:
+            self._forking_since = time.monotonic()
+        template.forking.add(worker.number)
+        if self._user is not None:
+            self._user.own(*frame.fds[:2])
+        template.link.send({"is": "fork", "worker": worker.number}, frame.fds)
 
     def _signal(self, number: int, signum: int) -> None:
         worker = self._workers.get(number)

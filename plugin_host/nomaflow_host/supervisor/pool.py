@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_host.channel.ring.page import MAX_SLOTS
 from nomaflow_host.reaper.proc import read_process
-from nomaflow_host.supervisor.values import WorkerStatus
+from nomaflow_host.supervisor.values import Refused, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,10 @@ class WorkerPool:
         return [w for w in self if not w.ready and w.kill_note is None and now - w.made > seconds]
 
     def take(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
-        """Return a worker for one more attempt, a new one if need be. It may still be starting: orders wait for it."""
+        """Return a worker for one more attempt, a new one if need be. It may still be starting: orders wait for it.
+
+        :raises Refused: if no further one can be started
+        """
         if exclusive:
             idle = self._idle(generation)
             return (
@@ -95,16 +99,17 @@ class WorkerPool:
         return least
 
     def prepare(self, generation: ServingGeneration) -> None:
-        """Start workers until enough are ready ahead of need."""
+        """Start workers until enough are ready ahead of need, or no further one can be started."""
         if generation.retired:
             return
         has_async, has_sync = generation.has_kind
-        if has_sync:
-            wanted = min(self._settings.spare_exclusive, self._settings.max_sync)
-            for _ in range(wanted - len(self._idle(generation))):
-                self._add(generation, exclusive=True)
-        if has_async and not any(not w.exclusive for w in self._of(generation)):
-            self._add(generation, exclusive=False)
+        with contextlib.suppress(Refused):
+            if has_sync:
+                wanted = min(self._settings.spare_exclusive, self._settings.max_sync)
+                for _ in range(wanted - len(self._idle(generation))):
+                    self._add(generation, exclusive=True)
+            if has_async and not any(not w.exclusive for w in self._of(generation)):
+                self._add(generation, exclusive=False)
 
     def released(self, worker: WorkerHandle) -> None:
         """Take a worker back after one of its attempts has ended: keep it, replace it, or end it."""

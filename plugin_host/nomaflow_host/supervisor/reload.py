@@ -90,20 +90,19 @@ class GenerationLoader:
         :raises Refused: if the host stops meanwhile
         """
         async with self._one_at_a_time:
-            began = time.monotonic()
             try:
                 try:
                     project = await self._read()
                 except (ProjectError, OSError) as error:
-                    self.newest = self._refused((_unreadable(error),), began)
+                    self.newest = self._refused((_unreadable(error),))
                     return self.newest, None
-                self.newest, replaced = await self._load(project, began, force=force)
+                self.newest, replaced = await self._load(project, force=force)
                 return self.newest, replaced
             except Refused:
                 raise
             except Exception as error:  # noqa: BLE001 - whoever asked for the load must not wait for ever
                 _log.exception("the load failed unexpectedly")
-                self.newest = self._refused((_unexpected(error),), began)
+                self.newest = self._refused((_unexpected(error),))
                 return self.newest, None
             finally:
                 ended, self._ended = self._ended, asyncio.Event()
@@ -152,9 +151,7 @@ class GenerationLoader:
                 return project
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
-    async def _load(
-        self, project: Project, began: float, *, force: bool
-    ) -> tuple[LoadOutcome, ServingGeneration | None]:
+    async def _load(self, project: Project, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
         self._number += 1
         stamp = self._stamp
         variables = self._variables(project)
@@ -164,32 +161,34 @@ class GenerationLoader:
         template = TemplateHandle(
             number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
         )
-        self._templates[template.number] = template
         project = replace(project, spec=structs.replace(project.spec, withheld=variables.withheld))
         template.start(project.spec, environ=variables.inherited, load_seconds=self._settings.load_seconds)
+        self._templates[template.number] = template
         try:
             loaded = await template.loaded(self._settings.load_seconds)
+            if secrets:
+                loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
+            old = self.serving
+            before, root = None if old is None else old.manifest, Path(project.spec.root)
+            changes = await asyncio.to_thread(changes_of, before, loaded["manifest"], root=root)
+            if old is not None:
+                lost = (_lost_connectors(old.project, project), _lost_settings(old.project, project))
+                changes = structs.replace(
+                    changes, broken=(*changes.broken, *with_lines([each for each in lost if each], root))
+                )
+            if changes.broken and not force:
+                return self._refused(changes.broken, template), None
+            self.serving = self._generation(template, loaded, project, variables, secrets, stamp)
         except LoadFailed as error:
             template.stop()
             await template.exited.wait()
-            return self._refused((_failed(error, template.output_tail, project.spec),), began, template), None
-        if secrets:
-            loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
-        old = self.serving
-        before, root = None if old is None else old.manifest, Path(project.spec.root)
-        changes = await asyncio.to_thread(changes_of, before, loaded["manifest"], root=root)
-        if old is not None:
-            lost = (_lost_connectors(old.project, project), _lost_settings(old.project, project))
-            changes = structs.replace(
-                changes, broken=(*changes.broken, *with_lines([each for each in lost if each], root))
-            )
-        if changes.broken and not force:
-            template.stop()
-            return self._refused(changes.broken, began, template), None
-        self.serving = self._generation(template, loaded, project, variables, secrets, stamp)
+            return self._refused((_failed(error, template.output_tail, project.spec),), template), None
+        finally:
+            if self.serving is None or self.serving.number != template.number:
+                template.stop()
         if template.exited.is_set():  # it exited while its answer was on its way
             self._template_died(self.serving)
-        return self._accepted(changes, began, template), old
+        return self._accepted(changes, template), old
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
         """Stop the template of a generation that no longer serves, once it has forked the requested workers."""
@@ -265,11 +264,11 @@ class GenerationLoader:
         user = self._settings.user
         return found if user is None else replace(found, inherited=user.environ(found.inherited))
 
-    def _refused(self, broken: Sequence[Problem], began: float, template: TemplateHandle | None = None) -> LoadOutcome:
-        return self._outcome(began, template, accepted=False, broken=broken)
+    def _refused(self, broken: Sequence[Problem], template: TemplateHandle | None = None) -> LoadOutcome:
+        return self._outcome(template, accepted=False, broken=broken)
 
-    def _accepted(self, changes: Changes, began: float, template: TemplateHandle) -> LoadOutcome:
-        outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
+    def _accepted(self, changes: Changes, template: TemplateHandle) -> LoadOutcome:
+        outcome = self._outcome(template, accepted=True, broken=changes.broken)
         found = map(Problem.from_json, (outcome.manifest or {}).get("problems", ()))
         return structs.replace(
             outcome,
@@ -279,9 +278,7 @@ class GenerationLoader:
             stopped=changes.stopped,
         )
 
-    def _outcome(
-        self, began: float, template: TemplateHandle | None, *, accepted: bool, broken: Sequence[Problem]
-    ) -> LoadOutcome:
+    def _outcome(self, template: TemplateHandle | None, *, accepted: bool, broken: Sequence[Problem]) -> LoadOutcome:
         serving = self.serving
         return LoadOutcome(
             accepted=accepted,
@@ -291,7 +288,6 @@ class GenerationLoader:
             problems=tuple(broken),
             manifest=None if serving is None else serving.manifest,
             output_tail="" if template is None else template.output_tail,
-            seconds=time.monotonic() - began,
             at_us=time.time_ns() // 1000,
             jobs=0 if serving is None else job_count(serving.manifest),
         )

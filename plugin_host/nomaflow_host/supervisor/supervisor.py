@@ -23,6 +23,7 @@ from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environ
 from nomaflow_host.supervisor.value_checks import ValueChecker
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
+from nomaflow_project.reading.regular_files import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -233,17 +234,20 @@ class Supervisor:
 
     def _start_worker(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
         number, self._next_worker = self._next_worker, self._next_worker + 1
-        worker = WorkerHandle(
-            number=number,
-            generation=generation,
-            exclusive=exclusive,
-            loop=self._loop,
-            may_read=lambda: self._sink.may_read(exclusive=exclusive),
-            on_frame=self._attempts.heard,
-            on_pause=self._attempts.settle_waiting,
-            on_nonsense=self._nonsense,
-            tell_reaper=self._tell_reaper,
-        )
+        try:
+            worker = WorkerHandle(
+                number=number,
+                generation=generation,
+                exclusive=exclusive,
+                loop=self._loop,
+                may_read=lambda: self._sink.may_read(exclusive=exclusive),
+                on_frame=self._attempts.heard,
+                on_pause=self._attempts.settle_waiting,
+                on_nonsense=self._nonsense,
+                tell_reaper=self._tell_reaper,
+            )
+        except OSError as error:  # more generations than its limit of open files was raised for still have workers
+            raise Refused("host_full", f"the host cannot start another worker: {reason_of(error)}") from None
         forked = generation.forkable and generation.template is not None
         generation.forking += 1
         message = {
@@ -253,7 +257,6 @@ class Supervisor:
             "environ": {} if forked else dict(generation.variables.inherited),
         }
         self._tell_reaper(message, worker.child_fds)
-        worker.handed_over()
         worker.link.send(
             {
                 "is": "bootstrap",
@@ -299,7 +302,10 @@ class Supervisor:
     def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         if self._reaper is not None:
             self._reaper.send(message, fds)
-        elif message["is"] in _FAILED:
+            return
+        for fd in fds:
+            os.close(fd)
+        if message["is"] in _FAILED:
             failed, name = _FAILED[message["is"]]
             answer = {"is": failed, name: message[name], "error": "the host's reaper is being replaced"}
             self._loop.call_soon(self._reaper_said, answer)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
 from nomaflow_host.supervisor.outcomes import said_of_exit
 from nomaflow_host.supervisor.output_pipe import TailPipe
 from nomaflow_host.supervisor.values import Refused
@@ -53,17 +52,23 @@ class TemplateHandle:
         self._answer: asyncio.Future[Mapping[str, Any]] = loop.create_future()
 
     def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], load_seconds: float) -> None:
-        """Make the reaper start it with the variables of *environ*, and send it the specification to load."""
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        reading, writing = os.pipe()
+        """Make the reaper start it with the variables of *environ*, and send it the specification to load.
+
+        :raises OSError: if this process may open no further files
+        """
+        here, there = frame_pair()
+        try:
+            reading, writing = os.pipe()
+        except OSError:
+            here.close()
+            there.close()
+            raise
         os.set_blocking(reading, False)  # the standard library's own signature
         self._output = TailPipe(reading)
         self._loop.add_reader(reading, self._read_output)
-        self._link = AsyncLink(link=FrameSocket(here), loop=self._loop, on_frame=self._take, on_end=self._ended)
+        self._link = AsyncLink(link=here, loop=self._loop, on_frame=self._take, on_end=self._ended)
         message = {"is": "start_template", "template": self.number, "environ": dict(environ)}
-        self._tell_reaper(message, (there.fileno(), writing, writing))
-        there.close()
-        os.close(writing)
+        self._tell_reaper(message, (there.detach(), writing))
         self._link.send(
             {
                 "is": "bootstrap",

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from nomaflow_host.supervisor.values import Refused
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
@@ -26,14 +27,18 @@ class ValueChecker:
     async def check(self, steps: bytes, seconds: float) -> bytes | None:
         """Return the values that callables of the serving generation would refuse, as a sealed list of ValueProblem.
 
-        The result is None, for unchecked, if nothing serves, the check takes longer than *seconds*, or its worker dies.
+        The result is None, for unchecked, if nothing serves, no worker can be started for it, it takes longer than
+        *seconds*, or its worker dies.
 
         :param steps: a sealed list of CheckedStep
         """
         generation = self._loader.serving
         if generation is None:
             return None
-        worker = self._take(generation)
+        try:
+            worker = self._take(generation)
+        except Refused:
+            return None
         loop = asyncio.get_running_loop()
         self._number += 1
         number = self._number

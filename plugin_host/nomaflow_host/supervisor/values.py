@@ -41,7 +41,6 @@ class LoadOutcome(Struct, frozen=True, kw_only=True):
     :param added: ids of jobs that are new
     :param manifest: the one that serves now
     :param output_tail: the last 4 KiB that the imports have printed
-    :param seconds: how long it took
     """
 
     accepted: bool
@@ -51,7 +50,6 @@ class LoadOutcome(Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
     manifest: Mapping[str, Any] | None = None
     output_tail: str = ""
-    seconds: float = 0.0
     at_us: int = 0
     jobs: int = 0
     removed: tuple[str, ...] = ()

@@ -53,6 +53,8 @@ class WorkerHandle:
     :param on_frame: called with each of its frames
     :param on_pause: called after all frames that arrived together
     :param on_nonsense: called when it has closed its connection, broken the protocol or damaged its ring
+    :ivar child_fds: the worker's ends of its pipes, connection and ring, for the order to start it
+    :raises OSError: if this process may open no further files
     """
 
     def __init__(
@@ -93,33 +95,10 @@ class WorkerHandle:
         self.next_dump = 0.0
         self._next_slot = 0
         self._tell_reaper = tell_reaper
-        self._open(loop, may_read, on_frame, on_pause, on_nonsense)
-
-    def _open(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        may_read: Callable[[], bool],
-        on_frame: Callable[[WorkerHandle, Frame], None],
-        on_pause: Callable[[], None],
-        on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
-    ) -> None:
-        """Create its ring, pipes and connection; the worker's ends wait in `child_fds`."""
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ring = create_ring_memory()
-        self.page = RingPage(ring)
-        flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
-        doorbell, room = os.eventfd(0, flags), os.eventfd(0, flags)
-        out_read, out_write = os.pipe()
-        err_read, err_write = os.pipe()
-        for fd in (out_read, err_read):
-            os.set_blocking(fd, False)  # the standard library's own signature
-        self.dump_fd = os.memfd_create("nomaflow-stacks", os.MFD_CLOEXEC)
-        theirs = (there.detach(), ring, os.dup(doorbell), os.dup(room), os.dup(self.dump_fd))
-        self.child_fds: tuple[int, ...] = (out_write, err_write, *theirs)
-        masker, take = self.masker, self._printed
+        self.page, (here, doorbell, room, out, err, self.dump_fd), self.child_fds = _opened()
         pipes = (
-            OutputPipe(fd=out_read, name="stdout", take=take, masker=masker),
-            OutputPipe(fd=err_read, name="stderr", take=take, masker=masker),
+            OutputPipe(fd=out, name="stdout", take=self._printed, masker=self.masker),
+            OutputPipe(fd=err, name="stderr", take=self._printed, masker=self.masker),
         )
         self.pump = LogPump(
             loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read,
@@ -128,7 +107,7 @@ class WorkerHandle:
         )  # fmt: skip
         self.pump.start()
         self.link = AsyncLink(
-            link=FrameSocket(here),
+            link=FrameSocket(socket.socket(fileno=here)),
             loop=loop,
             on_frame=lambda frame: on_frame(self, frame),
             on_pause=on_pause,
@@ -172,12 +151,6 @@ class WorkerHandle:
         """Return what it has written to `dump_fd`."""
         return os.pread(self.dump_fd, _DUMP_BYTES, 0).decode("utf-8", "replace") if self.dump_fd >= 0 else ""
 
-    def handed_over(self) -> None:
-        """Close this process's copies of the worker's ends."""
-        for fd in self.child_fds:
-            os.close(fd)
-        self.child_fds = ()
-
     def put_in(self, attempt: HeldAttempt) -> int:
         """Give an attempt a slot and return it."""
         while self._next_slot in self.attempts:
@@ -203,7 +176,6 @@ class WorkerHandle:
         self.checks.clear()
         self.link.close()
         self.pump.close()
-        self.handed_over()
         if self.dump_fd >= 0:
             os.close(self.dump_fd)
             self.dump_fd = -1
@@ -228,3 +200,29 @@ class WorkerHandle:
         lines = pipe.encode(pieces, SHARED if len(attempts) > 1 else 0)
         for attempt in attempts:
             attempt.log.add(lines)
+
+
+def _opened() -> tuple[RingPage, tuple[int, ...], tuple[int, ...]]:
+    """Open a worker's connection, ring and pipes; return the ring, the host's ends and the worker's ends.
+
+    :raises OSError: if not all of them can be opened: then none is
+    """
+    flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
+    opened: list[int] = []
+    try:
+        opened += (each.detach() for each in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+        opened += [create_ring_memory()]
+        opened += (os.eventfd(0, flags) for _ in range(2))
+        opened += os.pipe()
+        opened += os.pipe()
+        opened += [os.memfd_create("nomaflow-stacks", os.MFD_CLOEXEC)]
+        here, there, ring, doorbell, room, out, out_end, err, err_end, dump = opened
+        opened += map(os.dup, (doorbell, room, dump))
+        page = RingPage(ring)
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    for fd in (out, err):
+        os.set_blocking(fd, False)  # the standard library's own signature
+    return page, (here, doorbell, room, out, err, dump), (out_end, err_end, there, ring, *opened[10:])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from processes import is_alive, pids_below, process_name
 from waiting import PATIENCE, eventually
 
 __all__ = [
-    "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name",
+    "HOSTILE", "Host", "Sink", "StartHost", "descriptors_left", "is_alive", "pids_below", "process_name",
 ]  # fmt: skip
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -216,6 +219,25 @@ class Host:
         """Wait until hostile code runs and return the pid it runs in."""
         await eventually(lambda: marker.exists() and marker.read_text() != "")
         return int(marker.read_text())
+
+
+@contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    """Leave this process that many descriptors to open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 50, limits[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(number):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 StartHost = Callable[..., Awaitable[Host]]

@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost
+from harness import Host, StartHost, descriptors_left
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.channel.ring.page import MAX_SLOTS
 from nomaflow_host.supervisor.values import Refused
+from processes import open_files
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED
 RAISED = [
@@ -155,6 +156,20 @@ async def test_room_is_refused_not_queued(start_host: StartHost, marker: Path) -
     await host.supervisor.drain(0)
     with pytest.raises(Refused, match="stopping"):
         host.run("polite:noop")
+
+
+async def test_a_step_for_whose_worker_there_is_no_descriptor_is_refused(start_host: StartHost) -> None:
+    """At the limit of open files a host takes no step that needs a further worker, goes on, and leaves nothing open."""
+    host = await start_host(spare_exclusive=0)
+    await host.result("polite:anoop")
+    before = len(open_files())
+    for number in range(14):
+        with descriptors_left(number), pytest.raises(Refused, match="another worker: too many open files") as refused:
+            host.run("polite:noop")
+        assert refused.value.reason_code == "host_full"
+        assert len(open_files()) == before, number
+    assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
 async def test_more_steps_than_a_shared_worker_takes_go_to_another(start_host: StartHost) -> None:

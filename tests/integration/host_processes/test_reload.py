@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import StartHost, is_alive
+from harness import StartHost, descriptors_left, is_alive, pids_below
 
 from nomaflow_api.v1.letter_words import FinishedState
 from waiting import eventually
@@ -109,6 +109,37 @@ async def test_a_load_that_fails_unexpectedly_is_refused(start_host: StartHost, 
     assert (await host.result("work:step")).rows_affected == 1
 
 
+FORGES = """
+import os, struct
+body = b'{"is":"ready"}'
+os.write(3, struct.pack("!II", len(body), 0) + body)
+"""
+
+
+async def test_a_template_that_answers_nonsense_does_not_stay(start_host: StartHost, team: Path) -> None:
+    """A module that writes to its template's connection has the load refused, and the template's process ends."""
+    host = await start_host(team, spare_exclusive=0)
+    await host.result("work:astep")
+    reaper = host.supervisor.reaper_identity.pid
+    before = set(pids_below(reaper))
+    (team / "plugins" / "forges.py").write_text(FORGES)
+    outcome = await host.supervisor.load()
+    assert (outcome.accepted, outcome.generation) == (False, 1)
+    await eventually(lambda: set(pids_below(reaper)) == before)
+    assert (await host.result("work:step")).rows_affected == 1
+
+
+async def test_a_load_without_a_free_descriptor_is_refused(start_host: StartHost, team: Path) -> None:
+    """At the limit of open files a load changes nothing, and the host can still be stopped, or load later."""
+    host = await start_host(team)
+    for number in range(4):
+        with descriptors_left(number):
+            outcome = await host.supervisor.load()
+        assert (outcome.accepted, outcome.generation) == (False, 1)
+        assert "Too many open files" in outcome.reasons[0]
+    assert (await host.supervisor.load()).generation > 1
+
+
 NEVER = "did not finish within"
 POISON = {
     "exit": ("import os\nprint('about to leave')\nimport sys; sys.stdout.flush()\nos._exit(9)\n", "exit code 9"),
@@ -125,7 +156,9 @@ async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path,
     code, cause = POISON[name]
     if cause == NEVER:
         # Long enough for what is good to import on this machine as it is now, and not for ever.
-        host = await start_host(team, load_seconds=2 + 5 * (await host.supervisor.load()).seconds)
+        began = time.monotonic()
+        await host.supervisor.load()
+        host = await start_host(team, load_seconds=2 + 5 * (time.monotonic() - began))
     (team / "plugins" / "poison.py").write_text(code)
     outcome = await host.supervisor.load(force=True)
     assert (outcome.accepted, outcome.generation) == (False, 1)

@@ -42,24 +42,22 @@ def test_a_frame_larger_than_the_socket_waits(pair: tuple[FrameSocket, FrameSock
 
 
 def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]) -> None:
-    """Each frame gets its own descriptors, the sender keeps its own, and an unwanted frame closes them."""
-    reading, writing = os.pipe()
+    """Each frame gets its own descriptors, of which the sender keeps none, and an unwanted frame closes them."""
     before = len(open_files())
+    reading, writing = os.pipe()
     pair[0].send({"is": "none"})
+    pair[0].send({"is": "one"}, [os.dup(writing)])
     pair[0].send({"is": "two"}, [reading, writing])
-    pair[0].send({"is": "one"}, [writing])
     frames = []
     while len(frames) < 3:
         frames += pair[1].receive()
-    assert [len(frame.fds) for frame in frames] == [0, 2, 1]
-    os.write(frames[2].fds[0], b"hello")
-    assert os.read(frames[1].fds[0], 5) == b"hello"
+    assert [len(frame.fds) for frame in frames] == [0, 1, 2]
+    os.write(frames[1].fds[0], b"hello")
+    assert os.read(frames[2].fds[0], 5) == b"hello"
     assert not os.get_inheritable(frames[1].fds[0])
     for frame in frames:
         frame.close()
     assert len(open_files()) == before
-    os.close(reading)
-    os.close(writing)
 
 
 @pytest.mark.parametrize(
