@@ -32,9 +32,11 @@ def auth_for(table: Mapping[str, Any]) -> httpx.Auth | Callable[[httpx.Request],
         put = _in_query if table.get("in", "header") == "query" else _in_header
         return functools.partial(put, table["name"], table["value"])
     if kind == "oauth2":
-        return _FetchedToken(_client_credentials(table))
+        return _FetchedToken(_client_credentials(table), keys=("token_url", "client_id", "client_secret"))
     if kind == "token_request":
-        return _FetchedToken(_original_request(table), field=table["field"], seconds=float(table["seconds"]))
+        keys = ("auth_token_endpoint", "auth_username", "auth_password")
+        field, seconds = table["field"], float(table["seconds"])
+        return _FetchedToken(_original_request(table), keys=keys, field=field, seconds=seconds)
     return None
 
 
@@ -52,14 +54,23 @@ class _FetchedToken(httpx.Auth):
     """A bearer token, fetched on first use and once more after a 401.
 
     :param ask: builds the request for a token
+    :param keys: the keys of connectors.toml that have its address, and the two that have its credentials
     :param field: the token's place in the answer, such as ``user.token``; empty for the usual names
     :param seconds: the token's lifetime; None means the one in the answer, or 300 s
     """
 
     requires_response_body = True
 
-    def __init__(self, ask: Callable[[], httpx.Request], *, field: str = "", seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        ask: Callable[[], httpx.Request],
+        *,
+        keys: tuple[str, str, str],
+        field: str = "",
+        seconds: float | None = None,
+    ) -> None:
         self._ask = ask
+        self._keys = keys
         self._field = field
         self._seconds = seconds
         self._token = ""
@@ -83,8 +94,9 @@ class _FetchedToken(httpx.Auth):
             told = _UNTOLD_SECONDS if lifetime is None else float(lifetime)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             self._token = ""
-            problem = f"the token_url answered {response.status_code} without {self._field or 'an access_token'}"
-            raise StepFailed(f"{problem} (check client_id and client_secret)") from None
+            address, name, secret = self._keys
+            problem = f"the {address} answered {response.status_code} without {self._field or 'an access_token'}"
+            raise StepFailed(f"{problem} (check {name} and {secret})") from None
         self._token = token
         seconds = told - _EARLY_SECONDS if self._seconds is None else self._seconds
         self._good_until = time.monotonic() + max(seconds, 0.0)

@@ -368,8 +368,9 @@ async def test_a_token_as_the_original_asks_for_it(read: Read) -> None:
         if line.startswith("POST /v1/login"):
             assert json.loads(body) == {"user": 'a"b', "pw": "S"}
             assert (headers["x-client"], headers["content-type"]) == ("S", "application/json")
-            return 200, {"data": [{"token": next(issued)}]}
-        return (401, {}) if "/old" in line and headers["authorization"] == "Bearer T1" else (200, {})
+            return 200, {"data": [{"token": token} for token in [next(issued, None)] if token]}
+        old = "/old" in line and headers["authorization"] == "Bearer T1"
+        return (401, {}) if old or "/gone" in line else (200, {})
 
     rest = """
     auth_type = "oauth2"
@@ -388,4 +389,6 @@ async def test_a_token_as_the_original_asks_for_it(read: Read) -> None:
                 assert (await registry.api("crm").call("get", path={"where": where})).status_code == 200
             with pytest.raises(StepFailed, match="needs a value for 'where'"):
                 await registry.api("crm").call("get")
-    assert [line.split()[1] for line, _, _ in seen] == ["/v1/login", "/v1/a", "/v1/old", "/v1/login", "/v1/old"]
+            with pytest.raises(StepFailed, match=r"auth_token_endpoint answered 200 without data\.0.*auth_username and"):
+                await registry.api("crm").call("get", path={"where": "gone"})
+    assert [line.split()[1] for line, _, _ in seen][:5] == ["/v1/login", "/v1/a", "/v1/old", "/v1/login", "/v1/old"]
