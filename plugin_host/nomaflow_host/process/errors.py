@@ -42,7 +42,13 @@ class ProjectError(HostError):
 
 
 class HostBusy(HostError):
-    """Raised when another process is already this host, or a leftover of an earlier one cannot be removed."""
+    """Raised when another process is already this host."""
+
+    exit_code = EX_TEMPFAIL
+
+
+class LeftoverAlive(HostError):
+    """Raised when a process of an earlier life of this host cannot be killed."""
 
     exit_code = EX_TEMPFAIL
 
@@ -64,16 +70,12 @@ class StateUnwritable(HostError, OSError):
 
 
 class ProtocolUnsupported(HostError):
-    """Raised when kernel and host have no version of the protocol in common.
-
-    :ivar minimum: the lowest version that the kernel speaks; empty if it did not say
-    :ivar maximum: the highest
-    """
+    """Raised when kernel and host have no version of the protocol in common."""
 
     exit_code = EX_PROTOCOL
 
     def __init__(self, *, spoken: str, minimum: str, maximum: str, version: str) -> None:
-        """Take both ranges, to say which side to upgrade."""
+        """Take both ranges; those of the kernel are empty if it did not say."""
         wanted = f"{minimum} to {maximum}" if minimum or maximum else "another one"
         super().__init__(
             f"this host (nomaflow {version}) speaks protocol {spoken}, the kernel requires {wanted}\n"

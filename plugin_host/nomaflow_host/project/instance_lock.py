@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from nomaflow_host.process.errors import HostBusy, StateUnwritable
+from nomaflow_host.process.errors import HostBusy, LeftoverAlive, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
 from nomaflow_host.reaper.proc import ProcessIdentity, processes
 
@@ -79,7 +79,8 @@ class InstanceLock:
     def acquire(self, me: Instance) -> tuple[str, ...]:
         """Take the directory, remove leftovers of the previous life, and return the incarnations that have ended.
 
-        :raises HostBusy: if another process holds it, or a leftover cannot be removed
+        :raises HostBusy: if another process holds it
+        :raises LeftoverAlive: if a leftover cannot be removed
         :raises StateUnwritable: if the directory is not writable
         """
         try:
@@ -138,7 +139,7 @@ class InstanceLock:
 def _over(previous: Instance, me: Instance) -> bool:
     """Return True if nothing of an earlier life can be running; remove what may still run first.
 
-    :raises HostBusy: if something of it cannot be removed
+    :raises LeftoverAlive: if something of it cannot be removed
     """
     if previous.boot_id != me.boot_id:
         # The machine was booted again since, if it is the same machine.
@@ -160,7 +161,7 @@ def _remove_leftovers(incarnation: str, mark: int) -> None:
             process.signal(signal.SIGKILL)
         if time.monotonic() > deadline:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
-            raise HostBusy(
+            raise LeftoverAlive(
                 f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
                 "  fix: end them by hand, then start the host again"
             )

@@ -14,6 +14,8 @@ import pytest
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from hostile_user import entered_by_all
+from machine_parts import need
 from nomaflow_host.process.errors import HostBusy
 from nomaflow_host.project.instance_lock import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.mark import new_mark, put_mark
@@ -95,6 +97,36 @@ def test_leftovers_of_an_earlier_life_are_killed(tmp_path: Path, sleeper: subpro
     assert lock.acquire(Instance.new()) == ("old",)
     assert sleeper.wait(30) == -signal.SIGKILL
     lock.release()
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from nomaflow_host.process.errors import HostBusy, HostError
+from nomaflow_host.project import instance_lock
+me = instance_lock.Instance.new()
+instance_lock._LEFTOVER_SECONDS = 0.2
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+try:
+    instance_lock.InstanceLock(state_dir=Path(sys.argv[1])).acquire(me)
+except HostError as error:
+    print(isinstance(error, HostBusy), error.exit_code, error)
+"""
+
+
+def test_a_leftover_that_cannot_be_killed_is_no_other_host(sleeper: subprocess.Popen[bytes]) -> None:
+    """It is told as what it is: whoever joins a kernel must not hear that this host runs already."""
+    need(root=True)
+    with entered_by_all() as folder:
+        before = previous(reaper=ProcessIdentity(1 << 22, 5))
+        assert put_mark(sleeper.pid, before.mark)
+        write(folder, before)
+        os.chown(folder, 65534, 65534)
+        command = [sys.executable, "-c", AS_NOBODY, str(folder)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("False 75 processes of this host's earlier life are left and cannot be killed: ")
+    assert sleeper.poll() is None
 
 
 def test_a_leftover_that_has_shed_its_environment_is_killed(tmp_path: Path) -> None:
