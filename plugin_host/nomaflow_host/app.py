@@ -89,9 +89,9 @@ class ProjectReader:
     """Reads the project at each load and keeps the last one as `current`."""
 
     def __init__(self, *, options: HostOptions, environ: Mapping[str, str]) -> None:
-        self._options = options
+        self._folder = options.project
         self._environ = environ
-        self.current = self._open()
+        self.current = self._open(options.name or None)
         self._started = self.current.settings
 
     def __call__(self) -> Project:
@@ -99,15 +99,15 @@ class ProjectReader:
 
         :raises ProjectError: if it cannot be used
         """
-        opened = self._open()
+        # A host keeps its name for life: a new name in the file takes effect at the next start.
+        opened = self._open(self.current.host)
         waiting = changed_since_start(self._started, opened.settings, root=opened.root)
         problems = (*opened.spec.problems, *(each.to_json() for each in waiting))
-        # A host keeps its name for life: a new name in the file takes effect at the next start.
-        self.current = replace(opened, spec=structs.replace(opened.spec, host=self.current.host, problems=problems))
+        self.current = replace(opened, spec=structs.replace(opened.spec, problems=problems))
         return self.current
 
-    def _open(self) -> Project:
-        return Project.open(self._options.project, name=self._options.name or None, environ=self._environ)
+    def _open(self, name: str | None) -> Project:
+        return Project.open(self._folder, name=name, environ=self._environ)
 
 
 def supervisor_settings(project: Project, **more: Any) -> SupervisorSettings:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nomaflow_host.__main__ import _logging_settings
+from nomaflow_host.app import HostOptions, ProjectReader
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.project.project import Project, make_state_dir
 from nomaflow_project.reading.problems import Problem
@@ -54,6 +55,18 @@ def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
     assert opened.spec.settings["jobs"] == {"config_path": str(project / "jobs.toml")}
     assert opened.spec.sys_path == (str(project / "plugins"),)
     assert not opened.spec.problems
+
+
+def test_a_new_name_in_the_file_waits_for_the_next_start(project: Path) -> None:
+    """A host that is loaded again under a new name still names what the jobs of its own name call."""
+    (project / "nomaflow.toml").write_text('[host]\nname = "old"\n')
+    steps = '[[jobs.steps]]\ntype = "python"\ncallable = "shutil:disk_usage"\n'
+    (project / "jobs.toml").write_text(f'[[jobs]]\nid = "nightly"\nhost = "old"\n{steps}')
+    reader = ProjectReader(options=HostOptions(project=project), environ={})
+    (project / "nomaflow.toml").write_text('[host]\nname = "new"\n')
+    spec = reader().spec
+    assert (spec.host, spec.named_callables) == ("old", ("shutil:disk_usage",))
+    assert [each["code"] for each in spec.problems] == ["restart_needed"]
 
 
 def test_references_are_resolved_except_below_params_and_op_kwargs(project: Path) -> None:
