@@ -389,6 +389,6 @@ async def test_a_token_as_the_original_asks_for_it(read: Read) -> None:
                 assert (await registry.api("crm").call("get", path={"where": where})).status_code == 200
             with pytest.raises(StepFailed, match="needs a value for 'where'"):
                 await registry.api("crm").call("get")
-            with pytest.raises(StepFailed, match=r"auth_token_endpoint answered 200 without data\.0.*auth_username and"):
+            with pytest.raises(StepFailed, match=r"auth_token_endpoint answered 200 .*check auth_username and"):
                 await registry.api("crm").call("get", path={"where": "gone"})
     assert [line.split()[1] for line, _, _ in seen][:5] == ["/v1/login", "/v1/a", "/v1/old", "/v1/login", "/v1/old"]
