@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nomaflow_host.channel.ring.page import DATA_BYTES, RingPage, create_ring_memory
+from nomaflow_host.channel.ring.page import DATA_BYTES, TAIL, RingPage, create_ring_memory
 from nomaflow_host.channel.ring.reader import RingReader
 from nomaflow_host.channel.ring.writer import RingWriter
 
@@ -140,7 +140,7 @@ def test_cancel_bytes_and_words_are_shared(ring: Pair) -> None:
 
 def test_a_scribbled_header_harms_nobody(ring: Pair) -> None:
     """A tail that plugin code has overwritten gives nothing to read."""
-    ring.writing.tail = 2**63
+    ring.writing.words[TAIL] = 2**63
     assert ring.reader.read(100) == [] or ring.reader.position >= 0
 
 

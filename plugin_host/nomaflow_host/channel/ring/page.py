@@ -27,7 +27,7 @@ DATA_BYTES = 1024 * 1024
 MAX_SLOTS = 1000
 _PAGE = 4096
 _MAGIC = 0x6E6F6D615F726731
-TAIL, HEAD, ARMED, _STARVED, _BEAT, _BLOCKER = 1, 2, 3, 4, 5, 6
+TAIL, HEAD, ARMED, STARVED, _BEAT, _BLOCKER = 1, 2, 3, 4, 5, 6
 _CANCEL_AT = 1024
 
 
@@ -48,6 +48,7 @@ class RingPage:
 
     :param fd: a descriptor from `create_ring_memory`, perhaps of another process; not kept
     :raises ValueError: if it is not a ring
+    :ivar words: the header by `TAIL`, `HEAD`, `ARMED` and `STARVED`
     """
 
     def __init__(self, fd: int) -> None:
@@ -58,42 +59,6 @@ class RingPage:
         self.data = self._bytes[_PAGE:]
         if self.words[0] != _MAGIC:
             raise ValueError(f"expected a log ring, got memory that begins with {self.words[0]:#x}")
-
-    @property
-    def tail(self) -> int:
-        """The number of bytes written."""
-        return self.words[TAIL]
-
-    @tail.setter
-    def tail(self, value: int) -> None:
-        self.words[TAIL] = value
-
-    @property
-    def head(self) -> int:
-        """The number of bytes read."""
-        return self.words[HEAD]
-
-    @head.setter
-    def head(self, value: int) -> None:
-        self.words[HEAD] = value
-
-    @property
-    def armed(self) -> bool:
-        """True while the host waits for the doorbell."""
-        return self.words[ARMED] != 0
-
-    @armed.setter
-    def armed(self, value: bool) -> None:
-        self.words[ARMED] = int(value)
-
-    @property
-    def starved(self) -> bool:
-        """True while the worker waits for room."""
-        return self.words[_STARVED] != 0
-
-    @starved.setter
-    def starved(self, value: bool) -> None:
-        self.words[_STARVED] = int(value)
 
     @property
     def beat_ns(self) -> int:

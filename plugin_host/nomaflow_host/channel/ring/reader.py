@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nomaflow_host.channel.ring.page import DATA_BYTES
+from nomaflow_host.channel.ring.page import ARMED, DATA_BYTES, HEAD, STARVED, TAIL
 
 if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
@@ -22,16 +22,17 @@ class RingReader:
     """
 
     def __init__(self, *, page: RingPage, room: int) -> None:
-        self._page = page
+        self._words = page.words
+        self._data = page.data
         self._room = room
-        self._head = page.head
+        self._head = page.words[HEAD]
         self._rest = b""
         self.damaged = False
 
     @property
     def tail(self) -> int:
         """The position up to which records were written."""
-        return self._page.tail
+        return self._words[TAIL]
 
     @property
     def position(self) -> int:
@@ -40,21 +41,17 @@ class RingReader:
 
     def read(self, limit: int) -> list[bytes]:
         """Return waiting records of about *limit* bytes, without their line feeds, and make room for more."""
-        page = self._page
-        head, waiting = self._head, page.tail - self._head
-        self.damaged = not 0 <= waiting <= DATA_BYTES or page.head != head
+        words, ring, head = self._words, self._data, self._head
+        waiting = words[TAIL] - head
+        self.damaged = not 0 <= waiting <= DATA_BYTES or words[HEAD] != head
         if self.damaged or not waiting:
             return []
         size = min(waiting, limit)
         at = head % DATA_BYTES
         end = at + size
-        data = (
-            bytes(page.data[at:end])
-            if end <= DATA_BYTES
-            else bytes(page.data[at:]) + bytes(page.data[: end - DATA_BYTES])
-        )
-        self._head = page.head = head + size
-        if page.starved:
+        data = bytes(ring[at:end]) if end <= DATA_BYTES else bytes(ring[at:]) + bytes(ring[: end - DATA_BYTES])
+        self._head = words[HEAD] = head + size
+        if words[STARVED]:
             os.write(self._room, _ONE)
         records = (self._rest + data).split(b"\n")
         self._rest = records.pop()
@@ -62,8 +59,8 @@ class RingReader:
 
     def arm(self) -> bool:
         """Ask for the doorbell at the next record; return False if a record has arrived meanwhile, to be read first."""
-        self._page.armed = True
-        if self._page.tail == self._head:
+        self._words[ARMED] = 1
+        if self._words[TAIL] == self._head:
             return True
-        self._page.armed = False
+        self._words[ARMED] = 0
         return False

@@ -7,7 +7,7 @@ import select
 import threading
 from typing import TYPE_CHECKING
 
-from nomaflow_host.channel.ring.page import ARMED, DATA_BYTES, HEAD, TAIL
+from nomaflow_host.channel.ring.page import ARMED, DATA_BYTES, HEAD, STARVED, TAIL
 
 if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
@@ -25,7 +25,6 @@ class RingWriter:
     """
 
     def __init__(self, *, page: RingPage, doorbell: int, room: int) -> None:
-        self._page = page
         self._words = page.words
         self._data = page.data
         self._doorbell = doorbell
@@ -56,7 +55,7 @@ class RingWriter:
                 self._writing = False
 
     def _put(self, record: bytes) -> None:
-        page, words, size = self._page, self._words, len(record)
+        words, size = self._words, len(record)
         tail = words[TAIL]
         if DATA_BYTES - (tail - words[HEAD]) < size:
             self._wait_for_room(tail, size)
@@ -72,14 +71,14 @@ class RingWriter:
             pass
         words[TAIL] = tail + size
         if words[ARMED]:
-            page.armed = False
+            words[ARMED] = 0
             self._ring()
 
     def _wait_for_room(self, tail: int, size: int) -> None:
-        page = self._page
+        words = self._words
         while True:
-            page.starved = True
-            if DATA_BYTES - (tail - page.head) >= size:
+            words[STARVED] = 1
+            if DATA_BYTES - (tail - words[HEAD]) >= size:
                 break
             self._ring()
             # Short waits, so that an exception that the stop ladder raises in this thread gets through.
@@ -88,7 +87,7 @@ class RingWriter:
                     os.read(self._room, 8)
                 except BlockingIOError:
                     continue
-        page.starved = False
+        words[STARVED] = 0
 
     def _ring(self) -> None:
         os.write(self._doorbell, _ONE)
