@@ -65,14 +65,15 @@ class ProcessInfo(NamedTuple):
     """One process at one moment.
 
     :param state: one letter, Z for a zombie
+    :param cpu_ticks: clock ticks that it has spent on a processor
     :param threads: the number of its threads, which is exact
     :param exiting: True if it is already exiting, for whatever reason
     """
 
     identity: ProcessIdentity
     parent: int
-    session: int
     state: str
+    cpu_ticks: int
     rss_bytes: int
     threads: int
     exiting: bool = False
@@ -86,6 +87,17 @@ class ProcessInfo(NamedTuple):
     def alive(self) -> bool:
         """True unless it is a zombie, or about to vanish."""
         return self.state not in "ZX"
+
+    @property
+    def started_at_us(self) -> int:
+        """When it was started, microseconds since the epoch."""
+        up_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.identity.start_ticks * 1_000_000_000 // _TICKS
+        return (time.time_ns() - up_ns) // 1000
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The seconds that it has spent on a processor."""
+        return self.cpu_ticks / _TICKS
 
 
 def read_process(pid: int) -> ProcessInfo | None:
@@ -101,24 +113,11 @@ def read_process(pid: int) -> ProcessInfo | None:
         identity=ProcessIdentity(pid, int(fields[19])),
         state=fields[0].decode("ascii"),
         parent=int(fields[1]),
-        session=int(fields[3]),
+        cpu_ticks=int(fields[11]) + int(fields[12]),
         rss_bytes=int(fields[21]) * _PAGE_BYTES,
         threads=int(fields[17]),
         exiting=bool(int(fields[6]) & _PF_EXITING),
     )
-
-
-def read_usage(info: ProcessInfo) -> tuple[int, float]:
-    """Return when a process was started, microseconds since the epoch, and its processor seconds; 0 if it is gone."""
-    up_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - info.identity.start_ticks * 1_000_000_000 // _TICKS
-    started_at_us = (time.time_ns() - up_ns) // 1000
-    try:
-        with open(f"/proc/{info.pid}/stat", "rb") as file:
-            stat = file.read()
-    except OSError:
-        return started_at_us, 0.0
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return started_at_us, (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def processes() -> dict[int, ProcessInfo]:

@@ -77,16 +77,13 @@ class CgroupTree:
             return "memory_limit"
         return "process_limit" if _counter(f"{self._path}/pids.events", "max") else None
 
-    def kill(self) -> None:
-        """Kill every process in it."""
-        _write(f"{self._path}/cgroup.kill", "1")
-
     def remove(self) -> None:
-        """Remove it once it is empty."""
+        """Remove it, or kill what is still in it."""
         try:
             os.rmdir(self._path)
         except OSError:
-            self.kill()
+            with contextlib.suppress(OSError):  # it is gone already, or the system is older than this switch
+                _write(f"{self._path}/cgroup.kill", "1")
 
 
 def delegated_cgroup() -> str | None:

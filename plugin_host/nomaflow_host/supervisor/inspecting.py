@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_api.v1.sealing import fitting
-from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
+from nomaflow_host.reaper.proc import descendants, processes, read_process
 from nomaflow_host.supervisor.thread_dumps import threads_of
 from nomaflow_project.reading.regular_files import shown_path
 
@@ -55,7 +55,7 @@ class Inspector:
             seen = await asyncio.to_thread(_tree, worker.pid, worker.masker.now.text, alone=alone)
             stacks, note = await self._stacks(attempt)
             if not alone:
-                others = f"{len(worker.attempts) - 1} other attempts run in its worker, which are not shown"
+                others = "other attempts run in its worker, which are not shown"
                 note = f"{note}; {others}" if note else others
             return InspectAttemptResponse(seen_at=seen_at, processes=seen, stacks=stacks, note=note)
 
@@ -140,14 +140,13 @@ def _tree(pid: int, mask: Callable[[str], str], *, alone: bool) -> list[Inspecte
 
 
 def _seen(info: ProcessInfo, mask: Callable[[str], str], *, shows_command: bool) -> InspectedProcess:
-    started_at_us, cpu_seconds = read_usage(info)
     return InspectedProcess(
         pid=info.pid,
         ppid=info.parent,
-        started_at=timestamp(started_at_us),
+        started_at=timestamp(info.started_at_us),
         state=info.state,
         rss_bytes=info.rss_bytes,
-        cpu_seconds=cpu_seconds,
+        cpu_seconds=info.cpu_seconds,
         command=fitting(mask(_command(info.pid))[:_COMMAND]) if shows_command else "",
     )
 
