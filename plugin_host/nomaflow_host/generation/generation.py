@@ -64,12 +64,13 @@ class Generation:
 
     def __post_init__(self) -> None:
         """Read no settings yet."""
-        self._settings = SettingsSource(
+        self.settings = SettingsSource(
             root=self.spec.root,
             file=self.spec.settings_file,
             good=self.spec.settings,
             contributions=lambda: reversed(self.hooks.call.nomaflow_contribute_settings()),
-        )
+        ).current
+        """Returns the current settings."""
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of this generation; the same for the same code."""
@@ -88,10 +89,6 @@ class Generation:
         for contributed in reversed(self.hooks.call.nomaflow_contribute_connectors()):
             types.update(contributed)
         return HostConnectorRegistry(connectors, types=types)
-
-    def settings(self, environ: Mapping[str, str]) -> Settings:
-        """Return the current settings."""
-        return self._settings.current(environ)
 
     def credentials_of(self, order: AttemptOrder, environ: Values) -> set[str]:
         """Return the credentials in an order's values, for masking."""
@@ -143,7 +140,7 @@ class Generation:
             strict=strict,
             ctx=ctx,
             connectors=connectors,
-            settings=self.settings(os.environ),
+            settings=self.settings(),
             shown={**shown, **dict.fromkeys(order.secret_keys, MASK)} if order.secret_keys else shown,
         )
 

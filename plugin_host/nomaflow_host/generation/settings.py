@@ -54,12 +54,12 @@ class SettingsSource:
     _stamp: tuple[int, ...] | None = field(default=None, init=False)
     _current: Settings | None = field(default=None, init=False)
 
-    def current(self, environ: Mapping[str, str]) -> Settings:
+    def current(self) -> Settings:
         """Return the current settings; costs one stat if nothing changed."""
         stamp = self._stamp_now()
         if self._current is None or stamp != self._stamp:
             self._stamp = stamp
-            self.good = self._read(environ)
+            self.good = self._read()
             merged: dict[str, Any] = {}
             for tree in [*self.contributions(), self.good]:
                 merged = _merged(merged, tree)
@@ -73,9 +73,9 @@ class SettingsSource:
             return ()
         return (status.st_mtime_ns, status.st_size, status.st_ino)
 
-    def _read(self, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    def _read(self) -> Mapping[str, Any]:
         if not self.file:
-            return self.good or settings_tree({}, root=self.root, environ=environ)
+            return self.good or settings_tree({}, root=self.root, environ=os.environ)
         try:
             found = parse_toml(read_regular(self.file), Place(self.file))
         except PermissionError:  # under [host] run_as, only the host's main process may be able to read it
@@ -85,7 +85,7 @@ class SettingsSource:
         if isinstance(found, Problem):
             return self._not_usable(f"line {found.line}: {found.message}" if found.line else found.message)
         try:
-            return settings_tree(found, root=self.root, environ=environ)
+            return settings_tree(found, root=self.root, environ=os.environ)
         except (ValueError, TypeError, ReferenceMissing) as error:
             return self._not_usable(error)
 

@@ -69,7 +69,7 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
         }
     ]
     assert "acme:nomaflow_step_types" not in manifest["callables"]
-    settings = generation.settings({})
+    settings = generation.settings()
     assert (settings.extra.a, settings.app.region, settings.app.only) == (1, "file", "plugin")
     plain = generation.prepare(order_of("acme:plain"), environ={})
     assert acme.made == []
