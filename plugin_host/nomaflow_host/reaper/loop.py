@@ -128,7 +128,7 @@ class Reaper:
         if self._limits.any:
             self._cgroups = delegated_cgroup()
         mechanism = "cgroup" if self._cgroups is not None else "sampling"
-        self._link.send({"is": "ready", "version": 1, "pid": os.getpid(), "mechanism": mechanism})
+        self._link.send({"is": "ready", "mechanism": mechanism})
 
     def _start_template(self, frame: Frame) -> None:
         number, (control, output) = frame.message["template"], frame.fds

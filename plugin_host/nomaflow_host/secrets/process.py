@@ -35,7 +35,7 @@ def main(fd: int) -> int:
     keep_memory_private()
     link = FrameSocket(socket.socket(fileno=fd))
     readers, problems = _load()
-    link.send({"is": "ready", "schemes": sorted(readers)})
+    link.send({"is": "ready"})
     lock = threading.Lock()
 
     def answer(number: int, scheme: str, rest: str) -> None:

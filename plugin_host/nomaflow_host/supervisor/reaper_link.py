@@ -79,7 +79,7 @@ class ReaperLink:
             if on_started is not None:
                 on_started(self.identity)
             user = None if self._user is None else self._user.to_json()
-            self.send({"is": "bootstrap", "version": 1, "limits": self._limits, "user": user})
+            self.send({"is": "bootstrap", "limits": self._limits, "user": user})
             mechanism = await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
             if self._dead:
                 raise OSError("the reaper ended as soon as it was ready")

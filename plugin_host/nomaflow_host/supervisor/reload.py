@@ -244,7 +244,6 @@ class GenerationLoader:
             manifest=loaded["manifest"],
             digest=digest_of(manifest_bytes(loaded["manifest"])),
             loaded_at_us=time.time_ns() // 1000,
-            forkable=loaded["forkable"],
             unforkable_reason=loaded["unforkable_reason"],
             stamp=stamp,
             template=template.number,

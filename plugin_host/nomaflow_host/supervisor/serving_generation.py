@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ServingGeneration:
     """One generation and its template.
 
-    :param template: its number in the reaper; None once it has been stopped
+    :param template: its number in the reaper; None once it has ended
     :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
     :param stamp: the state of the project's files when it was loaded
     :param variables: what its processes inherit, and what the values of its steps may refer to
@@ -33,7 +33,6 @@ class ServingGeneration:
     manifest: Mapping[str, Any]
     digest: str
     loaded_at_us: int
-    forkable: bool
     unforkable_reason: str
     stamp: DiskStamp
     template: int | None
@@ -43,6 +42,11 @@ class ServingGeneration:
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
+
+    @property
+    def forkable(self) -> bool:
+        """True if its template forks its workers."""
+        return self.template is not None and not self.unforkable_reason
 
     def values(self) -> ValueSource:
         """Return the source of the values of its jobs' references, with the variables that these may refer to."""

@@ -94,7 +94,6 @@ class Supervisor:
         self._draining = False
         self._reaper: ReaperLink | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._shutdowns: dict[int, asyncio.TimerHandle] = {}
         self._revival: asyncio.Task[None] | None = None
         self.mechanism = "sampling"
         """How limits of worker trees are enforced: ``cgroup`` or ``sampling``."""
@@ -153,8 +152,8 @@ class Supervisor:
             for key in self._attempts.held_keys():
                 self._attempts.kill(key, _DRAINING)
         await self._attempts.emptied_within(2 * _SHUTDOWN_SECONDS)
-        for timer in filter(None, (self._tick_timer, *self._shutdowns.values())):
-            timer.cancel()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
         reaper, self._reaper = self._reaper, None
         self._loader.give_up()
         if reaper is not None:
@@ -248,7 +247,7 @@ class Supervisor:
             )
         except OSError as error:  # more generations than its limit of open files was raised for still have workers
             raise Refused("host_full", f"the host cannot start another worker: {reason_of(error)}") from None
-        forked = generation.forkable and generation.template is not None
+        forked = generation.forkable
         generation.forking += 1
         message = {
             "is": "spawn",
@@ -260,7 +259,6 @@ class Supervisor:
         worker.link.send(
             {
                 "is": "bootstrap",
-                "version": 1,
                 "exclusive": exclusive,
                 "nice": self._settings.nice or 0,
                 "connectors": generation.project.connectors.to_json(),
@@ -272,17 +270,15 @@ class Supervisor:
 
     def _shut_down(self, worker: WorkerHandle) -> None:
         """End an idle worker: let it close its connections, then kill the rest of its tree."""
-        if worker.number in self._shutdowns or worker.kill_note is not None:
-            return
-        worker.link.send({"is": "shutdown"})
-        self._shutdowns[worker.number] = self._loop.call_later(_SHUTDOWN_SECONDS, worker.kill_tree)
+        if worker.shutdown is None and worker.kill_note is None:
+            worker.link.send({"is": "shutdown"})
+            worker.shutdown = self._loop.call_later(_SHUTDOWN_SECONDS, worker.kill_tree)
 
     def _nonsense(self, worker: WorkerHandle, error: FrameError | None) -> None:
         """Handle the end of a worker's connection: the worker is dying, or plugin code has damaged the connection."""
-        if worker.number in self._shutdowns:
-            return
-        why = _CUT_OFF if error is None else f"it sent an invalid message to its host: {error}"
-        worker.kill(why, spoilt=True, presumed=error is None)
+        if worker.shutdown is None:
+            why = _CUT_OFF if error is None else f"it sent an invalid message to its host: {error}"
+            worker.kill(why, spoilt=True, presumed=error is None)
 
     # --- the reaper -----------------------------------------------------------------------------------------------
 
@@ -340,8 +336,6 @@ class Supervisor:
             return
         if not worker.spawned:
             self._fork_answered(worker)
-        if (timer := self._shutdowns.pop(worker.number, None)) is not None:
-            timer.cancel()
         worker.closed = True
         worker.link.read()
         self._attempts.worker_ended(worker, exited)

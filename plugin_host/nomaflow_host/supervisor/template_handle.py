@@ -72,7 +72,6 @@ class TemplateHandle:
         self._link.send(
             {
                 "is": "bootstrap",
-                "version": 1,
                 "spec": spec.to_json(),
                 "stuck_at": time.monotonic() + load_seconds * 0.75,
             }

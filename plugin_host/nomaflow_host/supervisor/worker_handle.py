@@ -85,6 +85,8 @@ class WorkerHandle:
         self.closed = False
         self.tainted = False
         self.kill_note: KillNote | None = None
+        self.shutdown: asyncio.TimerHandle | None = None
+        """Kills it once the time to shut down is over; None if it was not told to."""
         self.steps = 0
         self.first_rss = 0
         self.last_rss = 0
@@ -174,6 +176,8 @@ class WorkerHandle:
             if not waiting.done():
                 waiting.set_result(None)
         self.checks.clear()
+        if self.shutdown is not None:
+            self.shutdown.cancel()
         self.link.close()
         self.pump.close()
         if self.dump_fd >= 0:

@@ -69,9 +69,7 @@ class Template:
         self._control.send(
             {
                 "is": "ready",
-                "version": 1,
                 "manifest": self._generation.manifest(),
-                "forkable": not reason,
                 "unforkable_reason": reason,
                 "sources": read_sources(spec.plugin_dirs),
             }

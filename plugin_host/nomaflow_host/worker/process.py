@@ -265,7 +265,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     worker.serve(services)
     hide_other_tasks(worker.scopes)
     restore_signals = install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
-    to_host.send({"is": "ready", "version": 1, "pid": os.getpid(), "rss_bytes": resident_bytes()})
+    to_host.send({"is": "ready", "pid": os.getpid(), "rss_bytes": resident_bytes()})
     for frame in early:
         loop.call_soon(worker.take, frame)
     _serve(loop, link)

@@ -249,6 +249,8 @@ async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
     ends = [await host.result("polite:noop") for _ in range(3)]
     assert FinishedState.SUCCEEDED in [end.state for end in ends]
     assert ends[-1].state is FinishedState.SUCCEEDED
+    assert host.supervisor.generation is not None
+    assert not host.supervisor.generation.forkable
 
 
 def test_killed_main_leaves_nothing(tmp_path: Path) -> None:
