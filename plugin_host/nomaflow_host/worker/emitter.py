@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nomaflow_host.channel.ring.writer import RingWriter
 
 _SHORT = 16 * 1024
+_LONGEST_NAME = 1024
 
 
 class Emitter:
@@ -31,7 +32,7 @@ class Emitter:
         os.register_at_fork(after_in_child=self._detach)
 
     def line(self, prefix: bytes, level: int, at_us: int, logger: str, message: str, flags: int = 0) -> None:
-        """Write one line, in marked pieces if it is long.
+        """Write one line, in marked pieces if it is long. A name that no logger needs to have is cut.
 
         :param prefix: three digits, the slot of the attempt
         """
@@ -39,9 +40,10 @@ class Emitter:
         if self.detached:
             fd = 1 if level < logging.WARNING else 2  # their lines are INFO and WARNING
             write_all(fd, f"{logger}: {message}\n".encode("utf-8", "surrogateescape"))
-        elif len(message) <= _SHORT:
+        elif len(logger) + len(message) <= _SHORT:
             self._writer.write(prefix + encode_line(level, at_us, logger, message, flags))
         else:
+            logger = logger[:_LONGEST_NAME]
             *pieces, last = split_message(message)
             for piece in pieces:
                 self._writer.write(prefix + encode_line(level, at_us, logger, piece, flags | CONTINUED))

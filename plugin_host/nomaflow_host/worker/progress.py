@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.v1.letters import MAX_TEXT
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
 _INTERVAL_SECONDS = 0.1
+_LONGEST_MESSAGE = 4 * MAX_TEXT  # the host cuts it to a quarter, once the credentials in it are masked
 
 
 class ProgressReporter:
@@ -38,7 +41,7 @@ class ProgressReporter:
             "at_us": time.time_ns() // 1000,
             "done": float(done),
             "total": None if total is None else float(total),
-            "message": str(message),
+            "message": str(message)[:_LONGEST_MESSAGE],
         }
         if not self._scheduled:
             self._scheduled = True

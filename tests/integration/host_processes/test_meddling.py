@@ -23,6 +23,8 @@ FATAL = [
     ("overwrites_the_header", DAMAGED),
 ]
 HARMLESS = [
+    "logs_under_a_long_name",
+    "reports_at_length",
     "truncates_its_memory",
     "overwrites_a_line",
     "sets_handlers",

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import io
+import logging
 import math
 import mmap
 import os
@@ -19,6 +20,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from nomaflow import RunContext
 
 
 def _descriptors(kind: str) -> Iterator[int]:
@@ -40,6 +43,16 @@ def _close_the_connection() -> None:
                 peer, _, _ = struct.unpack("3i", each.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 if peer not in (0, os.getpid()):
                     os.close(fd)
+
+
+async def logs_under_a_long_name(**_: object) -> int:
+    logging.getLogger("long." + "x" * 2_000_000).info("said under a long name")
+    return 1
+
+
+async def reports_at_length(*, ctx: RunContext, **_: object) -> int:
+    ctx.progress(1, 2, "at length " + "x" * 70_000_000)
+    return 1
 
 
 async def closes_all(**_: object) -> int:
