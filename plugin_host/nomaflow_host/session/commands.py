@@ -7,11 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+import grpc.aio
+
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import VerdictAction
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
 from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_telemetry.process_log import attempt_fields
 
@@ -138,5 +141,6 @@ class Commands:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("%s failed", task.get_name(), exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, (SessionDropped, grpc.aio.AioRpcError)):
+            _log.error("%s failed", task.get_name(), exc_info=error)

@@ -233,6 +233,29 @@ async def test_the_host_says_goodbye(gateway: MakeGateway, host: MakeHost) -> No
     assert session.host_left
 
 
+async def test_an_answer_that_comes_as_the_session_ends_is_no_failure(
+    gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a step does now is of no use to a kernel that has gone away: the log has no traceback of it."""
+    kernel = await gateway()
+    mine = host()
+    session = await kernel.session()
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def inspect(_key: str) -> None:
+        asked.set()
+        await ended.wait()
+
+    mine.runner.inspect = inspect  # type: ignore[method-assign, assignment]
+    session.send(inspect=pb.InspectCommand(attempt_key=KEY))
+    await asked.wait()
+    assert mine.session._conversation is not None
+    mine.session._conversation._call.add_done_callback(lambda _: ended.set())
+    session.end()
+    await kernel.session(2)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 async def test_it_waits_for_the_address_and_says_so_once(
     gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
