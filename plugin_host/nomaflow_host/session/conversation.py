@@ -41,7 +41,6 @@ class Conversation:
     """Heartbeats, commands and reports of one session. When one of them ends, all end.
 
     :param told: the load that the hello reported
-    :param report_deadline_s: deadline of each report, in seconds
     """
 
     def __init__(
@@ -58,7 +57,6 @@ class Conversation:
         renewer: Renewer,
         told: LoadOutcome | None,
         given: asyncio.Event,
-        report_deadline_s: float,
     ) -> None:
         self._link = link
         self._call = call
@@ -90,7 +88,6 @@ class Conversation:
             runner=runner,
             incarnation=identity.incarnation,
             epoch=welcome.epoch,
-            deadline_s=report_deadline_s,
         )
 
     async def hold(self) -> None:

@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_DEADLINE_SECONDS = 10.0  # after it the same batch is sent again
 _ONE_EVENT = 1
 _ALONE = 256
 
 
 class Reporter:
-    """Sends batches of one session until it ends.
-
-    :param deadline_s: deadline of each call; after it the same batch is sent again
-    """
+    """Sends batches of one session until it ends."""
 
     def __init__(
         self,
@@ -43,14 +41,12 @@ class Reporter:
         runner: SupervisedRunner,
         incarnation: str,
         epoch: int,
-        deadline_s: float = 10.0,
     ) -> None:
         self._link = link
         self._outbox = outbox
         self._runner = runner
         self._incarnation = incarnation
         self._epoch = epoch
-        self._deadline = deadline_s
         self._alone = 0
         self._backoff = Backoff(first=0.1, most=5.0)
         self._failing = False
@@ -79,7 +75,7 @@ class Reporter:
             return
         request = pb.ReportRequest(incarnation=self._incarnation, epoch=self._epoch, attempts=seal(reports))
         try:
-            response = await self._link.report(request, deadline_s=self._deadline)
+            response = await self._link.report(request, deadline_s=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
             await self._failed(reports, CallFailure.of(error))
             return

@@ -48,7 +48,6 @@ class HostSession:
     """Keeps the host attached to the kernel.
 
     :param folder: the folder of what the host shows on TCP, read again at each try
-    :param report_deadline_s: deadline of each report, in seconds
     :param tell: called with a text whenever the session begins or is lost
     """
 
@@ -60,7 +59,6 @@ class HostSession:
         folder: IdentityFolder,
         runner: SupervisedRunner,
         outbox: Outbox,
-        report_deadline_s: float = 10.0,
         boot_clock: Callable[[], float] = boot_seconds,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -69,7 +67,6 @@ class HostSession:
         self._folder = folder
         self._runner = runner
         self._outbox = outbox
-        self._report_deadline = report_deadline_s
         self._boot_clock = boot_clock
         self._tell = tell
         self._clock = KernelClock(clock=boot_clock)
@@ -225,7 +222,6 @@ class HostSession:
                     renewer=self._renewer,
                     told=told,
                     given=self.given,
-                    report_deadline_s=self._report_deadline,
                 )
                 self.attached.set()
                 await self._conversation.hold()

@@ -23,10 +23,8 @@ async def host(tmp_path: Path) -> AsyncIterator[Callable[..., Host]]:
     """Make hosts that find their kernel by the file `address` unless told otherwise."""
     async with AsyncExitStack() as stack:
 
-        def factory(
-            *, given: str = "", folder: IdentityFolder | None = None, report_deadline_s: float = 10.0, **caps: int
-        ) -> Host:
-            made = Host(tmp_path=tmp_path, given=given, folder=folder, report_deadline_s=report_deadline_s, **caps)
+        def factory(*, given: str = "", folder: IdentityFolder | None = None, **caps: int) -> Host:
+            made = Host(tmp_path=tmp_path, given=given, folder=folder, **caps)
             stack.push_async_callback(made.close)
             return made
 

@@ -97,9 +97,7 @@ class ScriptedRunner:
 class Host:
     """One host under test: session, outbox and scripted runner."""
 
-    def __init__(
-        self, *, tmp_path: Path, given: str, folder: IdentityFolder | None, report_deadline_s: float, **caps: int
-    ) -> None:
+    def __init__(self, *, tmp_path: Path, given: str, folder: IdentityFolder | None, **caps: int) -> None:
         self.runner = ScriptedRunner()
         self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps))
         self.session = HostSession(
@@ -119,7 +117,6 @@ class Host:
             folder=folder or IdentityFolder(tmp_path / "identity"),
             runner=self.runner,
             outbox=self.outbox,
-            report_deadline_s=report_deadline_s,
         )
         self.task = asyncio.create_task(self.session.run())
 

@@ -17,6 +17,7 @@ from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
 from nomaflow_api.v1.letters import AttemptAck, CancelOrder, Verdict
 from nomaflow_api.v1.sealing import open_reports, seal
 from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS
+from nomaflow_host.session import reporting
 from waiting import eventually
 
 
@@ -72,10 +73,13 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
     assert second.journal.log_bodies(KEY) == [b"%d\n" % number for number in range(6)]
 
 
-async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGateway, host: MakeHost) -> None:
+async def test_a_report_that_is_never_answered_is_sent_again(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A blackholed report runs into its deadline; heartbeats continue meanwhile and the session stays."""
     kernel = await gateway(heartbeat_interval_ms=50)
-    mine = host(report_deadline_s=1.5)
+    monkeypatch.setattr(reporting, "_DEADLINE_SECONDS", 1.5)
+    mine = host()
     await running(mine, kernel)
     hung = []
 
@@ -92,10 +96,13 @@ async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGatewa
     assert hung[1] - hung[0] >= 5
 
 
-async def test_a_full_batch_goes_beside_one_that_is_under_way(gateway: MakeGateway, host: MakeHost) -> None:
+async def test_a_full_batch_goes_beside_one_that_is_under_way(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Attempts that fill a batch are sent beside an unanswered report; fewer wait."""
     kernel = await gateway()
-    mine = host(report_deadline_s=60.0)
+    monkeypatch.setattr(reporting, "_DEADLINE_SECONDS", 60.0)
+    mine = host()
     await running(mine, kernel)
     (session,) = kernel.sessions
     others = [f"run_2/s{number}/1" for number in range(MAX_BATCH_ATTEMPTS)]

@@ -267,7 +267,6 @@ class SimulatedHost:
             folder=IdentityFolder(Path("/nowhere")),
             runner=self.code,
             outbox=self.outbox,
-            report_deadline_s=5.0,
             boot_clock=clock,
         )
         life = self._serve_one() if for_attempt else self._session.run()
