@@ -119,11 +119,11 @@ def test_the_watchdog_names_what_blocks_a_shared_worker(system: TeamSystem) -> N
     told.wait_for("start")
     blocker = system.start("shared_blocks", ledger)
     pid = ledger.pid()
-    said = eventually(lambda: re.search(r"step 'blocker' .*blocks the event loop.*", system.run_log(blocker)))
+    said = eventually(lambda: re.search(r"step 'blocker' .*has blocked the event loop.*", system.run_log(blocker)))
     assert re.search(rf"shared worker {pid} since \d\d:\d\d:\d\d UTC \(\d+(\.\d)? s\)", said.group())
     assert 'async_steps.py", line' in system.run_log(blocker)
     assert "in blocks_the_loop" in system.run_log(blocker)
-    assert "blocks the event loop of shared worker" in system.parts["hostile"].log
+    assert "has blocked the event loop of shared worker" in system.parts["hostile"].log
     system.api.cancel(blocker)
     assert system.end(blocker).state == "CANCELED"
     assert reason_of(system.end(neighbour)) == "worker_killed"

@@ -149,7 +149,7 @@ class Orphaned:
         self.below = set(pids_below(up.pid))
         self._log = project / ".nomaflow" / "host.log"
         up.kill()
-        eventually(lambda: "1 steps may finish" in self.log)
+        eventually(lambda: "stopping: 1 step may finish" in self.log)
 
     @property
     def log(self) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nomaflow_api.time_spans import time_span
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.session.session import HostSession
@@ -147,8 +146,7 @@ class HostLife:
 
     async def _drain(self) -> None:
         running = self.runner.status().running
-        self.state.stopping(drain_s=self.drain_s, running=running)
-        _log.info("stopping%s", f"; {running} steps may finish within {time_span(self.drain_s)}" if running else "")
+        _log.info("%s", self.state.stopping(drain_s=self.drain_s, running=running))
         draining = asyncio.create_task(self.runner.drain(self.drain_s))
         self.session.beat_soon()
         if not await _either(draining, self._hurry):

@@ -46,10 +46,15 @@ class ServiceState:
         """Report that a reload begins."""
         self._manager.reloading()
 
-    def stopping(self, *, drain_s: float, running: int) -> None:
-        """Report that the host drains, and how long that may take, even if that is longer than the unit's own limit."""
-        words = f"stopping: {running} steps may finish within {time_span(drain_s)}" if running else "stopping"
+    def stopping(self, *, drain_s: float, running: int) -> str:
+        """Report that the host drains, and how long that may take, even if that is longer than the unit's own limit.
+
+        :return: the same in words
+        """
+        steps = "1 step" if running == 1 else f"{running} steps"
+        words = f"stopping: {steps} may finish within {time_span(drain_s)}" if running else "stopping"
         self._manager.stopping(words, within_seconds=drain_s + _LADDER_SECONDS)
+        return words
 
     def _words(self) -> str:
         return f"{self._session}; {self._code}" if self._session else self._code

@@ -63,7 +63,7 @@ def _report(worker: WorkerHandle) -> None:
     stack = main[0].text if main else ""
     who = "a step" if blocker is None else f"step {blocker.order.step!r} ({blocker.order.callable})"
     text = (
-        f"{who} blocks the event loop of shared worker {worker.pid} since {since} UTC ({time_span(seconds)}); the "
+        f"{who} has blocked the event loop of shared worker {worker.pid} since {since} UTC ({time_span(seconds)}); the "
         f'other steps in it wait (use await, asyncio.to_thread or isolation = "exclusive")\n{stack}'
     )
     for attempt in [blocker] if blocker is not None else list(worker.attempts.values()):
