@@ -65,7 +65,6 @@ class HostApiConnector(ApiConnector):
             else:
                 if response.status_code not in _RETRIED_STATUS or number == tries:
                     return response
-                await response.aclose()
             await asyncio.sleep(self._wait(number))
         raise AssertionError("the last try returns or raises")
 
@@ -120,6 +119,9 @@ class HostApiConnector(ApiConnector):
         except (KeyError, IndexError) as error:
             problem = f"the endpoint {endpoint!r} of connector {self._name!r} needs {error} for its path {template!r}"
             raise StepFailed(f"{problem} (give it in path=)") from None
+        except (ValueError, AttributeError) as error:
+            reason = f"its path {template!r} is malformed: {error} (write {{name}} for a value, {{{{ for a brace)"
+            raise ConnectorUnusable(f"endpoint of connector {self._name!r} named", endpoint, reason) from None
 
     def _in_the_original_form(
         self, endpoint: str, known: Mapping[str, Any], path: Mapping[str, Any], options: dict[str, Any]

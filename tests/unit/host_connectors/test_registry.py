@@ -278,6 +278,8 @@ async def test_endpoints(read: Read) -> None:
     path = "/invoices/{number}"
     params = { full = "1" }
     """
+    for number, path in enumerate(("a/{", "{0}", "{x.y}")):
+        rest += f'[connectors.crm.endpoints.wrong{number}]\npath = "/{path}"\n'
     statuses = iter([200, 404])
     async with (
         served(lambda *_: (next(statuses), {})) as (address, seen),
@@ -293,6 +295,9 @@ async def test_endpoints(read: Read) -> None:
             await api.call("invoice")
         with pytest.raises(LookupError, match=r"endpoint of connector 'crm' named 'invoic' \(did you mean 'invoice'"):
             await api.call("invoic")
+        for number in range(3):
+            with pytest.raises(ConnectorsError, match=rf"'wrong{number}' cannot .* its path .* is malformed: .*{{{{"):
+                await api.call(f"wrong{number}", path={"x": 1})
 
 
 async def test_plugin_types(read: Read) -> None:
