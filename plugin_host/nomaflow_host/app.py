@@ -33,7 +33,7 @@ from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.project.instance_lock import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.mark import put_mark
 from nomaflow_host.project.project import Project, changed_since_start, make_state_dir
-from nomaflow_host.project.run_as import user_of
+from nomaflow_host.project.run_as import check_niceness, user_of
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity
@@ -241,13 +241,15 @@ def _supervisor(
 def _limits(options: HostOptions, project: Project, state_dir: Path) -> SupervisorSettings:
     """Return the supervisor's settings of a host that serves.
 
-    :raises ProjectError: if the project's code cannot run as the user that it names
+    :raises ProjectError: if the project's code cannot run as the user, or at the niceness, that it names
     """
+    user = user_of(project)
+    check_niceness(project, user)
     limits = supervisor_settings(
         project,
         state_dir=str(state_dir),
         vanished_seconds=VANISHED_SECONDS if options.watch else 0.0,
-        user=user_of(project),
+        user=user,
     )
     if not options.for_attempt:
         return limits

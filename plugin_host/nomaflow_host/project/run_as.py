@@ -1,7 +1,8 @@
-"""``[host] run_as``: whether this process may run the project's code as another user, and whether that protects."""
+"""``[host] run_as`` and ``nice``: whether this process may run the project's code so, and whether that protects."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -53,10 +54,30 @@ def user_of(project: Project) -> OtherUser | None:
             "or remove run_as and start the host as that user"
         )
         raise _refused(project, f"this process may not start processes as {name!r}: it lacks {lacks}", fix)
-    if (project.settings.nice or 0) < 0:
-        raise _refused(project, f"the user {name!r} may not have a negative niceness", "remove nice")
     _probe(project, user)
     return user
+
+
+def check_niceness(project: Project, user: OtherUser | None) -> None:
+    """Check that workers may have the niceness that ``[host] nice`` gives them.
+
+    :param user: whose processes they are; None for this process's own user
+    :raises ProjectError: if they may not
+    """
+    nice = project.settings.nice or 0
+    if nice >= 0:
+        return
+    who = "this process" if user is None else f"the user {user.name!r}"
+    if user is None:
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, max(before + nice, -20))
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+            return
+    problem = Place(SETTINGS_FILE, "host.nice").error(
+        "bad_user", f"{who} may not have a negative niceness", fix="remove nice, or give the service CAP_SYS_NICE"
+    )
+    raise ProjectError(problem, folder=project.root)
 
 
 def _lacking() -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from machine_parts import need
 from nomaflow_host.__main__ import _logging_settings
 from nomaflow_host.app import HostOptions, ProjectReader
 from nomaflow_host.process.errors import ProjectError
@@ -55,6 +58,38 @@ def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
     assert opened.spec.settings["jobs"] == {"config_path": str(project / "jobs.toml")}
     assert opened.spec.sys_path == (str(project / "plugins"),)
     assert not opened.spec.problems
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from nomaflow_host.app import HostOptions, ProjectReader
+from nomaflow_host.process.errors import ProjectError
+from nomaflow_host.project.run_as import check_niceness
+project = ProjectReader(options=HostOptions(project=Path(sys.argv[1])), environ={}).current
+check_niceness(project, None)
+print(os.nice(0))
+os.setresuid(65534, 65534, 65534)
+try:
+    check_niceness(project, None)
+except ProjectError as error:
+    print(error)
+"""
+
+
+def test_a_niceness_that_workers_may_not_have_is_refused_at_the_start(project: Path) -> None:
+    """Otherwise each worker would end as it starts. Root may have any, and keeps its own."""
+    need(root=True)
+    (project / "jobs.toml").unlink()
+    (project / "nomaflow.toml").write_text("[host]\nnice = -5\n")
+    said = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(project)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert said == [
+        str(os.nice(0)),
+        f"{project}/nomaflow.toml: host.nice: this process may not have a negative niceness",
+        "  fix: remove nice, or give the service CAP_SYS_NICE",
+    ]
 
 
 def test_a_new_name_in_the_file_waits_for_the_next_start(project: Path) -> None:
