@@ -189,7 +189,7 @@ class Instance:
             incarnation=self.incarnation, digest=self._code.digest, manifest_json_zlib=self._code.packed,
             explicit=explicit, loaded_at_us=self._loaded_at_us,
         )  # fmt: skip
-        await link.introduce(request, deadline_s=60)
+        await link.introduce(request, timeout=60)
 
     async def _beat(self, call: AttachCall, seconds: float) -> None:
         while True:

@@ -123,7 +123,7 @@ class Introducer:
             loaded_at_us=self._runner.status().loaded_at_us,
         )
         try:
-            response = await link.introduce(request, deadline_s=_DEADLINE_SECONDS)
+            response = await link.introduce(request, timeout=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
             failure = CallFailure.of(error)
             if failure.kind is FailureKind.MALFORMED:

@@ -62,6 +62,10 @@ class Link:
             ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
         self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
+        self.introduce = self._bulk.IntroduceManifest
+        """Sends a generation's manifest."""
+        self.renew = self._bulk.RenewCertificate
+        """Asks for the next certificate."""
         self._streams = None if is_tcp(address) else ReportStreams(self._bulk.StreamReports)
 
     def attach(self) -> AttachCall:
@@ -76,22 +80,6 @@ class Link:
         if self._streams is not None:
             return await self._streams.deliver(request, timeout=deadline_s)
         return await self._bulk.Report(request, timeout=deadline_s)
-
-    async def introduce(
-        self, request: pb.IntroduceManifestRequest, *, deadline_s: float
-    ) -> pb.IntroduceManifestResponse:
-        """Send a generation's manifest.
-
-        :raises grpc.aio.AioRpcError: if the call fails
-        """
-        return await self._bulk.IntroduceManifest(request, timeout=deadline_s)
-
-    async def renew(self, request: pb.RenewCertificateRequest, *, deadline_s: float) -> pb.RenewCertificateResponse:
-        """Ask for the next certificate.
-
-        :raises grpc.aio.AioRpcError: if the call fails
-        """
-        return await self._bulk.RenewCertificate(request, timeout=deadline_s)
 
     async def __aenter__(self) -> Self:
         return self

@@ -87,7 +87,7 @@ class Renewer:
     async def _renew(self, link: Link, current: Identity) -> None:
         request = signing_request(current.host)
         message = pb.RenewCertificateRequest(csr_pem=request.csr)
-        answer = await link.renew(message, deadline_s=_CALL_SECONDS)
+        answer = await link.renew(message, timeout=_CALL_SECONDS)
         certificate = answer.certificate_pem.encode()
         facts = read_certificate(certificate, host=current.host, key=request.key)
         newest = self._folder.read()
