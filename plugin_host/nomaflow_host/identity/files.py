@@ -16,6 +16,7 @@ from typing import Any
 
 from nomaflow_api.private_file import mode_open_to_others, write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
+from nomaflow_project.reading.regular_files import reason_of
 
 _KEY, _CERTIFICATE, _AUTHORITIES, _FACTS = "host.key", "host.pem", "authorities.pem", "identity.json"
 
@@ -103,8 +104,8 @@ class IdentityFolder:
         except (ssl.SSLError, ValueError, KeyError, TypeError):
             raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
         except OSError as error:
-            why = (error.strerror or type(error).__name__).lower()
-            raise NotJoined(f"this host's identity in {str(self.folder)!r} cannot be read: {why}") from None
+            why = f"this host's identity in {str(self.folder)!r} cannot be read: {reason_of(error)}"
+            raise NotJoined(why) from None
 
     def write(self, identity: Identity) -> None:
         """Keep an identity in place of the previous one.

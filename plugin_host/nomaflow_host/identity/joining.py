@@ -15,6 +15,7 @@ from nomaflow_api.join_string import JoinString, JoinStringError, certificates_i
 from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.requests import read_certificate, signing_request
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, NotJoined
+from nomaflow_project.reading.regular_files import reason_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ def read_join_string(file: str) -> JoinString:
     try:
         join = JoinString.read(file)
     except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        raise NotJoined(f"the join string's file {file!r} cannot be read: {why}", fix="name a readable file") from None
+        why = f"the join string's file {file!r} cannot be read: {reason_of(error)}"
+        raise NotJoined(why, fix="name a readable file") from None
     except JoinStringError as error:
         raise NotJoined(str(error)) from None
     if join.kind != "host":
@@ -57,7 +58,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
             f"or ask for a string for {host!r}: nomaflow token create --host {host}",
         )
     used = hashlib.sha256(join.encode().encode()).hexdigest()
-    before = _identity(folder) if folder.exists else None
+    before = _identity(folder)
     if before is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
         return False

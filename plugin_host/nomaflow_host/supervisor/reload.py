@@ -25,7 +25,7 @@ from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, once
-from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.regular_files import reason_of, shown_path
 from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in, worker_variables
 
 if TYPE_CHECKING:
@@ -348,8 +348,7 @@ def _is_missing(error: Mapping[str, Any] | None) -> bool:
 
 def _unreadable(error: ProjectError | OSError) -> Problem:
     if isinstance(error, OSError):
-        reason = (error.strerror or type(error).__name__).lower()
-        return Place(str(error.filename or "")).error("project_unusable", f"it cannot be read: {reason}")
+        return Place(str(error.filename or "")).error("project_unusable", f"it cannot be read: {reason_of(error)}")
     found = error.problem
     said = f"{found.path}: {found.message}" if found.path else found.message  # of no job: nothing else names the key
     return replace(found, code="project_unusable", file=Path(found.file).name, message=said)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
 from nomaflow_host.injection.given_values import SecretUnavailable
+from nomaflow_project.reading.regular_files import reason_of
 from nomaflow_project.reading.sources import ReferenceMissing, SecretUnreadable
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class SecretsLink:
             process = self._running(dict(environ))
             limit = _ANSWER_SECONDS + (0 if process.ready else _START_SECONDS)
         except OSError as error:
-            reason = f"the host's secrets process cannot be started: {(error.strerror or '').lower()}"
+            reason = f"the host's secrets process cannot be started: {reason_of(error)}"
             return {each: _unavailable(each, reason) for each in references}
         asked = {each: process.ask(each) for each in references}
         try:
