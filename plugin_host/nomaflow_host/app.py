@@ -151,7 +151,8 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=state_dir / "spill"))
         stack.callback(outbox.close)
-        observation = _observation(options, project, outbox, environ)
+        metrics = MetricsPlace.of(project.root, project.settings, address=options.metrics)
+        observation = HostObservation(sink=outbox, metrics=metrics, environ=environ)
         supervisor = _supervisor(limits, reader, observation, environ, lock, me)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
@@ -209,15 +210,6 @@ async def _joined_alone(
             raise
     _log.info("this host already runs as another process, which shows the new certificate at its next connection")
     return None
-
-
-def _observation(options: HostOptions, project: Project, outbox: Outbox, environ: Mapping[str, str]) -> HostObservation:
-    """Return the observers of a host.
-
-    :raises MetricsAddressRefused: if metrics may not or cannot be served where the settings say
-    """
-    place = MetricsPlace.of(project.root, project.settings, address=options.metrics)
-    return HostObservation(sink=outbox, metrics=place, environ=environ)
 
 
 def _supervisor(

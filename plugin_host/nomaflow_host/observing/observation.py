@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started, Stopping
+from nomaflow_api.v1.letters import Finished, LogChunk, Started
 from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
 from nomaflow_host.observing.state_dump import HostView, host_state
@@ -84,6 +84,7 @@ class _ObservedSink:
         self._sink = sink
         self._metrics = metrics
         self._tracer = tracer
+        self.progress, self.stopping, self.may_read = sink.progress, sink.stopping, sink.may_read
 
     def started(self, attempt_key: str, event: Started) -> None:
         self._metrics.started(attempt_key, event)
@@ -95,17 +96,8 @@ class _ObservedSink:
         self._metrics.log(event)
         self._sink.log(attempt_key, event)
 
-    def progress(self, attempt_key: str, event: Progress) -> None:
-        self._sink.progress(attempt_key, event)
-
-    def stopping(self, attempt_key: str, event: Stopping) -> None:
-        self._sink.stopping(attempt_key, event)
-
     def finished(self, attempt_key: str, event: Finished) -> None:
         self._metrics.finished(attempt_key, event)
         if self._tracer is not None:
             self._tracer.finished(attempt_key, event)
         self._sink.finished(attempt_key, event)
-
-    def may_read(self, *, exclusive: bool) -> bool:
-        return self._sink.may_read(exclusive=exclusive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -42,21 +43,11 @@ class AttemptLog:
 
     def add(self, lines: Sequence[bytes]) -> None:
         """Add lines of the attempt, without their line feeds."""
-        for line in self._within_bounds(lines) if self._max_bytes else lines:
-            self._lines.append(line)
-            self._bytes += len(line)
-            if len(self._lines) >= _CHUNK_LINES or self._bytes >= _CHUNK_BYTES:
-                self.flush()
-        if self._lines and self._timer is None:
-            self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
+        self._gather(self._within_bounds(lines) if self._max_bytes else lines)
 
     def host_line(self, level: int, text: str) -> None:
         """Add a line of the host's own. These are kept whatever the limit."""
-        line = host_line(level, text)
-        self._lines.append(line)
-        self._bytes += len(line)
-        if self._timer is None:
-            self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
+        self._gather([host_line(level, text)])
 
     def flush(self) -> None:
         """Send the gathered lines."""
@@ -74,11 +65,20 @@ class AttemptLog:
         """Send the gathered lines, with the exact count of dropped ones."""
         if self.dropped_lines:
             self.host_line(
-                30,
+                logging.WARNING,
                 f"max_log_bytes of {self._max_bytes} reached: {self.dropped_lines} lines of "
                 f"{self.dropped_bytes} bytes were dropped",
             )
         self.flush()
+
+    def _gather(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            self._lines.append(line)
+            self._bytes += len(line)
+            if len(self._lines) >= _CHUNK_LINES or self._bytes >= _CHUNK_BYTES:
+                self.flush()
+        if self._lines and self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
 
     def _packed(self, lines: list[bytes]) -> LogChunk:
         try:
@@ -88,7 +88,7 @@ class AttemptLog:
             lost = len(lines) - len(whole)
             said = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
             text = f"{said} damaged in the worker's memory and {'is' if lost == 1 else 'are'} lost"
-            return replace(pack_lines([*whole, host_line(40, text)]), lost_lines=lost)
+            return replace(pack_lines([*whole, host_line(logging.ERROR, text)]), lost_lines=lost)
 
     def _within_bounds(self, lines: Sequence[bytes]) -> list[bytes]:
         kept = []

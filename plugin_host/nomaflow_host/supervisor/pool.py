@@ -85,12 +85,8 @@ class WorkerPool:
         :raises Refused: if no further one can be started
         """
         if exclusive:
-            idle = self._idle(generation)
-            return (
-                max(idle, key=lambda worker: (worker.ready, worker.steps))
-                if idle
-                else self._add(generation, exclusive=True)
-            )
+            best = max(self._idle(generation), key=lambda worker: (worker.ready, worker.steps), default=None)
+            return best or self._add(generation, exclusive=True)
         shared = [w for w in self._of(generation) if not w.exclusive]
         least = min(shared, key=lambda worker: len(worker.attempts), default=None)
         wanted = len(shared) < self._settings.shared_workers

@@ -351,7 +351,7 @@ class Supervisor:
             worker.link.read()
             if worker.kill_note is not None and worker.kill_note.presumed:
                 worker.kill_note = None
-            worker.doom("the host's reaper process has died")
+            worker.kill("the host's reaper process has died")
             self._attempts.worker_ended(worker, {"cause": None, "killed": True})
         self._loader.reaper_ended()
         if not self._draining:

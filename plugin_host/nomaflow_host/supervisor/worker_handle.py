@@ -116,19 +116,13 @@ class WorkerHandle:
             on_end=lambda error: on_nonsense(self, error),
         )
 
-    def doom(
-        self, why: str, *, culprit: HeldAttempt | None = None, spoilt: bool = False, presumed: bool = False
-    ) -> None:
-        """Give it no more work, and note why it is killed, unless that is noted already. See `KillNote`."""
-        self.closed = True
-        if self.kill_note is None:
-            self.kill_note = KillNote(culprit=culprit, why=why, spoilt=spoilt, presumed=presumed)
-
     def kill(
         self, why: str, *, culprit: HeldAttempt | None = None, spoilt: bool = False, presumed: bool = False
     ) -> None:
-        """Have its process tree killed, and note why. See `KillNote`."""
-        self.doom(why, culprit=culprit, spoilt=spoilt, presumed=presumed)
+        """Have its process tree killed, give it no more work, and note why, unless that is noted. See `KillNote`."""
+        self.closed = True
+        if self.kill_note is None:
+            self.kill_note = KillNote(culprit=culprit, why=why, spoilt=spoilt, presumed=presumed)
         self.kill_tree()
 
     def kill_tree(self) -> None:
