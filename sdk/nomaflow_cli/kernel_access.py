@@ -31,7 +31,7 @@ from nomaflow_api.near_names import near_name
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.joined_host import JoinedHost
-from nomaflow_cli.project import host_table, require_project
+from nomaflow_cli.project import host_table, project_of
 from nomaflow_telemetry.tracing import trace_globally
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _way_to_kernel(invocation: Invocation) -> _Way:
     if invocation.profile:
         return _with(profiles.read(invocation.profile), invocation)
     try:
-        project = require_project(invocation.project, invocation.trust)
+        project = project_of(invocation)
     except CliError as error:
         if error.reason != "NO_PROJECT" or invocation.project is not None:
             raise
@@ -330,6 +330,7 @@ def _runs(own: ProjectAddress) -> bool:
         return False
     if address.startswith("unix:"):
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.settimeout(0)  # a stopped kernel takes no more connections once many wait
             # One that this user may not use may exist all the same.
             return probe.connect_ex(address.removeprefix("unix:")) not in (errno.ECONNREFUSED, errno.ENOENT)
     return True

@@ -23,6 +23,7 @@ from nomaflow_project.reading.project_files import ProjectFiles
 
 if TYPE_CHECKING:
     from nomaflow.client.values import JobView
+    from nomaflow_cli.invocation import Invocation
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
@@ -75,6 +76,15 @@ def project_around(trusted: Path | None = None) -> Path | None:
     return found if found is None or _stranger_in(found, trusted) is None else None
 
 
+def project_of(invocation: Invocation, directory: Path | None = None, *, runs_code: bool = False) -> Path:
+    """Return the project that a command is for, see `require_project`.
+
+    :param directory: the one that its argument names, over the option
+    :raises CliError: if there is none, or it is refused
+    """
+    return require_project(directory or invocation.project, invocation.trust, runs_code=runs_code)
+
+
 def require_project(given: Path | None, trusted: Path | None = None, *, runs_code: bool = False) -> Path:
     """Return the named project, or the one around the working directory.
 
@@ -117,7 +127,15 @@ def _named(given: Path) -> Path:
             reason="NO_PROJECT",
             fix=f"name the project's directory, such as {shlex.quote(str(given.parent))}",
         )
-    return given.absolute()
+    return absolute(given)
+
+
+def absolute(given: Path) -> Path:
+    """Return a path that a command got, which is relative to the working directory, as an absolute one.
+
+    :raises CliError: if that directory no longer exists
+    """
+    return given if given.is_absolute() else working_directory() / given
 
 
 def _around() -> Path:

@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nomaflow.client.errors import ClientError
@@ -22,7 +21,7 @@ from nomaflow_cli.kernel_access import caller_name, quiet_grpc
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.parsers import parse_end
-from nomaflow_cli.project import require_project
+from nomaflow_cli.project import project_of
 from nomaflow_cli.up.kept_running import become_part, part_command
 from nomaflow_telemetry.visible_text import printable
 
@@ -45,7 +44,7 @@ _HOST = option("A host and its jobs.")
 def serve(*, invocation: Invocation, directory: Directory = None) -> None:
     """Watch the kernel and send messages, in the foreground. A second process waits until the first ends."""
     require_extra("alerts")
-    become_part("alerts", require_project(directory or invocation.project, invocation.trust))
+    become_part("alerts", project_of(invocation, directory))
 
 
 @local_command("test", group=_GROUP)
@@ -141,7 +140,7 @@ def replay(
     require_extra("alerts")
     if not dry_run:
         raise CliError("old events are never sent again", fix="print what would have been sent: --dry-run")
-    project = require_project(directory or invocation.project, invocation.trust)
+    project = project_of(invocation, directory)
     command = (*part_command("alerts", project), "--replay-since", str(since))
     told = 0
     with (
@@ -175,7 +174,7 @@ def _talk(invocation: Invocation, conversation: Callable[[AlertsClient], Awaitab
 
     :raises CliError: with message, reason and exit code of the error
     """
-    project: Path = require_project(invocation.project, invocation.trust)
+    project = project_of(invocation)
     with quiet_grpc():
         from nomaflow.client.alerts import AlertsClient, AlertsUnreachable
 

@@ -19,7 +19,7 @@ from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.options import argument, option, repeated
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.parsers import level_number, parse_params
-from nomaflow_cli.project import require_project
+from nomaflow_cli.project import project_of
 from nomaflow_telemetry.visible_text import paragraph
 
 _RECHECK_SECONDS = 0.05
@@ -41,7 +41,7 @@ def call(
         "reference": reference,
         "op_kwargs": parse_params(param),
         "log_level": level_number(log_level),
-        "project": str(require_project(invocation.project, invocation.trust, runs_code=True)),
+        "project": str(project_of(invocation, runs_code=True)),
     }
     from nomaflow.testing.host_machinery import process_trees
 

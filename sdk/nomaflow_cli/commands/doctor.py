@@ -15,7 +15,7 @@ from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
 from nomaflow_cli.options import flag, option
 from nomaflow_cli.output import answer
-from nomaflow_cli.project import require_project
+from nomaflow_cli.project import project_of
 
 
 @remote_command("doctor", needs=("kernel",))
@@ -30,7 +30,7 @@ def doctor(
 
     Exits with 1 if there is a problem.
     """
-    project = require_project(directory or invocation.project, invocation.trust)
+    project = project_of(invocation, directory)
     state = project / ".nomaflow"
     if state.is_dir() and not os.access(state, os.R_OK | os.X_OK):
         raise CliError(

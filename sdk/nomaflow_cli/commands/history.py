@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nomaflow.client import KernelUnreachable, ProjectAddress
 from nomaflow.client.values import KernelView, iso
 from nomaflow_api.byte_sizes import byte_size
 from nomaflow_api.time_spans import time_span
@@ -19,7 +20,7 @@ from nomaflow_cli.invocation import Directory, Invocation, command_group, local_
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
-from nomaflow_cli.project import project_around, require_project, working_directory
+from nomaflow_cli.project import absolute, project_around, project_of, working_directory
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_telemetry.visible_text import printable
 
@@ -40,10 +41,10 @@ def backup(
 
     The file is on the kernel's machine. The kernel may be running.
     """
-    project = require_project(invocation.project, invocation.trust)
+    project = project_of(invocation)
     try:
-        published = (project / ".nomaflow" / "address").read_text(encoding="utf-8").strip()
-    except OSError:
+        published = ProjectAddress(project=project).current()
+    except KernelUnreachable:
         published = ""
     if invocation.addresses not in ((), (published,)):  # the store of another kernel may be on another machine
         given = ", ".join(invocation.addresses)
@@ -60,7 +61,7 @@ def backup(
             fix="use pg_dump, or the server's own backups",
         )
     held = ["--held"] if kernel else []
-    done = run_store_tool("backup", os.path.abspath(file), *held, project=project, store=store)
+    done = run_store_tool("backup", os.path.abspath(absolute(file)), *held, project=project, store=store)
     text = f"{_summary(done['path'], done)}\ncomplete and checked, in {time_span(done['seconds'])}"
     answer(invocation, _shape(done), text)
 
@@ -87,9 +88,9 @@ def restore(
 
     Its kernel must be stopped. Nothing starts until nomaflow resume.
     """
-    project = require_project(directory or invocation.project, invocation.trust)
+    project = project_of(invocation, directory)
     options = [option for option, on in (("--force", force), ("--no-pause", no_pause)) if on]
-    done = run_store_tool("restore", os.path.abspath(file), *options, project=project, store=store)
+    done = run_store_tool("restore", os.path.abspath(absolute(file)), *options, project=project, store=store)
     answer(invocation, _shape(done), "\n".join(_restored(done)))
 
 

@@ -13,7 +13,7 @@ from nomaflow_cli.invocation import Directory, Invocation, command_group, local_
 from nomaflow_cli.options import argument, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.parsers import hidden_value
-from nomaflow_cli.project import require_project
+from nomaflow_cli.project import project_of
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def set_value(
     place: str = option("Write it over the text of this key: 'connectors.toml:pools.default.password'.", "--in"),
 ) -> None:
     """Encrypt a value, from a prompt or from standard input; print the text for the project's files, or write it."""
-    project = directory or invocation.project
+    project = project_of(invocation, directory)
     ring = _keys(project)
     if not place:
         text = ring.encrypt(hidden_value("value"))
@@ -82,7 +82,7 @@ def set_value(
         raise CliError(
             f"--in is {place!r}, expected FILE:KEY", fix="for example connectors.toml:pools.default.password"
         )
-    file = require_project(project) / name
+    file = project / name
     try:
         encrypt_in_place(file, key, ring.encrypt(hidden_value("value")))
     except ValueError as error:
@@ -102,7 +102,7 @@ def list_secrets(*, invocation: Invocation, directory: Directory = None) -> Exit
     """List where the project's files refer to secrets, and whether each can be read. Exits with 1 if one cannot."""
     from nomaflow_project.check.secrets import secret_uses
 
-    uses = secret_uses(require_project(directory or invocation.project), os.environ)
+    uses = secret_uses(project_of(invocation, directory), os.environ)
     lines = []
     for each in uses:
         key = f" (key {each.key_id})" if each.key_id else ""
@@ -121,7 +121,7 @@ def rotate_secrets(*, invocation: Invocation, directory: Directory = None) -> No
     from nomaflow_project.reading.encryption import Undecipherable
 
     try:
-        done = rotate(require_project(directory or invocation.project), os.environ)
+        done = rotate(project_of(invocation, directory), os.environ)
     except Undecipherable as error:
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix, exit_code=ExitCode.FAILED) from None
     except OSError as error:
@@ -135,16 +135,16 @@ def rotate_secrets(*, invocation: Invocation, directory: Directory = None) -> No
 @local_command("show-key-id", group=_GROUP, needs=("host",))
 def show_key_id(*, invocation: Invocation, directory: Directory = None) -> None:
     """Print the ids of the project's keys, newest first. An id names a key and reveals nothing of it."""
-    ring = _keys(directory or invocation.project)
+    ring = _keys(project_of(invocation, directory))
     page = "\n".join([f"from {printable(ring.source)}, newest first:", *(f"  {each}" for each in ring.ids)])
     answer(invocation, {"source": ring.source, "key_ids": list(ring.ids)}, page)
 
 
-def _keys(project: Path | None) -> KeyRing:
+def _keys(project: Path) -> KeyRing:
     from nomaflow_project.check.secrets import keys_of
     from nomaflow_project.reading.encryption import Undecipherable
 
     try:
-        return keys_of(require_project(project), os.environ)
+        return keys_of(project, os.environ)
     except Undecipherable as error:
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix) from None

@@ -15,7 +15,7 @@ from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, missing_modules, require_extra
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, print_warnings
-from nomaflow_cli.project import host_table, require_project, wants_alerts
+from nomaflow_cli.project import absolute, host_table, project_of, wants_alerts
 from nomaflow_cli.service.files import remove, write
 from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
 from nomaflow_cli.service.units import Installation, Part, host_unit, installed_units
@@ -51,10 +51,10 @@ def install(
         require_extra(part.value)
     if only is None and not missing_modules("console"):
         wanted_parts.add(Part.CONSOLE)
-    project = require_project(directory or invocation.project, invocation.trust)
+    project = project_of(invocation, directory)
     if only is None and wants_alerts(project) and not missing_modules("alerts"):
         wanted_parts.add(Part.ALERTS)
-    places = Places.of(os.environ, user=user, root=root.absolute())
+    places = Places.of(os.environ, user=user, root=absolute(root))
     wanted = Installation(
         places=places,
         project=project,
@@ -145,7 +145,7 @@ def uninstall(
     force: bool = _FORCE,
 ) -> None:
     """Remove stopped units. Settings, projects and history are kept."""
-    places = Places.of(os.environ, user=user, root=root.absolute())
+    places = Places.of(os.environ, user=user, root=absolute(root))
     found = installed_units(places)
     named = [host_unit(name) for name in host]
     missing = [unit for unit in named if unit not in found]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_command import Command
+from cli_command import Command, command_in
 from machine_parts import need
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.project import project_around, require_project
@@ -54,6 +54,19 @@ async def test_a_planted_project_runs_nothing(plant: Path, command: Command, tmp
     mark.unlink()
     await command("check", str(plant), env={"NOMAFLOW_TRUST": str(plant)})
     assert mark.exists()
+
+
+async def test_secrets_of_a_trusted_project_are_at_hand(plant: Path, tmp_path: Path) -> None:
+    """The way out that the refusal names is one, for each command about secrets."""
+    (plant / "nomaflow.toml").write_text('[host]\nsecret_key_file = "team.key"\n')
+    command = command_in(plant / "mine")
+    key = plant / "team.key"
+    for words in (("keygen", str(key)), ("show-key-id",), ("set",), ("list",), ("rotate",)):
+        if words[0] != "keygen":
+            refused = await command("secret", *words, stdin="hunter2")
+            assert (refused.code, f"--trust {plant}" in refused.err) == (2, True), refused
+        trusted = await command("secret", *words, "--trust", str(plant), stdin="hunter2")
+        assert trusted.code == 0, trusted
 
 
 def test_a_planted_state_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
