@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ class Anchor:
 
     def __init__(self, text: str) -> None:
         seq, _, self.hash = text.strip().lower().partition(":")
-        if not (seq.isascii() and seq.isdecimal() and len(self.hash) == _HASH_LENGTH):
+        if not re.fullmatch("[0-9]{1,19}", seq) or len(self.hash) != _HASH_LENGTH:
             raise CliError(
                 f"--anchor {text[:80]!r} is no anchor", fix="copy it from the kernel's log, audit anchor SEQ:HASH"
             )
@@ -94,7 +95,7 @@ def verify_file(path: Path, anchor: Anchor | None) -> AuditVerdictView:
             return _verify(lines, after_seq, before_hash, anchor)
     except OSError as error:
         raise CliError(f"cannot read {str(path)!r}: {error.strerror}", fix=_NO_EXPORT) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CliError(f"{str(path)!r} is no export of an audit: {error}", fix=_NO_EXPORT) from None
 
 

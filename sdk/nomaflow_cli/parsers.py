@@ -13,11 +13,13 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_cli.errors import CliError
 
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
 _MAX_SECRET = 64 * 1024
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_SECONDS = 365_000 * 86400
 
 
 def parse_params(given: Iterable[str]) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def level_number(name: str) -> int:
     known = logging.getLevelNamesMapping()
     if name.upper() in known:
         return known[name.upper()]
-    if name.isascii() and name.isdigit():
+    if re.fullmatch("[0-9]{1,9}", name):
         return int(name)
     raise CliError(f"unknown level {name!r}", fix="use one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
 
@@ -134,7 +136,10 @@ def parse_span(text: str, *, option: str) -> timedelta | None:
     match = _SPAN.fullmatch(text.strip().lower())
     if match is None:
         raise CliError(f"{option}: not a time span: {text!r}", fix="write a number and s, m, h or d, as in 30m")
-    return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
+    seconds = float(match["number"]) * _UNITS[match["unit"]]
+    if seconds > _LONGEST_SECONDS:
+        raise CliError(f"{option}: {text} is longer than 1,000 years", fix="write a shorter span, as in 30d")
+    return timedelta(seconds=seconds)
 
 
 def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> datetime | None:
@@ -171,8 +176,6 @@ def parse_moment(text: str, *, option: str) -> datetime | None:
     try:
         before = parse_span(text, option=option) if _SPAN.fullmatch(text.strip().lower()) else None
         return parse_instant(text, option=option) if before is None else datetime.now(UTC) - before
-    except OverflowError:
-        raise CliError(f"{option}: {text} lies before the calendar", fix="write a shorter span, as in 30d") from None
     except CliError as error:
         raise CliError(str(error), fix="write a span before now, as in 1h or 7d, or 2026-11-24T14:00:00Z") from None
 
@@ -185,16 +188,15 @@ def hidden_value(name: str) -> str:
     :raises CliError: if it is empty, too long or no UTF-8 text
     """
     if sys.stdin.isatty():
-        value = getpass.getpass(f"{name} (not shown): ")
-    else:
-        body = sys.stdin.buffer.read(_MAX_SECRET + 1)
-        try:
-            value = body.decode("utf-8").removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise CliError("the value is not UTF-8 text", fix="encode it, for example as base64") from None
-    if not value or len(value) > _MAX_SECRET:
+        body = getpass.getpass(f"{name} (not shown): ").encode("utf-8", "surrogateescape")
+    else:  # more than the value and the end of its line, if that is too long
+        body = sys.stdin.buffer.read(_MAX_SECRET + 3).removesuffix(b"\n").removesuffix(b"\r")
+    if not body or len(body) > _MAX_SECRET:
         raise CliError(
-            "the value is empty" if not value else f"the value is longer than {_MAX_SECRET} characters",
+            f"the value is longer than {byte_size(_MAX_SECRET)}" if body else "the value is empty",
             fix="give it on standard input, from a file or a pipe",
         )
-    return value
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CliError("the value is not UTF-8 text", fix="encode it, for example as base64") from None

@@ -21,7 +21,7 @@ from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.parsers import parse_instant
-from nomaflow_cli.project import require_project
+from nomaflow_cli.project import project_of
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -46,7 +46,7 @@ def check(
 
     Exits with 1 if there is an error.
     """
-    project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
+    project = project_of(invocation, directory, runs_code=True)
     report = _report(project, importing=not no_import, from_original=from_original)
     report = replace(report, problems=(*report.problems, *_metrics_problems(project), *_pitfalls(report, project)))
     answer(invocation, report.to_json(), lambda: pages.findings.check_page(report))
@@ -147,9 +147,15 @@ def schedule(
     With --live: the jobs of a kernel.
     """
     begin = parse_instant(start, option="--from") or datetime.now(UTC)
+    try:
+        end = begin + timedelta(days=days)
+    except OverflowError:
+        raise CliError("the calendar ends before that period", fix="give an earlier --from, or fewer --days") from None
     if live:
+        if days > _LIVE_DAYS:
+            raise CliError(f"--live shows at most {_LIVE_DAYS} days", fix=f"give --days {_LIVE_DAYS} or less")
         named = replace(invocation, project=directory or invocation.project)
-        _show_fires(named, begin, days=days, jobs=job, host=host, tag=tag)
+        _show_fires(named, begin, end, jobs=job, host=host, tag=tag)
         return
     if host or tag:
         raise CliError("--host and --tag need --live", fix="add --live to ask the kernel")
@@ -158,7 +164,7 @@ def schedule(
     from nomaflow_project.check.project import check_project
     from nomaflow_project.reading.problems import did_you_mean
 
-    report = check_project(require_project(directory or invocation.project, invocation.trust))
+    report = check_project(project_of(invocation, directory))
     known = {each.job_id: each for each in report.jobs}
     unknown = [name for name in job if name not in known]
     if unknown:
@@ -170,19 +176,17 @@ def schedule(
     shown = [each for name, each in known.items() if not job or name in job]
     broken = [each.job_id for each in shown if not each.valid]
     unread = [each for each in report.problems if each.is_error]
-    table = schedule_table([each.definition for each in shown if each.valid and each.definition], begin, days)
+    table = schedule_table([each.definition for each in shown if each.valid and each.definition], begin, end)
     shape = {**table.to_json(), "broken": broken, "problems": [each.to_json() for each in unread]}
     answer(invocation, shape, lambda: pages.jobs.schedule_page(table, broken, unread))
 
 
 def _show_fires(
-    invocation: Invocation, begin: datetime, *, days: int, jobs: Sequence[str], host: str, tag: str
+    invocation: Invocation, begin: datetime, end: datetime, *, jobs: Sequence[str], host: str, tag: str
 ) -> None:
-    if days > _LIVE_DAYS:
-        raise CliError(f"--live shows at most {_LIVE_DAYS} days", fix=f"give --days {_LIVE_DAYS} or less")
     if len(jobs) > 1:
         raise CliError("--live takes one --job", fix="give one, or none")
-    end, job_id = begin + timedelta(days=days), jobs[0] if jobs else ""
+    job_id = jobs[0] if jobs else ""
 
     async def ask(kernel: KernelClient) -> FirePageView:
         found = await kernel.list_fires(begin=begin, until=end, host=host, tag=tag, job_id=job_id, limit=_MOST_FIRES)

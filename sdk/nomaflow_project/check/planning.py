@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
@@ -68,12 +68,8 @@ class ScheduleTable:
         }
 
 
-def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: int) -> ScheduleTable:
-    """Return the fires of the days after ``start``; frequent schedules are summed up.
-
-    :param start: an aware time
-    """
-    end = start + timedelta(days=days)
+def schedule_table(definitions: Iterable[JobDefinition], start: datetime, end: datetime) -> ScheduleTable:
+    """Return the fires between two aware times; frequent schedules are summed up."""
     fires: list[PlannedFire] = []
     frequent: list[FrequentSchedule] = []
     for definition in definitions:

@@ -145,7 +145,8 @@ async def test_a_changed_export_is_found(kernel: FakeKernel, command: Command, t
     assert (done.code, json.loads(done.out)["bad_seq"]) == (1, bad_seq)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", "\x00\xff", '{"nomaflow_audit": 1}', "null\n"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "\x00\xff", '{"nomaflow_audit": 1}', "null\n", "[" * 100_000,
+                                  '{"nomaflow_audit": 1, "after_seq": Infinity, "before_hash": ""}'])  # fmt: skip
 async def test_another_file_is_no_export(command: Command, tmp_path: Path, text: str) -> None:
     """A file of another kind is refused in one line, without a traceback."""
     (tmp_path / "other").write_text(text)

@@ -41,7 +41,7 @@ async def test_runs_hands_every_filter_to_the_kernel(kernel: FakeKernel, command
     ("options", "told"),
     [
         (["--since", "soon"], "write a span before now, as in 1h or 7d"),
-        (["--since", "9" * 20 + "d"], "lies before the calendar"),
+        (["--since", "9" * 20 + "d"], "longer than 1,000 years"),
         (["--trigger", "moon"], "use one of cron, manual"),
         (["--count", "moon"], "use one of state, job, host, trigger"),
         (["--count", "job", "--by", "ann"], "JOB, --host, --tag, --since and --until only"),

@@ -69,6 +69,19 @@ async def test_what_cannot_be_encrypted_says_why(project: Path) -> None:
     assert (keyless.code, "nomaflow secret keygen" in keyless.err) == (2, True)
 
 
+@pytest.mark.parametrize("value", ["x" + "é" * 40_000, "é" * 40_000, "x" * 65_537])
+async def test_a_value_is_encrypted_whole_or_not_at_all(project: Path, value: str) -> None:
+    """Its limit is one of bytes; a longer one is never cut."""
+    command = command_in(project)
+    await command("secret", "keygen", "team.key")
+    refused = await command("secret", "set", stdin=value)
+    assert (refused.code, refused.out) == (2, "")
+    assert "the value is longer than 64 KiB" in refused.err
+    fits = "x" * 65_536
+    ring = ring_of((project / "team.key").read_text(), "")
+    assert ring.decrypt((await command("secret", "set", stdin=f"{fits}\r\n")).out.strip()) == fits
+
+
 async def test_a_list_of_unreadable_secrets_exits_1(project: Path) -> None:
     """The exit code is 1, so that a deployment can stop there."""
     (project / "connectors.toml").write_text('[pools.a]\nurl = "sqlite:///x"\npassword = "file:none"\n')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_the_table_has_every_fire_in_order_with_collisions_marked() -> None:
         JobDefinition(id="off", schedule="0 6 * * *", enabled=False, steps=()),
         JobDefinition(id="manual", steps=()),
     ]
-    table = schedule_table(jobs, START, 1)
+    table = schedule_table(jobs, START, START + timedelta(days=1))
     assert [(f"{fire.at:%d %H:%M}", fire.job_id, fire.preset, fire.collides_with) for fire in table.fires] == [
         ("25 00:30", "a", "", ("b",)),
         ("25 00:30", "b", "", ("a",)),
@@ -44,7 +44,7 @@ def test_schedules_that_fire_all_the_time_are_summed_up() -> None:
         JobDefinition(id="busy", schedule="* * * * * *", steps=()),
         JobDefinition(id="daily", schedule="@daily", steps=()),
     ]
-    table = schedule_table(jobs, START, 366)
+    table = schedule_table(jobs, START, START + timedelta(days=366))
     assert [each.job_id for each in table.frequent] == ["busy"]
     assert table.frequent[0].first == START.replace(second=1)
     assert len(table.fires) == 366
@@ -52,7 +52,11 @@ def test_schedules_that_fire_all_the_time_are_summed_up() -> None:
 
 def test_a_thousand_jobs_at_one_instant_are_named_in_part() -> None:
     """The count is exact, the list of names is short."""
-    table = schedule_table([JobDefinition(id=f"j{n:04}", schedule="@daily", steps=()) for n in range(1000)], START, 1)
+    table = schedule_table(
+        [JobDefinition(id=f"j{n:04}", schedule="@daily", steps=()) for n in range(1000)],
+        START,
+        START + timedelta(days=1),
+    )
     assert {fire.at_once for fire in table.fires} == {1000}
     assert max(len(fire.collides_with) for fire in table.fires) == 10
 
