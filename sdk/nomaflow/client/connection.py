@@ -42,6 +42,7 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # A run with many attempts, each with extras, may exceed gRPC's own limit of 4 MiB.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),  # of the environment: neither a host nor a login goes through one
 )
 """Without the ping timeout a frozen peer is noticed only after 70 s. Retries are made here, not by gRPC. An attempt to
 connect may take the minimal back-off: a kernel that is held up takes the connection, and answers late."""

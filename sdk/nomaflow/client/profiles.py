@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -114,7 +115,7 @@ class ProfileFolder:
         if mode:
             raise Unauthenticated(
                 f"the profile {str(path)!r} holds a token and is open to others (mode {mode})",
-                fix=f"chmod 600 {path}, and log in again if others may have read it",
+                fix=f"chmod 600 {shlex.quote(str(path))}, and log in again if others may have read it",
             )
         return profile
 
@@ -133,14 +134,21 @@ class ProfileFolder:
             raise unreadable[0]
         return tuple(found)
 
+    def make(self) -> None:
+        """Make the directory, if there is none, and let nobody else in.
+
+        :raises OSError: if no profile can be kept there
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+
     def write(self, profile: Profile) -> Path:
         """Keep a profile in place of one of the same name, and return its file.
 
         :raises OSError: if it cannot be written; the previous one is still there then
         """
         path = self.path(profile.name)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
+        self.make()
         tree = asdict(profile)
         del tree["name"]
         write_private(path, json.dumps(tree, indent=1).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from pathlib import Path
 
 from nomaflow.client import ClientError, Profile, ProfileFolder
 from nomaflow.client.profiles import DEFAULT_PROFILE
@@ -34,7 +35,9 @@ def login(
     folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
     join = _read(file)
     try:
-        before = folder.read(name) if folder.path(name).exists() else None
+        path = folder.path(name)
+        folder.make()  # a string must not be used up for a token that cannot be kept
+        before = folder.read(name) if path.exists() else None
         if before is not None and not _same_authorities(before, join):
             raise _other_kernel(before)
         with quiet_grpc():
@@ -42,6 +45,8 @@ def login(
         enrolled = asyncio.run(enrol(join))
     except ClientError as error:
         raise client_failure(error) from None
+    except OSError as error:
+        raise _unwritable(path, error, "was not used") from None
     if before is not None and before.kernel_id != enrolled.kernel_id:
         raise _other_kernel(before, "; the join string is used up")
     kept = Profile(
@@ -53,14 +58,9 @@ def login(
         token=enrolled.token,
     )
     try:
-        path = folder.write(kept)
+        folder.write(kept)
     except OSError as error:
-        raise CliError(
-            f"the profile {str(folder.path(name))!r} cannot be written: {error.strerror}; the join string is used up",
-            reason="UNWRITABLE",
-            fix=f"make the directory writable, and ask for another string, {_CREATE}",
-            exit_code=ExitCode.FAILED,
-        ) from None
+        raise _unwritable(path, error, "is used up", f", and ask for another string, {_CREATE}") from None
     shape = {"profile": name, "principal": kept.principal, "addresses": list(kept.addresses), "file": str(path)}
     answer(invocation, shape, printable(f"logged in to {kept.address} as {kept.principal}; profile {name!r} in {path}"))
 
@@ -83,6 +83,15 @@ def logout(*, invocation: Invocation, profile: ProfileOption = "") -> None:
         f" with `nomaflow token list{f' {whose}' if whose else ''}`, and runs: nomaflow token revoke ID"
     )
     answer(invocation, {"profile": name, "removed": True}, printable(text))
+
+
+def _unwritable(path: Path, error: OSError, then: str, also: str = "") -> CliError:
+    return CliError(
+        f"the profile {str(path)!r} cannot be written: {error.strerror}; the join string {then}",
+        reason="UNWRITABLE",
+        fix=f"make the directory writable{also}",
+        exit_code=ExitCode.FAILED,
+    )
 
 
 def _read(file: str) -> JoinString:

@@ -99,6 +99,27 @@ async def test_a_token_is_not_said_to_another_server(
     await false.stop()
 
 
+@pytest.mark.parametrize("place", ["/dev/null", "/" + "x" * 300])
+async def test_a_string_is_not_used_up_for_nothing(
+    command: Command, door: FakeEnrolment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Where no profile can be kept, the kernel is not asked, and the string is as good as before."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", place)
+    said = await login(command, door, tmp_path, code=1)
+    assert "cannot be written" in said
+    assert "; the join string was not used\n" in said
+    assert not door.requests
+
+
+async def test_no_proxy_of_the_environment_is_asked(
+    command: Command, remote: FakeKernel, authority: Authority, tmp_path: Path
+) -> None:
+    """A login and a host go to the kernel themselves, and so does every command."""
+    environ = {"NOMAFLOW_TOKEN": TOKEN, "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    done = await command("jobs", "--address", remote.address, "--ca", str(authority.file), env=environ)
+    assert done.code == 0, done
+
+
 async def test_a_script_names_token_and_authority(
     command: Command, remote: FakeKernel, home: Path, tmp_path: Path, authority: Authority
 ) -> None:
