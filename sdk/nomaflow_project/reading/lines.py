@@ -5,7 +5,9 @@ The parser is loaded, and a file read, only if a problem needs a line.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -134,4 +136,7 @@ def _parts(key: Node) -> list[str]:
     if key.type == "dotted_key":
         return [part for child in key.named_children for part in _parts(child)]
     text = (key.text or b"").decode("utf-8", "replace")
-    return [text[1:-1] if key.type == "quoted_key" else text]
+    if key.type == "quoted_key":
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return list(tomllib.loads(f"{text} = 0"))
+    return [text]

@@ -25,6 +25,7 @@ steps = [
 ]
 [jobs.params]
 "q.r" = 2
+"a\\"\\u00e9" = 3
 [[jobs]]
 id = "b"
 [[jobs.steps]]
@@ -43,15 +44,16 @@ z = 1
     [
         ("x.y", 1),
         ("meta.retention.days", 3),
-        ("implied", 23),
+        ("implied", 24),
         ("jobs", 4),
         ("jobs[0]", 4),
         ("jobs[0].steps[0].callable", 8),
         ("jobs[0].steps[1]", 10),
         ('jobs[0].params."q.r"', 13),
-        ("jobs[1].id", 15),
-        ("jobs[1].steps[1].callable", 19),
-        ("jobs[1].steps[1].op_kwargs.z", 22),
+        ('jobs[0].params."a\\"é"', 14),
+        ("jobs[1].id", 16),
+        ("jobs[1].steps[1].callable", 20),
+        ("jobs[1].steps[1].op_kwargs.z", 23),
     ],
 )
 def test_a_key_has_its_line(path: str, line: int) -> None:
@@ -66,7 +68,7 @@ def test_a_problem_has_the_nearest_line(tmp_path: Path) -> None:
     gone = Place("gone.toml", "jobs[0]").error("c", "m")
     known = replace(missing, line=99)
     elsewhere = Place("jobs.toml", "nothing").error("c", "m")
-    assert [each.line for each in with_lines([missing, gone, known, elsewhere], tmp_path)] == [16, 0, 99, 0]
+    assert [each.line for each in with_lines([missing, gone, known, elsewhere], tmp_path)] == [17, 0, 99, 0]
 
 
 @pytest.mark.parametrize("key", ["a b", "it's", "q.r"])
