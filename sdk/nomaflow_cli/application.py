@@ -19,7 +19,7 @@ from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import APP
-from nomaflow_cli.output import print_error
+from nomaflow_cli.output import discard_output, print_error
 
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -87,13 +87,12 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone, as in `nomaflow logs RUN | head`. Python would complain again at exit.
-        _discard_output()
+        discard_output(1)  # its reader has gone, as in `nomaflow logs RUN | head`
         return ExitCode.FAILED
     except OSError as error:
         if error.errno not in _CANNOT_WRITE or error.filename is not None:
             raise
-        _discard_output()
+        discard_output(1)
         print_error(CliError(f"the output cannot be written: {error.strerror}", reason="UNWRITABLE"), as_json=as_json)
         return ExitCode.FAILED
     return answer if isinstance(answer, int) else 0
@@ -129,13 +128,10 @@ def _fill_standard_streams() -> None:
 
 
 def _spell_out_foreign_characters() -> None:
-    """Make standard output write what its encoding lacks as an escape, such as ``\\u2714``, like standard error."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Write what an encoding lacks as an escape, such as ``\\u2714``, and read what is no text in it likewise."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _as_cli_error(error: Exception, arguments: Sequence[str]) -> CliError:

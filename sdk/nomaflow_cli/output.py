@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_telemetry.visible_text import printable, visible
@@ -62,6 +62,14 @@ def print_json_line(value: Any) -> None:
     print(json.dumps(value, allow_nan=False, separators=(",", ":")), flush=True)
 
 
+def discard_output(*streams: int) -> None:
+    """Write nothing more on streams that nobody reads, or that cannot be written: at exit, Python would try again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
 def is_terminal() -> bool:
     """Return True if a person sees the output."""
     return sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb"
@@ -92,7 +100,8 @@ def console(*, stderr: bool = False) -> Console:
 
     if sys.stderr.isatty() if stderr else is_terminal():
         return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
-    width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
+    columns = os.environ.get("COLUMNS", "")
+    width = (int(columns) if columns.isdecimal() else 0) or _PIPE_WIDTH
     return PlainConsole(
         stderr=stderr, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=width
     )
@@ -108,16 +117,20 @@ def print_warnings(warnings: Iterable[str], *, as_json: bool) -> None:
 
 
 def print_error(error: CliError, *, as_json: bool) -> None:
-    """Print the error and the way out on stderr."""
+    """Print the error and the way out on stderr, unless its reader has gone."""
+    try:
+        print("\n".join(_error_lines(error, as_json=as_json)), file=sys.stderr)
+    except BrokenPipeError:
+        discard_output(2)
+
+
+def _error_lines(error: CliError, *, as_json: bool) -> Iterator[str]:
     if as_json:
-        shape = {"error": {"reason": error.reason, "message": error.message, "fix": error.fix or None}}
-        print(json.dumps(shape), file=sys.stderr)
+        yield json.dumps({"error": {"reason": error.reason, "message": error.message, "fix": error.fix or None}})
         return
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if coloured else ("", "", "")
-    lines = [printable(line) for line in error.message.splitlines()] or [printable(error.reason)]
-    print(f"{red}✘{off} {lines[0]}", file=sys.stderr)
-    for line in lines[1:]:
-        print(f"  {line}", file=sys.stderr)
-    for line in error.fix.splitlines():
-        print(f"  {dim}→{off} {printable(line)}", file=sys.stderr)
+    first, *more = [printable(line) for line in error.message.splitlines()] or [printable(error.reason)]
+    yield f"{red}✘{off} {first}"
+    yield from (f"  {line}" for line in more)
+    yield from (f"  {dim}→{off} {printable(line)}" for line in error.fix.splitlines())

@@ -78,7 +78,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
         for each in filter(is_alive, below):
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
@@ -289,3 +289,20 @@ def _lines_until(process: subprocess.Popen[str], **wanted: Any) -> list[dict[str
         if all(lines[-1].get(key) == value for key, value in wanted.items()):
             return lines
     raise AssertionError(f"up has ended: {lines[-3:]}")
+
+
+def test_a_stop_is_in_order_though_nobody_reads_of_it(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """``nomaflow up | tee FILE``: Ctrl-C ends the reader at once, and still the command ends last."""
+    assert up.stdout is not None
+    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+        kernel = client.get_kernel().pid
+    others = [pid for pid in pids_below(up.pid) if pid != kernel]
+    up.stdout.close()
+    os.kill(kernel, signal.SIGSTOP)
+    up.send_signal(signal.SIGINT)
+    eventually(lambda: not any(is_alive(pid) for pid in others))
+    with pytest.raises(subprocess.TimeoutExpired):
+        up.wait(1)
+    os.kill(kernel, signal.SIGCONT)
+    assert up.wait(40) == 1
+    assert not is_alive(kernel)

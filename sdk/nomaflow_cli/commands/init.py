@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -35,12 +36,16 @@ def init(
             reason="ALREADY_THERE",
             fix="name another directory, or move these away",
         )
+    begun: list[Path] = []
     try:
         for name, body in files.items():
-            path = directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(body, encoding="utf-8")
+            begun.append(directory / name)
+            begun[-1].parent.mkdir(parents=True, exist_ok=True)
+            begun[-1].write_text(body, encoding="utf-8")
     except OSError as error:
+        for path in begun:
+            with contextlib.suppress(OSError):  # which could not be written either
+                path.unlink()
         raise CliError(
             f"cannot write to {str(directory)!r}: {error.strerror}", reason="UNWRITABLE", fix="name another directory"
         ) from None

@@ -27,8 +27,8 @@ from nomaflow_cli.invocation import (
     require_extra,
 )
 from nomaflow_cli.options import flag, option
-from nomaflow_cli.output import console, print_warnings
-from nomaflow_cli.project import host_table, require_project, wants_alerts
+from nomaflow_cli.output import console, discard_output, print_warnings
+from nomaflow_cli.project import host_table, project_of, require_project, wants_alerts
 from nomaflow_cli.up.kept_running import PartFailed, become_part
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
 from nomaflow_cli.up.supervising import ProjectSupervisor
@@ -58,7 +58,7 @@ def up(
     In the foreground; Ctrl-C drains and stops them.
     """
     keep_memory_private()  # it has the environment of both
-    project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
+    project = project_of(invocation, directory, runs_code=True)
     _require_state_folder(project)
     both = _given("--log-format", log_format)
     kernel_options = (*_given("--address", address), *_given("--store", store), *_given("--metrics", metrics), *both)
@@ -87,6 +87,10 @@ def up(
             loop.add_signal_handler(signal.SIGHUP, _hung_up, supervisor)
         try:
             await supervisor.run()
+            await supervisor.stop()
+        except OSError:  # its reader has gone, as `tee` does at Ctrl-C; the parts still stop in order
+            discard_output(1)
+            raise
         finally:
             await supervisor.stop()
 
@@ -153,10 +157,7 @@ def _hung_up(supervisor: ProjectSupervisor) -> None:
     if os.isatty(1):  # no longer once the other end of the terminal is closed
         supervisor.handle(signal.SIGHUP)
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
+    discard_output(1, 2)
     supervisor.handle(signal.SIGTERM)
 
 
@@ -218,4 +219,4 @@ def launcher(*, invocation: Invocation, directory: Directory = None) -> None:
 
     \\[launcher] of nomaflow.toml says which.
     """
-    become_part("launchers", require_project(directory or invocation.project, invocation.trust))
+    become_part("launchers", project_of(invocation, directory))

@@ -63,17 +63,14 @@ class _Follower:
     async def follow(self) -> ExitCode:
         """Show everything until the run is over and all its lines are shown."""
         self._screen.update(await self._kernel.get_run(self._run_id))
-        helpers = [asyncio.create_task(self._refresh()), asyncio.create_task(self._tick())]
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._events())
-                group.create_task(self._lines())
+                helpers = [group.create_task(each) for each in (self._refresh(), self._tick())]
+                await asyncio.wait([group.create_task(each) for each in (self._events(), self._lines())])
+                for helper in helpers:
+                    helper.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
         run = await self._kernel.get_run(self._run_id)
         await self._shown.wait()
         self._screen.update(run)

@@ -71,7 +71,7 @@ class Screen:
 
 
 class JsonScreen(Screen):
-    """One JSON object a line: ``{"type": "event"|"log"|"kernel"|"run", …}``, the run always last."""
+    """One JSON object a line: ``{"type": "event"|"log"|"kernel"|"trouble"|"run", …}``, the run always last."""
 
     def event(self, event: EventView) -> None:
         """Print the event."""
