@@ -1,4 +1,4 @@
-"""``nomaflow runs``, ``show``, ``logs`` and ``cancel``."""
+"""``nomaflow runs``, ``show`` and ``cancel``."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ STEP_KEYS = frozenset(
         "image",
     }
 )
-"""The keys of a step that are ours, as in `StepEntry`; all others belong to a type that a plugin contributes."""
+"""The keys of a step that are ours, as in `StepDefinition`; all others belong to a type that a plugin contributes."""
 
 
 class Unresolved(str):

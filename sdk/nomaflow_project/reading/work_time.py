@@ -28,7 +28,10 @@ class OutOfTime(Exception):
 
 @dataclass(kw_only=True, slots=True)
 class _Time:
-    """:param began: the thread's processor time at the first look; others on a busy machine do not count"""
+    """The time of some work.
+
+    :param began: the thread's processor time at the first look; others on a busy machine do not count
+    """
 
     seconds: float
     began: float | None = None
