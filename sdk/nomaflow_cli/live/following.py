@@ -7,10 +7,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from nomaflow.client import ClientError
 from nomaflow.client.values import EventView, RunView
 from nomaflow_api.event_loop import happens_within
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.output import tell
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -116,7 +118,10 @@ class _Follower:
             tell(f"detached; the run continues: nomaflow logs {self._run_id} --follow")
             return False
         if answer == "c":
-            await self._kernel.cancel(self._run_id, why="Ctrl-C")
+            try:
+                await self._kernel.cancel(self._run_id, why="Ctrl-C")
+            except ClientError as error:  # it may start and watch runs, and not cancel them
+                tell(printable(f"! {error.advice}"))
             self._changed.set()
         self._screen.open()
         self._shown.set()

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 import pytest
 
-from fake_kernel import FakeKernel, make_run
+from fake_kernel import FakeKernel, Refusal, make_run
 from nomaflow.client.values import RunView
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import decode
@@ -123,6 +124,19 @@ async def test_ctrl_c_asks(kernel: FakeKernel, terminal: Terminal, answer: str, 
         await kernel.finish("run_1")
     assert await terminal.end() == code
     assert bool(kernel.requests["CancelRun"]) is canceled
+
+
+async def test_a_cancel_that_is_refused_ends_no_watch(kernel: FakeKernel, terminal: Terminal) -> None:
+    """Who may start a run and not cancel it reads that, and still sees its end."""
+    kernel.refusals["CancelRun"] = [Refusal(grpc.StatusCode.PERMISSION_DENIED, "alice may not cancel runs of nightly")]
+    await terminal.until("25%")
+    terminal.process.send_signal(signal.SIGINT)
+    await terminal.until("[c]ancel it")
+    terminal.type("c\n")
+    await terminal.until("alice may not cancel runs of nightly")
+    await kernel.finish("run_1")
+    await terminal.until("nightly SUCCEEDED")
+    assert await terminal.end() == 0
 
 
 async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) -> None:
