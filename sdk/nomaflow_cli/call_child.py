@@ -34,8 +34,9 @@ def main() -> None:
     # Ctrl-C during the start ends it without a traceback: the command has blocked the signal until here.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from nomaflow.testing.host_machinery import host_machinery
+    from nomaflow.testing.host_machinery import host_machinery, process_trees
 
+    process_trees().die_with_parent(signal.SIGINT)  # as at Ctrl-C
     order: dict[str, Any] = json.load(sys.stdin)
     set_up_logging(level=order["log_level"], form="text")
     project = Path(order["project"])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
+from processes import pids_below, still_alive
 
 
 async def test_call_withholds_what_a_host_would(command: Command, tmp_path: Path) -> None:
@@ -137,6 +138,24 @@ def test_ctrl_c_ends_the_callable(project: dict[str, str], name: str, told: list
         os.killpg(process.pid, signal.SIGINT)
         assert process.stderr.read().splitlines() == told
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_callable_ends_with_the_command(project: dict[str, str], number: signal.Signals) -> None:
+    """Who ends the command alone, such as a program that started it, leaves no callable behind."""
+    command = [sys.executable, "-m", "nomaflow_cli", "call", "early:waits"]
+    environ = {**os.environ, **project}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+        [child] = pids_below(process.pid)
+        process.send_signal(number)
+        process.wait()
+        left = still_alive([child], seconds=10)
+        for each in left:
+            os.kill(each, signal.SIGKILL)
+        assert not left
+        assert process.stderr.read() == "cleaned up\n"
 
 
 def test_ctrl_c_during_the_start_prints_nothing(project: dict[str, str]) -> None:
