@@ -27,7 +27,7 @@ def write_private(path: Path, content: bytes) -> None:
 
     :raises OSError: if it cannot be written; the one before is still there then
     """
-    with _draft(path, content) as draft:
+    with draft_of(path, content) as draft:
         draft.replace(path)
 
 
@@ -36,12 +36,16 @@ def create_private(path: Path, content: bytes) -> None:
 
     :raises OSError: if it cannot be written
     """
-    with _draft(path, content) as draft, contextlib.suppress(FileExistsError):
+    with draft_of(path, content) as draft, contextlib.suppress(FileExistsError):
         os.link(draft, path)
 
 
 @contextlib.contextmanager
-def _draft(path: Path, content: bytes) -> Iterator[Path]:
+def draft_of(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a file of mode 0600 beside another, to be put in its place; it is removed if it is not.
+
+    :raises OSError: if it cannot be written
+    """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nomaflow_api.private_file import draft_of
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.service.systemd import Places
@@ -107,16 +107,12 @@ def _read(path: Path) -> str | None:
 
 
 def _put(path: Path, text: str, *, mode: int) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-        draft.chmod(mode)
-        draft.replace(path)
+        with draft_of(path, text.encode("utf-8", "surrogateescape")) as draft:
+            draft.chmod(mode)
+            draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise _unwritable(path, error) from None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.private_file import draft_of
 from nomaflow_project.reading.encryption import KeyRing, Undecipherable
 from nomaflow_project.reading.environment import references_in, texts_in
 from nomaflow_project.reading.files import SETTINGS_FILE, parse_toml_file
@@ -173,22 +173,13 @@ def replace_file(path: Path, body: bytes) -> None:
     :raises OSError: if that is impossible
     """
     path = path.resolve()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(body)
-            with suppress(FileNotFoundError):
-                old = path.stat()
-                os.fchmod(stream.fileno(), stat.S_IMODE(old.st_mode))
-                if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(stream.fileno(), old.st_uid, old.st_gid)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with draft_of(path, body) as draft:
+        with suppress(FileNotFoundError):
+            old = path.stat()
+            draft.chmod(stat.S_IMODE(old.st_mode))
+            if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                os.chown(draft, old.st_uid, old.st_gid)
+        draft.replace(path)
 
 
 def _trees(files: ProjectFiles) -> Iterator[tuple[str, Any, bool]]:
