@@ -23,7 +23,7 @@ def is_job_id(text: str) -> bool:
     return JOB_ID.fullmatch(text) is not None
 
 
-def _parsed(code: str, parse: Callable[[str], object], kind: str) -> Checked:
+def _parsed(code: str, parse: Callable[[str], object]) -> Checked:
     """Return a validator of schedules or zones; an empty text stands for none."""
 
     def checked(text: str) -> str:
@@ -33,10 +33,7 @@ def _parsed(code: str, parse: Callable[[str], object], kind: str) -> Checked:
             try:
                 parse(text)
             except CronError as error:
-                subject = error.subject if len(error.subject) <= 60 else error.subject[:60] + "…"
-                raise refusal(
-                    code, "{what}: {problem}", what=f"{kind} {subject!r}", problem=error.problem, fix=error.fix
-                ) from error
+                raise refusal(code, "{problem}", problem=error.problem, fix=error.fix) from error
         return text
 
     return Checked(checked)
@@ -92,8 +89,8 @@ ExceptionNames = Annotated[
 ]
 Cron = Annotated[
     str,
-    _parsed("bad_schedule", _expression, "cron expression"),
+    _parsed("bad_schedule", _expression),
     Checked(str.strip),
 ]
-Zone = Annotated[str, _parsed("unknown_timezone", _zone, "timezone")]
+Zone = Annotated[str, _parsed("unknown_timezone", _zone)]
 ZoneOrUtc = Annotated[Zone, Checked(lambda name: name or "UTC")]

@@ -76,7 +76,6 @@ def test_what_is_not_crontab_is_refused_with_the_reason(text: str, says: str) ->
     with pytest.raises(CronError) as caught:
         CronExpression.parse(text)
     assert says in str(caught.value)
-    assert caught.value.subject == text
     assert len(str(caught.value)) < 400
 
 
