@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.access_calls import AccessCalls
@@ -23,9 +23,24 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["KernelClient"]
+__all__ = ["JobFilters", "KernelClient"]
 
 _HEALTH_SECONDS = 5.0
+
+
+class JobFilters(TypedDict, total=False):
+    """Filters of a list of jobs; a key that is missing, or empty, keeps all.
+
+    ``text`` is a part of the id or of the description, in upper or lower case. ``conditions`` keeps jobs in one of
+    them; see :class:`~nomaflow.client.values.JobCountView`. ``job_ids`` keeps these, at most 500.
+    """
+
+    host: str
+    tag: str
+    text: str
+    conditions: Sequence[str]
+    job_ids: Sequence[str]
+    include_removed: bool
 
 
 class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
@@ -238,56 +253,31 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         reply = await self._ask("InspectAttempt", run_id=run_id, step=step, attempt=attempt)
         return decode(values.InspectionView, reply)
 
-    async def list_jobs(
-        self,
-        *,
-        host: str = "",
-        tag: str = "",
-        text: str = "",
-        conditions: Sequence[str] = (),
-        include_removed: bool = False,
-    ) -> values.CatalogueView:
+    async def list_jobs(self, **filters: Unpack[JobFilters]) -> values.CatalogueView:
         """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time.
 
-        The filters are those of :meth:`list_jobs_page`.
+        The filters are those of :class:`JobFilters`.
         """
-        wanted = _conditions(conditions)
-        whole = await self._whole(
-            "ListJobs", host=host, tag=tag, text=text, conditions=wanted, include_removed=include_removed
-        )
-        found = decode(values.JobPageView, whole)
+        found = decode(values.JobPageView, await self._whole("ListJobs", **_with_conditions(filters)))
         return values.CatalogueView(jobs=found.jobs, problems=found.problems)
 
     async def list_jobs_page(
         self,
         *,
-        host: str = "",
-        tag: str = "",
-        text: str = "",
-        conditions: Sequence[str] = (),
-        job_ids: Sequence[str] = (),
-        include_removed: bool = False,
         skip: int = 0,
         page_size: int = 0,
         page_token: str = "",
         with_counts: bool = False,
+        **filters: Unpack[JobFilters],
     ) -> values.JobPageView:
-        """Return one page of the jobs that the filters keep, by id.
+        """Return one page of the jobs that the filters keep, by id; see :class:`JobFilters`.
 
-        :param text: a part of the id or of the description, in upper or lower case
-        :param conditions: keeps jobs in one of them; see :class:`~nomaflow.client.values.JobCountView`
-        :param job_ids: keeps these, at most 500
         :param skip: number of jobs to leave out at first; not with ``page_token``
         :param page_size: 0 for 500, the most
         :param with_counts: whether to count the jobs that the filters keep
         """
-        wanted = _conditions(conditions)
-        reply = await self._ask(
-            "ListJobs",
-            host=host, tag=tag, text=text, conditions=wanted, job_ids=job_ids, include_removed=include_removed,
-            skip=skip, page_size=page_size, page_token=page_token, with_counts=with_counts,
-        )  # fmt: skip
-        return decode(values.JobPageView, reply)
+        paging = {"skip": skip, "page_size": page_size, "page_token": page_token, "with_counts": with_counts}
+        return decode(values.JobPageView, await self._ask("ListJobs", **paging, **_with_conditions(filters)))
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""
@@ -368,5 +358,8 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
             raise unknown_name(noun, name, known, (await self.get_kernel()).caller)
 
 
-def _conditions(names: Sequence[str]) -> list[Any]:
-    return [enum_number(job_pb2.JobCondition, each, "condition", spelt=str.upper) for each in names]
+def _with_conditions(filters: JobFilters) -> dict[str, Any]:
+    """Return the filters as fields of a request, with the numbers of conditions."""
+    names = filters.get("conditions", ())
+    numbers = [enum_number(job_pb2.JobCondition, each, "condition", spelt=str.upper) for each in names]
+    return {**filters, "conditions": numbers}
