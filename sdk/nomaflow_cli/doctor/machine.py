@@ -16,7 +16,6 @@ from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.invocation import EXTRAS, missing_modules
 
-_OLDEST = (3, 11)
 _LITTLE_BYTES, _FEW_BYTES = 100 << 20, 1 << 30
 _LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -25,8 +24,7 @@ def examine_machine(project: Path) -> Iterator[Finding]:
     """Yield the findings about the machine that runs the command."""
     version = ".".join(map(str, sys.version_info[:3]))
     text = f"Python {version}, nomaflow {VERSION}"
-    old = sys.version_info < _OLDEST
-    yield problem("machine.python", text, "install Python 3.11 or later") if old else fine("machine.python", text)
+    yield fine("machine.python", text)
     for name in EXTRAS:
         missing = ", ".join(missing_modules(name))
         if missing:
