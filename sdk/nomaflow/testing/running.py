@@ -87,8 +87,8 @@ async def run_callable(
     """
     machinery = host_machinery()
     trial = _Trial(machinery=machinery)
-    with _captured(trial.records):
-        ctx = trial.context(ctx, params or {})
+    ctx = trial.context(ctx, params or {})
+    with _captured(trial.records, ctx.log_level):
         try:
             maker, call = _prepared(
                 machinery,
@@ -262,8 +262,8 @@ def _called(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:
 
 
 class _Keeper(logging.Handler):
-    def __init__(self, records: list[logging.LogRecord]) -> None:
-        super().__init__(logging.NOTSET)
+    def __init__(self, records: list[logging.LogRecord], level: str) -> None:
+        super().__init__(level)
         self._records = records
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -271,15 +271,14 @@ class _Keeper(logging.Handler):
 
 
 @contextmanager
-def _captured(records: list[logging.LogRecord]) -> Iterator[None]:
-    """Keep the records that reach the root logger, at INFO as in a run."""
-    root, keeper = logging.getLogger(), _Keeper(records)
-    level = root.level
+def _captured(records: list[logging.LogRecord], level: str) -> Iterator[None]:
+    """Keep the records that reach the root logger, from the level of the run's log on."""
+    root, keeper = logging.getLogger(), _Keeper(records, level)
+    before = root.level
     root.addHandler(keeper)
-    if root.getEffectiveLevel() > logging.INFO:
-        root.setLevel(logging.INFO)
+    root.setLevel(min(before, keeper.level))
     try:
         yield
     finally:
         root.removeHandler(keeper)
-        root.setLevel(level)
+        root.setLevel(before)

@@ -13,7 +13,7 @@ from nomaflow_project.jobs.step_defaults import blame_defaults, unknown_defaults
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepType
 from nomaflow_project.reading.callable_references import last_part, reference_error
 from nomaflow_project.reading.environment import STEP_KEYS
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, once
 from nomaflow_project.reading.validation import validate
 
 _OTHER_TYPE = "call a function that does it, or install a plugin with that type"
@@ -33,7 +33,7 @@ def build_job(
     if isinstance(trees, list):
         merged["steps"] = [_built_step(entry, step_types) for entry in entries]
     definition, problems = validate(JobDefinition, merged, place)
-    problems = [blame_defaults(problem, place, defaulted) for problem in (*problems, *of_steps)]
+    problems = once([blame_defaults(problem, place, defaulted) for problem in (*problems, *of_steps)])
     problems += unknown_defaults(tree, place, step_types)
     if definition is None or any(entry.step is None for entry in entries):
         return None, problems

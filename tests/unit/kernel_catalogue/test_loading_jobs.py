@@ -338,8 +338,9 @@ def test_step_defaults_are_merged_key_by_key() -> None:
 
 
 def test_a_mistake_in_step_defaults_is_told_there() -> None:
-    """The path is that of the defaults, where the author has to mend it."""
-    job = load_one('[[jobs]]\nid = "x"\nstep_defaults = { timeout_seconds = -1 }\nsteps = [{ callable = "m:f" }]\n')
+    """The path is that of the defaults, where the author has to mend it: once, however many steps have them."""
+    steps = 'steps = [{ callable = "m:f" }, { callable = "m:g" }]'
+    job = load_one(f'[[jobs]]\nid = "x"\nstep_defaults = {{ timeout_seconds = -1 }}\n{steps}\n')
     assert [problem.path for problem in job.problems] == ["jobs[0].step_defaults.timeout_seconds"]
 
 

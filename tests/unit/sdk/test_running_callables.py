@@ -150,6 +150,17 @@ async def test_a_test_can_still_be_cancelled() -> None:
         await task
 
 
+@pytest.mark.parametrize(("level", "kept"), [("DEBUG", ["quiet", "usual"]), ("INFO", ["usual"]), ("WARNING", [])])
+async def test_a_run_s_level_is_that_of_its_log(level: str, kept: list[str]) -> None:
+    """Lines below it are not kept, and those at it are, whatever the process has set."""
+
+    async def step(**_: object) -> None:
+        logging.getLogger("team").debug("quiet")
+        logging.getLogger("team").info("usual")
+
+    assert (await run_callable(step, ctx=RunContext(log_level=level))).logs == kept
+
+
 async def test_progress_and_logs() -> None:
     """Progress, ctx.log and any logger that reaches the root are kept; the level is put back."""
     level = logging.getLogger().level
