@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -68,6 +69,7 @@ def _leave() -> None:
 async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
     from nomaflow.testing import run_callable
     from nomaflow.testing.host_machinery import host_machinery, host_project
+    from nomaflow.testing.running import TRIAL
     from nomaflow_project.reading.worker_environment import withheld_hint, worker_variables
 
     host = host_project()
@@ -92,6 +94,7 @@ async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
         outcome = await run_callable(
             order["reference"],
             op_kwargs=order["op_kwargs"],
+            ctx=replace(TRIAL, log_level=logging.getLevelName(order["log_level"])),
             connectors=connectors,
             settings=Settings(project.spec.settings),
             environ=replace(project.sources, environ=known.references, whole_files=False),

@@ -23,7 +23,10 @@ from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.environment import Values, resolve_tree
 from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
 
-__all__ = ["CallableOutcome", "run_callable", "run_callable_sync"]
+__all__ = ["TRIAL", "CallableOutcome", "run_callable", "run_callable_sync"]
+
+TRIAL = RunContext(run_id="run_test", job_id="test", step_name="test", attempt_key="run_test/test/1")
+"""The context of a call that is given none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +165,7 @@ class _Trial:
     reason_code: str = ""
 
     def context(self, ctx: RunContext | None, params: Mapping[str, Any]) -> RunContext:
-        base = ctx or RunContext(run_id="run_test", job_id="test", step_name="test", attempt_key="run_test/test/1")
+        base = ctx or TRIAL
         asked, told = base.cancel_check, base.progress_sink
 
         def progress(done: float, total: float | None, message: str) -> None:
@@ -262,7 +265,7 @@ def _called(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:
 
 
 class _Keeper(logging.Handler):
-    def __init__(self, records: list[logging.LogRecord], level: str) -> None:
+    def __init__(self, records: list[logging.LogRecord], level: int) -> None:
         super().__init__(level)
         self._records = records
 
@@ -273,7 +276,8 @@ class _Keeper(logging.Handler):
 @contextmanager
 def _captured(records: list[logging.LogRecord], level: str) -> Iterator[None]:
     """Keep the records that reach the root logger, from the level of the run's log on."""
-    root, keeper = logging.getLogger(), _Keeper(records, level)
+    root = logging.getLogger()
+    keeper = _Keeper(records, logging.getLevelNamesMapping().get(level, logging.INFO))
     before = root.level
     root.addHandler(keeper)
     root.setLevel(min(before, keeper.level))

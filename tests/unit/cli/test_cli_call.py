@@ -54,6 +54,21 @@ async def test_settings_are_those_of_a_host(
     assert (done.code, {name: done.json[name] for name in told}) == (code, told)
 
 
+@pytest.mark.parametrize(("level", "kept"), [("debug", ["d", "i", "w"]), ("INFO", ["i", "w"]), ("WARNING", ["w"])])
+async def test_the_log_is_shown_from_a_level_on(command: Command, tmp_path: Path, level: str, kept: list[str]) -> None:
+    """No line below it is shown, and the callable sees it as the level of its run's log."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "talks.py").write_text(
+        "import logging\nlog = logging.getLogger('team')\ndef step(*, ctx, **_):\n"
+        "    log.debug('d'), log.info('i'), log.warning('w')\n    return {'level': ctx.log_level}\n"
+    )
+    done = await command(
+        "call", "talks:step", "--log-level", level, "-o", "json", env={"NOMAFLOW_PROJECT": str(tmp_path)}
+    )
+    assert done.json["extras"] == {"level": level.upper()}
+    assert [line[-1] for line in done.err.splitlines() if " team: " in line] == kept
+
+
 async def test_a_traceback_begins_with_the_author(command: Command, tmp_path: Path) -> None:
     """The traceback of a callable has no frames of the command, in a plain function as in a coroutine."""
     (tmp_path / "plugins").mkdir()
