@@ -254,19 +254,19 @@ def _login_at(kernel_id: str, project: Path, profiles: ProfileFolder) -> Profile
     :raises CliError: if there is none, or there are several
     """
     found = [each for each in profiles.all() if each.kernel_id == kernel_id]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if not found:
+        raise NoLogin(
+            f"no kernel runs in {str(project)!r}, and there is no login at the one that its host dials; "
+            "the host's certificate is for the host only",
+            reason="UNAUTHENTICATED",
+            fix=_LOGIN,
+        )
+    if len(found) > 1:
         names = ", ".join(each.name for each in found)
         raise CliError(
             f"there are several logins at the kernel of {str(project)!r}: {names}", fix="name one: --profile"
         )
-    raise NoLogin(
-        f"no kernel runs in {str(project)!r}, and there is no login at the one that its host dials; "
-        "the host's certificate is for the host only",
-        reason="UNAUTHENTICATED",
-        fix=_LOGIN,
-    )
+    return found[0]
 
 
 def _only_login(profiles: ProfileFolder, no_project: CliError) -> Profile:

@@ -76,13 +76,16 @@ class _Callable:
             return ""
         return misspelt_name(key, (name for name in sorted(self.keywords) if name not in given))
 
-    def ignores(self, key: str) -> bool:
-        """Return whether the name of its ``**`` says that a key in it is ignored."""
-        return self.catch_all.startswith("_") and key not in self.injected
+    def not_named(self, key: str, meant: str) -> str:
+        """Return what is wrong with a key that its ``**`` swallows; empty for nothing.
 
-    def ignored(self, key: str) -> str:
-        """Return the warning about a key that is ignored."""
-        return f"{self.signature} does not name {key!r}, so the key is ignored"
+        :param meant: the parameter that the key misspells; empty for none
+        """
+        if meant:
+            return f"{self.signature} does not name {key!r}, and nothing gives {meant!r}"
+        if self.catch_all.startswith("_") and key not in self.injected:
+            return f"{self.signature} does not name {key!r}, so the key is ignored"
+        return ""
 
 
 def injected_names(manifest: Mapping[str, Any]) -> frozenset[str]:
@@ -210,9 +213,8 @@ def check_keys(
     for key in stray:
         meant = found.meant(key, found.injected.union(given))
         if meant:
-            told = f"{found.signature} does not name {key!r}, and nothing gives {meant!r}; did you mean {meant!r}?"
-            return told, []
-    return None, [found.ignored(key) for key in stray if found.ignores(key)]
+            return f"{found.not_named(key, meant)}; did you mean {meant!r}?", []
+    return None, [told for key in stray if (told := found.not_named(key, ""))]
 
 
 def refuse_op_kwargs(step: StepDefinition, names: Iterable[str]) -> str | None:
@@ -264,11 +266,11 @@ def _check_step(
                 yield (source / name).error("unknown_op_kwarg", f"{found.signature} takes no {name!r}", fix=fix)
             elif meant := found.meant(name, known):
                 misspelt.add(meant)
-                message = f"{found.signature} does not name {name!r}, and nothing gives {meant!r}"
-                yield (source / name).error("misspelt_op_kwarg", message, fix=f"did you mean {meant!r}?")
-            elif found.ignores(name):
+                told = found.not_named(name, meant)
+                yield (source / name).error("misspelt_op_kwarg", told, fix=f"did you mean {meant!r}?")
+            elif told := found.not_named(name, ""):
                 fix = _fix_of_key(name, found.keywords.keys() - found.injected)
-                yield (source / name).warning("ignored_op_kwarg", found.ignored(name), fix=fix)
+                yield (source / name).warning("ignored_op_kwarg", told, fix=fix)
     yield from _check_required(definition, step, found, at, misspelt)
 
 

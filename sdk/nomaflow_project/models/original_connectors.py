@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urljoin
 
-from nomaflow_project.models.connectors_file import Lax, Param, Statement
+from nomaflow_project.models.connectors_file import ApiConnectorEntry, Lax, Param, Statement
 from nomaflow_project.reading.keys import Entry, key, seconds
 
 
@@ -99,19 +99,15 @@ class OriginalApi(Entry):
 
 def api_table(entry: OriginalApi) -> dict[str, Any]:
     """Return a connector as the host knows it."""
-    return {
-        "type": "api",
-        "base_url": entry.base_url,
-        "headers": dict(entry.default_headers),
-        "auth": _auth(entry),
-        "endpoints": {each.name: _endpoint(each, entry) for each in entry.endpoints},
-        "timeout_seconds": entry.timeout,
-        "connect_timeout_seconds": 10.0,
-        "retries": 2,
-        "retry_backoff_seconds": 0.5,
-        "verify": entry.verify_ssl,
-        "follow_redirects": True,
-    }
+    ours = ApiConnectorEntry(
+        type="api",
+        base_url=entry.base_url,
+        headers=entry.default_headers,
+        timeout_seconds=entry.timeout,
+        verify=entry.verify_ssl,
+    )
+    endpoints = {each.name: _endpoint(each, entry) for each in entry.endpoints}
+    return {**ours.to_json(), "auth": _auth(entry), "endpoints": endpoints, "follow_redirects": True}
 
 
 def _auth(entry: OriginalApi) -> dict[str, Any]:

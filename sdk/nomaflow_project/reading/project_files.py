@@ -175,9 +175,7 @@ def _unset(files: Iterable[JobFile]) -> Iterator[Problem]:
             yield from unresolved_references(job, at)
 
 
-def read_section(
-    model: type[_Section], table: object, place: Place, *, hide_values: bool = False
-) -> tuple[_Section | None, list[Problem]]:
+def read_section(model: type[_Section], table: object, place: Place) -> tuple[_Section | None, list[Problem]]:
     """Return what `nomaflow_project.reading.validation.validate` does of a table that requires no key.
 
     A section without keys has its defaults: no process loads pydantic for it, a quarter of the start of a host.
@@ -186,4 +184,4 @@ def read_section(
         return model(), []
     from nomaflow_project.reading.validation import validate
 
-    return validate(model, table, place, hide_values=hide_values)
+    return validate(model, table, place)
