@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.calls import Calls
-from nomaflow.client.requests import enum_number
+from nomaflow.client.requests import enum_number, enum_numbers
 from nomaflow_api.v1 import run_figures_pb2
 from nomaflow_api.v1.message_codec import decode
 
@@ -16,10 +16,6 @@ __all__ = ["EventFilters", "FigureReading", "Grouping"]
 
 Grouping = Literal["state", "job", "host", "trigger", "tag"]
 """What runs are counted by, besides their state."""
-
-
-def _grouping(name: Grouping) -> Any:
-    return enum_number(run_figures_pb2.RunGrouping, name, "grouping")
 
 
 class EventFilters(TypedDict, total=False):
@@ -65,8 +61,8 @@ class FigureReading(Calls):
             "SummarizeRuns",
             since=since,
             until=until,
-            group_by=_grouping(group_by),
-            also_by=[_grouping(each) for each in also_by],
+            group_by=enum_number(run_figures_pb2.RunGrouping, group_by, "grouping"),
+            also_by=enum_numbers(run_figures_pb2.RunGrouping, also_by, "grouping"),
             job_id=job_id,
             host=host,
             tag=tag,

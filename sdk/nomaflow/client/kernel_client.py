@@ -17,7 +17,7 @@ from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.name_checks import unknown_name
-from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_number, filled, trigger_span
+from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_numbers, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters, numbered
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as service
@@ -361,5 +361,4 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
 def _with_conditions(filters: JobFilters) -> dict[str, Any]:
     """Return the filters as fields of a request, with the numbers of conditions."""
     names = filters.get("conditions", ())
-    numbers = [enum_number(job_pb2.JobCondition, each, "condition", spelt=str.upper) for each in names]
-    return {**filters, "conditions": numbers}
+    return {**filters, "conditions": enum_numbers(job_pb2.JobCondition, names, "condition", spelt=str.upper)}

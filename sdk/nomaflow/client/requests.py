@@ -7,7 +7,7 @@ import functools
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ __all__ = [
     "ReplayOrder",
     "TriggerOrder",
     "enum_number",
+    "enum_numbers",
     "filled",
     "new_request_id",
     "to_json_bytes",
@@ -41,6 +42,8 @@ _EXPECTED: Mapping[int, str] = {
     FieldDescriptor.TYPE_MESSAGE: "a datetime",
 }
 """What a field of a type holds, for a person."""
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError)
+"""The errors of a message whose field cannot hold a value."""
 _MADE = frozenset({"params", "op_kwargs", "steps", "request_id", "kind", "by"})
 """The attributes of orders that a message has in another form."""
 
@@ -146,7 +149,7 @@ def filled(kind: type[_M], /, **fields: Any) -> _M:
     """
     try:
         return _made(kind, fields)
-    except (TypeError, ValueError, OverflowError) as error:
+    except _UNFIT as error:
         if fields.keys() - kind.DESCRIPTOR.fields_by_name.keys():
             raise
         raise _refused(kind, fields, error) from error
@@ -168,7 +171,7 @@ def _refused(kind: type[Message], fields: Mapping[str, Any], error: Exception) -
     for name, value in fields.items():
         try:
             _made(kind, {name: value})
-        except (TypeError, ValueError, OverflowError):
+        except _UNFIT:
             of_type = _EXPECTED.get(known[name].type, "another value")
             expected = f"a list, each {of_type}" if name in _lists(kind.DESCRIPTOR) else of_type
             return InvalidRequest(f"{name} is {repr(value)[:80]}, expected {expected}", fields={name: expected})
@@ -194,6 +197,16 @@ def enum_number(enum: Any, name: str, noun: str, *, spelt: Callable[[str], str] 
     if number is None:
         raise InvalidRequest(f"unknown {noun} {name!r}", fix=f"use one of {', '.join(map(spelt, numbers))}")
     return number
+
+
+def enum_numbers(enum: Any, names: Iterable[str], noun: str, *, spelt: Callable[[str], str] = str.lower) -> list[Any]:
+    """Return the numbers of several constants, as `enum_number` does of one.
+
+    :raises InvalidRequest: if there is no such constant, or if one text is given in place of several
+    """
+    if isinstance(names, str):
+        raise InvalidRequest(f"{noun} is {names!r}, expected a list", fix=f"write [{names!r}]")
+    return [enum_number(enum, each, noun, spelt=spelt) for each in names]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, TypedDict
 
-from nomaflow.client.requests import enum_number
+from nomaflow.client.requests import enum_numbers
 from nomaflow_api.v1 import run_pb2
 
 __all__ = ["RunFilters", "numbered"]
@@ -48,6 +48,6 @@ def numbered(filters: RunFilters) -> dict[str, Any]:
     states, kinds = filters.get("states", ()), filters.get("trigger_kinds", ())
     return {
         **filters,
-        "states": [enum_number(run_pb2.RunState, each, "run state", spelt=str.upper) for each in states],
-        "trigger_kinds": [enum_number(run_pb2.TriggerKind, each, "trigger kind") for each in kinds],
+        "states": enum_numbers(run_pb2.RunState, states, "run state", spelt=str.upper),
+        "trigger_kinds": enum_numbers(run_pb2.TriggerKind, kinds, "trigger kind"),
     }
