@@ -66,7 +66,6 @@ def up(
         *_given("--name", name), *(["--watch"] if watch else ()),
         *_given("--metrics", _next_port(metrics)), *both,
     )  # fmt: skip
-    with_alerts = _with_alerts(project, invocation)
     drain_seconds = _drain_seconds(project)
     reporter = JsonReporter() if invocation.as_json else TextReporter(console=console(), drain_seconds=drain_seconds)
 
@@ -78,7 +77,7 @@ def up(
             host_options=host_options,
             drain_seconds=drain_seconds + _DRAIN_MARGIN,
             with_console=not no_console and not missing_modules("console"),
-            with_alerts=with_alerts,
+            with_alerts=_with_alerts(project, invocation),
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

@@ -157,7 +157,7 @@ def test_ctrl_c_ends_the_callable(project: dict[str, str], name: str, told: list
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_callable_ends_with_the_command(project: dict[str, str], number: signal.Signals) -> None:
-    """Who ends the command alone, such as a program that started it, leaves no callable behind."""
+    """A program that ends the command alone leaves no callable behind."""
     command = [sys.executable, "-m", "nomaflow_cli", "call", "early:waits"]
     environ = {**os.environ, **project}
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:

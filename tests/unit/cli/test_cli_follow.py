@@ -127,7 +127,7 @@ async def test_ctrl_c_asks(kernel: FakeKernel, terminal: Terminal, answer: str, 
 
 
 async def test_a_cancel_that_is_refused_ends_no_watch(kernel: FakeKernel, terminal: Terminal) -> None:
-    """Who may start a run and not cancel it reads that, and still sees its end."""
+    """A person who may start a run and not cancel it reads that, and still sees its end."""
     kernel.refusals["CancelRun"] = [Refusal(grpc.StatusCode.PERMISSION_DENIED, "alice may not cancel runs of nightly")]
     await terminal.until("25%")
     terminal.process.send_signal(signal.SIGINT)

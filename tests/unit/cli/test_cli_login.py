@@ -103,7 +103,7 @@ async def test_a_token_is_not_said_to_another_server(
 async def test_a_string_is_not_used_up_for_nothing(
     command: Command, door: FakeEnrolment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Where no profile can be kept, the kernel is not asked, and the string is as good as before."""
+    """The kernel is not asked where no profile can be kept, so the string is as good as before."""
     monkeypatch.setenv("XDG_CONFIG_HOME", place)
     said = await login(command, door, tmp_path, code=1)
     assert "cannot be written" in said

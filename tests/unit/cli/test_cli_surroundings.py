@@ -1,4 +1,4 @@
-"""What surrounds a command: its directory is gone, its readers have left, its input is no text, its terminal is odd."""
+"""Odd surroundings of a command: its directory is gone, its readers have left, its input is no text."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_half_a_project_is_not_left(command: Command, tmp_path: Path) -> N
 
 
 def test_a_stopped_kernel_with_many_callers_is_there(tmp_path: Path) -> None:
-    """Where no more fit into its queue, a command learns so at once."""
+    """A command learns at once that no more fit into its queue."""
     (tmp_path / ".nomaflow").mkdir()
     path = tmp_path / "k.sock"
     (tmp_path / ".nomaflow" / "address").write_text(f"unix:{path}")
