@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -265,24 +266,36 @@ def _called(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:
 
 
 class _Keeper(logging.Handler):
-    def __init__(self, records: list[logging.LogRecord], level: int) -> None:
+    """Keeps the records of one call, and those of threads that belong to none.
+
+    :param before: the level of the root logger without any call
+    """
+
+    def __init__(self, records: list[logging.LogRecord], level: int, before: int) -> None:
         super().__init__(level)
+        self.before = before
         self._records = records
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._records.append(record)
+        if _KEEPER.get() in (None, self):
+            self._records.append(record)
+
+
+_KEEPER: ContextVar[_Keeper | None] = ContextVar("keeper", default=None)
 
 
 @contextmanager
 def _captured(records: list[logging.LogRecord], level: str) -> Iterator[None]:
     """Keep the records that reach the root logger, from the level of the run's log on."""
     root = logging.getLogger()
-    keeper = _Keeper(records, logging.getLevelNamesMapping().get(level, logging.INFO))
-    before = root.level
+    before = next((each.before for each in root.handlers if isinstance(each, _Keeper)), root.level)
+    keeper = _Keeper(records, logging.getLevelNamesMapping().get(level, logging.INFO), before)
+    token = _KEEPER.set(keeper)
     root.addHandler(keeper)
-    root.setLevel(min(before, keeper.level))
+    root.setLevel(min(root.level, keeper.level))
     try:
         yield
     finally:
         root.removeHandler(keeper)
-        root.setLevel(before)
+        root.setLevel(min([before, *(each.level for each in root.handlers if isinstance(each, _Keeper))]))
+        _KEEPER.reset(token)

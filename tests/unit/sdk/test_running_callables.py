@@ -161,6 +161,21 @@ async def test_a_run_s_level_is_that_of_its_log(level: str, kept: list[str]) -> 
     assert (await run_callable(step, ctx=RunContext(log_level=level))).logs == kept
 
 
+async def test_two_calls_at_once_keep_apart() -> None:
+    """Each has its own lines, to its own end, and the process is as it was before."""
+    before = logging.getLogger().level
+
+    async def step(*, name: str, seconds: float, ctx: RunContext) -> None:
+        await asyncio.sleep(seconds)
+        ctx.log.info("async %s", name)
+        await asyncio.to_thread(logging.getLogger("team").info, "thread %s", name)
+
+    given = ({"name": "a", "seconds": 0}, {"name": "b", "seconds": 0.1})
+    first, second = await asyncio.gather(*(run_callable(step, op_kwargs=each) for each in given))
+    assert (first.logs, second.logs) == (["async a", "thread a"], ["async b", "thread b"])
+    assert logging.getLogger().level == before
+
+
 async def test_progress_and_logs() -> None:
     """Progress, ctx.log and any logger that reaches the root are kept; the level is put back."""
     level = logging.getLogger().level
