@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from nomaflow.connectors import ConnectorPools, ConnectorRegistry
 from nomaflow_project.reading.project_files import ProjectFiles
 
-__all__ = ["FakeConnectors", "connectors_from"]
+__all__ = ["ClosableRegistry", "FakeConnectors", "connectors_from"]
 
 
 class FakeConnectors(ConnectorRegistry):
@@ -65,7 +66,15 @@ class _FakePools(ConnectorPools):
         return _found("pool", name, self._sync_engines)
 
 
-def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> ConnectorRegistry:
+class ClosableRegistry(ConnectorRegistry):
+    """A registry with connections that a test closes; a worker closes its own."""
+
+    @abc.abstractmethod
+    async def aclose(self) -> None:
+        """Close every connector that can be closed, then the pools."""
+
+
+def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> ClosableRegistry:
     """Return the real registry of a connectors.toml. Close it with ``await registry.aclose()``.
 
     References for plugins, such as those to a vault, are not resolved: an entry that has one cannot be used.
@@ -82,7 +91,7 @@ def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | N
     resolved = read_connectors(Path(path), files.sources, required=True)
     if "" in resolved.unusable:
         raise machinery.ConnectorsError(resolved.unusable[""])
-    registry: ConnectorRegistry = machinery.HostConnectorRegistry(resolved)
+    registry: ClosableRegistry = machinery.HostConnectorRegistry(resolved)
     return registry
 
 

@@ -73,7 +73,7 @@ async def test_worked_example_as_printed(
         assert (int(row[0]), row[1]) == (5050, 100)
         assert await registry.sql("sums").fetch_value("total", apps_id=10) == 100
     finally:
-        await registry.aclose()  # type: ignore[attr-defined]  # the host's registry has it
+        await registry.aclose()
         sys.modules.pop("page_monthly_pg", None)
     assert "hunter2" not in caplog.text
 
@@ -87,7 +87,7 @@ async def test_closing_leaves_no_connection(connectors_toml: Path, postgres_serv
     assert "hunter2" not in str(caught.value)
     with registry.pools.sync_engine("reporting").connect() as plain:
         plain.execute(sqlalchemy.text("SELECT 1"))
-    await registry.aclose()  # type: ignore[attr-defined]  # the host's registry has it
+    await registry.aclose()
     watcher = await asyncpg.connect(user=SUPERUSER, host=str(postgres_server.folder), database="postgres")
     try:
         others = (

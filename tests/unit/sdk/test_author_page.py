@@ -56,7 +56,7 @@ async def reporting(tmp_path: Path) -> AsyncIterator[ConnectorRegistry]:
             [{"total": float(n), "day": last_month.isoformat()} for n in range(1, 101)],
         )
     yield registry
-    await registry.aclose()  # type: ignore[attr-defined]  # the host's registry has it
+    await registry.aclose()
 
 
 async def test_minimal_and_realistic(page: Path, reporting: ConnectorRegistry) -> None:
