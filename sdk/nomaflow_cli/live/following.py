@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -97,7 +98,8 @@ class _Follower:
         while True:
             await happens_within(self._changed, _REFRESH)
             self._changed.clear()
-            await self._show(await self._kernel.get_run(self._run_id))
+            with contextlib.suppress(ClientError):  # the watch itself meets what lasts
+                await self._show(await self._kernel.get_run(self._run_id))
 
     async def _show(self, run: RunView) -> None:
         await self._shown.wait()

@@ -110,6 +110,17 @@ async def test_a_terminal_says_that_the_kernel_is_away(kernel: FakeKernel, termi
     assert "chttp2" not in terminal.shown
 
 
+async def test_a_refused_look_at_the_run_ends_no_watch(kernel: FakeKernel, terminal: Terminal) -> None:
+    """Progress is shown again once the kernel answers, as after a moment in which it was too slow."""
+    await terminal.until("25%")
+    kernel.refusals["GetRun"] = [Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow", reason="DEADLINE_EXCEEDED")]
+    kernel.runs["run_1"].steps[0].attempts[0].progress.done = 10
+    await terminal.until("50%")
+    assert not kernel.refusals["GetRun"]
+    await kernel.finish("run_1")
+    assert await terminal.end() == 0
+
+
 @pytest.mark.parametrize(("answer", "code", "canceled"), [("d\n", 130, False), ("c\n", 3, True), ("\n", 0, False)])
 async def test_ctrl_c_asks(kernel: FakeKernel, terminal: Terminal, answer: str, code: int, canceled: bool) -> None:
     """The person may detach, cancel, or keep watching."""
