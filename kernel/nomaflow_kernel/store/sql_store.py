@@ -215,8 +215,6 @@ class Store:
         gone = 0
         for start in range(0, len(found), _PRUNED_TOGETHER):
             gone += await self._database.write(partial(self._remove_runs, found[start : start + _PRUNED_TOGETHER]))
-        if before_us is not None and not job_id:
-            await self.prune_notices(before_us=before_us, limit=limit)
         return gone
 
     def _remove_runs(self, run_ids: Sequence[str], session: WriteSession) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
@@ -61,7 +61,8 @@ class RetentionSweeper:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(60 * min(policy.sweep_interval_minutes for _, policy in self._policies()))
+            policies = (self._default, *self._of_hosts().values())
+            await asyncio.sleep(60 * min(policy.sweep_interval_minutes for policy in policies))
             try:
                 gone = await self.sweep()
                 await self.sweep_audit()
@@ -73,36 +74,31 @@ class RetentionSweeper:
                 if gone:
                     _LOG.info("retention removed %d runs", gone)
 
-    def _policies(self) -> Iterator[tuple[Sequence[str], RetentionPolicy]]:
-        """Yield policies with their jobs; no jobs means every job, even those that no host brings any more."""
-        yield (), self._default
-        for known in self._catalogue.hosts():
-            if known.load.retention is not None:
-                yield [job.job_id for job in known.load.jobs], known.load.retention
+    def _of_hosts(self) -> Mapping[str, RetentionPolicy]:
+        """Return the policies that hosts set for the jobs that they bring."""
+        return {known.host: known.load.retention for known in self._catalogue.hosts() if known.load.retention}
 
     async def sweep(self) -> int:
         """Delete all releasable history and return the number of runs deleted.
 
         :raises StoreError: if the store fails; earlier deletions stand, the rest stays for the next sweep
         """
-        special = {job_id for job_ids, _ in self._policies() for job_id in job_ids}
-        gone = 0
-        for job_ids, policy in self._policies():
-            if not policy.enabled:
-                continue
-            if job_ids:
-                for job_id in job_ids:
-                    gone += await self._prune(job_id, policy)
-            elif not special:
-                gone += await self._prune("", policy)
-            else:
-                for job_id in sorted(set(await self._store.job_ids()) - special):
-                    gone += await self._prune(job_id, policy)
-                if policy.days is not None:
-                    before_us = self._clock.now_us() - policy.days * _DAY_US
-                    while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
-                        pass
+        of_hosts, gone = self._of_hosts(), 0
+        if of_hosts:
+            for job_id in await self._store.job_ids():
+                gone += await self._prune(job_id, self._policy_of(job_id, of_hosts))
+        else:
+            gone = await self._prune("", self._default)
+        if self._default.enabled and self._default.days is not None:
+            before_us = self._clock.now_us() - self._default.days * _DAY_US
+            while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
+                pass
         return gone
+
+    def _policy_of(self, job_id: str, of_hosts: Mapping[str, RetentionPolicy]) -> RetentionPolicy:
+        """Return the policy for a job: its host's, unless that brings it no more, or the id is another host's."""
+        job = self._catalogue.job(job_id)
+        return self._default if job is None or job.removed else of_hosts.get(job.loaded.host, self._default)
 
     async def sweep_audit(self) -> int:
         """Delete the audit's rows that are too old and return their number.
@@ -120,7 +116,7 @@ class RetentionSweeper:
 
     async def _prune(self, job_id: str, policy: RetentionPolicy) -> int:
         before_us = None if policy.days is None else self._clock.now_us() - policy.days * _DAY_US
-        if before_us is None and policy.keep_last_per_job is None:
+        if not policy.enabled or (before_us is None and policy.keep_last_per_job is None):
             return 0
         gone = 0
         while True:

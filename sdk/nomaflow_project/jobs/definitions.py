@@ -70,6 +70,7 @@ class RetentionPolicy(Entry):
         None,
         "Newest finished runs kept of each job, besides those of fires and requests of the last day. Unset: no bound.",
         ge=1,
+        le=1_000_000_000,
     )
     sweep_interval_minutes: int = key(60, "How often to prune.", unit="minutes", ge=1, le=1440)
 

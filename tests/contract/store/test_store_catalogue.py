@@ -90,8 +90,8 @@ async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: Stor
     assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]
 
 
-async def test_pruning_by_age_takes_old_notices_too(store: Store) -> None:
-    """Runs that finished before the time go, in one job or in all; so do old notices when all jobs are meant."""
+async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
+    """Runs that finished before the time go, in one job or in all; old notices are asked for by themselves."""
     ids = Ids()
     old, other, young = ids.new(), ids.new(), ids.new()
     await store.apply([queue(old), queue(other, job_id="o"), queue(young)], at_us=T0)
@@ -103,5 +103,7 @@ async def test_pruning_by_age_takes_old_notices_too(store: Store) -> None:
     assert await store.prune(job_id="nightly", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert await store.prune(job_id="", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert [d.run.run_id for d in await store.run_details([old, other, young])] == [young]
+    assert {e.run_id for e in await store.events_after(0, limit=50)} == {young, ""}
+    assert [await store.prune_notices(before_us=T0 + hour, limit=1) for _ in range(2)] == [1, 0]
     assert {e.run_id for e in await store.events_after(0, limit=50)} == {young}
     assert await store.prune(job_id="", keep_runs=None, before_us=None, limit=10) == 0

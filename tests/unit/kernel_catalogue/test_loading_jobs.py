@@ -354,13 +354,15 @@ def test_texts_from_the_environment_are_read_as_numbers_and_switches() -> None:
 
 
 def test_retention_is_read() -> None:
-    """The load has the file's retention, or none if the file has none."""
+    """The load has the file's retention, or none if it has none, or one that no database could count to."""
     assert load(GOOD).retention is None
     loaded = load("[meta.retention]\ndays = 30\nkeep_last_per_job = 100\n" + GOOD)
     assert loaded.retention == RetentionPolicy(days=30, keep_last_per_job=100)
     bad = load("[meta.retention]\ndays = 0\n" + GOOD)
     assert (bad.problems[0].code, bad.problems[0].path) == ("out_of_range", "meta.retention.days")
     assert bad.jobs[0].valid
+    endless = load(f"[meta.retention]\nkeep_last_per_job = {10**30}\n" + GOOD)
+    assert ([each.code for each in endless.problems], endless.retention) == (["out_of_range"], None)
 
 
 def test_a_problem_reads_well_on_a_terminal() -> None:

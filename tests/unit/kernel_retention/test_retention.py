@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
 from rig import Rig, job, step
 
-from nomaflow_kernel.catalogue.service import HostCatalogue
+from nomaflow_kernel.catalogue import Catalogue, HostCatalogue
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.lookups import RunFilter
+from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.load import load_job_files
@@ -38,23 +39,20 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await built.close()
 
 
-class Hosts:
-    """A catalogue of one host."""
-
-    def __init__(self, load: CatalogueLoad) -> None:
-        self.load = load
-
-    def hosts(self) -> list[HostCatalogue]:
-        """Return it."""
-        return [HostCatalogue(host="demo", load=self.load)]
-
-
-def load(tmp_path: Path, meta: str) -> CatalogueLoad:
-    """Return what a jobs.toml with jobs a and b brings."""
+def load(tmp_path: Path, meta: str, *, host: str = "demo", jobs: Sequence[str] = ("a", "b")) -> CatalogueLoad:
+    """Return what a jobs.toml with some jobs brings."""
     path = tmp_path / "jobs.toml"
-    steps = 'steps = [{type = "python", callable = "m:f"}]'
-    path.write_text(f'{meta}\n[[jobs]]\nid = "a"\n{steps}\n[[jobs]]\nid = "b"\n{steps}\n', encoding="utf-8")
-    return load_job_files([parse_toml_file(path, environ={})], host="demo")
+    tables = (f'[[jobs]]\nid = "{name}"\nsteps = [{{type = "python", callable = "m:f"}}]' for name in jobs)
+    path.write_text("\n".join((meta, *tables)), encoding="utf-8")
+    return load_job_files([parse_toml_file(path, environ={})], host=host)
+
+
+def brought(**loads: CatalogueLoad) -> Catalogue:
+    """Return a catalogue of some hosts, in the order in which they came."""
+    catalogue = Catalogue()
+    for host, of_host in loads.items():
+        catalogue.take_in(HostCatalogue(host=host, load=of_host))
+    return catalogue
 
 
 async def counts(rig: Rig) -> dict[str, int]:
@@ -72,7 +70,9 @@ async def test_the_count_spares_what_proves_that_a_request_was_met(rig: Rig, tmp
         await rig.trigger("b")
     await rig.settle()
     policy = RetentionPolicy(days=None, keep_last_per_job=1)
-    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=policy)
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=brought(demo=load(tmp_path, "")), default=policy
+    )
     assert await sweeper.sweep() == 3
     assert await counts(rig) == {"a": 4, "b": 1}
     await rig.advance(86_400 + 1)
@@ -90,11 +90,15 @@ async def test_age_and_count_let_runs_go(rig: Rig, tmp_path: Path) -> None:
         await rig.trigger(name)
     await rig.settle()
     policy = RetentionPolicy(days=2, keep_last_per_job=None)
-    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=policy)
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=brought(demo=load(tmp_path, "")), default=policy
+    )
     assert await sweeper.sweep() == 3
     assert await counts(rig) == {"a": 2, "b": 1}
     policy = RetentionPolicy(days=None, keep_last_per_job=1)
-    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=policy)
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=brought(demo=load(tmp_path, "")), default=policy
+    )
     assert await sweeper.sweep() == 1
     assert await counts(rig) == {"a": 1, "b": 1}
 
@@ -106,12 +110,42 @@ async def test_a_file_s_own_policy_wins_and_may_be_off(rig: Rig, tmp_path: Path)
     await rig.settle()
     eager = RetentionPolicy(days=None, keep_last_per_job=1)
     kept = load(tmp_path, "[meta.retention]\nenabled = false")
-    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(kept), default=eager)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=brought(demo=kept), default=eager)
     assert await sweeper.sweep() == 0
     two = load(tmp_path, "[meta.retention]\nkeep_last_per_job = 2")
-    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(two), default=eager)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=brought(demo=two), default=eager)
     assert await sweeper.sweep() == 1
     assert await counts(rig) == {"a": 2}
+
+
+async def test_a_policy_is_for_the_jobs_that_its_host_brings(rig: Rig, tmp_path: Path) -> None:
+    """Neither the jobs of others, if the file has none, nor an id that is another host's: else it erases their runs."""
+    for _ in range(3):
+        await rig.trigger("a")
+    await rig.settle()
+    keeper, eager = RetentionPolicy(enabled=False), "[meta.retention]\nkeep_last_per_job = 1"
+    of_demo = load(tmp_path, "")
+    for jobs in ((), ("a", "c")):
+        hosts = brought(demo=of_demo, other=load(tmp_path, eager, host="other", jobs=jobs))
+        sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=keeper)
+        assert await sweeper.sweep() == 0
+    assert await counts(rig) == {"a": 3}
+
+
+@pytest.mark.parametrize("meta", ["", "[meta.retention]\ndays = 30"])
+async def test_all_old_events_of_no_run_go_in_one_sweep(rig: Rig, tmp_path: Path, meta: str) -> None:
+    """A deployment of ten thousand jobs writes as many; whether a host has its own policy does not matter."""
+    now = rig.clock.now_us()
+    await rig.store.apply([Notice(kind="job.changed", at_us=now, job_id=f"j{n}") for n in range(450)], at_us=now)
+    await rig.advance(3 * 86_400)
+    sweeper = RetentionSweeper(
+        store=rig.store,
+        clock=rig.clock,
+        catalogue=brought(demo=load(tmp_path, meta)),
+        default=RetentionPolicy(days=2, keep_last_per_job=None),
+    )
+    await sweeper.sweep()
+    assert not [event for event in await rig.events() if event.kind == "job.changed"]
 
 
 async def test_what_nobody_brings_any_more_goes_too(rig: Rig, tmp_path: Path) -> None:
@@ -124,7 +158,10 @@ async def test_what_nobody_brings_any_more_goes_too(rig: Rig, tmp_path: Path) ->
     await rig.advance(3 * 86_400)
     own = load(tmp_path, "[meta.retention]\ndays = 30")
     sweeper = RetentionSweeper(
-        store=rig.store, clock=rig.clock, catalogue=Hosts(own), default=RetentionPolicy(days=2, keep_last_per_job=None)
+        store=rig.store,
+        clock=rig.clock,
+        catalogue=brought(demo=own),
+        default=RetentionPolicy(days=2, keep_last_per_job=None),
     )
     assert await sweeper.sweep() == 1
     assert await counts(rig) == {"a": 1}
@@ -138,7 +175,7 @@ async def test_the_audit_has_a_retention_of_its_own(rig: Rig, tmp_path: Path) ->
     now = rig.clock.now_us()
     await rig.store.append_audit([replace(row, at_us=now - age * day_us) for age in range(2999, -1, -1)])
     never = RetentionPolicy(enabled=False)
-    hosts = Hosts(load(tmp_path, ""))
+    hosts = brought(demo=load(tmp_path, ""))
     keeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=never)
     assert await keeper.sweep_audit() == 0
     sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=never, audit_days=400)
@@ -160,7 +197,9 @@ async def test_a_stop_does_not_wait_for_a_store_that_hangs(
 
     monkeypatch.setattr(rig.store, "prune", noted)
     often = RetentionPolicy(days=1, sweep_interval_minutes=0)
-    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=Hosts(load(tmp_path, "")), default=often)
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=brought(demo=load(tmp_path, "")), default=often
+    )
     with closing(sqlite3.connect(tmp_path / "kernel.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         await sweeper.start()
