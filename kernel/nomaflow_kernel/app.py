@@ -16,7 +16,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.domain.errors import FileUnusable, KernelError
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
@@ -74,6 +74,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     :raises CertificateRefused: if the certificate cannot be used, or the kernel that leads has another authority
     :raises AddressInUse: if another kernel uses an address
     :raises AddressUntold: if the file that tells others the address cannot be written
+    :raises FileUnusable: if the file of withdrawn credentials cannot be read
     :raises MetricsAddressRefused: if metrics must not, or cannot, be served
     :raises MetricsAddressTaken: if another process listens on their address
     :raises StoreError: if the store cannot be used, or another kernel holds it
@@ -281,7 +282,7 @@ def main(settings: KernelSettings) -> int:
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
-    except (AddressRefused, CertificateRefused, MetricsAddressRefused) as error:
+    except (AddressRefused, CertificateRefused, FileUnusable, MetricsAddressRefused) as error:
         return _fail(error, _EX_CONFIG)
     except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
         return _fail(error, _EX_CONFIG)

@@ -23,9 +23,9 @@ from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.reserved_ids import ReservedIds
 from nomaflow_kernel.access.token_orders import TokenOrder, UnknownCredential, hash_of, new_secret, secret_in
-from nomaflow_kernel.access.withdrawals_file import WithdrawalUntold, WithdrawnFile
+from nomaflow_kernel.access.withdrawals_file import WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.domain.errors import BadRequest, FileUnusable, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.store import Store
 from nomaflow_project.models.roles import GrantError
@@ -79,7 +79,7 @@ class Credentials:
 
         :return: the hosts that this shuts out
         :raises StoreError: if they cannot be read or withdrawn
-        :raises OSError: if the file of withdrawals cannot be read
+        :raises FileUnusable: if the file of withdrawals cannot be read
         """
         for token in await self._store.tokens():
             self._hold(token)
@@ -212,7 +212,7 @@ class Credentials:
             await self._store.keep_tokens((used,))
             self._hold(used)
             if not used.uses_left:
-                await self._remember({used.token_id: used.expires_at_us}, self._clock.now_us())
+                await self._remember_end(used, self._clock.now_us())
             return used
 
     async def exchange(self, join: TokenRecord) -> tuple[TokenRecord, str]:
@@ -243,7 +243,7 @@ class Credentials:
             )
             ending = ended(old, self._clock.now_us() + overlap_seconds * _SECOND)
             made = await self._made(order, created_by=created_by, along=(ending,))
-            await self._remember({old.token_id: old.expires_at_us}, ending.expires_at_us)
+            await self._remember_end(old, ending.expires_at_us)
             return made
 
     def to_rotate(self, target: str) -> TokenRecord:
@@ -282,23 +282,26 @@ class Credentials:
     async def revoke(self, target: str) -> tuple[list[str], list[str]]:
         """Withdraw credentials and what was obtained with them; return the ids and serials not withdrawn before.
 
+        Those that were withdrawn before are kept once more: that may have failed.
+
         :param target: what to withdraw, as in :func:`credentials_meant`
         :raises UnknownCredential: if nothing has the name
-        :raises WithdrawalUntold: if they are withdrawn, but a restored backup would know them as good
+        :raises FileUnusable: if they are withdrawn, but a restored backup would know them as good
         """
         async with self._changing:
             named, lines = credentials_meant(target, self.tokens(), self.certificates())
             if not named and not lines:
                 raise UnknownCredential(target)
             now = self._clock.now_us()
-            tokens = [replace(each, revoked_at_us=now) for each in named if each.revoked_at_us is None]
-            certificates = [replace(each, revoked_at_us=now) for each in lines if each.revoked_at_us is None]
-            token_ids, serials = [each.token_id for each in tokens], [each.serial for each in certificates]
+            token_ids = [each.token_id for each in named if each.revoked_at_us is None]
+            serials = [each.serial for each in lines if each.revoked_at_us is None]
+            tokens = [replace(each, revoked_at_us=each.revoked_at_us or now) for each in named]
+            certificates = [replace(each, revoked_at_us=each.revoked_at_us or now) for each in lines]
             ends = {each.token_id: each.expires_at_us for each in tokens}
             ends |= {each.serial: each.expires_at_us for each in certificates}
             self._hold_withdrawn(tokens, certificates)
             try:
-                await self._remember(ends, now)
+                await asyncio.to_thread(self._withdrawn.add, ends, now)
             finally:
                 await self._store_withdrawn(tokens, certificates)
         return token_ids, serials
@@ -334,11 +337,15 @@ class Credentials:
         if certificates:
             await self._store.keep_certificates(certificates)
 
-    async def _remember(self, ends: Mapping[str, int], at_us: int) -> None:
+    async def _remember_end(self, token: TokenRecord, at_us: int) -> None:
+        """Remember the end of a token that was exchanged; a failure is logged: it must not cost the caller the new one.
+
+        :param at_us: when it ends
+        """
         try:
-            await asyncio.to_thread(self._withdrawn.add, ends, at_us)
-        except OSError as error:
-            raise WithdrawalUntold(error) from None
+            await asyncio.to_thread(self._withdrawn.add, {token.token_id: token.expires_at_us}, at_us)
+        except FileUnusable as error:
+            _LOG.error("token %s: %s", token.token_id, error)
 
     async def _made(
         self, order: TokenOrder, *, created_by: str, joined_with: str = "", along: Sequence[TokenRecord] = ()

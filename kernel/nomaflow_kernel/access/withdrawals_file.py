@@ -7,19 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nomaflow_api.private_file import write_private
-from nomaflow_kernel.domain.errors import KernelError
-
-
-class WithdrawalUntold(KernelError):
-    """Raised when a credential is withdrawn, and the file that outlives a restore could not be written."""
-
-    reason = "STORE_ERROR"
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(
-            "it is withdrawn, but the file that remembers it after a restore cannot be written: "
-            f"{error.strerror}; fix that and withdraw it again"
-        )
+from nomaflow_kernel.domain.errors import FileUnusable
 
 
 class WithdrawnFile:
@@ -37,7 +25,7 @@ class WithdrawnFile:
     def read(self) -> dict[str, int]:
         """Return the id and the time of each withdrawal.
 
-        :raises OSError: if the file exists and cannot be read
+        :raises FileUnusable: if the file exists and cannot be read
         """
         if self._path is None:
             return {}
@@ -45,6 +33,9 @@ class WithdrawnFile:
             lines = self._path.read_text("ascii", "replace").splitlines()
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            what = f"cannot read {str(self._path)!r}, which says what is withdrawn whatever a restored history says"
+            raise FileUnusable(what, error, fix="let the kernel's user read and write it") from None
         found: dict[str, int] = {}
         for line in lines:
             name, time, *_ = (*line.split(" "), "", "")
@@ -56,17 +47,23 @@ class WithdrawnFile:
         """Remember withdrawals; durable when this returns.
 
         :param ends: names of credentials → the end that each had
-        :raises OSError: if the file cannot be written
+        :raises FileUnusable: if the file cannot be written
         """
         # A line break first: a loss of power may have cut off the line before.
         text = "".join(f"\n{name} {at_us} {end}" for name, end in ends.items())
         if self._path is None or not text:
             return
-        number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "ab") as file:
-            file.write(f"{text}\n".encode("ascii"))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(number, "ab") as file:
+                file.write(f"{text}\n".encode("ascii"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            what = (
+                f"it is withdrawn, but a restore of the history would bring it back: cannot write {str(self._path)!r}"
+            )
+            raise FileUnusable(what, error, fix="correct that, and withdraw it again") from None
 
     def drop(self, now_us: int) -> None:
         """Drop the lines of credentials that would have ended by themselves.

@@ -53,6 +53,18 @@ class ValuesRefused(BadRequest):
         self.fields = dict(fields)
 
 
+class FileUnusable(KernelError):
+    """Raised when a file in the kernel's state folder cannot be read or written.
+
+    :param what: what cannot be done, and what follows from it
+    """
+
+    reason = "FILE_UNUSABLE"
+
+    def __init__(self, what: str, error: OSError, *, fix: str) -> None:
+        super().__init__(f"{what}: {(error.strerror or type(error).__name__).lower()}; {fix}")
+
+
 class AttemptTaken(KernelError):
     """Raised when an instance comes for an attempt that another process has, or has come for before."""
 

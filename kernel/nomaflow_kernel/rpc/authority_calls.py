@@ -7,6 +7,7 @@ import logging
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.domain.errors import FileUnusable
 from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.parts import KernelParts
 
@@ -46,10 +47,15 @@ class AuthorityCalls:
         """Renew the certificate of the kernel's own authority, or replace the authority; return what is served now.
 
         :raises NotOnTcp: if there is none
+        :raises FileUnusable: if the new one cannot be written
         """
         if self._certificates is None:
             raise NotOnTcp
         authority = self._certificates.authority
-        await asyncio.to_thread(authority.replace if request.replace else authority.renew)
+        try:
+            await asyncio.to_thread(authority.replace if request.replace else authority.renew)
+        except OSError as error:
+            what = f"cannot write this kernel's authority into {str(authority.cert.parent)!r}"
+            raise FileUnusable(what, error, fix="correct that, and renew again") from None
         _LOG.info("%s %s", caller.principal, "replaced the authority" if request.replace else "renewed the certificate")
         return access.RenewAuthorityResponse(authority=await self.get_authority(access.GetAuthorityRequest(), caller))

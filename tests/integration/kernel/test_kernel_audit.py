@@ -16,7 +16,9 @@ import pytest
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost
 
 from cli_command import command_in
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.history.access_records import AuditVerdict
 from nomaflow_kernel.store import open_store
@@ -83,6 +85,18 @@ async def test_what_a_kernel_and_its_callers_do_is_in_the_audit(process: KernelP
     await process.start()
     await eventually(lambda: rows(process.project)[-1][:2] == ("kernel", "StartKernel"))
     assert re.search(r"audit anchor \d+:[0-9a-f]{64}", process.log)
+
+
+async def test_a_withdrawal_that_holds_is_in_the_audit_whatever_the_answer(process: KernelProcess) -> None:
+    """Its caller is told that a restore would undo it; the token is gone all the same."""
+    stub: Any = AccessServiceStub(process.channel())
+    order = access.CreateTokenRequest(kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["viewer"])
+    await stub.CreateToken(order, timeout=DEADLINE)
+    (process.project / ".nomaflow" / "withdrawn").mkdir()
+    with pytest.raises(grpc.aio.AioRpcError, match="it is withdrawn, but a restore of the history") as caught:
+        await stub.RevokeTokens(access.RevokeTokensRequest(target="ci"), timeout=DEADLINE)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    await eventually(lambda: rows(process.project)[-1][:4] == ("owner", "RevokeTokens", "ci", "FILE_UNUSABLE"))
 
 
 @pytest.mark.parametrize("by", ["calls", "messages", "batches"])

@@ -317,6 +317,19 @@ async def test_a_session_goes_on_while_the_authority_is_replaced(process: Kernel
     await join_as_host(doors_of(process), string.secret)
 
 
+async def test_an_authority_that_cannot_be_written_is_told_to_the_caller(process: KernelProcess) -> None:
+    """It is no error of the kernel's own: the answer names the folder, and the pair that is served stays."""
+    doors, folder = doors_of(process), process.project / ".nomaflow" / "pki"
+    folder.rename(folder.with_name("away"))
+    async with owner_channel(doors) as own:
+        for replace in (False, True):
+            error = await refusal(AccessServiceStub(own).RenewAuthority(access.RenewAuthorityRequest(replace=replace)))
+            assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert (error.details() or "").startswith(f"cannot write this kernel's authority into '{folder}': no such")
+    folder.with_name("away").rename(folder)
+    await join_as_host(doors, (await host_string(doors, "teama")).secret)
+
+
 async def test_the_next_start_knows_everybody(process: KernelProcess) -> None:
     """Tokens, certificates and the authority outlive the process."""
     doors = doors_of(process)

@@ -66,6 +66,16 @@ async def test_an_address_that_cannot_be_told_ends_the_start_with_a_sentence(pro
     assert not [each.name for each in (project / ".nomaflow").iterdir() if each.name.startswith(".address")]
 
 
+async def test_withdrawals_that_cannot_be_read_end_the_start_with_a_sentence(project: Path) -> None:
+    """A kernel that does not know what was withdrawn gives nobody access."""
+    (project / ".nomaflow" / "withdrawn").mkdir(parents=True)
+    code, errors = await ended("--project", str(project))
+    assert (code, "Traceback" in errors) == (78, False)
+    assert errors.splitlines()[-1].startswith(
+        f"nomaflow kernel: cannot read '{project}/.nomaflow/withdrawn', which says"
+    )
+
+
 async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) -> None:
     """A kernel that has not opened its store yet exits with 0 at the signal, whatever the database does."""
     asked = asyncio.Event()
