@@ -97,10 +97,10 @@ class AuditLog:
     async def done(self, call: AuditedCall, response: Any, caller: Caller) -> None:
         """Write the row of a call that is about to be answered, unless it is written; durable when this returns.
 
-        :raises StoreError: if it cannot be written; then the call is not acknowledged
+        :raises StoreError: if it cannot be written; then the call is not acknowledged, and the row is in the log
         """
         if call.row_is_due and self._store is not None:
-            await self._store.append_audit((call.row(response),))
+            await asyncio.shield(self._submit(self._store, (call.row(response),)))
         elif call.action == "TriggerRuns":
             self._refused_items(call.request, response, caller)
 
@@ -153,12 +153,15 @@ class AuditLog:
         self._write((audit_row(self._clock, KERNEL, action=action, target="kernel", note=note),))
 
     def _write(self, rows: Sequence[AuditRecord]) -> None:
+        if self._store is not None:
+            self._submit(self._store, rows)
+
+    def _submit(self, store: Store, rows: Sequence[AuditRecord]) -> asyncio.Future[None]:
         """Submit rows; those that cannot be written go to the log."""
-        if self._store is None:
-            return
-        writing: asyncio.Future[None] = asyncio.ensure_future(self._store.append_audit(rows))
+        writing: asyncio.Future[None] = asyncio.ensure_future(store.append_audit(rows))
         self._writing.add(writing)
         writing.add_done_callback(lambda done: self._written(rows, done))
+        return writing
 
     def _written(self, rows: Sequence[AuditRecord], done: asyncio.Future[None]) -> None:
         self._writing.discard(done)

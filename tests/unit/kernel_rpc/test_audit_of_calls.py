@@ -125,9 +125,9 @@ async def test_what_would_change_something_is_told_when_it_fails(world: World) -
 
 
 async def test_a_change_that_cannot_be_audited_is_not_acknowledged(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the row cannot be written, the caller gets an error and not an answer."""
+    """If the row cannot be written, the caller gets an error and not an answer, and the log says what has happened."""
 
     async def full(_records: object) -> None:
         raise StoreFull("the disk is full")
@@ -136,6 +136,8 @@ async def test_a_change_that_cannot_be_audited_is_not_acknowledged(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.Pause(kernel.PauseRequest(), timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the audit cannot be written (the history store cannot grow" in caplog.text
+    assert ": Pause '*' ok by owner from unix:" in caplog.text
 
 
 async def test_a_refusal_that_cannot_be_written_is_in_the_log(
