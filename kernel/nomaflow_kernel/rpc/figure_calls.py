@@ -17,8 +17,16 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_each, check_job_id, check_most, check_name, check_place, range_us
-from nomaflow_kernel.rpc.run_pages import jobs_of_tag
+from nomaflow_kernel.rpc.requests import (
+    check_each,
+    check_job_id,
+    check_most,
+    check_name,
+    check_place,
+    listed_numbers,
+    range_us,
+)
+from nomaflow_kernel.rpc.run_pages import jobs_of_tag, tags_of_job
 
 _RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
 """31 days, even if a change of the clocks makes one of them longer."""
@@ -34,6 +42,8 @@ _COLUMNS: dict[int, _Column] = {
     figures.RUN_GROUPING_TRIGGER: "trigger_kind",
     figures.RUN_GROUPING_TAG: "job_id",
 }
+_GROUPINGS = {figures.RUN_GROUPING_UNSPECIFIED, figures.RUN_GROUPING_STATE, *_COLUMNS}
+_EXPECTED = "STATE, JOB, HOST, TRIGGER or TAG"
 _NUMBERS = {state: run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in RunState}
 _JUDGED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 
@@ -51,11 +61,9 @@ class FigureCalls:
         """Return how many runs there are in each state, and of each job, host or trigger."""
         check_place(request)
         check_name(request.tag, "tag")
-        _check_grouping(request.group_by, "group_by")
-        for grouping in request.also_by:
-            _check_grouping(grouping, "also_by")
+        listed_numbers([request.group_by], _GROUPINGS, "group_by", _EXPECTED)
+        also = listed_numbers(request.also_by, _GROUPINGS, "also_by", _EXPECTED)
         since_us, until_us = self._range(request)
-        also = tuple(dict.fromkeys(request.also_by))
         wanted = self._wanted(request, caller)
         if since_us is None:
             found: Iterable[RunCount] = self._engine.open_runs()
@@ -77,9 +85,7 @@ class FigureCalls:
     def _groups(self, grouping: figures.RunGrouping.ValueType) -> Callable[[RunCount], Iterable[str]]:
         """Return the function that gives the groups of a count."""
         if grouping == figures.RUN_GROUPING_TAG:
-            defined = ((job.job_id, job.definition) for job in self._catalogue.jobs())
-            tags = {job_id: tuple(dict.fromkeys(each.tags)) for job_id, each in defined if each is not None}
-            return lambda count: tags.get(count.job_id, ())
+            return lambda count: dict.fromkeys(tags_of_job(self._catalogue, count.job_id))
         column = _COLUMNS.get(grouping)
         return lambda count: ("" if column is None else getattr(count, column),)
 
@@ -127,15 +133,6 @@ class FigureCalls:
             if number % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # give other tasks a turn
         return figures.GetJobStatsResponse(jobs=jobs)
-
-
-def _check_grouping(grouping: int, field: str) -> None:
-    """Check that runs can be counted by a grouping.
-
-    :raises BadRequest: if it is not known
-    """
-    if grouping not in (figures.RUN_GROUPING_UNSPECIFIED, figures.RUN_GROUPING_STATE, *_COLUMNS):
-        raise BadRequest(f"{field} is number {grouping}, expected STATE, JOB, HOST, TRIGGER or TAG", field=field)
 
 
 def _summed(

@@ -22,7 +22,7 @@ from nomaflow_kernel.rpc.job_message_cache import JobMessageCache, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_each, check_host, check_job_id, check_name
+from nomaflow_kernel.rpc.requests import check_each, check_host, check_job_id, check_name, listed_numbers
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.reading.problems import Problem
 
@@ -190,9 +190,7 @@ def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
         check_host(request.host)
     check_name(request.tag, "tag")
     check_name(request.text, "text")
-    for number in request.conditions[:64]:
-        if number not in _CONDITIONS:
-            raise BadRequest(f"conditions has the number {number}, expected conditions of jobs", field="conditions")
+    listed_numbers(request.conditions, _CONDITIONS, "conditions", "conditions of jobs")
     check_each(request.job_ids, _NAMED_JOBS, "job_ids", check_job_id)
     if request.skip and request.page_token:
         raise BadRequest("skip is set beside page_token, expected one of them", field="skip")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from nomaflow_api.log_levels import ALL_LEVELS
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -23,12 +22,12 @@ from nomaflow_kernel.rpc.requests import (
     check_place,
     check_run_id,
     listed_names,
+    listed_numbers,
     range_us,
 )
 
 _RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): kind for kind in TriggerKind}
-_T = TypeVar("_T")
 _EXCLUDED = 100
 _NAMED_RUNS = 500
 _REASON_CODES = 100
@@ -56,14 +55,16 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
             field="run_id_prefix",
         )
     check_most(request.log_levels, ALL_LEVELS, "log_levels")
+    states = listed_numbers(request.states, _RUN_STATES, "states", "run states")
+    kinds = listed_numbers(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", "trigger kinds")
     since_us, until_us = range_us(request)
     return RunFilter(
         job_id=request.job_id,
         host=request.host,
-        states=_known(request.states, _RUN_STATES, "states", "run states"),
+        states=tuple(_RUN_STATES[each] for each in states),
         since_us=since_us,
         until_us=until_us,
-        trigger_kinds=_known(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", "trigger kinds"),
+        trigger_kinds=tuple(_ALL_TRIGGER_KINDS[each] for each in kinds),
         triggered_by=request.triggered_by,
         reason_codes=listed_names(
             check_each(request.reason_codes, _REASON_CODES, "reason_codes", check_name),
@@ -80,15 +81,6 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         log_levels=request.log_levels,
         oldest_first=request.oldest_first,
     )
-
-
-def _known(numbers: Iterable[Any], names: Mapping[Any, _T], field: str, expected: str) -> tuple[_T, ...]:
-    """Return what the numbers of an enum stand for, each once."""
-    asked = dict.fromkeys(numbers)
-    for number in asked:
-        if number not in names:
-            raise BadRequest(f"{field} has the number {number}, expected {expected}", field=field)
-    return tuple(names[number] for number in asked)
 
 
 def event_filter(request: Any) -> EventFilter:

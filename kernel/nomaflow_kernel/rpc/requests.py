@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from typing import Any, get_args
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Sized
+from typing import Any, TypeVar, get_args
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +24,8 @@ from nomaflow_project.reading.names import LogLevel
 from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.trace_context import TraceContext
 
+N = TypeVar("N", bound=int)
+
 MAX_BATCH = 1000
 """The most runs that one call may trigger."""
 
@@ -31,6 +33,8 @@ _PARAMS_BYTES = 256 * 1024
 _NAME_LENGTH = 128
 _WHY_LENGTH = 1000
 _STEPS = 1000
+_SECRETS = 1000
+_NUMBERS = 1000
 _LOG_LEVELS = get_args(LogLevel)
 _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_UNSPECIFIED: TriggerKind.API,
@@ -53,7 +57,7 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
             f"trigger_kind is number {request.trigger_kind}, expected API, CLI or MANUAL", field="trigger_kind"
         )
     preset = _name(request.preset, "preset") if request.preset else ""
-    secret_keys = tuple(_name(each, "secret_keys") for each in request.secret_keys)
+    secret_keys = tuple(check_each(request.secret_keys, _SECRETS, "secret_keys", _name))
     return _command(request, caller, kind=kind, job_id=request.job_id, preset=preset, secret_keys=secret_keys)
 
 
@@ -198,6 +202,18 @@ def check_each(items: Sequence[str], most: int, field: str, check: Callable[[str
     for item in items:
         check(item, field)
     return items
+
+
+def listed_numbers(numbers: Sequence[N], known: Container[object], field: str, expected: str) -> tuple[N, ...]:
+    """Return the numbers of an enum that a request has, each once.
+
+    :raises BadRequest: if there are too many, or one is not known
+    """
+    check_count(numbers, _NUMBERS, field)
+    for number in numbers:
+        if number not in known:
+            raise BadRequest(f"{_subject(field)} the number {number}, expected {expected}", field=field)
+    return tuple(dict.fromkeys(numbers))
 
 
 def check_host(host: str) -> None:

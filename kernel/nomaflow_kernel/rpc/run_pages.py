@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -75,6 +77,12 @@ class RunPages:
         return message
 
 
+def tags_of_job(catalogue: Catalogue, job_id: str) -> Sequence[str]:
+    """Return the tags that a job has now; what another host says of a job with this id does not count."""
+    job = catalogue.job(job_id)
+    return () if job is None or job.definition is None else job.definition.tags
+
+
 def jobs_of_tag(catalogue: Catalogue, tag: str) -> tuple[str, ...]:
     """Return the jobs that have a tag now."""
-    return tuple(job.job_id for job in catalogue.jobs() if job.definition is not None and tag in job.definition.tags)
+    return tuple(job_id for job_id in catalogue.ids() if tag in tags_of_job(catalogue, job_id))

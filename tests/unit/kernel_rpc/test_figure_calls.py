@@ -104,6 +104,13 @@ async def test_a_tally_counts_the_runs_of_a_time_or_the_open_ones(world: World) 
     assert [(run_figures_pb2.RunGrouping.Name(c.grouping)[13:], c.group, c.runs) for c in also.counts] == [
         ("UNSPECIFIED", "", 1), ("UNSPECIFIED", "", 1), ("TAG", "nightly", 1), ("HOST", "g", 1), ("HOST", "team", 1),
     ]  # fmt: skip
+    # Another host's table with the id, which is refused, says nothing of the job.
+    world.catalogue.take_in(HostCatalogue(host="z", load=CatalogueLoad(jobs=(job("job", "", tags=("daily",)),))))
+    assert await counts(since=since, tag="daily") == []
+    assert await counts(since=since, group_by="RUN_GROUPING_TAG") == [("nightly", "SUCCEEDED", 1, 3)]
+    runs = world.client.ListRuns
+    assert not (await runs(kernel.ListRunsRequest(tag="daily"), timeout=10)).runs
+    assert len((await runs(kernel.ListRunsRequest(tag="nightly"), timeout=10)).runs) == 1
     month = stamp(NOW_US - 40 * 86_400 * SECOND)
     call = world.client.SummarizeRuns
     assert "31 days" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(since=month)))

@@ -45,6 +45,13 @@ def text_fields() -> Iterator[tuple[str, str]]:
                 yield method.name, field.name
 
 
+def lists() -> Iterator[tuple[str, str]]:
+    """Yield every field of a request of one message that takes many values."""
+    for method in SERVICE.methods:
+        if not method.client_streaming:
+            yield from ((method.name, field.name) for field in method.input_type.fields if field.is_repeated)
+
+
 async def refusal(world: World, method: str, field: str, value: str) -> grpc.aio.AioRpcError:
     """Return the error of a call that is good but for one field."""
     request: Any = message_factory.GetMessageClass(SERVICE.methods_by_name[method].input_type)()
@@ -99,6 +106,23 @@ async def test_a_filter_has_no_wildcards(world: World, text: str) -> None:
         assert len(everything.ListFields()[0][1]) == 1, method
 
 
+@pytest.mark.parametrize(("method", "field"), sorted(lists()))
+async def test_every_list_of_a_request_has_a_bound(world: World, method: str, field: str) -> None:
+    """A request of 4 MiB may have four million numbers: looking at each would hold up everybody for seconds."""
+    await world.queue_run()
+    request: Any = message_factory.GetMessageClass(SERVICE.methods_by_name[method].input_type)()
+    for name, value in (("job_id", "job"), ("run_id", RUN_ID)):
+        if name in request.DESCRIPTOR.fields_by_name:
+            setattr(request, name, value)
+    described = request.DESCRIPTOR.fields_by_name[field]
+    item = {described.TYPE_ENUM: 1, described.TYPE_STRING: "x"}.get(described.type)
+    getattr(request, field).extend([described.message_type._concrete_class() if item is None else item] * 20_000)
+    call: Any = getattr(world.client, method)(request, timeout=10)
+    with pytest.raises(grpc.aio.AioRpcError, match=f"{field} has 20000 items, expected at most") as caught:
+        await (call.read() if hasattr(call, "read") else call)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_twenty_kilobytes_of_metadata_are_refused_and_the_next_call_is_answered(world: World) -> None:
     """gRPC itself refuses such a call, before any of our code; the same connection goes on."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -115,6 +139,7 @@ LATE, EARLY = Timestamp(seconds=2_000_000_000), Timestamp(seconds=1_000_000_000)
     [
         ("ListRuns", {"states": [1] * 64 + [99]}, "states has the number 99"),
         ("ListRuns", {"trigger_kinds": [1] * 64 + [99]}, "trigger_kinds has the number 99"),
+        ("ListJobs", {"conditions": [1] * 64 + [99]}, "conditions has the number 99"),
         ("ListRuns", {"log_levels": 1 << 31}, "log_levels is 2147483648, expected at most 127"),
         ("ListRuns", {"run_ids": ["nightly"]}, "run_ids has 'nightly', expected 'run_' and 26 characters"),
         ("ListRuns", {"exclude_job_ids": [""]}, "exclude_job_ids has ''"),
