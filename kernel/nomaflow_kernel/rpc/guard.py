@@ -192,8 +192,10 @@ class Guard:
         may_know = _may_know(principal)
         permitted = bool(found) or may_know
         for run in found:
-            target = self._target_of_run(run.job_id, run.host)
+            target, job = self._target_of_run(run.job_id, run.host), self._catalogue.job(run.job_id)
             permitted = principal.may(rule.verb, target)
+            if permitted and rule.verb is Verb.TRIGGER and job is not None:  # the new run goes where the job is now
+                permitted = principal.may(rule.verb, target_of(job))
             if permitted and rule.others is not None and run.author != str(principal):
                 permitted = principal.may(rule.others, target)
                 if not permitted and principal.may(Verb.READ, target):
