@@ -168,10 +168,11 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
             _LOG.info("stopped: %s", requests.why)
     except (LeadLost, StoreBusy, StoreFull, StoreUnavailable) as error:
         # The database may have just come back, for example. The wait keeps repeated failures from spinning.
-        if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
+        if info is None or info.kind == "sqlite":
             raise
         _LOG.warning("could not begin to lead: %s", error)
         requests.lead_lost(error)
+        await requests.stop_within(_AGAIN_SECONDS)
     finally:
         await _within(_STORE_CLOSE_SECONDS, store.close(), "closing the store")
     if requests.why or requests.lost is None:

@@ -19,9 +19,9 @@ class Requests:
     """Collects requests, and wakes the task that waits for them.
 
     :param dump: called for SIGUSR1, even while the kernel stands by
-    :ivar over: set once the process is to stop, or to work no longer as the one that leads
-    :ivar hurry: set by a second one
-    :ivar why: why the kernel stops, empty while it does not
+    :ivar over: set once the process is to stop, or no longer leads
+    :ivar hurry: set by a second request to stop: open calls get no more time
+    :ivar why: why the process stops, empty while it does not
     :ivar exit_code: of the process
     :ivar lost: why the kernel no longer leads, None while it does
     """
@@ -61,10 +61,11 @@ class Requests:
         self._wake.set()
 
     def lead_again(self) -> None:
-        """Forget that the lead was lost."""
+        """Forget that the lead was lost, however often that was told."""
         self.lost = None
         if not self.why:
             self.over.clear()
+            self._wake.clear()
 
     async def unless_over(self, work: Coroutine[Any, Any, _T]) -> _T | None:
         """Return the result of some work; give it up for None when it is over: a hanging database may never answer."""

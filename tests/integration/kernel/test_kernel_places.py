@@ -129,6 +129,37 @@ async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
 
 
 @pytest.mark.postgres
+async def test_a_kernel_that_cannot_begin_to_lead_can_be_stopped(
+    project: Path, postgres_server: PostgresServer
+) -> None:
+    """A table cannot be read, so it tries again every second: a stop meanwhile is a stop, and no failure."""
+    store = await empty_database(postgres_server)
+    process = KernelProcess(project=project, flags=["--store", store])
+    try:
+        await process.start()
+        await eventually(lambda: " loaded in " in process.log)
+        assert await process.stop() == 0
+        engine = create_async_engine(store)
+        async with engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE pauses RENAME TO elsewhere"))
+        await engine.dispose()
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nomaflow_kernel", "--project", str(project), "--store", store,
+            stderr=asyncio.subprocess.PIPE, env=os.environ,
+        )  # fmt: skip
+        assert child.stderr is not None
+        told = ""
+        async with asyncio.timeout(DEADLINE):
+            while "could not begin to lead" not in told:
+                told += (await child.stderr.readline()).decode()
+            child.send_signal(signal.SIGTERM)
+            _, rest = await child.communicate()
+        assert (child.returncode, "Traceback" in rest.decode()) == (0, False), told + rest.decode()
+    finally:
+        await process.close()
+
+
+@pytest.mark.postgres
 async def test_a_kernel_that_reloads_while_its_database_hangs_can_be_stopped(
     project: Path, postgres_server: PostgresServer
 ) -> None:
