@@ -208,6 +208,8 @@ class CatalogueCalls:
         if held := self._engine.held_count(request.host):
             raise HostAttached(request.host, held=held)
         released = await self.catalogue.forget(request.host, by=by)
+        for session in self.sessions.of_host(request.host):
+            session.end("its host was forgotten while it attached")  # it comes again, and brings its jobs
         return kernel.ForgetHostResponse(released_job_ids=released)
 
     def the_host(self, name: str, verb: Verb, caller: Caller) -> str:

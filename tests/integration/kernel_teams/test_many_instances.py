@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from teams_kernel import PATIENCE, Team, TeamsKernel, job, refusal
 
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.jobs.loaded import CatalogueLoad
+from waiting import eventually
 
 INSTANCES = 10
 
@@ -77,6 +79,26 @@ async def test_a_reload_claims_what_has_become_free(teams: TeamsKernel) -> None:
     for explicit, refused in ((False, ["b.job"]), (True, [])):
         assert (await instance.introduce([job("b.job")], explicit=explicit)).current
         assert teams.catalogue.foreign_ids("teamb") == refused
+
+
+async def test_who_comes_while_its_host_is_forgotten_brings_its_jobs_again(teams: TeamsKernel) -> None:
+    """It was told that the kernel knows its jobs, and would serve none of them."""
+    first = await (await teams.team("teamb")).attach()
+    await first.introduce([job("b.job")])
+    await first.leave()
+    while teams.sessions.hosts():
+        await teams.sessions.changed()
+    async with teams.catalogue._changing:
+        forgetting = asyncio.ensure_future(
+            teams.client.ForgetHost(kernel.ForgetHostRequest(host="teamb"), timeout=PATIENCE)
+        )
+        await eventually(lambda: teams.catalogue._changing._waiters)
+        late = await (await teams.team("teamb")).attach(digest=first.digest)
+        assert not late.wanted
+    assert list((await forgetting).released_job_ids) == ["b.job"]
+    assert await late.ended() == "SUPERSEDED"
+    again = await (await teams.team("teamb")).attach(digest=first.digest)
+    assert again.wanted
 
 
 async def test_who_lost_patience_finds_its_code_known(teams: TeamsKernel, monkeypatch: pytest.MonkeyPatch) -> None:
