@@ -148,7 +148,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     if patient:
         _collect_last_term()
     lease = LeasePolicy(
-        ttl_seconds=settings.leader_ttl_seconds,
+        ttl_seconds=settings.kernel.leader_ttl_seconds,
         addresses=lambda: _reported(sentry.addresses, settings),
         authority=lambda: sentry.authority,
         on_lost=requests.lead_lost,
@@ -280,7 +280,7 @@ def main(settings: KernelSettings) -> int:
         raise_file_limit()
     except TooFewFiles as error:
         return _fail(error, _EX_CONFIG)
-    set_up_logging(level=settings.log_level, form=settings.log_format)
+    set_up_logging(level=settings.kernel.log_level, form=settings.kernel.log_format)
     try:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
     except (AddressRefused, CertificateRefused, FileUnusable, MetricsAddressRefused) as error:

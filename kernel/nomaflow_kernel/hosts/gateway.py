@@ -27,7 +27,7 @@ from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
-from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_project.models.settings_file import KernelSection
 
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
@@ -52,7 +52,7 @@ class HostGateway:
         sessions: SessionRegistry,
         audit: AuditLog,
         info: StoreInfo,
-        settings: KernelSettings,
+        settings: KernelSection,
         quotas: Quotas,
         addresses: Callable[[], Sequence[str]] = tuple,
     ) -> None:

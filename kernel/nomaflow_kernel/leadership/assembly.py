@@ -61,8 +61,8 @@ class Kernel:
         certificates: DoorCertificates | None,
         on_engine_end: Callable[[Exception], None],
         observation: Observation,
-        first_term: bool = True,
-        stored: StoredManifests | None = None,
+        first_term: bool,
+        stored: StoredManifests,
     ) -> None:
         self._first_term, self._observation = first_term, observation
         self._served, self._serving = addresses, False
@@ -102,7 +102,7 @@ class Kernel:
             health=Health(services=SERVICES, store=store),
             credentials=credentials,
             guard=Guard(catalogue=catalogue, sessions=sessions, subjects=store.run_subjects, quotas=quotas),
-            audit=AuditLog(store=store if settings.audit.enabled else None, clock=clock),
+            audit=AuditLog(store=store if settings.kernel.audit.enabled else None, clock=clock),
             quotas=quotas,
             certificates=certificates,
             reached=lambda: self._served.reached(settings),
@@ -190,7 +190,8 @@ class Kernel:
         await self.parts.scheduler.stop()
         self.parts.sessions.stop()
         self.parts.feed.close()
-        stopping = asyncio.create_task(self._servers.stop(min(_CALLS_SECONDS, self.parts.settings.drain_seconds)))
+        seconds = min(_CALLS_SECONDS, self.parts.settings.kernel.drain_seconds)
+        stopping = asyncio.create_task(self._servers.stop(seconds))
         hurried = asyncio.create_task(fast.wait())
         await asyncio.wait((stopping, hurried), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
@@ -215,8 +216,8 @@ def _retention(parts: KernelParts) -> RetentionSweeper:
         store=parts.store,
         clock=parts.clock,
         catalogue=parts.catalogue,
-        default=parts.settings.retention,
-        audit_days=parts.settings.audit.keep_days,
+        default=parts.settings.kernel.retention,
+        audit_days=parts.settings.kernel.audit.keep_days,
         also=parts.credentials.prune,
     )
 
@@ -224,8 +225,8 @@ def _retention(parts: KernelParts) -> RetentionSweeper:
 def engine_settings(settings: KernelSettings) -> EngineSettings:
     """Return the engine's clocks."""
     return EngineSettings(
-        lease_seconds=settings.lease_seconds,
-        grace_seconds=settings.lost_after_seconds,
+        lease_seconds=settings.kernel.lease_seconds,
+        grace_seconds=settings.kernel.lost_after_seconds,
         max_waiting_of_author=settings.access.quotas.queued_runs,
-        grace_margin_seconds=margin_over(settings.lost_after_seconds),
+        grace_margin_seconds=margin_over(settings.kernel.lost_after_seconds),
     )

@@ -13,8 +13,7 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from nomaflow_api.addresses import split_addresses
-from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
+from nomaflow_project.models.settings_file import AccessSection, KernelSection
 from nomaflow_project.models.settings_rules import kernel_problems
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
@@ -55,8 +54,9 @@ class SettingsError(Exception):
 
 
 class KernelSettings(Struct, frozen=True, kw_only=True):
-    """All settings of a kernel. Paths are absolute; times in seconds.
+    """All settings of a kernel. Paths are absolute.
 
+    :param kernel: ``[kernel]``, with the variables and flags over it, as given
     :param addresses: addresses to listen on for the owner and for clients; empty means the project's Unix socket
     :param hosts_addresses: addresses to listen on for hosts; empty means the ports after those of clients
     :param join_addresses: addresses to listen on for joining; empty means the ports after those of hosts
@@ -71,6 +71,7 @@ class KernelSettings(Struct, frozen=True, kw_only=True):
     """
 
     project: Path
+    kernel: KernelSection = field(default_factory=KernelSection)
     addresses: tuple[str, ...] = ()
     hosts_addresses: tuple[str, ...] = ()
     join_addresses: tuple[str, ...] = ()
@@ -81,19 +82,10 @@ class KernelSettings(Struct, frozen=True, kw_only=True):
     tls_ca: Path | None = None
     advertised: tuple[str, ...] = ()
     advertised_hosts: tuple[str, ...] = ()
-    leader_ttl_seconds: float = 12.0
-    heartbeat_seconds: float = 5.0
-    lease_seconds: float = 20.0
-    lost_after_seconds: float = 600.0
-    drain_seconds: float = 10.0
-    log_level: str = "INFO"
-    log_format: str = "text"
     metrics: MetricsPlace = field(default_factory=MetricsPlace)
     reflection: bool = False
     expect_host: bool = False
-    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     access: AccessSection = field(default_factory=AccessSection)
-    audit: AuditPolicy = field(default_factory=AuditPolicy)
 
     @property
     def state_dir(self) -> Path:
@@ -125,6 +117,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     _usable(section, with_lines(kernel_problems(section, lambda key: places.get(key, _FILE_PLACE) / key), project))
     return KernelSettings(
         project=project,
+        kernel=section,
         addresses=split_addresses(section.listen),
         hosts_addresses=split_addresses(section.listen_hosts),
         join_addresses=split_addresses(section.listen_join),
@@ -135,17 +128,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         tls_ca=project / section.tls_ca if section.tls_ca else None,
         advertised=split_addresses(section.advertise),
         advertised_hosts=split_addresses(section.advertise_hosts),
-        leader_ttl_seconds=section.leader_ttl_seconds,
-        heartbeat_seconds=section.heartbeat_seconds,
-        lease_seconds=section.lease_seconds,
-        lost_after_seconds=section.lost_after_seconds,
-        drain_seconds=section.drain_seconds,
-        log_level=section.log_level,
-        log_format=section.log_format,
         metrics=MetricsPlace.of(project, section),
-        retention=section.retention,
         access=access,
-        audit=section.audit,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )

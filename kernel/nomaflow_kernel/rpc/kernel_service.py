@@ -61,7 +61,7 @@ class KernelService:
         principal = caller.principal
         operates = principal.may_all(Verb.OPERATE) or principal.may_all(Verb.ADMIN)
         watches = principal.may_some(Verb.READ)
-        settings, info = self._parts.settings, self._parts.info
+        settings, info = self._parts.settings.kernel, self._parts.info
         return encode(
             kernel.GetKernelResponse,
             settings,
@@ -72,7 +72,7 @@ class KernelService:
             grace_seconds=settings.lost_after_seconds,
             pid=os.getpid() if operates else 0,
             # A name may be any bytes, but the wire carries text.
-            project=os.fsencode(settings.project).decode(errors="backslashreplace") if operates else "",
+            project=os.fsencode(self._parts.settings.project).decode(errors="backslashreplace") if operates else "",
             last_event_seq=self._parts.feed.last_seq if watches else 0,
             pruned_through_seq=self._store.pruned_through_seq if watches else 0,
             now=self._clock.now_us(),

@@ -59,7 +59,7 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
         sessions=parts.sessions,
         audit=parts.audit,
         info=parts.info,
-        settings=settings,
+        settings=settings.kernel,
         addresses=(lambda: parts.reached().hosts) if named else tuple,
         quotas=parts.quotas,
     )

@@ -246,7 +246,7 @@ def test_a_variable_without_meaning_is_not_passed_over(project: Path) -> None:
 def test_a_value_of_another_section_is_not_for_the_kernel_to_refuse(project: Path) -> None:
     """Whatever TOML can say below [app] is for the callables."""
     (project / "nomaflow.toml").write_text("[app]\nlimit = inf\n[kernel]\nlease_seconds = 30\n")
-    assert read_settings(["--project", str(project)], {}).lease_seconds == 30
+    assert read_settings(["--project", str(project)], {}).kernel.lease_seconds == 30
 
 
 async def test_two_kernels_never_share_a_port(project: Path) -> None:

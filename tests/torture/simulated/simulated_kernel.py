@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -19,11 +18,10 @@ from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.hosts import HostGateway, SessionRegistry
-from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
-from nomaflow_project.models.settings_file import QuotaSection
+from nomaflow_project.models.settings_file import KernelSection, QuotaSection
 
 __all__ = ["SETTINGS", "KernelGone", "SimulatedCatalogue", "SimulatedKernel"]
 
@@ -151,8 +149,7 @@ class SimulatedKernel:
             sessions=self._sessions,
             audit=AuditLog(store=None, clock=self._clock),
             info=info,
-            settings=KernelSettings(
-                project=Path(),
+            settings=KernelSection(
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 lost_after_seconds=SETTINGS.grace_seconds,
