@@ -16,7 +16,6 @@ from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.token_orders import INSTANCE_SECONDS, TokenOrder, check_host_name
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
 
@@ -28,16 +27,19 @@ _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", 
 class AccessCalls:
     """Serves the calls about tokens and certificates. Nobody can grant, or gain by a rotation, more than they have.
 
-    :param join_string: puts a join string together from its token and its secret, for a kernel that has TCP doors
+    :param join_string: puts a join string together from its token and its secret
     """
 
     def __init__(self, parts: KernelParts, join_string: Callable[[TokenRecord, str], str]) -> None:
+        self._parts, self._join_string = parts, join_string
         self._credentials, self._clock = parts.credentials, parts.clock
         self._catalogue, self._sessions = parts.catalogue, parts.sessions
-        self._join_string = None if parts.certificates is None else join_string
 
     async def create_token(self, request: access.CreateTokenRequest, caller: Caller) -> access.CreateTokenResponse:
-        """Make a token, or a join string; its secret is in this answer and nowhere else."""
+        """Make a token, or a join string; its secret is in this answer and nowhere else.
+
+        :raises NotOnTcp: if nobody could use the join string
+        """
         kind = _KINDS.get(request.kind)
         if kind is None:
             raise BadRequest(f"kind is number {request.kind}, expected USER, SERVICE or HOST", field="kind")
@@ -55,11 +57,6 @@ class AccessCalls:
         # Whoever joins as a host gets the orders of its jobs, with their params, and decides how they end.
         given = grants_of_role(f"operator host:{order.name}") if kind == "host" else ()
         _require_no_more(given or self._credentials.grants_of(order.roles, order.grants), caller)
-        if order.joins and self._join_string is None:
-            raise BadRequest(
-                "this kernel listens on no TCP address, so nobody can join it; set [kernel] listen in nomaflow.toml",
-                field="joins",
-            )
         record, secret = await self._made(order, caller)
         return access.CreateTokenResponse(token=self._token(record), secret=secret)
 
@@ -79,17 +76,15 @@ class AccessCalls:
             instance_seconds=request.instance_seconds or INSTANCE_SECONDS,
         )
         order.check()
-        if self._join_string is None:
-            raise NotOnTcp
         record, secret = await self._made(order, caller)
         return access.InviteInstanceResponse(token=self._token(record), secret=secret)
 
     async def _made(self, order: TokenOrder, caller: Caller) -> tuple[TokenRecord, str]:
         """Make a token; return it, and its secret or its join string."""
+        if order.joins:
+            self._parts.tcp_certificates()
         record, secret = await self._credentials.create(order, created_by=caller.signed(""))
-        if order.joins and self._join_string is not None:
-            secret = self._join_string(record, secret)
-        return record, secret
+        return record, self._join_string(record, secret) if order.joins else secret
 
     async def list_tokens(self, request: access.ListTokensRequest, _caller: Caller) -> access.ListTokensResponse:
         """Return a page of the tokens, without secrets."""

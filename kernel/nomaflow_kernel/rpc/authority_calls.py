@@ -8,7 +8,6 @@ import logging
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import FileUnusable
-from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.parts import KernelParts
 
 _LOG = logging.getLogger(__name__)
@@ -18,24 +17,22 @@ class AuthorityCalls:
     """The part of AccessService about the authority."""
 
     def __init__(self, parts: KernelParts) -> None:
-        self._certificates = parts.certificates
+        self._parts = parts
 
     async def get_authority(self, _request: access.GetAuthorityRequest, _caller: Caller) -> access.GetAuthorityResponse:
         """Return the authority, and the certificate that clients see.
 
         :raises NotOnTcp: if there is none
         """
-        if self._certificates is None:
-            raise NotOnTcp
-        authority = self._certificates.authority
-        files = self._certificates.for_clients
+        certificates = self._parts.tcp_certificates()
+        authority, files = certificates.authority, certificates.for_clients
         files.renewed()
         served = files.current
         found = access.GetAuthorityResponse(
             authorities_pem=authority.authorities_pem,
             fingerprint=authority.fingerprint,
             certificate_names=served.names,
-            own=self._certificates.given is None,
+            own=certificates.given is None,
         )
         found.authority_expires_at.FromDatetime(authority.expires_at)
         found.certificate_expires_at.FromSeconds(served.expires_at)
@@ -49,9 +46,7 @@ class AuthorityCalls:
         :raises NotOnTcp: if there is none
         :raises FileUnusable: if the new one cannot be written
         """
-        if self._certificates is None:
-            raise NotOnTcp
-        authority = self._certificates.authority
+        authority = self._parts.tcp_certificates().authority
         try:
             await asyncio.to_thread(authority.replace if request.replace else authority.renew)
         except OSError as error:

@@ -33,24 +33,12 @@ class EnrolmentRefused(KernelError):
         )
 
 
-class NotOnTcp(KernelError):
-    """Raised when something needs the kernel's authority and the kernel listens on no TCP address."""
-
-    reason = "NOT_ON_TCP"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this kernel listens on its Unix socket only, so nobody can join it and it has no authority; "
-            'write [kernel] listen = "unix:, tls://HOST:PORT" and start it again'
-        )
-
-
 class Enrolment:
     """Gives credentials to those who join, and certificates to hosts that have one."""
 
     def __init__(self, parts: KernelParts) -> None:
         self._credentials, self._clock = parts.credentials, parts.clock
-        self._certificates, self._addresses = parts.certificates, parts.reached
+        self._parts, self._addresses = parts, parts.reached
         self._kernel_id = parts.info.store_id
 
     def join_string(self, join: TokenRecord, secret: str) -> str:
@@ -58,11 +46,9 @@ class Enrolment:
 
         :raises NotOnTcp: if there is no door at which to use it
         """
-        if self._certificates is None:
-            raise NotOnTcp
         string = JoinString(
             at=self._addresses().joining,
-            authorities_pem=self._certificates.join_authorities_pem,
+            authorities_pem=self._parts.tcp_certificates().join_authorities_pem,
             kind=join.kind,
             name=join.name,
             secret=secret,
@@ -75,19 +61,18 @@ class Enrolment:
         :raises EnrolmentRefused: if the secret is not good, or the request is not what it is for
         :raises NotOnTcp: if there is no authority
         """
-        if self._certificates is None:
-            raise NotOnTcp
+        certificates = self._parts.tcp_certificates()
         try:
             # A request that is not what the string is for, or cannot be signed, must not use it up.
             join = self._credentials.join_of(request.secret)
             if bool(request.csr_pem) != (join.kind == "host"):
                 raise NotAuthenticated
             if request.csr_pem:
-                self._certificates.authority.check_request(request.csr_pem)
+                certificates.authority.check_request(request.csr_pem)
             join = await self._credentials.use_join(request.secret)
             if join.kind == "host":
-                return await self._host(self._certificates, join, request.csr_pem, caller)
-            return await self._other(self._certificates, join)
+                return await self._host(certificates, join, request.csr_pem, caller)
+            return await self._other(certificates, join)
         except (NotAuthenticated, ValueError):
             raise EnrolmentRefused from None
 
@@ -101,11 +86,11 @@ class Enrolment:
         :raises NotAuthenticated: if its certificate was withdrawn meanwhile
         """
         principal = caller.principal
-        if principal.kind is not PrincipalKind.HOST or self._certificates is None:
+        if principal.kind is not PrincipalKind.HOST:
             raise NotPermitted(principal, "renew", "a certificate, which only a host has")
         if principal.instance:
             raise NotPermitted(principal, "renew", "a certificate for one instance, which ends with it")
-        authority = self._certificates.authority
+        authority = self._parts.tcp_certificates().authority
         try:
             signed = authority.sign_host(request.csr_pem, principal.name)
         except ValueError as error:

@@ -11,6 +11,7 @@ from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
@@ -22,6 +23,18 @@ from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import Store
+
+
+class NotOnTcp(KernelError):
+    """Raised when something needs the kernel's authority and the kernel listens on no TCP address."""
+
+    reason = "NOT_ON_TCP"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this kernel listens on its Unix socket only, so nobody can join it and it has no authority; "
+            'write [kernel] listen = "unix:, tls://HOST:PORT" and start it again'
+        )
 
 
 class KernelParts(Struct, frozen=True, kw_only=True):
@@ -47,3 +60,12 @@ class KernelParts(Struct, frozen=True, kw_only=True):
     quotas: Quotas
     certificates: DoorCertificates | None = None
     reached: Callable[[], DoorAddresses]
+
+    def tcp_certificates(self) -> DoorCertificates:
+        """Return the certificates of the TCP doors.
+
+        :raises NotOnTcp: if there is no such door
+        """
+        if self.certificates is None:
+            raise NotOnTcp
+        return self.certificates
