@@ -57,7 +57,9 @@ class ServedKernel:
         self.catalogue = CatalogueService(store=self.store, clock=self.clock, feed=self.feed, jobs_file=self.jobs_file)
         self.audit = AuditLog(store=self.store, clock=self.clock)
         self.health = Health(services=SERVICES, store=self.store, **health)
-        self.credentials = Credentials(store=self.store, clock=self.clock)
+        self.credentials = Credentials(
+            store=self.store, clock=self.clock, roles={}, withdrawn=self.directory / "withdrawn"
+        )
 
     def put_together(self, engine: Any) -> None:
         """Put the parts together, around an engine."""

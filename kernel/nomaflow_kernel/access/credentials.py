@@ -50,21 +50,14 @@ class Credentials:
     Each change is stored before it holds, except a withdrawal: that holds even if it cannot be stored.
 
     :param roles: the roles of the configuration → their grants as texts
-    :param withdrawn: the file that remembers withdrawals beside the store; None for none
+    :param withdrawn: the file that remembers withdrawals beside the store
     :ivar reserved: the job ids that are reserved for hosts
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        clock: Clock,
-        roles: Mapping[str, Sequence[str]] | None = None,
-        withdrawn: Path | None = None,
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Clock, roles: Mapping[str, Sequence[str]], withdrawn: Path) -> None:
         self._store = store
         self._clock = clock
-        self._roles = roles or {}
+        self._roles = roles
         self._withdrawn = WithdrawnFile(withdrawn)
         self._tokens: dict[str, _Held] = {}
         self._by_hash: dict[str, _Held] = {}

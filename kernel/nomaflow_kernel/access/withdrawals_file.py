@@ -16,10 +16,10 @@ class WithdrawnFile:
     Times are microseconds since 1970. It holds no secret. A line is needed until the credential's own end: after that
     no backup holds it as good.
 
-    :param path: made at the first withdrawal, readable by its owner only; None to remember nothing
+    :param path: made at the first withdrawal, readable by its owner only
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> dict[str, int]:
@@ -27,8 +27,6 @@ class WithdrawnFile:
 
         :raises FileUnusable: if the file exists and cannot be read
         """
-        if self._path is None:
-            return {}
         try:
             lines = self._path.read_text("ascii", "replace").splitlines()
         except FileNotFoundError:
@@ -51,7 +49,7 @@ class WithdrawnFile:
         """
         # A line break first: a loss of power may have cut off the line before.
         text = "".join(f"\n{name} {at_us} {end}" for name, end in ends.items())
-        if self._path is None or not text:
+        if not text:
             return
         try:
             number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -70,7 +68,7 @@ class WithdrawnFile:
 
         :raises OSError: if the file cannot be read or replaced; it is then unchanged
         """
-        if self._path is None or not self._path.exists():
+        if not self._path.exists():
             return
         lines = self._path.read_text("ascii", "replace").splitlines()
         kept = [line for line in lines if line and not _over(line, now_us)]

@@ -36,7 +36,7 @@ class Sentry:
         addresses: DoorAddresses,
         endpoints: Endpoints,
         address_file: Path,
-        certificates: DoorCertificates | None = None,
+        certificates: DoorCertificates | None,
     ) -> None:
         self.addresses = addresses
         self.certificates = certificates

@@ -35,11 +35,6 @@ class DoorAddresses(Struct, frozen=True, kw_only=True):
         """All TCP addresses."""
         return (*self.clients, *self.hosts, *self.joining)
 
-    @property
-    def everywhere(self) -> tuple[str, ...]:
-        """All addresses."""
-        return (*self.owner, *self.on_tcp)
-
     def __str__(self) -> str:
         doors = (("clients", self.clients), ("hosts", self.hosts), ("joining", self.joining))
         return ", ".join((*self.owner, *(f"{each} for {whom}" for whom, listened in doors for each in listened)))

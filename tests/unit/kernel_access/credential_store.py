@@ -35,7 +35,7 @@ class Kernel:
     def __init__(self, directory: Path, roles: dict[str, list[str]] | None = None) -> None:
         self.directory = directory
         self.clock = HandClock()
-        self.roles = roles
+        self.roles = roles or {}
         self.store: Store
         self.credentials: Credentials
         self.shut_out: set[str] = set()
