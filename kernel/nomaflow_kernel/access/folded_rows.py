@@ -60,7 +60,8 @@ class FoldedRows:
             self._end = None
         self._on_more(self._more.total())
         if self._more:
-            self._write([replace(self._kinds[key], count=count) for key, count in self._more.items()])
+            rows = [(self._kinds[key], count) for key, count in self._more.items()]
+            self._write([replace(first, count=count, note="", correlation="") for first, count in rows])
         self._kinds.clear()
         self._more.clear()
 

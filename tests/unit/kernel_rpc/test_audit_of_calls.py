@@ -74,6 +74,15 @@ async def test_refusals_are_counted_by_the_minute(world: World) -> None:
     assert [(row.target, row.count) for row in await rows(world, refused=True)] == [(RUN_ID, n) for n in (1, 2, 1)]
 
 
+async def test_a_number_of_sessions_is_not_said_to_be_of_one_instance(world: World) -> None:
+    """The row that counts has the note of none of them: each is of another instance, on another machine."""
+    caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="team"), peer="ipv4:10.0.0.9:4000")
+    for name in ("one", "two", "three"):
+        world.audit.of_session("Attach", caller, target="host:team", note=f"instance {name}")
+    await world.audit.stop()
+    assert [(row.count, row.note) for row in await rows(world)] == [(1, "instance one"), (2, "")]
+
+
 async def test_memory_is_bounded_whatever_is_refused() -> None:
     """20,000 refusals, each of another target, principal and address, keep 600 rows at most; none is left uncounted."""
     written: list[AuditRecord] = []
