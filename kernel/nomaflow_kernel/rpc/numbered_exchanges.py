@@ -13,9 +13,10 @@ from nomaflow_api.v1.reason_statuses import STATUS_KEY
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.failed_calls import CallStatus
+from nomaflow_kernel.rpc.requests import check_count
 
 _MOST = 1000
-"""Requests of one stream that are under way; then it is not read until the answer to one is sent."""
+"""Requests in one message, and those of one stream that are under way: then it is not read until one is answered."""
 _MOST_BYTES = 1024 * 1024
 """Bytes of answers that go in one message. A single one may be larger: the values of all steps have up to 2 MiB."""
 
@@ -74,20 +75,25 @@ class NumberedExchanges:
     async def serve(self, messages: AsyncIterator[Any]) -> None:
         """Answer the requests of all messages. Those that are under way when they end are answered, too.
 
-        :raises KernelError: if there is something wrong with a message
+        :raises KernelError: if there is something wrong with a message, or it has too many requests
         """
         wrong: KernelError | None = None
-        async with asyncio.TaskGroup() as under_way:
-            try:
-                async for message in messages:
-                    for items in self._groups(message.items):
-                        for _ in items:
-                            await self._room.acquire()
-                        under_way.create_task(self._exchange(items))
-            except KernelError as error:
-                wrong = error
-        if wrong is not None:
-            raise wrong
+        try:
+            async with asyncio.TaskGroup() as under_way:
+                try:
+                    async for message in messages:
+                        check_count(message.items, _MOST, "items")
+                        for items in self._groups(message.items):
+                            for _ in items:
+                                await self._room.acquire()
+                            under_way.create_task(self._exchange(items))
+                except KernelError as error:
+                    wrong = error
+            if wrong is not None:
+                raise wrong
+        finally:
+            # Else the error, and the group by its task, would keep this frame in memory, with the last message.
+            del wrong, under_way
 
     def _groups(self, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         """Yield the items in groups that are answered together: those that wait for no others, and each other alone."""

@@ -14,8 +14,10 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, host_principal, job, manif
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
+from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.states import RunState
@@ -275,6 +277,11 @@ async def test_what_was_refused_is_not_kept_in_memory(teams: TeamsKernel) -> Non
         assert await refusal(a.introduce([], host="teamb")) == "BAD_REQUEST"
         a.say(gateway.AttachRequest(heartbeat=gateway.Heartbeat(workers=[gateway.HostWorker()] * 2001)))
         assert await a.ended() == "BAD_REQUEST"
+        user = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("trigger *"),))
+        calls: Any = KernelServiceStub(await teams.door("user", user))
+        stream = calls.StreamTriggers(timeout=PATIENCE)
+        await stream.write(kernel.StreamTriggersRequest(items=[kernel.StreamTriggersRequest.Item()] * 1001))
+        assert await refusal(stream.read()) == "BAD_REQUEST"
         async with asyncio.timeout(PATIENCE):
             while [each for each in gc.get_objects() if isinstance(each, BadRequest)]:
                 await asyncio.sleep(0.01)

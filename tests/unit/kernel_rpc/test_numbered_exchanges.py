@@ -135,6 +135,15 @@ async def test_answers_that_are_large_together_go_one_after_the_other() -> None:
     assert served.sent == [[1], [2, 3], [4], [5]]
 
 
+async def test_a_message_of_too_many_requests_ends_the_stream() -> None:
+    """Two million empty ones fit into 4 MiB, take 80 MiB of memory, and would keep the kernel busy for minutes."""
+    served = _Served()
+    served.ask(*range(1001))
+    with pytest.raises(BadRequest, match="items has 1001 items, expected at most 1000"):
+        await served.task
+    assert not served.under_way
+
+
 async def test_a_message_that_is_wrong_ends_the_stream_once_the_others_are_answered() -> None:
     """The error is the kernel's own, not a group of errors."""
     served = _Served()
@@ -153,7 +162,8 @@ async def test_a_stream_is_not_read_while_too_many_of_its_requests_are_under_way
     """A caller that sends without end finds no room, and the kernel keeps its memory."""
     monkeypatch.setattr(numbered_exchanges, "_MOST", 3)
     served = _Served()
-    served.ask(1, 2, 3, 4, 5)
+    served.ask(1, 2, 3)
+    served.ask(4, 5)
     await _turns()
     assert sorted(served.under_way) == ["1", "2", "3"]
     served.let_go(2)
@@ -170,7 +180,8 @@ async def test_a_stream_whose_answers_are_not_taken_is_not_read_on(monkeypatch: 
     monkeypatch.setattr(numbered_exchanges, "_MOST", 3)
     served = _Served()
     served.may_send.clear()
-    served.ask(1, 2, 3, 4, 5)
+    served.ask(1, 2, 3)
+    served.ask(4, 5)
     await _turns()
     served.let_go(1, 2, 3)
     await _turns()
