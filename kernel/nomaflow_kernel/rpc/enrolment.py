@@ -13,10 +13,10 @@ from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermi
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.rpc.parts import KernelParts
 
 if TYPE_CHECKING:
     from nomaflow_kernel.network.authority import Authority, SignedCertificate
-from nomaflow_kernel.rpc.parts import KernelParts
 
 _LOG = logging.getLogger(__name__)
 

@@ -120,9 +120,8 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
     with draft_beside(history) as draft:
         copy_history(backup, draft, if_damaged=_IF_DAMAGED)
         found = check_history(draft, shown=backup, if_damaged=_IF_DAMAGED)
-        old = _old_facts(history) if there else None
+        old, lost = _old_facts(history, found.last_event_seq)
         _take_on(draft, found, old, pause=pause, now_us=now_us)
-        lost = _events_after(history, found.last_event_seq) if old else None
         _own(draft)
         replaced = _swap(draft, history, now_us=now_us)
         sync(history.parent)
@@ -140,23 +139,17 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
     )
 
 
-def _old_facts(history: Path) -> HistoryFacts | None:
-    """Return the facts of the history to be replaced; None if it is unreadable, which may be why it is replaced."""
-    try:
-        with opened(history) as connection:
-            return read_facts(connection)
-    except sqlite3.Error:
-        return None
+def _old_facts(history: Path, seq: int) -> tuple[HistoryFacts | None, int | None]:
+    """Return the facts of the history to be replaced, and how many events it has after *seq*.
 
-
-def _events_after(history: Path, seq: int) -> int | None:
-    """Return how many events a history has after *seq*. Counters cannot tell: a restore sets them to the clock."""
-    try:
-        with opened(history) as connection:
-            found: int = connection.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()[0]
-            return found
-    except sqlite3.Error:
-        return None
+    Each is None if there is none, or if it is unreadable, which may be why it is replaced. Counters cannot tell the
+    number of events: a restore sets them to the clock.
+    """
+    facts = events = None
+    with contextlib.suppress(sqlite3.Error), opened(history) as connection:
+        facts = read_facts(connection)
+        (events,) = connection.execute("SELECT count(*) FROM events WHERE seq > ?", (seq,)).fetchone()
+    return facts, events
 
 
 def _take_on(draft: Path, found: HistoryFacts, old: HistoryFacts | None, *, pause: bool, now_us: int) -> None:
