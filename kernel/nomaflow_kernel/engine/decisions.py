@@ -21,6 +21,7 @@ class Decisions(Batch):
     """A batch with the turns that decided it, in order, and the answers that callers get once it is durable.
 
     :param duplicates: runs that the previous commit refused; these turns may have relied on them
+    :param size: bytes that the turns add to the commit
     :param wanted_specs: waiting runs to load once the commit is durable
     :param commit: its commit, once that is under way
     :param published: the newest event published when the commit began
@@ -29,6 +30,7 @@ class Decisions(Batch):
     turns: list[Turn] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
     duplicates: Mapping[str, str] = field(default_factory=dict)
+    size: int = 0
     wanted_specs: set[str] = field(default_factory=set)
     commit: asyncio.Future[ApplyResult] | None = None
     published: int = 0
@@ -42,7 +44,9 @@ class Decisions(Batch):
         """Let turns decide, at the current time."""
         self.now_us, self.now = clock.now_us(), clock.monotonic()
         self.turns += turns
-        self.answers += [turn.decide(self) for turn in turns]
+        for turn in turns:
+            self.answers.append(turn.decide(self))
+            self.size += turn.size
 
     def add_audit(self) -> None:
         """Add the audit rows of the calls that these decisions answer, now that they are complete."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     :param future: the caller's future; None if nobody waits
     :param repeatable: whether it may decide ahead of a commit, and again if that commit fails
     :param audit: returns the rows of the call for the commit of an answer, if they are due; None if there is no call
+    :param size: bytes that it adds to the commit, where that may be many
     """
 
     decide: Callable[[Batch], Any]
@@ -29,6 +31,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     future: asyncio.Future[Any] | None
     repeatable: bool = True
     audit: Callable[[Any], Sequence[AuditRecord]] | None = None
+    size: int = 0
 
     def answer(self, result: ApplyResult, answer: Any) -> None:
         """Give the caller its answer, now that the commit is durable."""
@@ -48,6 +51,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._turns: list[Turn] = []
+        self._bytes = 0
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
@@ -65,6 +69,7 @@ class Inbox:
         if self.closed:
             return False
         self._turns.append(turn)
+        self._bytes += turn.size
         self._wake.set()
         return True
 
@@ -80,26 +85,48 @@ class Inbox:
             self._alarm.cancel()
             self._alarm = None
 
-    def take(self) -> list[Turn]:
-        """Take all waiting turns."""
-        turns, self._turns = self._turns, []
+    def take(self, room: float = math.inf) -> list[Turn]:
+        """Take the waiting turns, in order, until there is no room for their bytes; then the loop looks again."""
+        if self._bytes <= room:
+            turns, self._turns, self._bytes = self._turns, [], 0
+            return turns
+        self._wake.set()
+        return self._take(len(self._turns), room)
+
+    def take_repeatable(self, room: float) -> list[Turn]:
+        """Take the turns that may decide ahead of a commit, up to the first one that may not, as far as there is room.
+
+        The others wait for the end of that commit.
+        """
+        count = next((index for index, turn in enumerate(self._turns) if not turn.repeatable), len(self._turns))
+        return self._take(count, room)
+
+    def _take(self, count: int, room: float) -> list[Turn]:
+        """Take so many turns at most; the last of them may need more than the room that is left."""
+        if self._bytes > room:
+            for index, turn in enumerate(self._turns[:count]):
+                if room <= 0:
+                    count = index
+                    break
+                room -= turn.size
+        turns, self._turns = self._turns[:count], self._turns[count:]
+        self._count_bytes()
         return turns
 
-    def take_repeatable(self) -> list[Turn]:
-        """Take the turns that may decide ahead of a commit, up to the first one that may not."""
-        count = next((index for index, turn in enumerate(self._turns) if not turn.repeatable), len(self._turns))
-        turns, self._turns = self._turns[:count], self._turns[count:]
-        return turns
+    def _count_bytes(self) -> None:
+        self._bytes = sum(turn.size for turn in self._turns) if self._turns else 0
 
     def put_back(self, turns: Sequence[Turn]) -> None:
         """Put turns back, in front of all others."""
         self._turns[:0] = turns
+        self._count_bytes()
         self._wake.set()
 
     def take_asked(self) -> list[Turn]:
         """Take the waiting turns whose callers wait for an answer; the others stay."""
         asked = [turn for turn in self._turns if turn.future is not None]
         self._turns = [turn for turn in self._turns if turn.future is None]
+        self._count_bytes()
         return asked
 
     async def wait(self, seconds: float | None) -> bool:

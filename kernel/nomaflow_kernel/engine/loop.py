@@ -29,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PUBLISHED_TOGETHER = 500
+_MOST_BYTES = 16 * 1024 * 1024
+"""The reports in one commit, up to one more: a commit of a gigabyte takes longer than the lease of a kernel lasts."""
 
 
 class EngineLoop:
@@ -87,6 +89,7 @@ class EngineLoop:
         *,
         repeatable: bool = True,
         changed: Callable[[_T], Mapping[int, str] | None] | None = None,
+        size: int = 0,
     ) -> _T:
         """Have ``decide`` called in the next turn, and return its answer once the decision is durable.
 
@@ -94,6 +97,7 @@ class EngineLoop:
         :param repeatable: False if it changes state that is not rebuilt from the store: it is then never decided ahead
         :param changed: returns the runs that an answer creates, see ``AuditedCall.rows_with_runs``; for the audit of
             the call under way, whose rows are stored with the change
+        :param size: bytes that the decision adds to its commit, where that may be many
         :raises KernelStopping: if the loop is stopping
         :raises StoreError: if the commit failed; nothing was applied
         """
@@ -101,7 +105,8 @@ class EngineLoop:
         call, audit = CALL.get(), None
         if call is not None and changed is not None:
             audit = partial(_rows_of, call, changed)
-        if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable, audit=audit)):
+        turn = Turn(decide=decide, settle=settle, future=future, repeatable=repeatable, audit=audit, size=size)
+        if not self._inbox.put(turn):
             raise KernelStopping
         return await future
 
@@ -161,14 +166,18 @@ class EngineLoop:
         elif committing.commit.done():
             await self._finish(committing, committing.commit)
         else:
-            self._unanswered[-1].decide(self._inbox.take_repeatable(), self._clock)
-            starting.start_due(self._state, self._unanswered[-1])
+            ahead = self._unanswered[-1]
+            ahead.decide(self._inbox.take_repeatable(_MOST_BYTES - ahead.size), self._clock)
+            starting.start_due(self._state, ahead)
 
     def _decide_rest(self) -> Decisions:
-        """Decide all waiting turns and timers; return them with decisions made ahead. No commit is under way."""
+        """Decide waiting turns and timers; return them with decisions made ahead. No commit is under way.
+
+        All turns, unless they would make the commit too large.
+        """
         decisions = self._unanswered[-1]
         self._unanswered.append(Decisions.open(self._clock))
-        decisions.decide(self._inbox.take(), self._clock)
+        decisions.decide(self._inbox.take(_MOST_BYTES - decisions.size), self._clock)
         self._fire_timers(decisions)
         starting.start_due(self._state, decisions)
         decisions.wanted_specs, self._state.wanted_specs = self._state.wanted_specs, set()

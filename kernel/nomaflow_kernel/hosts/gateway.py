@@ -226,12 +226,14 @@ class HostGateway:
             raise StaleSession(
                 f"the report is of epoch {request.epoch}, this kernel's is {self._info.epoch}; attach again"
             )
+        sealed = request.attempts
         try:
-            reports = open_reports(request.attempts)
+            reports = open_reports(sealed)
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
         self._quotas.call(caller.principal, "Report", len(reports) / _TOLD_OF_REPORT)
-        return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports, host=host)))
+        acks = await self._engine.report(request.incarnation, reports, size=len(sealed), host=host)
+        return gateway.ReportResponse(acks=seal(acks))
 
     async def introduce_manifest(
         self, request: gateway.IntroduceManifestRequest, caller: Caller

@@ -83,6 +83,7 @@ async def test_reports_arrive_unopened_and_the_answers_keep_their_order(world: W
     acks = await send(world, first, second)
     assert [ack.acknowledged_seq for ack in acks] == [5, 0]
     assert world.engine.reports == [first, second]
+    assert world.engine.report_sizes == [len(seal([first, second]))]
 
 
 async def test_what_could_not_be_committed_is_not_acknowledged(world: World) -> None:

@@ -49,6 +49,7 @@ class ScriptedEngine:
         self.triggers: list[TriggerCommand] = []
         self.cancels: list[tuple[str, str, str]] = []
         self.reports: list[AttemptReport] = []
+        self.report_sizes: list[int] = []
         self.heartbeats: list[HeartbeatInfo] = []
         self.loads: list[LoadInfo] = []
         self.links: list[InstanceLink] = []
@@ -127,10 +128,11 @@ class ScriptedEngine:
         self.detached.append(link)
 
     async def report(
-        self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
+        self, incarnation: str, reports: Sequence[AttemptReport], *, size: int, host: str = ""
     ) -> Sequence[AttemptAck]:
         """Record reports and acknowledge them."""
         await self._answer()
+        self.report_sizes.append(size)
         self.reports.extend(reports)
         return [
             AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=told.first_seq + len(told.events) - 1)

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from rig import PlayedHost, Rig, finished, job, started
 
-from nomaflow_api.v1.letters import DispatchOrder
+from nomaflow_api.v1.letter_words import LogCodec
+from nomaflow_api.v1.letters import DispatchOrder, LogChunk
 from nomaflow_kernel.domain.errors import KernelStopping, RequestIdReused
-from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome, loop
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.history.transitions import QueueRun, Transition, run_of
+from nomaflow_kernel.history.transitions import AppendLog, QueueRun, Transition, run_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreFull, StoreUnavailable
 from nomaflow_project.jobs.definitions import Overlap
 
@@ -260,3 +261,38 @@ async def test_a_waiting_run_is_loaded_once_it_is_in_the_store(rig: Rig, held: H
         held.let_go()
     run_ids = [(await first).run_id, *(each.run_id for each in await others if isinstance(each, TriggerOutcome))]
     assert [(await host.dispatch(number)).run_id for number in range(1, 7)] == run_ids
+
+
+def _block(size: int) -> LogChunk:
+    return LogChunk(line_count=1, first_at_us=1, last_at_us=1, levels=4, codec=LogCodec.JSONL, body=bytes(size))
+
+
+async def test_a_commit_has_so_many_bytes_of_reports_at_most(
+    rig: Rig, held: HeldStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those beyond wait for the next one, in order; each is acknowledged once it is durable, and stored once."""
+    monkeypatch.setattr(loop, "_MOST_BYTES", 2500)
+    host = await _attached(rig, held, max_async=20)
+    keys = []
+    for number in range(1, 11):
+        triggering = _trigger(rig, "a")
+        held.let_go()
+        await triggering
+        keys.append((await host.dispatch(number)).attempt_key)
+    before = len(held.asked)
+    under_way = _trigger(rig, "b")
+    await held.under_way(before + 1)
+    reporting = [asyncio.create_task(host.report(key, started(), _block(1000))) for key in keys]
+    engine = rig.engine._loop
+    await _until(lambda: len(engine._unanswered[-1].turns) + len(engine._inbox) == len(keys))
+    await held.ahead(3)
+    assert len(engine._unanswered[-1].turns) == 3
+    for count in range(before + 1, before + 6):
+        await held.under_way(count)
+        assert sum(each.done() for each in reporting) == max(0, 3 * (count - before - 2))
+        held.let_go()
+    assert [(await each).acknowledged_seq for each in reporting] == [2] * 10
+    await under_way
+    told = [[run_of(each) for each in commit if isinstance(each, AppendLog)] for commit in held.asked[before + 1 :]]
+    assert [len(each) for each in told] == [3, 3, 3, 1]
+    assert [run_id for each in told for run_id in each] == [key.partition("/")[0] for key in keys]
