@@ -14,6 +14,7 @@ import pytest
 from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, ledger, settled, start
 from project_system import ProjectSystem, open_system
 
+from cli_command import run_command
 from real_system import eventually
 
 pytestmark = pytest.mark.e2e
@@ -157,6 +158,20 @@ def test_who_waits_for_a_run_is_told_that_the_store_has_no_room(
     (system.project / "release").touch()
     _, rest = waiting.communicate(timeout=30)
     assert (waiting.returncode, rest.decode().splitlines()[:1]) in ((0, []), (0, ["the kernel works again"]))
+    check_ticks(system)
+
+
+def test_a_reload_is_told_that_the_store_has_no_room(system: ProjectSystem) -> None:
+    """It is answered as soon as a trigger would be; the new code serves, and its jobs follow once there is room."""
+    wal = system.project / ".nomaflow" / "kernel.db-wal"
+    jobs = system.project / "jobs.toml"
+    with file_limit(system.parts["kernel"].pid, wal.stat().st_size):
+        jobs.write_text(jobs.read_text().replace('id = "quick"', 'id = "quick"\ndescription = "soon"'))
+        begun = time.monotonic()
+        done = run_command("reload", folder=system.project)
+        assert time.monotonic() - begun < 20, "it has waited for room"
+        assert (done.code, "the history store cannot grow" in done.err) == (2, True), done
+    eventually(lambda: system.jobs()["quick"].description == "soon")
     check_ticks(system)
 
 

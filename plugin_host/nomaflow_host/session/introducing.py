@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _DEADLINE_SECONDS = 60.0
 _ZLIB_LEVEL = 6
+_NO_ROOM = "STORE_FULL"
 
 
 class Introducer:
@@ -38,7 +39,8 @@ class Introducer:
         self._incarnation = incarnation
         self._explicit = False
         self._wanted = asyncio.Event()
-        self._done = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._answered = asyncio.Event()
         self._known = ""
         self._learned = asyncio.Event()
         self._refused: LoadOutcome | None = None
@@ -51,12 +53,16 @@ class Introducer:
         """
         self._explicit = self._explicit or explicit
         self._trouble = ""
-        self._done.clear()
+        self._answered.clear()
+        self._asked.set()
         self._wanted.set()
 
     async def settled(self, seconds: float) -> bool:
-        """Wait until all requests are done; return False if that takes longer than *seconds*."""
-        return await happens_within(self._done, seconds)
+        """Wait until all requests are done; return False if that takes longer than *seconds*.
+
+        It returns False at once where the kernel's store has no room: nobody knows when it will have some.
+        """
+        return await happens_within(self._answered, seconds) and not self._wanted.is_set()
 
     def newest_load(self) -> LoadOutcome | None:
         """Return the newest load, as a refused one if the kernel refused it; the same object until that changes."""
@@ -97,16 +103,17 @@ class Introducer:
         backoff = Backoff(first=0.5, most=10.0)
         while True:
             await self._wanted.wait()
+            self._asked.clear()
             manifest, explicit = self._runner.manifest(), self._explicit
             if manifest is not None and not await self._introduce(link, manifest, explicit=explicit):
-                await asyncio.sleep(backoff.next())
+                await happens_within(self._asked, backoff.next())  # whoever asks meanwhile waits for an answer
                 continue
             backoff.reset()
             self.kernel_knows("" if manifest is None else manifest.digest)
             if self._runner.manifest() == manifest and self._explicit == explicit:
                 self._explicit = False
                 self._wanted.clear()
-                self._done.set()
+                self._answered.set()
             on_verdict()
 
     async def _introduce(self, link: Link, manifest: Manifest, *, explicit: bool) -> bool:
@@ -130,6 +137,8 @@ class Introducer:
                 self._give_up(manifest, failure.text)
                 return True
             self._trouble = failure.text
+            if failure.reason == _NO_ROOM and not self._asked.is_set():
+                self._answered.set()
             _log.warning("the kernel did not accept the manifest, trying again: %s", failure)
             return False
         self._refused, self._trouble = None, ""

@@ -155,3 +155,23 @@ async def test_a_manifest_that_waits_is_a_problem_of_the_answer(
     refusing.reason = ""
     await kernel.journal.until(lambda: bool(kernel.journal.manifests))
     assert not any(each.HasField("refused") for each in session.loads)
+
+
+async def test_a_reload_does_not_wait_for_room_in_the_store(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk each reload is answered after the first try, with the reason; the host goes on trying."""
+    monkeypatch.setattr(conversation, "_INTRODUCE_SECONDS", 600.0)
+    kernel = await gateway()
+    refusing = Refusing(kernel, grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
+    mine = host()
+    mine.runner.offered = MANIFEST
+    session = await kernel.session()
+    for generation in (2, 3, 4):
+        result = await reload(kernel, mine, session, loaded(generation))
+        assert result.accepted
+        assert json.loads(result.problems_json)[0]["message"].endswith("the host keeps trying: store_full")
+    refusing.reason = ""
+    await kernel.journal.until(lambda: bool(kernel.journal.manifests))
+    result = await reload(kernel, mine, session, loaded(7))
+    assert [each["code"] for each in json.loads(result.problems_json)] == ["other"]
