@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from nomaflow_kernel.store.errors import UnsupportedStore
+from nomaflow_project.models.store_url import (
+    IN_MEMORY,
+    NOT_A_URL,
+    POSTGRES_KINDS,
+    SQLITE_KINDS,
+    path_in_url,
+    unknown_kind,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
-
-_SQLITE = ("sqlite", "sqlite+aiosqlite")
 
 
 def sqlite_file(url: str) -> str | None:
@@ -20,13 +26,13 @@ def sqlite_file(url: str) -> str | None:
     :raises UnsupportedStore: if it is not a database URL, or names no file
     """
     kind, found, rest = url.partition("://")
-    if not found or kind not in _SQLITE:
+    if not found or kind not in SQLITE_KINDS:
         parsed_url(url)
         return None
     # SQLAlchemy decodes the percent-encoding of a path only from version 2.1 on.
-    path = rest.partition("/")[2].partition("?")[0]
-    if path in ("", ":memory:"):
-        raise UnsupportedStore(url, "history must be kept in a file")
+    path = path_in_url(rest)
+    if not path:
+        raise UnsupportedStore(url, IN_MEMORY)
     return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
 
 
@@ -41,11 +47,9 @@ def parsed_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        why = "not a database URL; in a user and a password, write %40 for @, %3A for : and %2F for /"
-        raise UnsupportedStore(url.rpartition("@")[2][:40], why) from None
-    if parsed.drivername not in (*_SQLITE, "postgresql", "postgresql+asyncpg"):
-        shown = parsed.render_as_string(hide_password=True)
-        raise UnsupportedStore(shown, f"unknown kind of database {parsed.drivername!r}")
+        raise UnsupportedStore(url.rpartition("@")[2][:40], NOT_A_URL) from None
+    if parsed.drivername not in (*SQLITE_KINDS, *POSTGRES_KINDS):
+        raise UnsupportedStore(parsed.render_as_string(hide_password=True), unknown_kind(parsed.drivername))
     return parsed
 
 

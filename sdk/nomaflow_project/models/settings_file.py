@@ -15,6 +15,7 @@ from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.models.kernel_addresses import Addresses, DialledAddresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.models.roles import BUILT_IN_ROLES, GrantError, split_grant
+from nomaflow_project.models.store_url import StoreUrl
 from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
 from nomaflow_project.reading.names import HostName, HostNames, LogLevel
 
@@ -124,7 +125,7 @@ class KernelSection(Entry):
         ge=1,
         le=3600,
     )
-    store: str = key(
+    store: StoreUrl = key(
         "",
         "URL of the history, `sqlite:///PATH` or `postgresql+asyncpg://…`. A relative PATH begins at the project's "
         "folder; `%3F` stands for a question mark in it, `%25` for a percent sign. Empty: SQLite in `.nomaflow/`.",
