@@ -35,6 +35,7 @@ from nomaflow_cli.up.supervising import ProjectSupervisor
 
 _DRAIN_SECONDS = 30.0
 _DRAIN_MARGIN = 10.0
+_LAST_PORT = 65_535
 _PASSING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -138,12 +139,17 @@ def _next_port(address: str) -> str:
     """Return the address of the host's metrics beside the kernel's: the next port, or PATH-host for a Unix socket.
 
     A malformed one is the kernel's to refuse.
+
+    :raises CliError: if there is no next port
     """
     if address.startswith("unix:"):
         return f"{address}-host"
     place, _, port = address.rpartition(":")
     if not port.isdecimal():
         return address
+    if int(port) == _LAST_PORT:
+        why = f"the host's metrics are at the port after that of --metrics {address}, and there is none"
+        raise CliError(why, fix="choose a lower port")
     return f"{place}:{int(port) + 1}" if int(port) else address
 
 

@@ -46,7 +46,7 @@ def kernel_problems(kernel: KernelSection, place_of: _PlaceOf) -> Iterator[Probl
         )
     doors = tcp_doors(*map(split_addresses, (kernel.listen, kernel.listen_hosts, kernel.listen_join)))
     yield from _check_certificate(kernel, place_of, on_tcp=any(doors))
-    yield from _check_doors(doors, place_of)
+    yield from _check_doors(kernel, doors, place_of)
 
 
 def _check_certificate(kernel: KernelSection, place_of: _PlaceOf, *, on_tcp: bool) -> Iterator[Problem]:
@@ -63,11 +63,15 @@ def _check_certificate(kernel: KernelSection, place_of: _PlaceOf, *, on_tcp: boo
         yield place_of("tls_cert").error("conflicting_keys", message, fix=fix)
 
 
-def _check_doors(doors: TcpDoors, place_of: _PlaceOf) -> Iterator[Problem]:
+def _check_doors(kernel: KernelSection, doors: TcpDoors, place_of: _PlaceOf) -> Iterator[Problem]:
+    written = "listen"
     for key, addresses in (("listen_hosts", doors.hosts), ("listen_join", doors.joining)):
-        if too_high := next((each for each in addresses if _port(each) > _LAST_PORT), None):
-            message = f"there is no port after {_LAST_PORT}, and {key} would be {too_high!r}"
-            yield place_of(key).error("conflicting_keys", message, fix=f"give {key} = 'tls://HOST:PORT'")
+        if getattr(kernel, key):
+            written = key
+        elif too_high := next((each for each in addresses if _port(each) > _LAST_PORT), None):
+            message = f"without {key}, its address would be {too_high!r}, and there is no port after {_LAST_PORT}"
+            fix = f"give {key} = 'tls://HOST:PORT', or choose a lower port"
+            yield place_of(written).error("conflicting_keys", message, fix=fix)
             return
     every = [each for addresses in doors for each in addresses if _port(each)]
     if twice := next((each for each in every if every.count(each) > 1), None):

@@ -14,6 +14,7 @@ import pytest
 
 from machine_parts import need
 from nomaflow_cli.commands.processes import _next_port
+from nomaflow_cli.errors import CliError
 from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice
 
 PATIENCE = 60.0
@@ -259,6 +260,12 @@ def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
 def test_the_host_s_metrics_are_at_the_next_port(kernel: str, host: str) -> None:
     """A free port stays one, and what is malformed is left for the kernel to refuse."""
     assert _next_port(kernel) == host
+
+
+def test_the_option_whose_next_port_does_not_exist_is_named() -> None:
+    """The host would refuse an address that nobody gave."""
+    with pytest.raises(CliError, match=r"port after that of --metrics 127\.0\.0\.1:65535, and there is none"):
+        _next_port("127.0.0.1:65535")
 
 
 @pytest.mark.parametrize("made", [True, False])

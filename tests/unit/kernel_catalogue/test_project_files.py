@@ -190,7 +190,13 @@ def test_a_malformed_file_leaves_the_others_alone(tmp_path: Path) -> None:
         ('[kernel]\nlisten = "127.0.0.1:0"\ntls_cert = "a"\n', "conflicting_keys", "kernel.tls_cert"),
         ('[kernel]\nlisten = "127.0.0.1:0"\ntls_ca = "a"\n', "conflicting_keys", "kernel.tls_ca"),
         ('[kernel]\ntls_cert = "a"\ntls_key = "b"\n', "conflicting_keys", "kernel.tls_cert"),
-        ('[kernel]\nlisten = "127.0.0.1:65535"\n', "conflicting_keys", "kernel.listen_hosts"),
+        ('[kernel]\nlisten = "127.0.0.1:65535"\n', "conflicting_keys", "kernel.listen"),
+        ('[kernel]\nlisten = "127.0.0.1:65534"\n', "conflicting_keys", "kernel.listen"),
+        (
+            '[kernel]\nlisten = "127.0.0.1:1"\nlisten_hosts = "127.0.0.1:65535"\n',
+            "conflicting_keys",
+            "kernel.listen_hosts",
+        ),
         ('[kernel]\nlisten = "127.0.0.1:7001,127.0.0.1:7002"\n', "conflicting_keys", "kernel.listen"),
     ],
 )
