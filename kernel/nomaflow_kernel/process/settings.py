@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from nomaflow_api.addresses import split_addresses
 from nomaflow_project.models.settings_file import AccessSection, KernelSection
-from nomaflow_project.models.settings_rules import kernel_problems
+from nomaflow_project.models.settings_rules import kernel_problems, unknown_tables
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
@@ -194,6 +194,8 @@ def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection,
     files = ProjectFiles(project, environ)
     if problem := files.error or open_store_password(files):
         raise SettingsError(str(problem))
+    if unknown := with_lines(unknown_tables(files.settings), project):
+        raise SettingsError("\n".join(map(str, unknown)))
     # Only the kernel's sections: errors in another section are not for the kernel to refuse.
     return _usable(*files.section(KernelSection, "kernel")), _usable(*files.section(AccessSection, "access"))
 

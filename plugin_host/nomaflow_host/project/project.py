@@ -15,12 +15,13 @@ from nomaflow_host.generation.settings import settings_tree
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_project.connectors.connector_set import ConnectorSet
-from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
+from nomaflow_project.models.settings_file import HostSection, PathSection
+from nomaflow_project.models.settings_rules import unknown_tables
 from nomaflow_project.reading.environment import names_in
 from nomaflow_project.reading.files import SETTINGS_FILE, tables_in
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, host_name_of, runs_on
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean
+from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import reason_of
 from nomaflow_project.reading.sources import ProjectSources
@@ -28,7 +29,6 @@ from nomaflow_project.reading.sources import ProjectSources
 _log = logging.getLogger(__name__)
 
 _Section = TypeVar("_Section")
-_TABLES = frozenset(each.name for each in fields(SettingsFile))
 _AT_EACH_LOAD = frozenset(
     {
         "accept_calls_from",
@@ -52,7 +52,6 @@ class Project:
     :param sources: the sources of the values of references
     :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
     :param tables: the tables of nomaflow.toml that have something in them
-    :param unknown_tables: its tables that are not known
     """
 
     root: Path
@@ -63,7 +62,6 @@ class Project:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     wanted: frozenset[str] = frozenset()
     tables: frozenset[str] = frozenset()
-    unknown_tables: frozenset[str] = frozenset()
 
     @property
     def host(self) -> str:
@@ -98,7 +96,7 @@ class Project:
         trees = [file.tree for file in files.job_files if file.tree is not None]
         connectors = _connectors(files)
         tree = files.settings
-        found = with_lines((*_unknown_tables(tree), *files.problems, *connectors.problems), root)
+        found = with_lines((*files.problems, *connectors.problems), root)
         plugins = (str(root / "plugins"),) if (root / "plugins").is_dir() else ()
         spec = ProjectSpec(
             host=host,
@@ -126,8 +124,7 @@ class Project:
             connectors=connectors,
             variables=variables.given,
             wanted=frozenset(names_in([tree.get(name) for name in ("app", "connectors", "jobs")])),
-            tables=frozenset(name for name, table in tree.items() if name in _TABLES and table),
-            unknown_tables=frozenset(tree) - _TABLES,
+            tables=frozenset(name for name, table in tree.items() if table),
             sources=files.sources,
         )
 
@@ -146,18 +143,13 @@ def changed_since_start(started: HostSection, now: HostSection, *, root: Path) -
     )
 
 
-def _unknown_tables(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    known = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
-    for key in (key for key in tree if key not in _TABLES):
-        fix = did_you_mean(key, _TABLES, noun="table", otherwise=known)
-        yield (Place(SETTINGS_FILE) / key).warning("unknown_key", f"unknown table {key!r}; it is ignored", fix=fix)
-
-
 def _settings(files: ProjectFiles) -> HostSection:
     """Return ``[host]``.
 
-    :raises ProjectError: if it cannot be used, or the settings of callables cannot
+    :raises ProjectError: if it cannot be used, or the settings of callables cannot, or the file has an unknown table
     """
+    for unknown in with_lines(unknown_tables(files.settings), files.root):
+        raise ProjectError(unknown, folder=files.root)
     _section(dict, files, "app")
     for name in ("jobs", "connectors"):
         _section(PathSection, files, name)

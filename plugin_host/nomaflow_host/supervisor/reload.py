@@ -328,18 +328,14 @@ def _lost_connectors(before: Project, now: Project) -> Problem | None:
 
 
 def _lost_settings(before: Project, now: Project) -> Problem | None:
-    """Return the problem of a nomaflow.toml that has lost its settings, or a table to a misspelt name."""
-    lost, new = sorted(before.tables - now.tables), sorted(now.unknown_tables - before.unknown_tables)
-    if before.tables and not now.tables and not new:
-        code, what = (
-            ("emptied_file", "it no longer sets anything") if now.spec.settings_file else ("missing_file", "it is gone")
-        )
-        fix = "restore it; if it is meant to set nothing, load it with --force"
-        return Place(SETTINGS_FILE).error(code, f"{what}, and it had settings", fix=fix)
-    if not lost or not new:
+    """Return the problem of a nomaflow.toml that has lost its settings."""
+    if now.tables or not before.tables:
         return None
-    message = f"the table [{new[0]}] means nothing, and [{lost[0]}] is gone"
-    return Place(SETTINGS_FILE, new[0]).error("unknown_key", message, fix=f"write [{lost[0]}]")
+    code, what = (
+        ("emptied_file", "it no longer sets anything") if now.spec.settings_file else ("missing_file", "it is gone")
+    )
+    fix = "restore it; if it is meant to set nothing, load it with --force"
+    return Place(SETTINGS_FILE).error(code, f"{what}, and it had settings", fix=fix)
 
 
 def _is_missing(error: Mapping[str, Any] | None) -> bool:

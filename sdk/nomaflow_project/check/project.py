@@ -22,7 +22,7 @@ from nomaflow_project.jobs.resources import Resources, lacking
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
-from nomaflow_project.models.settings_rules import kernel_problems
+from nomaflow_project.models.settings_rules import TABLES, kernel_problems, unknown_tables
 from nomaflow_project.reading.environment import UNSET_VARIABLE, kept_texts, resolve_text, texts_in
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
@@ -189,14 +189,14 @@ def _check_settings(files: ProjectFiles) -> tuple[SettingsFile | None, list[Prob
     """Return the settings of nomaflow.toml, None if they cannot be used, and the problems."""
     if files.error is not None:
         return None, [files.error]
-    tree = {name: files.table(name) for name in files.settings}
+    tree = {name: files.table(name) for name in files.settings if name in TABLES}
     place = Place(SETTINGS_FILE)
     settings, problems = validate(SettingsFile, tree, place)
     if settings is not None and not problems:
         problems = list(kernel_problems(settings.kernel, lambda key: place / "kernel" / key))
     problems = [_only_here(each) if each.path.startswith("alerts.") else each for each in problems]
     told = open_store_password(files)
-    return settings, problems if told is None else [*problems, told]
+    return settings, [*unknown_tables(files.settings), *problems, *([] if told is None else [told])]
 
 
 def _only_here(problem: Problem) -> Problem:

@@ -1,17 +1,21 @@
-"""Rules about several keys of ``[kernel]`` at once, for the check of nomaflow.toml and for the kernel that starts."""
+"""Rules about nomaflow.toml beyond single keys, for its check and for the processes that start with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple, TypeAlias
 
 from nomaflow_api.addresses import is_tcp, split_addresses, with_scheme
-from nomaflow_project.models.settings_file import KernelSection
-from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.models.settings_file import KernelSection, SettingsFile
+from nomaflow_project.reading.files import SETTINGS_FILE
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 
 _PlaceOf: TypeAlias = Callable[[str], Place]
 _LAST_PORT = 65_535
 _LEASE_BEATS = 4
+TABLES = frozenset(each.name for each in fields(SettingsFile))
+"""The tables of nomaflow.toml."""
 
 
 class TcpDoors(NamedTuple):
@@ -30,6 +34,17 @@ def tcp_doors(listen: Sequence[str], listen_hosts: Sequence[str], listen_join: S
     clients = tuple(with_scheme(each) for each in listen if is_tcp(each))
     hosts = tuple(map(with_scheme, listen_hosts)) or tuple(map(_next_port, clients))
     return TcpDoors(clients, hosts, tuple(map(with_scheme, listen_join)) or tuple(map(_next_port, hosts)))
+
+
+def unknown_tables(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield an error for each table of nomaflow.toml that no process has: one that is misspelt would count for nothing.
+
+    :param settings: the file as it is written
+    """
+    known = f"the known ones are {', '.join(sorted(TABLES))}; your own settings go below [app]"
+    for name in (each for each in settings if each not in TABLES):
+        fix = did_you_mean(name, TABLES, noun="table", otherwise=known)
+        yield (Place(SETTINGS_FILE) / name).error("unknown_key", f"unknown table {name!r}", fix=fix)
 
 
 def kernel_problems(kernel: KernelSection, place_of: _PlaceOf) -> Iterator[Problem]:

@@ -101,6 +101,14 @@ async def test_a_setting_that_cannot_be_used_is_named(project: Path, flags: Sequ
     assert "Traceback" not in text
 
 
+async def test_an_unknown_table_is_refused(project: Path) -> None:
+    """The kernel would begin an empty history, where [kernle] names another."""
+    (project / "nomaflow.toml").write_text('[kernle]\nstore = "sqlite:///elsewhere.db"\n')
+    code, text = await ended("--project", str(project))
+    assert (code, "nomaflow.toml:1" in text, "did you mean 'kernel'?" in text) == (78, True, True), text
+    assert not (project / ".nomaflow" / "kernel.db").exists()
+
+
 @pytest.mark.parametrize("files", [20, 31])
 async def test_too_few_open_files_are_told(project: Path, files: int) -> None:
     """A kernel that may open too few files ends with 78, the number that it needs, and the way out."""

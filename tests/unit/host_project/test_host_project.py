@@ -256,15 +256,17 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
     assert "hunter2" not in str(opened.spec.to_json())
 
 
-def test_unknown_tables_are_warnings(project: Path) -> None:
-    """An unknown table, of a newer version or misspelt, is reported but stops nothing."""
-    (project / "nomaflow.toml").write_text("[hosts]\nname = 'x'\n[app]\nlimit = 3\n[newer]\n")
-    opened = open_project(project, TEAM="ops")
-    hosts, newer = opened.spec.problems
-    assert [(each["severity"], each["path"]) for each in (hosts, newer)] == [("warning", "hosts"), ("warning", "newer")]
-    assert hosts["fix"] == "did you mean 'host'?"
-    assert "your own settings go below [app]" in newer["fix"]
-    assert opened.spec.settings["app"] == {"limit": 3}
+@pytest.mark.parametrize(
+    ("table", "fix"), [("hosts", "did you mean 'host'?"), ("newer", "your own settings go below [app]")]
+)
+def test_an_unknown_table_is_refused(project: Path, table: str, fix: str) -> None:
+    """One that is misspelt would count for nothing, as an unknown key would."""
+    (project / "nomaflow.toml").write_text(f"[app]\nlimit = 3\n[{table}]\nname = 'x'\n")
+    with pytest.raises(ProjectError) as raised:
+        open_project(project, TEAM="ops")
+    told = raised.value.problem
+    assert (told.code, told.place, told.message) == ("unknown_key", "nomaflow.toml:3", f"unknown table {table!r}")
+    assert fix in told.fix
 
 
 def test_settings_hold_every_limit(project: Path) -> None:

@@ -162,6 +162,7 @@ def test_a_malformed_file_leaves_the_others_alone(tmp_path: Path) -> None:
     ("text", "code", "path"),
     [
         ("[hots]\n", "unknown_key", "hots"),
+        ('["odd.name"]\n', "unknown_key", '"odd.name"'),
         ('[host]\nname = "Team A"\n', "bad_host_name", "host.name"),
         ("[host]\nmax_async = 0\n", "out_of_range", "host.max_async"),
         ("[host]\nmemory_mb = true\n", "wrong_type", "host.memory_mb"),
