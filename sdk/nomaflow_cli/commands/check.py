@@ -22,6 +22,7 @@ from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.parsers import parse_instant
 from nomaflow_cli.project import project_of
+from nomaflow_project.reading.project_files import ProjectFiles
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -47,24 +48,25 @@ def check(
     Exits with 1 if there is an error.
     """
     project = project_of(invocation, directory, runs_code=True)
-    report = _report(project, importing=not no_import, from_original=from_original)
-    report = replace(report, problems=(*report.problems, *_metrics_problems(project), *_pitfalls(report, project)))
+    files = ProjectFiles(project, os.environ)
+    report = _report(files, importing=not no_import, from_original=from_original)
+    report = replace(report, problems=(*report.problems, *_metrics_problems(files), *_pitfalls(report, project)))
     answer(invocation, report.to_json(), lambda: pages.findings.check_page(report))
     return ExitCode.of(report.ok)
 
 
-def _report(project: Path, *, importing: bool, from_original: bool) -> CheckReport:
+def _report(files: ProjectFiles, *, importing: bool, from_original: bool) -> CheckReport:
     """Return the problems of the files, and of the callables if the files let the plugins be imported.
 
     :raises CliError: if the plugins cannot be imported although the files are in order
     """
-    from nomaflow_project.check.project import check_project
+    from nomaflow_project.check.project import check_files
     from nomaflow_project.reading.problems import Place
 
     try:
-        manifest = _manifest(project) if importing else None
+        manifest = _manifest(files.root) if importing else None
     except CliError:
-        report = check_project(project, from_original=from_original)
+        report = check_files(files, from_original=from_original)
         if report.ok:
             raise
         unseen = Place("").warning(
@@ -73,7 +75,7 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
             fix="correct the errors above, then check again",
         )
         return replace(report, problems=(*report.problems, unseen))
-    return check_project(project, manifest=manifest, from_original=from_original)
+    return check_files(files, manifest=manifest, from_original=from_original)
 
 
 def _pitfalls(report: CheckReport, project: Path) -> Sequence[Problem]:
@@ -84,25 +86,24 @@ def _pitfalls(report: CheckReport, project: Path) -> Sequence[Problem]:
     return lint_project(project, named)
 
 
-def _metrics_problems(project: Path) -> Iterator[Problem]:
+def _metrics_problems(files: ProjectFiles) -> Iterator[Problem]:
     """Yield an error for each process that would not start with its settings of metrics."""
     from nomaflow_project.models.settings_file import HostSection, KernelSection
     from nomaflow_project.reading.files import SETTINGS_FILE
     from nomaflow_project.reading.lines import with_lines
     from nomaflow_project.reading.problems import Place
-    from nomaflow_project.reading.project_files import ProjectFiles
     from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsPlace, checked_address
 
-    files = ProjectFiles(project, os.environ)
     models: Mapping[str, type[KernelSection | HostSection]] = {"kernel": KernelSection, "host": HostSection}
     for name, model in models.items():
         section, problems = files.section(model, name)
         if section is None or problems or not section.metrics:
             continue
         try:
-            checked_address(MetricsPlace.of(project, section))
+            checked_address(MetricsPlace.of(files.root, section))
         except MetricsAddressRefused as error:
-            yield from with_lines([Place(SETTINGS_FILE, f"{name}.metrics").error("bad_metrics", str(error))], project)
+            refused = Place(SETTINGS_FILE, f"{name}.metrics").error("bad_metrics", str(error))
+            yield from with_lines([refused], files.root)
 
 
 def _manifest(project: Path) -> dict[str, Any]:

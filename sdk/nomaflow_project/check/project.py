@@ -79,14 +79,24 @@ def check_project(
     environ: Mapping[str, str] | None = None,
     from_original: bool = False,
 ) -> CheckReport:
+    """Return all problems of the project in a folder, see :func:`check_files`.
+
+    :param environ: variables to resolve references with; None means the process's own
+    """
+    files = ProjectFiles(root, os.environ if environ is None else environ)
+    return check_files(files, manifest=manifest, from_original=from_original)
+
+
+def check_files(
+    files: ProjectFiles, *, manifest: Mapping[str, Any] | None = None, from_original: bool = False
+) -> CheckReport:
     """Return all problems of a project.
 
     :param manifest: the host's manifest, to check callables against; None skips that check
-    :param environ: variables to resolve references with; None means the process's own
     :param from_original: whether the files are the original's, so that the report lists the settings that mean
         something else here
     """
-    files = ProjectFiles(root, os.environ if environ is None else environ)
+    root = files.root
     if files.error is not None and files.error.file != SETTINGS_FILE:
         return CheckReport(root=str(root), files=(), jobs=(), problems=(files.error,))
     settings, problems = _check_settings(files)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +76,20 @@ async def test_a_check_refuses_settings_with_which_no_process_starts(
     (tmp_path / "jobs.toml").write_text("")
     done = await command("check", str(tmp_path), "--no-import")
     assert (done.code, words in done.out) == (1 if words else 0, True), done
+
+
+def test_a_check_reads_the_file_once(tmp_path: Path) -> None:
+    """Two readings could be of two versions of it, and contradict each other."""
+    (tmp_path / "nomaflow.toml").write_text('[kernel]\nmetrics = "127.0.0.1:9464"\n')
+    (tmp_path / "jobs.toml").write_text("jobs = []\n")
+    counting = (
+        "import sys\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, given: event == 'open' and given[1] and opened.append(str(given[0])))\n"
+        "from nomaflow_cli.entry import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sum(name.endswith('nomaflow.toml') for name in opened))\n"
+    )
+    command = [sys.executable, "-c", counting, "check", str(tmp_path), "--no-import"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert done.stdout.splitlines()[-1] == "1", done.stdout
