@@ -104,7 +104,10 @@ def test_a_kernel_goes_on_in_another_database(move: Move) -> None:
         system.start_kernel()
     found = system.command("doctor", "-o", "json")
     assert "store.moved" in {one["check"] for one in json.loads(found.out)["findings"]}
-    done = system.command("store", "copy", move.url, "sqlite:///another.db")
-    _, _, way_back = done.out.strip().partition("to undo the move: nomaflow ")
+    with_password = move.url.replace(f"{SUPERUSER}@", f"{SUPERUSER}:hunter2@")
+    done = system.command("store", "copy", with_password, "sqlite:///another.db")
+    assert "hunter2" not in done.out
+    _, _, way_back = done.out.strip().partition("to undo the move, with its password in PGPASSWORD: nomaflow ")
+    assert "***" not in way_back
     undone = system.command(*shlex.split(way_back))
     assert (undone.code, "a kernel may start on it again" in undone.out) == (0, True), undone.err

@@ -27,6 +27,7 @@ from nomaflow_telemetry.visible_text import printable
 _STORE = option("The kernel's store, if it was started with --store; default: \\[kernel] store.")
 _URL = "sqlite:///PATH, relative to the project, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 _RESUME = "everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume"
+_MASKED = ":***@"
 _GROUP = command_group("store", "Move a history to another database, or reclaim a moved one.")
 
 
@@ -121,11 +122,13 @@ def copy(
     """Move a history to an empty store while its kernel is stopped. Kernels then start only on the new store."""
     done = run_store_tool("copy", source, "--to", target, project=_folder(invocation), shows_progress=True)
     rows, source = done["rows"], printable(done["source"])
+    way_back = source.replace(_MASKED, "@", 1)
+    told = "" if way_back == source else ", with its password in PGPASSWORD"
     text = (
         f"{printable(done['target'])}: {count(rows['runs'], 'run')}, {count(rows['events'], 'event')}\n"
         f"{amount(sum(rows.values()))} rows copied and compared, in {time_span(done['seconds'])}\n"
         "start the kernel with that store: [kernel] store, or --store\n"
-        f"! kernels no longer start on {source}; to undo the move: nomaflow store reclaim {shlex.quote(source)}"
+        f"! kernels no longer start on {source}; to undo the move{told}: nomaflow store reclaim {shlex.quote(way_back)}"
     )
     answer(invocation, {**done, "seconds": round(done["seconds"], 3)}, text)
 
