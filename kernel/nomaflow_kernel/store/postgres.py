@@ -146,28 +146,29 @@ class PostgresLink:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run work; see ``Link``."""
+        # Work has the connection for itself: that of a cancelled one may still wait for its answer.
+        connection, self._connection = self._connection, None
         try:
             with mapped_errors():
-                if self._connection is None or self._connection.invalidated:
-                    await self._drop()
-                    self._connection = await self._engine.connect()
-                return await self._connection.run_sync(work)
+                if connection is None or connection.invalidated:
+                    await _dropped(connection)
+                    connection = None
+                    connection = await self._engine.connect()
+                done = await connection.run_sync(work)
         except (StaleEpoch, StoreLed):
+            self._connection = connection
             raise
         except BaseException:
-            await self._drop()
+            await _dropped(connection)
             raise
+        self._connection = connection
+        return done
 
     async def close(self) -> None:
-        """Close the connection, without waiting for a server that hangs."""
-        await self._drop()
-        await self._engine.dispose()
-
-    async def _drop(self) -> None:
+        """Close the connection, without waiting for a server that hangs. Work that was cancelled closes its own."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            # If the caller is cancelled here, closing continues.
-            await asyncio.shield(asyncio.create_task(_give_up(connection), name="nomaflow-store-close"))
+        await _dropped(connection)
+        await self._engine.dispose()
 
 
 class _Readers:
@@ -260,6 +261,12 @@ def _hand_over(answer: asyncio.Future[T], reading: asyncio.Future[T]) -> None:
     else:
         error = reading.exception()
         give(answer, None if error else reading.result(), error)
+
+
+async def _dropped(connection: AsyncConnection | None) -> None:
+    """Close a connection, if there is one. If the caller is cancelled here, closing continues."""
+    if connection is not None:
+        await asyncio.shield(asyncio.create_task(_give_up(connection), name="nomaflow-store-close"))
 
 
 async def _give_up(connection: AsyncConnection) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -290,6 +291,23 @@ async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: Pos
         assert isinstance(why, LeadLost)
         assert "could not renew its lease of 2 seconds in time" in str(why)
         await postgres_place.sql_in("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+async def test_a_renewal_whose_commit_hangs_is_left_alone(postgres_place: PostgresPlace) -> None:
+    """The store is closed while the cancelled commit still waits for its answer; each closes its own connection."""
+    hang = "BEGIN PERFORM pg_sleep(300); RETURN NULL; END"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        async with leading(postgres_place, "first", ttl_seconds=2) as first:
+            await postgres_place.sql(f"CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS '{hang}'")
+            await postgres_place.sql(
+                "CREATE CONSTRAINT TRIGGER hangs AFTER UPDATE ON leadership DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION hang()"
+            )
+            assert "the database did not answer" in str(await first.loss())
+        await eventually(lambda: not any(task.get_name() == "nomaflow-lease-renewal" for task in asyncio.all_tasks()))
+        await eventually(postgres_place.nothing_left)
+    assert not [str(each.message) for each in told]
 
 
 @contextlib.asynccontextmanager
