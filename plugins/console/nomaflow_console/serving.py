@@ -25,7 +25,7 @@ from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
 from nomaflow_console.connections import PromptProtocol, Waiting
 from nomaflow_console.live import Streams
-from nomaflow_console.settings import EX_TEMPFAIL, ConsoleSettings, SettingsRefused
+from nomaflow_console.settings import EX_TEMPFAIL, EX_TROUBLE, ConsoleSettings, SettingsRefused
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
@@ -106,11 +106,22 @@ async def _give_memory_back(server: uvicorn.Server) -> None:
 
 
 def _tell(settings: ConsoleSettings, place: Place) -> None:
-    """Say in a file, which is whole as soon as it is there, where the console is and which process it is."""
+    """Say in a file, which is whole as soon as it is there, where the console is and which process it is.
+
+    :raises SettingsRefused: if it cannot be written
+    """
     told = told_address(settings)
     fresh = told.with_name(f".{told.name}.{os.getpid()}")
-    fresh.write_text(f"{place.url}\n{os.getpid()}\n", encoding="utf-8")
-    fresh.replace(told)
+    try:
+        fresh.write_text(f"{place.url}\n{os.getpid()}\n", encoding="utf-8")
+        fresh.replace(told)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise SettingsRefused(
+            f"the console cannot say in {str(told)!r} where it is: {(error.strerror or str(error)).lower()}",
+            fix="check that folder and its disk",
+            exit_code=EX_TROUBLE,
+        ) from None
 
 
 def _forget(settings: ConsoleSettings, place: Place) -> None:

@@ -15,7 +15,7 @@ from nomaflow_api.addresses import has_known_form, host_and_port, is_tcp, split_
 if TYPE_CHECKING:
     from nomaflow_project.models.console_section import ConsoleSection
 
-EX_TEMPFAIL, EX_CONFIG = 75, 78
+EX_TROUBLE, EX_TEMPFAIL, EX_CONFIG = 1, 75, 78
 """Exit codes of kernel and host too: somebody else has the address; the settings cannot be used."""
 
 FLAGS: Sequence[tuple[str, str]] = (

@@ -90,6 +90,7 @@ class Part:
     :param name: ``kernel`` or ``host``
     :param log: the file that its output is appended to, so that it never waits for us to read
     :param notify: called with each change
+    :param needed: False if the others go on without it: it is started again although it ended before it was ever ready
     :param first_delay: seconds before the first restart after a crash; doubles up to 30, and is reset once the process
         ran for a minute
     """
@@ -101,6 +102,7 @@ class Part:
         command: Sequence[str],
         log: Path,
         notify: Callable[[PartNotice], None],
+        needed: bool = True,
         first_delay: float = _FIRST_DELAY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +111,7 @@ class Part:
         self.proven = False
         self._command = tuple(command)
         self._notify = notify
+        self._needed = needed
         self._first_delay = first_delay
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
@@ -124,7 +127,8 @@ class Part:
     async def keep_running(self) -> None:
         """Start it, and restart it whenever it ends, until ``stop``.
 
-        :raises PartFailed: when it ended before it was ever ready, or with an exit code that makes a restart useless
+        :raises PartFailed: when it is needed and ended before it was ever ready, or with an exit code that makes a
+            restart useless
         """
         delay = self._first_delay
         while not self._stopping.is_set():
@@ -132,12 +136,12 @@ class Part:
             try:
                 code = await self._once()
                 # A part that has served waits for its settings to be mended: an edit does not end what runs.
-                words, hopeless = _ending(code), code in _HOPELESS and code != _UNUSABLE_SETTINGS
+                words, hopeless = _ending(code), code in _HOPELESS and not (self.proven and code == _UNUSABLE_SETTINGS)
             except OSError as error:
                 words, hopeless = f"it cannot be started: {error.strerror or error}", False
             if self._stopping.is_set():
                 return
-            if not self.proven or hopeless:
+            if hopeless or (self._needed and not self.proven):
                 raise PartFailed(self.name, exit_words=words, log=self.log, tail=self.tail())
             if self._clock() - started > _HEALTHY_AFTER:
                 delay = self._first_delay

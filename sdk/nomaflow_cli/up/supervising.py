@@ -28,7 +28,7 @@ _ASK_AGAIN = 1.0
 _READY_SECONDS = 30.0
 _KERNEL_STOP_SECONDS = 10.0
 _CONSOLE_STOP_SECONDS = 5.0
-_BESIDE_READY_SECONDS = 20.0
+_BESIDE_SOON_SECONDS = 20.0
 _ADDRESS_FILES = {"console": "console", "alerts": "alerts.address"}
 
 
@@ -62,15 +62,16 @@ class ProjectSupervisor:
         self.address = ProjectAddress(project=project)
         self.kernel = self._part("kernel", "--expect-host", *kernel_options)
         self.host = self._part("host", *host_options)
-        self.console = self._part("console") if with_console else None
-        self.alerts = self._part("alerts") if with_alerts else None
+        self.console = self._part("console", needed=False) if with_console else None
+        self.alerts = self._part("alerts", needed=False) if with_alerts else None
 
-    def _part(self, name: str, *options: str) -> Part:
+    def _part(self, name: str, *options: str, needed: bool = True) -> Part:
         return Part(
             name=name,
             command=part_command(name, self._project, *options),
             log=self._project / ".nomaflow" / f"{name}.log",
             notify=self._notify,
+            needed=needed,
         )
 
     def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
@@ -233,10 +234,13 @@ class ProjectSupervisor:
             self._reporter.part_failed(error)
 
     async def _report_beside(self, part: Part) -> None:
-        """Report the console or the alerts once they are ready, which is when the file with their address is new."""
+        """Report the console or the alerts once they are ready, which is when the file with their address is new.
+
+        That may take long: one that fails is started again, until there is room on the disk, say.
+        """
         begun, since = time.monotonic(), time.time()
         file = self._project / ".nomaflow" / _ADDRESS_FILES[part.name]
-        while time.monotonic() - begun < _BESIDE_READY_SECONDS:
+        while True:
             told = _words_of(file, since)
             if part.pid and told:
                 part.proven = True
@@ -247,7 +251,7 @@ class ProjectSupervisor:
                     link = await self._console_link() if self._reporter.shows_links else ""
                     self._reporter.console_ready(part.pid, told[0], link=link, seconds=seconds)
                 return
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL if time.monotonic() - begun < _BESIDE_SOON_SECONDS else _ASK_AGAIN)
 
     async def _console_link(self) -> str:
         """Return a new login link of the console; empty if none can be made."""

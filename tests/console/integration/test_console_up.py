@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,26 @@ def test_a_console_that_cannot_run_leaves_kernel_and_host_alone(project: Path, t
         assert "where the network can read its sessions" in " ".join(failed["tail"])
         assert not up.ended
         assert lines_of(screen, "ready")
+        assert up.stop() == 0
+    finally:
+        up.kill()
+
+
+def test_a_console_that_cannot_write_comes_when_it_can(project: Path, tmp_path: Path) -> None:
+    """As on a full disk at the start: it is tried again, and reported as soon as it listens."""
+    state = project / ".nomaflow"
+    state.mkdir(mode=0o700)
+    told = state / "console"  # a folder where its file should be
+    (told / "in the way").mkdir(parents=True)
+    screen = tmp_path / "screen"
+    up = launch_up(project, "-o", "json", log_file=screen)
+    try:
+        parts = eventually(lambda: lines_of(screen, "part") or up.ended, seconds=PATIENCE)
+        assert [(each["name"], each["state"]) for each in parts][:1] == [("console", "crashed")]
+        assert "cannot say in" in " ".join(parts[0]["tail"])
+        shutil.rmtree(told)
+        eventually(lambda: lines_of(screen, "console"), seconds=PATIENCE)
+        assert not lines_of(screen, "console_failed")
         assert up.stop() == 0
     finally:
         up.kill()

@@ -33,13 +33,14 @@ SECOND_TIME = (
 class _Watched:
     """A part, and what was said about it."""
 
-    def __init__(self, folder: Path, code: str, *, first_delay: float = 0.05) -> None:
+    def __init__(self, folder: Path, code: str, *, first_delay: float = 0.05, needed: bool = True) -> None:
         self.notices: asyncio.Queue[PartNotice] = asyncio.Queue()
         self.part = Part(
             name="kernel",
             command=(sys.executable, "-c", code),
             log=folder / "state" / "kernel.log",
             notify=self.notices.put_nowait,
+            needed=needed,
             first_delay=first_delay,
             clock=lambda: self.now,
         )
@@ -120,6 +121,21 @@ async def test_a_part_that_never_was_ready_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(PartFailed, match="the kernel did not stay up: exit code 1") as caught:
         await watched.running
     assert caught.value.tail == ("no such store",)
+
+
+async def test_a_part_that_the_others_go_on_without_is_started_until_it_runs(tmp_path: Path) -> None:
+    """There may be room on the disk later; only what a new start does not change gives it up."""
+    room = tmp_path / "room"
+    watched = _Watched(tmp_path, f"import os; os.path.exists({str(room)!r}) or exit(1); {WAITS}", needed=False)
+    told = [await watched.notice() for _ in range(4)]
+    assert [each.state for each in told] == ["started", "crashed", "started", "crashed"]
+    room.touch()
+    await watched.printed()
+    while (await watched.stop()).state != "stopped":
+        pass
+    watched = _Watched(tmp_path, "raise SystemExit(78)", needed=False)
+    with pytest.raises(PartFailed, match="exit code 78"):
+        await watched.running
 
 
 async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:

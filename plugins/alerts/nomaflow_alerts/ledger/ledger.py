@@ -51,7 +51,7 @@ class Ledger:
         """Lock the file, and make its tables if it is new.
 
         :raises LedgerInUse: if another process has it
-        :raises LedgerError: if it cannot be used
+        :raises LedgerError: if it cannot be used; a `LedgerFailed` if a new start may find that it can
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
@@ -87,7 +87,8 @@ class Ledger:
                     "incidents are then built anew from the kernel's history"
                 )
         except sqlite3.Error as error:
-            raise LedgerError(
+            failed = isinstance(error, sqlite3.OperationalError)  # there is no room now, say
+            raise (LedgerFailed if failed else LedgerError)(
                 f"{self._path} cannot be used: {error}; check the disk, or move the file away: "
                 "incidents are then built anew from the kernel's history"
             ) from None
@@ -129,9 +130,11 @@ def _locked(path: Path) -> int:
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # readable by nobody else
     except OSError as error:
-        raise LedgerError(
-            f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}; "
-            "it has to be a folder of the user that runs this"
+        lasting = isinstance(error, PermissionError | NotADirectoryError)
+        refused = LedgerError if lasting else LedgerFailed
+        raise refused(
+            f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}"
+            + ("; it has to be a folder of the user that runs this" if lasting else "")
         ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

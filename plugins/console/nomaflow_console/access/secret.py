@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomaflow_api.private_file import create_private
-from nomaflow_console.settings import SettingsRefused
+from nomaflow_console.settings import EX_TROUBLE, SettingsRefused
 
 _BYTES = 32
 
@@ -36,11 +36,10 @@ class ConsoleSecret:
             found = file.stat()
             value = file.read_bytes()
         except OSError as error:
-            owner = "run the console as the user whom the project belongs to"
-            raise SettingsRefused(
-                f"the console's secret {str(file)!r} cannot be used: {(error.strerror or str(error)).lower()}",
-                fix=owner if isinstance(error, PermissionError) else "check that folder and its disk",
-            ) from None
+            what = f"the console's secret {str(file)!r} cannot be used: {(error.strerror or str(error)).lower()}"
+            if isinstance(error, PermissionError):
+                raise SettingsRefused(what, fix="run the console as the user whom the project belongs to") from None
+            raise SettingsRefused(what, fix="check that folder and its disk", exit_code=EX_TROUBLE) from None
         if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
             raise SettingsRefused(
                 f"others can read the console's secret {str(file)!r}, or it is not yours",
