@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from doors import Doors, HostIdentity
 
-__all__ = ["DATA", "HEADERS", "MESSAGE", "PING", "RST_STREAM", "SETTINGS", "begin_call", "frame", "greeted", "received"]
+__all__ = [
+    "DATA", "HEADERS", "MESSAGE", "PING", "RST_STREAM", "SETTINGS",
+    "begin_call", "calls_refused", "frame", "greeted", "received",
+]  # fmt: skip
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING = 0, 1, 3, 4, 6
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
@@ -82,17 +86,34 @@ def received(connection: ssl.SSLSocket, kinds: Sequence[int], *, seconds: float 
 
     :raises TimeoutError: if they do not come in time
     """
-    wanted, streams, buffer, until = list(kinds), [], b"", time.monotonic() + seconds
-    while wanted:
+    wanted, streams = list(kinds), []
+    for kind, _, stream in _frames(connection, seconds):
+        if kind in wanted:
+            wanted.remove(kind)
+            streams.append(stream)
+        if not wanted:
+            break
+    return streams
+
+
+def calls_refused(connection: ssl.SSLSocket, calls: int, *, seconds: float = 20.0) -> int:
+    """Read until each of so many calls has headers, and return how many ended with them: those without an answer.
+
+    :raises TimeoutError: if they do not come in time
+    """
+    frames = (flags for kind, flags, _ in _frames(connection, seconds) if kind == HEADERS)
+    return sum(bool(flags & _END_STREAM) for flags in islice(frames, calls))
+
+
+def _frames(connection: ssl.SSLSocket, seconds: float) -> Iterator[tuple[int, int, int]]:
+    """Yield kind, flags and stream of each frame."""
+    buffer, until = b"", time.monotonic() + seconds
+    while True:
+        while len(buffer) >= 9 and len(buffer) >= 9 + int.from_bytes(buffer[:3], "big"):
+            yield buffer[3], buffer[4], int.from_bytes(buffer[5:9], "big")
+            buffer = buffer[9 + int.from_bytes(buffer[:3], "big") :]
         connection.settimeout(max(until - time.monotonic(), 0.001))
         part = connection.recv(65_536)
         if not part:
             raise ConnectionError("the connection was closed")
         buffer += part
-        while len(buffer) >= 9 and len(buffer) >= 9 + int.from_bytes(buffer[:3], "big"):
-            end = 9 + int.from_bytes(buffer[:3], "big")
-            if buffer[3] in wanted:
-                wanted.remove(buffer[3])
-                streams.append(int.from_bytes(buffer[5:9], "big"))
-            buffer = buffer[end:]
-    return streams
