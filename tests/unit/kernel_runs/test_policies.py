@@ -31,6 +31,22 @@ async def test_overlap_skip_records_why(rig: Rig) -> None:
     assert (await rig.trigger("a", allow_overlap=True)).state is RunState.QUEUED
 
 
+async def test_a_skipped_run_says_what_the_other_one_did(rig: Rig) -> None:
+    """A run that a pause holds back was waiting; one that had begun was running, though its next step is held back."""
+    rig.jobs.add(job("a", step("one"), step("two")))
+    host = await rig.host()
+    pause = PauseRecord(scope="job", name="a", by="ann", why="move", since_us=START_US, until_us=None)
+    await rig.engine.set_pause(pause)
+    other = (await rig.trigger("a")).run_id
+    for was in ("waiting", "running"):
+        skipped = await rig.detail((await rig.trigger("a")).run_id)
+        assert skipped.run.reason is not None
+        assert skipped.run.reason.message == f'skipped: {other} was still {was} (overlap = "skip")'
+        await rig.engine.clear_pause("job", "a")
+        await host.dispatch()
+        await rig.engine.set_pause(pause)
+
+
 async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
     """Queued runs follow one another; runs beyond max_queued are SKIPPED."""
     rig.jobs.add(job("a", overlap=Overlap.QUEUE, max_queued=1))
