@@ -89,7 +89,12 @@ class _Follower:
                 await self._show(item)
 
     async def _lines(self) -> None:
+        begun: set[tuple[str, int]] = set()
         async for block in self._kernel.read_log_blocks(self._run_id, follow=True):
+            speaking = {(line.step, line.attempt) for line in block}
+            if not speaking <= begun:  # their lines may come before the events of their begin
+                begun |= speaking
+                await self._show(await self._kernel.get_run(self._run_id))
             await self._shown.wait()
             self._screen.log(block)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -96,28 +98,37 @@ class JsonScreen(Screen):
 
 
 class PlainScreen(Screen):
-    """Lines without any escape sequence, for pipes and files: every change of state once, then the summary."""
+    """Lines without any escape sequence, for pipes and files: every change of state once, then the summary.
+
+    The lines of an attempt stand between its begin and its end.
+    """
 
     def __init__(self, *, console: Console) -> None:
         self._console = console
+        self._run: RunView | None = None
         self._shown: set[tuple[str, str]] = set()
+        self._lines = 0
 
     def update(self, run: RunView) -> None:
-        """Print states that have not been printed yet; a run ends after its steps."""
-        told = [
-            (f"{step.name}/{each.attempt}", each.state, f"step {step.name} {each.state}{_facts(each)}")
-            for step in run.steps
-            for each in step.attempts
-        ]
-        told.insert(len(told) if run.terminal else 0, ("", run.state, f"{run.job_id} {run.state}  {run.run_id}"))
-        for what, state, words in told:
-            if (what, state) not in self._shown:
-                self._shown.add((what, state))
-                self._say(f"— {printable(words)}")
+        """Print states that have not been printed yet, as far as all log lines before them have been."""
+        self._run = run
+        for change in _changes(run):
+            if change.ends and run.log_lines > self._lines:
+                return
+            self._tell([change])
 
     def log(self, lines: Sequence[LogLine]) -> None:
-        """Print the lines."""
-        print_log(self._console, lines)
+        """Print the lines, each after the begin of its attempt."""
+        for (step, attempt), said in groupby(lines, key=lambda line: (line.step, line.attempt)):
+            changes = [] if self._run is None else list(_changes(self._run))
+            begin = (f"{step}/{attempt}", "RUNNING")
+            count = next((number for number, each in enumerate(changes, 1) if each[:2] == begin), 0)
+            self._tell(changes[:count])
+            told = list(said)
+            print_log(self._console, told)
+            self._lines = told[-1].seq
+        if self._run is not None:
+            self.update(self._run)
 
     def connected(self, up: bool) -> None:  # noqa: FBT001  # as in the base
         """Print that the kernel is away or back."""
@@ -128,18 +139,56 @@ class PlainScreen(Screen):
         self._say(trouble_line(trouble))
 
     def finish(self, run: RunView) -> None:
-        """Print the summary."""
+        """Print what is left, and the summary."""
+        self._tell(_changes(run))
         self._console.print(summary(run))
+
+    def _tell(self, changes: Iterable[_Change]) -> None:
+        for change in changes:
+            if (change.what, change.state) not in self._shown:
+                self._shown.add((change.what, change.state))
+                self._say(f"— {printable(change.words)}")
 
     def _say(self, line: str) -> None:
         self._console.file.write(f"{line}\n")
         self._console.file.flush()
 
 
+class _Change(NamedTuple):
+    """A change of state of a run or of an attempt.
+
+    :param what: ``step/attempt``; empty for the run
+    :param ends: whether no line of the log can follow
+    """
+
+    what: str
+    state: str
+    words: str
+    ends: bool = False
+
+
+def _changes(run: RunView) -> Iterator[_Change]:
+    """Yield the changes that a run shows, in order: it begins before its steps and ends after them."""
+    begun = run.started_at is not None
+    if begun or not run.terminal:
+        state = "RUNNING" if begun else run.state
+        yield _Change("", state, f"{run.job_id} {state}  {run.run_id}")
+    for step in run.steps:
+        for each in step.attempts:
+            what, name = f"{step.name}/{each.attempt}", f"step {step.name}"
+            tries = f" try {each.attempt}" if each.attempt > 1 else ""
+            if each.started_at is not None or each.state == "RUNNING":
+                where = f" at {clock_time(each.started_at)} in pid {each.worker_pid}"
+                yield _Change(what, "RUNNING", f"{name} RUNNING{tries}{where}")
+            if each.state != "RUNNING":
+                ends = each.state not in ("PENDING", "DISPATCHED")
+                yield _Change(what, each.state, f"{name} {each.state}{tries}{_facts(each)}", ends)
+    if run.terminal:
+        yield _Change("", run.state, f"{run.job_id} {run.state}  {run.run_id}", ends=True)
+
+
 def _facts(attempt: AttemptView) -> str:
-    facts = [f" try {attempt.attempt}"] if attempt.attempt > 1 else []
-    if attempt.state == "RUNNING":
-        facts.append(f" at {clock_time(attempt.started_at)} in pid {attempt.worker_pid}")
+    facts = []
     if attempt.finished_at is not None and attempt.started_at is not None:
         facts.append(f" in {elapsed(attempt.started_at, attempt.finished_at)}")
     if attempt.rows_affected is not None:

@@ -14,9 +14,10 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from fake_kernel import FakeKernel, Refusal, make_run
-from nomaflow.client.values import RunView
+from nomaflow.client.values import LogLine, RunView
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli.live.following import _Follower
@@ -177,6 +178,62 @@ def test_in_a_pipe_the_end_of_the_run_is_said_last(capsys: pytest.CaptureFixture
         "— step one SUCCEEDED",
         "— nightly SUCCEEDED",
     ]
+
+
+def _line(seq: int, step: str, attempt: int = 1) -> LogLine:
+    return LogLine(seq=seq, at_us=0, level=20, logger="app", step=step, attempt=attempt, message=f"line {seq}")
+
+
+def _ended_run() -> RunView:
+    """Return a run of two steps, the first of which was tried twice, with four lines."""
+    at = Timestamp(seconds=1)
+    message = make_run("run_1", "SUCCEEDED", started_at=at, finished_at=at, log_lines=4)
+    for step, states in (("one", ("FAILED", "SUCCEEDED")), ("two", ("SUCCEEDED",))):
+        attempts = message.steps.add(name=step).attempts
+        for number, state in enumerate(states, 1):
+            value = run_pb2.AttemptState.Value(f"ATTEMPT_STATE_{state}")
+            attempts.add(attempt=number, state=value, started_at=at, finished_at=at, worker_pid=7)
+    return decode(RunView, message)
+
+
+def _said(text: str) -> list[str]:
+    """Return what was printed, without times and numbers."""
+    spoken = [line[line.index("line ") :] if "app line" in line else line for line in text.splitlines()]
+    return [re.split(r"  | at | in ", line)[0] for line in spoken if line.startswith(("— ", "line "))]
+
+
+ORDER = [
+    "— nightly RUNNING", "— step one RUNNING", "line 1", "— step one FAILED", "— step one RUNNING try 2", "line 2",
+    "line 3", "— step one SUCCEEDED try 2", "— step two RUNNING", "line 4", "— step two SUCCEEDED",
+    "— nightly SUCCEEDED",
+]  # fmt: skip
+
+
+async def test_the_lines_of_an_attempt_stand_between_its_begin_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever comes first: lines, or the run as it is after them."""
+    lines = [_line(1, "one"), _line(2, "one", 2), _line(3, "one", 2), _line(4, "two")]
+    queued = decode(RunView, make_run("run_1", "QUEUED"))
+
+    def logging(*blocks: list[LogLine]) -> Any:
+        async def get_run(run_id: str) -> RunView:
+            return _ended_run()
+
+        async def read_log_blocks(run_id: str, *, follow: bool) -> AsyncIterator[list[LogLine]]:
+            for block in blocks:
+                yield block
+
+        return SimpleNamespace(get_run=get_run, read_log_blocks=read_log_blocks)
+
+    for kernel in (logging(lines), logging(*([each] for each in lines)), logging(lines[:3], lines[3:])):
+        screen = PlainScreen(console=console())
+        screen.update(queued)
+        await _Follower(kernel=kernel, run_id="run_1", screen=screen)._lines()
+        assert _said(capsys.readouterr().out) == ["— nightly QUEUED", *ORDER]
+    screen = PlainScreen(console=console())
+    screen.update(_ended_run())
+    screen.log(lines[:1])
+    screen.finish(_ended_run())  # the rest of the log cannot be read
+    assert _said(capsys.readouterr().out) == [each for each in ORDER if each not in ("line 2", "line 3", "line 4")]
 
 
 async def test_the_refresh_ends_when_told_to_in_the_moment_of_an_event() -> None:

@@ -130,12 +130,10 @@ def _locked(path: Path) -> int:
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # readable by nobody else
     except OSError as error:
-        lasting = isinstance(error, PermissionError | NotADirectoryError)
-        refused = LedgerError if lasting else LedgerFailed
-        raise refused(
-            f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}"
-            + ("; it has to be a folder of the user that runs this" if lasting else "")
-        ) from None
+        why = f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}"
+        if isinstance(error, PermissionError | NotADirectoryError):
+            raise LedgerError(f"{why}; it has to be a folder of the user that runs this") from None
+        raise LedgerFailed(why) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
