@@ -25,6 +25,10 @@ class ChannelEntry(Entry):
     )
     url: str = key("", "The apprise URL, such as `slack://…`, or the webhook's `https://…`.")
     severities: tuple[Severity, ...] = key(tuple, "Severities that it takes. Empty: all.")
+    each_incident: bool = key(
+        default=False,
+        meaning="Whether each incident has messages of its own, for a pager that keeps an alert for each.",
+    )
     secret: str = key("", "Secret of a webhook's signature, `whsec_…`. Empty: it is not signed.")
     headers: dict[str, str] = key(dict, "Further headers of a webhook.")
     template: str = key("", "Name of the template that makes a webhook's whole body. Empty: the documented JSON.")

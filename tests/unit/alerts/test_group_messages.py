@@ -155,3 +155,22 @@ def test_the_documented_recipe_pages_for_what_is_open(rig: Rig) -> None:
     rig.ends("SUCCEEDED", "other")
     third = event(*rig.wait(400))
     assert [first, second, third] == [("trigger", "nomaflow-1"), ("trigger", "nomaflow-2"), ("resolve", "nomaflow-2")]
+
+
+def test_a_channel_can_have_messages_of_its_own_for_each_incident() -> None:
+    """What opens together on a host, or is found at a start, and what ends while another is open, is told apart."""
+    pager = {"url": "json://127.0.0.1/", "each_incident": True}
+    rig = Rig(alerts=section(channels={"ops": {"url": "json://127.0.0.1/"}, "pager": pager}))
+
+    def told(messages: list[Message]) -> list[tuple[str, str, tuple[int, ...]]]:
+        return sorted((each.channel, each.kind, each.incident_ids) for each in messages)
+
+    rig.job("other")
+    rig.ends("FAILED")
+    rig.ends("FAILED", "other")
+    assert told(rig.wait(40)) == [("ops", "opened", (1, 2)), ("pager", "opened", (1,)), ("pager", "opened", (2,))]
+    rig.ends("SUCCEEDED")
+    assert told(rig.wait(400)) == [("ops", "closed", (1,)), ("pager", "closed", (1,))]
+    rig.ends("SUCCEEDED", "other")
+    rig.ends("FAILED")
+    assert told(rig.wait(400)) == [("ops", "opened", (2, 3)), ("pager", "closed", (2,)), ("pager", "opened", (3,))]

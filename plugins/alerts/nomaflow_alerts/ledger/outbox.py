@@ -100,19 +100,19 @@ class Outbox:
         )
         return int(row.fetchone()[0])
 
-    def last_told(self, channel: str, host: str) -> float:
-        """Return when a message about a host was made last; 0 for never. ``*`` stands for a digest.
+    def last_told(self, channel: str, group: str) -> float:
+        """Return when a message about a host or an incident was made last; 0 for never. ``*`` stands for a digest.
 
         A time to come is none: the clock was set back, and what is to be told must not wait until it is there again.
         """
         row = self._sql(
-            "SELECT at FROM told WHERE channel = ? AND host = ? AND at <= ?", (channel, host, self._now)
+            "SELECT at FROM told WHERE channel = ? AND host = ? AND at <= ?", (channel, group, self._now)
         ).fetchone()
         return float(row[0]) if row else 0.0
 
-    def note_told(self, channel: str, host: str) -> None:
-        """Note that a message about a host was made."""
-        self._sql("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (channel, host, self._now))
+    def note_told(self, channel: str, group: str) -> None:
+        """Note that a message about a host or an incident was made."""
+        self._sql("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (channel, group, self._now))
 
     def thread(self, incident: Incident, channel: str) -> tuple[str, str]:
         """Return id and subject of the first message about an incident on a channel; empty for none."""
@@ -162,6 +162,7 @@ class Outbox:
     def purge(self, *, before: float) -> None:
         """Remove messages that were done before a time."""
         self._sql("DELETE FROM message WHERE state != 'pending' AND done_at < ?", (before,))
+        self._sql("DELETE FROM told WHERE at < ?", (before,))
 
     def _ready(self, channel: str) -> dict[str, object]:
         return {"channel": channel, "now": self._now}

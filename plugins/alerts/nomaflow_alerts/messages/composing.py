@@ -23,11 +23,12 @@ _DETAILED = 3
 class Draft:
     """A message to write: what some notices of a channel have to say.
 
-    :param host: the host that they are about, ``*`` for a digest of several
+    :param group: what they have in common: the host that they are about, or the incident where each has messages of its
+        own; ``*`` for a digest
     """
 
     channel: str
-    host: str
+    group: str
     notices: Sequence[Notice]
 
     @property
@@ -41,21 +42,21 @@ def plan(book: Book, alerts: AlertsSection) -> list[Draft]:
     book.add_reminders(after_seconds=alerts.remind_hours * 3600)
     put_behind_causes(book)
     drafts = []
-    for channel, waiting in _waiting(book).items():
+    for channel, waiting in _waiting(book, alerts).items():
         due = _due(book, alerts, channel, waiting)
-        groups = {host: group for host, group in waiting.items() if due[host] <= book.now}
+        groups = {name: group for name, group in waiting.items() if due[name] <= book.now}
         if len(groups) <= _left(book, alerts, channel):
-            drafts += [Draft(channel=channel, host=host, notices=group) for host, group in groups.items()]
+            drafts += [Draft(channel=channel, group=name, notices=group) for name, group in groups.items()]
         elif _digest_at(book, alerts, channel) <= book.now:
             together = [notice for group in waiting.values() for notice in group]
-            drafts.append(Draft(channel=channel, host=_ALL_HOSTS, notices=together))
+            drafts.append(Draft(channel=channel, group=_ALL_HOSTS, notices=together))
     return drafts
 
 
 def next_message_at(book: Book, alerts: AlertsSection) -> float | None:
     """Return when there is something to write next, or None. It may be that it is kept back then."""
     found = []
-    for channel, waiting in _waiting(book).items():
+    for channel, waiting in _waiting(book, alerts).items():
         due = _due(book, alerts, channel, waiting).values()
         first = max(min(due), book.now)
         beyond = sum(at <= first for at in due) > _left(book, alerts, channel)
@@ -93,7 +94,7 @@ def compose(
     notices = [known[key] for each in draft.notices if (key := _key(each)) in known and not _kept_back(book, each)]
     if not notices:
         return None
-    fresh = Draft(channel=draft.channel, host=draft.host, notices=notices)
+    fresh = Draft(channel=draft.channel, group=draft.group, notices=notices)
     incidents = fresh.incidents
     own = {each.id for each in incidents}
     about = Subject(
@@ -123,7 +124,7 @@ def compose(
     book.mark_told(incidents)
     for each in incidents:
         book.outbox.begin_thread(each, message)
-    book.outbox.note_told(draft.channel, draft.host)
+    book.outbox.note_told(draft.channel, draft.group)
     return message
 
 
@@ -137,7 +138,7 @@ def _kept_back(book: Book, notice: Notice) -> bool:
 
 def _kind(draft: Draft) -> str:
     kinds = {each.kind for each in draft.notices}
-    if draft.host == _ALL_HOSTS:
+    if draft.group == _ALL_HOSTS:
         return "digest"
     if kinds == {"closed"} or all(_is_over(each) for each in draft.incidents):
         return "closed"
@@ -149,8 +150,8 @@ def _is_over(incident: Incident) -> bool:
     return not incident.is_open and incident.tells_end and incident.condition not in ONE_MOMENT
 
 
-def _waiting(book: Book) -> dict[str, dict[str, list[Notice]]]:
-    """Return the notices that are not kept back, by channel and host."""
+def _waiting(book: Book, alerts: AlertsSection) -> dict[str, dict[str, list[Notice]]]:
+    """Return the notices that are not kept back, by channel and what they have in common."""
     found: dict[str, dict[str, list[Notice]]] = defaultdict(lambda: defaultdict(list))
     for notice in book.notices():
         mute = book.mute_of(notice.incident)
@@ -161,15 +162,21 @@ def _waiting(book: Book) -> dict[str, dict[str, list[Notice]]]:
             if notice.at > book.now:  # a mute has become shorter, or the clock was set back
                 book.defer(notice, book.now)
                 notice = replace(notice, at=book.now)
-            host = _ALL_HOSTS if notice.kind == "found" else notice.incident.host
-            found[notice.channel][host].append(notice)
+            found[notice.channel][_group(notice, alerts)].append(notice)
     return found
+
+
+def _group(notice: Notice, alerts: AlertsSection) -> str:
+    channel = alerts.channels.get(notice.channel.partition(":")[0])
+    if channel is not None and channel.each_incident:
+        return f"#{notice.incident.id}"
+    return _ALL_HOSTS if notice.kind == "found" else notice.incident.host
 
 
 def _due(book: Book, alerts: AlertsSection, channel: str, waiting: Mapping[str, Sequence[Notice]]) -> dict[str, float]:
     """Return when each group is told: after the wait for others, and not too soon after the last message about it."""
     found = {}
-    for host, group in waiting.items():
-        first, last = min(each.at for each in group), book.outbox.last_told(channel, host)
-        found[host] = max(first + alerts.group_wait_seconds, last + alerts.group_seconds)
+    for name, group in waiting.items():
+        first, last = min(each.at for each in group), book.outbox.last_told(channel, name)
+        found[name] = max(first + alerts.group_wait_seconds, last + alerts.group_seconds)
     return found
