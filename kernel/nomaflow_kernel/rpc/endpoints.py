@@ -25,7 +25,7 @@ from nomaflow_api.deadlines import LONG_CALLS, answer_seconds
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
-from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.failed_calls import CallStatus, DeadlineExceeded, internal_status, status_of
 from nomaflow_kernel.rpc.guard import Guard
@@ -151,13 +151,19 @@ class Endpoints:
     async def _until_the_end(
         self, raws: AsyncIterator[bytes], message: type[Message], caller: Caller
     ) -> AsyncIterator[Message]:
-        """Yield the messages of a stream until its end, or that of the kernel."""
+        """Yield the messages of a stream until its end.
+
+        :raises KernelStopping: if the kernel stops before
+        """
         while (raw := await self._next(raws)) is not None:
             self.guard.message(caller, len(raw))
             yield _decoded(message, raw)
 
     async def _next(self, requests: AsyncIterator[bytes]) -> bytes | None:
-        """Return the next request of a stream; None at its end, or when the kernel stops before it has come."""
+        """Return the next request of a stream; None at its end.
+
+        :raises KernelStopping: if the kernel stops before it has come
+        """
         task = asyncio.current_task()
         assert task is not None
         self.waiting.add(task)
@@ -167,7 +173,7 @@ class Endpoints:
             if task in self.waiting:
                 raise
             task.uncancel()
-            return None
+            raise KernelStopping from None
         finally:
             self.waiting.discard(task)
 
