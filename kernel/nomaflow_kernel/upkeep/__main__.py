@@ -34,7 +34,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 _POSTGRES = {
     "backup": "pg_dump, or the server's own backup",
-    "restore": "pg_restore, then raise the epoch as docs/backup.md says",
+    "restore": "pg_restore, then the statements of docs/backup.md",
 }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -19,6 +20,7 @@ import asyncpg
 import pytest
 from store_places import Place, PostgresPlace, SqlitePlace
 
+import nomaflow_kernel
 from bench.store_size import write_history
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.lookups import LogFilter, RunFilter
@@ -266,6 +268,27 @@ async def test_a_moved_history_can_be_taken_back(place: Place, other_place: Sqli
     after = await content(place)
     assert (after["runs"], after["logs"]) == (before["runs"], before["logs"])
     assert {pause.scope for pause in after["pauses"]} == {"all", "job"}
+
+
+@pytest.mark.postgres
+async def test_the_statements_after_a_pg_restore_do_what_a_restore_does(postgres_place: PostgresPlace) -> None:
+    """The page has them: a new id, a pause without end in place of one that ends, and counters that continue."""
+    await fill(postgres_place)
+    await postgres_place.sql("INSERT INTO pauses VALUES ('all', '', 'ann', 'for an hour', 1, 3600000001)")
+    (before,) = await postgres_place.sql("SELECT store_id FROM kernel")
+    page = (Path(nomaflow_kernel.__file__).parents[2] / "docs" / "backup.md").read_text()
+    (block,) = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for _ in range(2):
+        for statement in block.strip().removesuffix(";").split(";\n"):
+            await postgres_place.sql(statement)
+    ((store_id, epoch, seq),) = await postgres_place.sql("SELECT store_id, epoch, last_event_seq FROM kernel")
+    assert len(str(store_id)) == len(str(before[0]))
+    assert store_id != before[0]
+    assert abs(int(str(epoch)) - time.time()) < 60
+    assert abs(int(str(seq)) / 1_000_000 - time.time()) < 60
+    async with opened(postgres_place) as store:
+        (paused,) = [pause for pause in await store.pauses() if pause.scope == "all"]
+    assert paused.until_us is None
 
 
 async def tool(*arguments: str) -> asyncio.subprocess.Process:
