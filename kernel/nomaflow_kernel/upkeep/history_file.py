@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -76,11 +77,12 @@ def check_history(path: Path, *, shown: Path, if_damaged: str) -> HistoryFacts:
             fix="use the version of nomaflow that wrote it" + (", or a later one" if too_new else ""),
         )
     if facts.mark:
-        moved = facts.mark == "moved"
+        moved, elsewhere = facts.mark == "moved", "back up the store that the history is in"
+        reclaim = f"nomaflow store reclaim {shlex.quote(f'sqlite:///{shown.absolute()}')}"
         raise MaintenanceRefused(
             f"{str(shown)!r} {'was moved to another store' if moved else 'is an incomplete copy'}",
             reason="STORE_MOVED" if moved else "STORE_UNFINISHED",
-            fix="back up the store that the history is in",
+            fix=f"{elsewhere}; or make this one usable again, as it was at the move: {reclaim}" if moved else elsewhere,
         )
     return facts
 

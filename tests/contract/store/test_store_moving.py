@@ -31,6 +31,7 @@ from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUn
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.transfer import StorePlace, copy_store
+from nomaflow_kernel.upkeep.backup import back_up
 from nomaflow_kernel.upkeep.move import CopyDone, copy_history_to, reclaim_history
 from waiting import eventually
 
@@ -250,6 +251,10 @@ async def test_a_moved_history_can_be_taken_back(place: Place, other_place: Sqli
     with pytest.raises(MaintenanceRefused, match="was not moved"):
         await asyncio.to_thread(reclaim_history, place.url)
     await move(place, other_place)
+    if place.kind == "sqlite":
+        with pytest.raises(MaintenanceRefused) as moved:
+            back_up(Path(StorePlace(place.url).file or ""), tmp_path / "backup.db")
+        assert moved.value.fix.endswith(f": nomaflow store reclaim {place.url}")
     code, text = await kernel_on(place.url, tmp_path)
     assert (code, text.count("\n")) == (78, 1), text
     assert str(other_place.path) in text
