@@ -16,14 +16,14 @@ from nomaflow_kernel.catalogue.wording import texts_without_owner
 from nomaflow_kernel.history.reasons import REASONS
 
 _HIDDEN = "hidden: it needs the grant `logs`"
-_EVENT_FACTS = frozenset(
+EVENT_FACTS = frozenset(
     {
         "trigger", "by", "why", "rows_affected", "host", "preset", "slot_us", "started_us", "attempts", "failed_step",
         "not_before_us", "incarnation", "worker_pid", "generation", "child_run_id", "state", "change", "digest",
         "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
-        "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
-        "signal", "scope", "until_us", "released_job_ids", "released", "rung", "what",
-        "at_us", "after_seconds", "next_at_us", "removed_count", "added_count", "stopped_count",
+        "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "scope",
+        "until_us", "released_job_ids", "released", "rung", "what", "at_us", "after_seconds", "next_at_us",
+        "removed_count", "added_count", "stopped_count",
     }
 )  # fmt: skip
 """The keys of an event's data that hold no text of code or files."""
@@ -56,7 +56,7 @@ def event_without_values(event: event_pb2.Event) -> event_pb2.Event:
         data = json.loads(event.data_json)
         if event.kind == "attempt.stopping":
             data.pop("why", None)  # it may name what the code left behind
-        kept: dict[str, Any] = {name: value for name, value in data.items() if name in _EVENT_FACTS}
+        kept: dict[str, Any] = {name: value for name, value in data.items() if name in EVENT_FACTS}
         progress = data.get("progress")
         if isinstance(progress, dict):
             kept["progress"] = {name: progress.get(name) for name in ("done", "total")}

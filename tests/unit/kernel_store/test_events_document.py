@@ -8,6 +8,7 @@ from pathlib import Path
 import nomaflow_kernel
 from nomaflow_kernel.history import transitions
 from nomaflow_kernel.history.event_kinds import CORE_EVENTS, EVENT_KINDS
+from nomaflow_kernel.rpc.discretion import EVENT_FACTS
 
 KERNEL = Path(nomaflow_kernel.__file__).parent
 DOCUMENT = (KERNEL.parents[1] / "docs" / "events.md").read_text()
@@ -28,3 +29,9 @@ def test_every_event_that_a_transition_promises_is_in_the_table() -> None:
         if word.startswith(("``run.", "``attempt.", "``pause."))
     }
     assert promised == set(CORE_EVENTS)
+
+
+def test_every_key_that_all_callers_see_is_in_the_document() -> None:
+    """The keys of an event's data that are hidden from nobody are those of the table, without any that no event has."""
+    documented = {key for row in re.findall(r"^\| `[a-z_.]+` \|.*$", DOCUMENT, re.M) for key in re.findall(r"`(\w+)`", row)}
+    assert EVENT_FACTS - documented == set()
