@@ -28,6 +28,8 @@ from nomaflow_kernel.rpc.requests import (
 
 _RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): kind for kind in TriggerKind}
+_EXPECTED_STATES = "run states: " + ", ".join(f"{number} {state}" for number, state in _RUN_STATES.items())
+_EXPECTED_KINDS = "trigger kinds: " + ", ".join(f"{number} {kind}" for number, kind in _ALL_TRIGGER_KINDS.items())
 _EXCLUDED = 100
 _NAMED_RUNS = 500
 _REASON_CODES = 100
@@ -55,8 +57,8 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
             field="run_id_prefix",
         )
     check_most(request.log_levels, ALL_LEVELS, "log_levels")
-    states = listed_numbers(request.states, _RUN_STATES, "states", "run states")
-    kinds = listed_numbers(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", "trigger kinds")
+    states = listed_numbers(request.states, _RUN_STATES, "states", _EXPECTED_STATES)
+    kinds = listed_numbers(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", _EXPECTED_KINDS)
     since_us, until_us = range_us(request)
     return RunFilter(
         job_id=request.job_id,

@@ -173,8 +173,8 @@ class TriggerRunRequest(google.protobuf.message.Message):
     """job_id names a job of the catalogue."""
     request_id: builtins.str
     """request_id makes the call idempotent: at most 128 ASCII characters, for all jobs and replays together. The same id
-    with the same request answers with the same run, with another request, or for another job, it is refused
-    (IDEMPOTENCY_KEY_REUSED). Empty means no protection.
+    with the same request, JSON byte by byte, answers with the same run; with another request, or for another job, it is
+    refused (IDEMPOTENCY_KEY_REUSED). Empty means no protection.
     """
     params_json: builtins.bytes
     """params_json is a JSON object laid over the job's params. Empty means none. At most 256 KiB."""
@@ -306,8 +306,8 @@ class StreamTriggersRequest(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamTriggersRequest.Item]:
-        """items are at most 1,000. A message of more than 4 MiB ends the stream for all that wait on it, so a large trigger
-        is better sent as a call.
+        """items that would be more than 1,000 without an answer wait. A message of more than 4 MiB ends the stream for all that
+        wait on it, so a large trigger is better sent as a call.
         """
 
     def __init__(
@@ -795,7 +795,7 @@ class ListRunsResponse(google.protobuf.message.Message):
     """next_page_token is empty on the last page."""
     @property
     def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.Run]:
-        """runs are newest first, without steps."""
+        """runs are newest first unless oldest_first is set, and without steps unless with_steps is."""
 
     @property
     def scanned_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -883,8 +883,8 @@ class WatchEventsRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     LINGER_MS_FIELD_NUMBER: builtins.int
     after_seq: builtins.int
-    """after_seq is the last event already seen. Zero means only events from now on. One that is ahead of the store is
-    refused (CURSOR_AHEAD): it was kept of another store.
+    """after_seq is the last event already seen. Zero means only events from now on, which begin with a bookmark. One that is
+    ahead of the store is refused (CURSOR_AHEAD): it was kept of another store.
     """
     from_start: builtins.bool
     """from_start sends all retained events first; after_seq must be zero."""
@@ -997,7 +997,7 @@ class ReadLogsRequest(google.protobuf.message.Message):
     before_seq: builtins.int
     """before_seq keeps lines before it; with tail, the last ones before it. Zero means up to the last. Not with follow."""
     limit: builtins.int
-    """limit ends the call after that many lines. Zero means no limit. Not with follow."""
+    """limit ends the call after that many lines. Zero means no limit. Not with follow or tail."""
     attempt: builtins.int
     """attempt keeps lines of that try. Zero means all."""
     def __init__(

@@ -213,8 +213,8 @@ class KernelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, and answers once the request is
-        durable; the run becomes CANCELED when its code has provably stopped.
+        """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, also one that has ended, and answers once
+        the request is durable; the run becomes CANCELED when its code has provably stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,7 +235,7 @@ class KernelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """ListRuns returns runs, newest first, without their steps.
+        """ListRuns returns runs, newest first, and without their steps unless they are asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -364,7 +364,8 @@ class KernelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Pause(self, request, context):
-        """Pause stops fires and starts of a job, of a host or of everything.
+        """Pause stops fires and starts of a job, of a host or of everything. Runs that have started go on. It replaces an
+        earlier pause of the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

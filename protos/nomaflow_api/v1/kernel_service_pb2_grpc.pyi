@@ -63,8 +63,8 @@ class KernelServiceStub:
         nomaflow_api.v1.kernel_service_pb2.CancelRunRequest,
         nomaflow_api.v1.kernel_service_pb2.CancelRunResponse,
     ]
-    """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, and answers once the request is
-    durable; the run becomes CANCELED when its code has provably stopped.
+    """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, also one that has ended, and answers once
+    the request is durable; the run becomes CANCELED when its code has provably stopped.
     """
 
     ReplayRun: grpc.UnaryUnaryMultiCallable[
@@ -83,7 +83,7 @@ class KernelServiceStub:
         nomaflow_api.v1.kernel_service_pb2.ListRunsRequest,
         nomaflow_api.v1.kernel_service_pb2.ListRunsResponse,
     ]
-    """ListRuns returns runs, newest first, without their steps."""
+    """ListRuns returns runs, newest first, and without their steps unless they are asked for."""
 
     WatchRun: grpc.UnaryStreamMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.WatchRunRequest,
@@ -197,7 +197,9 @@ class KernelServiceStub:
         nomaflow_api.v1.kernel_service_pb2.PauseRequest,
         nomaflow_api.v1.kernel_service_pb2.PauseResponse,
     ]
-    """Pause stops fires and starts of a job, of a host or of everything."""
+    """Pause stops fires and starts of a job, of a host or of everything. Runs that have started go on. It replaces an
+    earlier pause of the same.
+    """
 
     Resume: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ResumeRequest,
@@ -240,8 +242,8 @@ class KernelServiceAsyncStub:
         nomaflow_api.v1.kernel_service_pb2.CancelRunRequest,
         nomaflow_api.v1.kernel_service_pb2.CancelRunResponse,
     ]
-    """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, and answers once the request is
-    durable; the run becomes CANCELED when its code has provably stopped.
+    """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, also one that has ended, and answers once
+    the request is durable; the run becomes CANCELED when its code has provably stopped.
     """
 
     ReplayRun: grpc.aio.UnaryUnaryMultiCallable[
@@ -260,7 +262,7 @@ class KernelServiceAsyncStub:
         nomaflow_api.v1.kernel_service_pb2.ListRunsRequest,
         nomaflow_api.v1.kernel_service_pb2.ListRunsResponse,
     ]
-    """ListRuns returns runs, newest first, without their steps."""
+    """ListRuns returns runs, newest first, and without their steps unless they are asked for."""
 
     WatchRun: grpc.aio.UnaryStreamMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.WatchRunRequest,
@@ -374,7 +376,9 @@ class KernelServiceAsyncStub:
         nomaflow_api.v1.kernel_service_pb2.PauseRequest,
         nomaflow_api.v1.kernel_service_pb2.PauseResponse,
     ]
-    """Pause stops fires and starts of a job, of a host or of everything."""
+    """Pause stops fires and starts of a job, of a host or of everything. Runs that have started go on. It replaces an
+    earlier pause of the same.
+    """
 
     Resume: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ResumeRequest,
@@ -427,8 +431,8 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.kernel_service_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.CancelRunResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.CancelRunResponse]]:
-        """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, and answers once the request is
-        durable; the run becomes CANCELED when its code has provably stopped.
+        """CancelRun asks for a run to stop. It is idempotent, returns the run as it is, also one that has ended, and answers once
+        the request is durable; the run becomes CANCELED when its code has provably stopped.
         """
 
     @abc.abstractmethod
@@ -453,7 +457,7 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.kernel_service_pb2.ListRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.ListRunsResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.ListRunsResponse]]:
-        """ListRuns returns runs, newest first, without their steps."""
+        """ListRuns returns runs, newest first, and without their steps unless they are asked for."""
 
     @abc.abstractmethod
     def WatchRun(
@@ -603,7 +607,9 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.kernel_service_pb2.PauseRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.PauseResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.PauseResponse]]:
-        """Pause stops fires and starts of a job, of a host or of everything."""
+        """Pause stops fires and starts of a job, of a host or of everything. Runs that have started go on. It replaces an
+        earlier pause of the same.
+        """
 
     @abc.abstractmethod
     def Resume(

@@ -781,14 +781,14 @@ class Run(google.protobuf.message.Message):
     """rows_affected is the sum over the steps. Absent where no step reported a count."""
     params_json: builtins.bytes
     """params_json is the JSON object of the run's merged params, as ctx.params shows them (environment references
-    unresolved).
+    unresolved). Left empty in a list without steps.
     """
     host: builtins.str
     """host is the name of the host the job belongs to."""
     preset: builtins.str
     """preset is the preset the run was started with. Empty for none."""
     log_level: builtins.str
-    """log_level is the level of the run's log, such as "INFO"."""
+    """log_level is the level of the run's log, such as "INFO". A list without steps has only what the trigger asked for."""
     replay_of: builtins.str
     """replay_of is the run this one replays. Empty otherwise."""
     log_lines: builtins.int
@@ -847,7 +847,9 @@ class Run(google.protobuf.message.Message):
 
     @property
     def deadline_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """deadline_at is when the time of the whole run is over. Absent where it has no limit, or has not started."""
+        """deadline_at is when the time of the whole run is over. Absent where it has no limit, or has not started, and in a list
+        without steps.
+        """
 
     @property
     def request(self) -> global___RunRequest:

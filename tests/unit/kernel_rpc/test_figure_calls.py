@@ -158,7 +158,7 @@ async def test_a_list_of_runs_may_have_steps_and_says_where_it_stopped(world: Wo
     assert [r.run_id for r in (await call(kernel.ListRunsRequest(run_ids=[RUN_ID]))).runs] == [RUN_ID]
     for fields, told in (
         ({"with_steps": True, "page_size": 51}, "at most 50 with_steps"),
-        ({"trigger_kinds": [99]}, "trigger_kinds has the number 99"),
+        ({"trigger_kinds": [99]}, "trigger_kinds has the number 99, expected trigger kinds: 1 cron, 2 manual, 3 api"),
         ({"run_id_prefix": "job"}, "the beginning of a run id"),
         ({"replay_of": "x"}, "replay_of is"),
         ({"run_ids": ["x"] * 501}, "at most 500"),
