@@ -152,7 +152,12 @@ def _summed(
     most = sorted(sums.items(), key=lambda item: -item[1][0])[:_MOST_COUNTS]
     return [
         figures.RunCount(
-            group=group, state=_NUMBERS[state], runs=runs, fires=fires, rows_affected=rows, grouping=grouping
+            group=group,
+            state=_NUMBERS[state],
+            runs=runs,
+            fires=fires,
+            rows_affected=max(-(2**63), min(rows, 2**63 - 1)),
+            grouping=grouping,
         )
         for (group, state), (runs, fires, rows) in sorted(most, key=lambda item: (item[0][0], _NUMBERS[item[0][1]]))
     ]

@@ -129,7 +129,7 @@ class RunCount(google.protobuf.message.Message):
     fires: builtins.int
     """fires is how many fires they stand for: more than runs where rows stand for many fires."""
     rows_affected: builtins.int
-    """rows_affected is the sum over them."""
+    """rows_affected is the sum over them, or the nearest number that fits."""
     grouping: global___RunGrouping.ValueType
     """grouping is the item of also_by that it belongs to. Unspecified for the counts of group_by."""
     def __init__(

@@ -189,6 +189,21 @@ async def test_runs_are_counted_by_what_is_asked_for(store: Store) -> None:
     }
 
 
+async def test_rows_are_added_up_beyond_64_bits(store: Store) -> None:
+    """A callable may report any number of 64 bits, such as a hash; the sum of two has more."""
+    half_ms, hour = 1_800_000, 3600 * SECOND
+    rows = (2**63 - 1, 2**63 - 2, -(2**63), -1)
+    ids = Ids(start_ms=T0 // 1000 + half_ms)
+    runs = [ids.new() for _ in rows]
+    await store.apply([queue(each, queued_at_us=T0 + half_ms * 1000) for each in runs], at_us=T0)
+    for number, (run_id, reported) in enumerate(zip(runs, rows, strict=True), 1):
+        await store.apply([finish(run_id, rows_affected=reported)], at_us=T0)
+        for by in ([], ["host"]):
+            tally = await store.count_runs(since_us=T0, until_us=T0 + hour, by=by)  # type: ignore[arg-type] # a literal
+            found = {count.state: count.rows_affected for count in tally}
+            assert found[RunState.SUCCEEDED] == sum(rows[:number])
+
+
 async def test_a_tally_of_hours_is_that_of_now_whatever_has_changed(store: Store) -> None:
     """Counts that are kept follow each change of an old run, a fold, a row of a lost fold, and a removal."""
     hour_ms, end_us = 3_600_000, T0 + 6 * 3600 * SECOND

@@ -119,6 +119,15 @@ async def test_a_tally_counts_the_runs_of_a_time_or_the_open_ones(world: World) 
     assert "also_by" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(also_by=[9])))
 
 
+async def test_rows_beyond_what_an_answer_holds_are_told_as_the_most(world: World) -> None:
+    """The sum of two runs may have more than the 64 bits of the field."""
+    for rows in (2**63 - 1, 2**62):
+        await world.apply(*ended(queued(NOW_US - 60 * SECOND), 1, rows=rows))
+    request = run_figures_pb2.SummarizeRunsRequest(since=stamp(NOW_US - 3600 * SECOND))
+    reply = await world.client.SummarizeRuns(request, timeout=10)
+    assert [(count.runs, count.rows_affected) for count in reply.counts] == [(2, 2**63 - 1)]
+
+
 async def test_the_figures_of_a_job_are_those_of_its_newest_runs(world: World) -> None:
     """Times and rows of what succeeded, the share of success of what was decided, and the wait of what started."""
     runs = [queued(NOW_US - (100 - number) * SECOND) for number in range(6)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from functools import cache
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, func, literal_column, select
 
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
@@ -18,10 +19,14 @@ from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
 
 _STATES = {state.value: state for state in RunState}
+_ROWS = func.coalesce(runs.c.rows_affected, 0)
+_HALF = 32
 _SUMS = (
     func.count(),
     func.sum(func.coalesce(runs.c.fold_count, 1)),
-    func.sum(func.coalesce(runs.c.rows_affected, 0)),
+    # In halves: SQLite refuses a sum beyond 64 bits, and one run may have reported all of them.
+    func.sum(_ROWS.op(">>")(literal_column(str(_HALF)))),
+    func.sum(_ROWS.op("&")(literal_column(str(2**_HALF - 1)))),
 )
 _LOOKED_AT = 20_000
 """The most runs that are searched for those of a preset, over all jobs."""
@@ -50,9 +55,8 @@ def count_runs(
     for begin, end in parts:
         ids = (runs.c.run_id >= begin, runs.c.run_id < end)
         query = select(*group, *_SUMS).where(*ids, *exact).group_by(*group)
-        for state, *names, count, fires, rows in connection.execute(query):
-            named = dict(zip(by, names, strict=True))
-            found.append(RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=int(rows), **named))
+        for state, *names, count, fires, high, low in connection.execute(query):
+            found.append(_count(state, count, fires, high, low, **dict(zip(by, names, strict=True))))
     return found
 
 
@@ -66,10 +70,15 @@ def count_slices(connection: Connection, first_id: str, end_id: str, *, length: 
     slice_, state_ = func.substr(runs.c.run_id, 1, length), runs.c.state.concat("")
     query = select(slice_, state_, *_SUMS).where(runs.c.run_id >= first_id, runs.c.run_id < end_id)
     found: dict[str, list[RunCount]] = {}
-    for name, state, count, fires, rows in connection.execute(query.group_by(slice_, state_)):
-        counted = RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=int(rows))
-        found.setdefault(name, []).append(counted)
+    for name, state, count, fires, high, low in connection.execute(query.group_by(slice_, state_)):
+        found.setdefault(name, []).append(_count(state, count, fires, high, low))
     return found
+
+
+def _count(state: str, count: int, fires: Decimal | int, high: Decimal | int, low: Decimal | int, **by: str) -> RunCount:
+    """Return a count from the sums of a group; those of PostgreSQL are decimal numbers."""
+    rows = (int(high) << _HALF) + int(low)
+    return RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=rows, **by)
 
 
 def recent_runs(
