@@ -1,6 +1,7 @@
 """The wire contract between the kernel, its hosts and its clients. It imports none of our packages.
 
-Besides it, for both sides: a decorator for value classes that are created by the dozen in each run, and the event loop.
+Beside it are small leaves that every package shares: bounds, addresses, clocks, the event loop, sizes and times as
+people read them.
 """
 
 from __future__ import annotations

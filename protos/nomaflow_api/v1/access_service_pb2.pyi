@@ -330,9 +330,9 @@ class RevokeTokensRequest(google.protobuf.message.Message):
 
     TARGET_FIELD_NUMBER: builtins.int
     target: builtins.str
-    """target is a token's id, a certificate's serial, the name of a user or service, "host:NAME", or "host:NAME/TOKEN_ID" for one
-    instance. A join string takes
-    the tokens and certificates that were got with it, a serial every certificate that it renews or that renews it.
+    """target is a token's id, a certificate's serial, the name of a user or service, "host:NAME", or "host:NAME/TOKEN_ID"
+    for one instance. A join string takes the tokens and certificates that were got with it, a serial every certificate
+    that it renews or that renews it.
     """
     def __init__(
         self,

@@ -863,9 +863,11 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
     incarnation: builtins.str
     """incarnation is the instance."""
     digest: builtins.str
-    """digest names the manifest's content: "sha256:" and 64 hex digits of manifest_json."""
+    """digest names the manifest's content: "sha256:" and 64 hex digits of the JSON."""
     manifest_json_zlib: builtins.bytes
-    """manifest_json is the manifest as docs/manifest.md describes it. At most 3 MiB; compressed in zlib's format."""
+    """manifest_json_zlib is the manifest as docs/manifest.md describes it, compressed in zlib's format: at most 64 KiB less
+    than 4 MiB, and 16 MiB unpacked.
+    """
     explicit: builtins.bool
     """explicit is true where a person asked for the reload: the manifest becomes the host's catalogue even if its digest
     was seen before.
