@@ -2,8 +2,9 @@
 
 A slice holds the runs whose ids begin alike, those of about 17 minutes. Its counts are good until a transaction changes
 one of its runs. Each transaction notes its slices before it commits, under the number of transactions before it. A
-reader first reads how many transactions its snapshot has: the counts that it finds are good as long as no
-transaction with that number, or a later one, has noted the slice. So nothing depends on who learns of a commit first.
+reader first reads how many transactions its snapshot has. Counts that were kept are good for it if the last
+transaction that noted the slice is in its snapshot, and in the one that they were counted in. So nothing depends on who
+learns of a commit first, and a tally is that of one moment.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, groupby
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FinishRun, FoldRun, QueueRun, StartRun, Transition, run_of
-from nomaflow_kernel.store.driver import fetch_one
 from nomaflow_kernel.store.operations.run_lists import SLACK_MS
 from nomaflow_kernel.store.operations.tallies import count_runs, count_slices
+from nomaflow_kernel.store.schema import kernel
 
 _BITS = 20
 """A slice spans this many bits of milliseconds: the last four characters of an id's time."""
@@ -30,7 +31,7 @@ _MOST = 6_000
 """The most slices that are kept: those of ten weeks."""
 _COUNTED = frozenset({QueueRun, StartRun, FinishRun, FoldRun})
 """The transitions that add a run, or change its state, its fold or its rows."""
-_COMMITS = "SELECT commits FROM kernel WHERE id = 1"
+_COMMITS = select(kernel.c.commits)
 
 
 class SliceCounts:
@@ -54,12 +55,12 @@ class SliceCounts:
 
     def count(self, connection: Connection, *, since_us: int, until_us: int) -> list[RunCount]:
         """Return the number of runs queued in a range, by state."""
-        (commits,) = fetch_one(connection, _COMMITS)
+        commits = connection.execute(_COMMITS).scalar_one()
         first = (since_us // 1000 + SLACK_MS >> _BITS) + 1
         end = until_us // 1000 - SLACK_MS >> _BITS
         if end <= first:
             return count_runs(connection, since_us=since_us, until_us=until_us)
-        good = {number: self._good(number) for number in range(first, end)}
+        good = {number: self._good(number, commits) for number in range(first, end)}
         missing = [number for number, counts in good.items() if counts is None]
         for _, consecutive in groupby(enumerate(missing), key=lambda pair: pair[1] - pair[0]):
             numbers = [number for _, number in consecutive]
@@ -72,10 +73,10 @@ class SliceCounts:
         rest = count_runs(connection, since_us=since_us, until_us=until_us, without=(_first_id(first), _first_id(end)))
         return _summed(chain(rest, *(counts for counts in good.values() if counts)))
 
-    def _good(self, number: int) -> Sequence[RunCount] | None:
-        """Return the counts of a slice; None if they are not known, or no longer good."""
-        commits, counts = self._kept.get(_name(number), (-1, None))
-        return counts if self._changed.get(_name(number), self._changed_before) < commits else None
+    def _good(self, number: int, commits: int) -> Sequence[RunCount] | None:
+        """Return the counts of a slice; None if they are not known, or not good for a snapshot of so many commits."""
+        counted_in, counts = self._kept.get(_name(number), (-1, None))
+        return counts if self._changed.get(_name(number), self._changed_before) < min(counted_in, commits) else None
 
 
 def counted_runs(transitions: Iterable[Transition]) -> Iterator[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import Connection
+from sqlalchemy.util import await_only
 from store_histories import T0, Ids, finish, folded, logged, opened, queue, start
 
 from nomaflow_kernel.history.lookups import RunCount, RunFilter, VisibleRuns
@@ -236,6 +240,34 @@ async def test_a_tally_of_hours_is_that_of_now_whatever_has_changed(store: Store
     assert (await counted())["SKIPPED"] == (1, 2, 0)
     assert await store.prune(job_id="", keep_runs=None, before_us=end_us, limit=9) == 2
     assert await counted() == {"QUEUED": (5, 5, 0), "SKIPPED": (1, 2, 0)}
+
+
+async def test_a_tally_is_that_of_one_moment(store: Store) -> None:
+    """Counts of a later commit, which another reader has kept meanwhile, are none of an older snapshot."""
+    hour, end_us = 3600 * SECOND, T0 + 6 * 3600 * SECOND
+    runs = [Ids(start_ms=(T0 + number * hour) // 1000).new() for number in (2, 4)]
+    await store.apply([queue(each, queued_at_us=T0 + n * hour) for n, each in zip((2, 4), runs, strict=True)], at_us=T0)
+    counts, loop = store._counts, asyncio.get_running_loop()
+    begun, changed = asyncio.Event(), asyncio.Event()
+
+    def read(connection: Connection) -> list[RunCount]:
+        connection.exec_driver_sql("SELECT epoch FROM kernel").one()
+        loop.call_soon_threadsafe(begun.set)
+        if connection.dialect.name == "postgresql":
+            await_only(changed.wait())
+        else:
+            asyncio.run_coroutine_threadsafe(changed.wait(), loop).result(60)
+        return counts.count(connection, since_us=T0, until_us=end_us)
+
+    reading = asyncio.ensure_future(store._database.read(read))
+    await begun.wait()
+    await store.apply([start(each) for each in runs], at_us=T0)
+    await store.count_runs(since_us=T0, until_us=T0 + 3 * hour)
+    changed.set()
+    assert {each.state: each.runs for each in await reading} == {RunState.QUEUED: 2}
+    assert {each.state: each.runs for each in await store.count_runs(since_us=T0, until_us=end_us)} == {
+        RunState.RUNNING: 2
+    }
 
 
 async def test_the_newest_runs_of_many_jobs_come_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
