@@ -25,10 +25,11 @@ def mode_open_to_others(path: Path) -> str:
 def write_private(path: Path, content: bytes) -> None:
     """Put a file of mode 0600 in place of the one before.
 
-    :raises OSError: if it cannot be written; the one before is still there then
+    :raises OSError: if it cannot be written; the one before is still there then, unless the disk fails at the end
     """
     with draft_of(path, content) as draft:
         draft.replace(path)
+    sync_folder(path.parent)
 
 
 def create_private(path: Path, content: bytes) -> None:
@@ -38,6 +39,19 @@ def create_private(path: Path, content: bytes) -> None:
     """
     with draft_of(path, content) as draft, contextlib.suppress(FileExistsError):
         os.link(draft, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    :raises OSError: if the disk refuses
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.private_file import mode_open_to_others, write_private
+from nomaflow_api.private_file import mode_open_to_others, sync_folder, write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_project.reading.regular_files import reason_of
 
@@ -146,12 +146,11 @@ class IdentityFolder:
         self._draft.chmod(0o700)
         for name, content in contents.items():
             write_private(self._draft / name, content)
-        _sync(self._draft)
         shutil.rmtree(self._former, ignore_errors=True)
         if self.folder.exists():
             self.folder.rename(self._former)
         self._draft.rename(self.folder)
-        _sync(self.folder.parent)
+        sync_folder(self.folder.parent)
         shutil.rmtree(self._former, ignore_errors=True)
 
     def _recover(self) -> None:
@@ -194,12 +193,3 @@ class IdentityFolder:
                 fix=f"`nomaflow token revoke host:NAME` on the kernel's machine, then join again; "
                 f"if nobody has read it: chmod 600 {key}",
             )
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,19 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         write_private(tmp_path / "key", b"one")
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("write", [write_private, create_private])
+def test_the_name_is_durable_once_a_file_is_written(
+    write: Callable[[Path, bytes], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is part of its directory: without a sync of that, a power loss may leave the file before, or none."""
+    file, synced, sync = tmp_path / "key", [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), file.exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write(file, b"secret")
+    assert synced[-1] == (str(tmp_path), True)
