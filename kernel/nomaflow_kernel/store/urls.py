@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_project.models.store_url import (
@@ -29,11 +27,10 @@ def sqlite_file(url: str) -> str | None:
     if not found or kind not in SQLITE_KINDS:
         parsed_url(url)
         return None
-    # SQLAlchemy decodes the percent-encoding of a path only from version 2.1 on.
     path = path_in_url(rest)
     if not path:
         raise UnsupportedStore(url, IN_MEMORY)
-    return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
+    return path
 
 
 def parsed_url(url: str) -> URL:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
+from urllib.parse import unquote_to_bytes
 
 from nomaflow_project.reading.keys import Checked, refusal
 
@@ -14,9 +16,10 @@ _UNRESOLVED = "${"
 
 
 def path_in_url(rest: str) -> str:
-    """Return the path in an SQLite URL without its kind, as it is encoded there; empty for a store in memory."""
-    path = rest.partition("/")[2].partition("?")[0]
-    return "" if path == ":memory:" else path
+    """Return the path in an SQLite URL without its kind; empty for a store in memory, or if no file has such a name."""
+    # SQLAlchemy decodes the percent-encoding of a path only from version 2.1 on.
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(rest.partition("/")[2].partition("?")[0])))
+    return "" if path == ":memory:" or "\0" in path else path
 
 
 def unknown_kind(kind: str) -> str:

@@ -216,6 +216,8 @@ def test_a_url_that_names_no_store_is_refused() -> None:
     for url, why in {
         "sqlite://": "kept in a file",
         "sqlite:///:memory:": "kept in a file",
+        "sqlite:///%3Amemory%3A": "kept in a file",
+        "sqlite:///a%00b": "kept in a file",
         "postgresql+asyncpg://a@b/c?sslmode=require": "write ssl=require",
         "postgresql+asyncpg://a@/c?host=b&port=x": r"a wrong value: Received non-integer port arguments: \('x',\)",
         "postgresql+asyncpg://a@b/c?prepared_statement_cache_size=x": "a wrong value: invalid literal for int",
