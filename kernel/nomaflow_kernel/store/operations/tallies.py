@@ -55,8 +55,8 @@ def count_runs(
     for begin, end in parts:
         ids = (runs.c.run_id >= begin, runs.c.run_id < end)
         query = select(*group, *_SUMS).where(*ids, *exact).group_by(*group)
-        for state, *names, count, fires, high, low in connection.execute(query):
-            found.append(_count(state, count, fires, high, low, **dict(zip(by, names, strict=True))))
+        for state, *names_and_sums in connection.execute(query):
+            found.append(_count(state, names_and_sums[len(by) :], **dict(zip(by, names_and_sums, strict=False))))
     return found
 
 
@@ -70,15 +70,15 @@ def count_slices(connection: Connection, first_id: str, end_id: str, *, length: 
     slice_, state_ = func.substr(runs.c.run_id, 1, length), runs.c.state.concat("")
     query = select(slice_, state_, *_SUMS).where(runs.c.run_id >= first_id, runs.c.run_id < end_id)
     found: dict[str, list[RunCount]] = {}
-    for name, state, count, fires, high, low in connection.execute(query.group_by(slice_, state_)):
-        found.setdefault(name, []).append(_count(state, count, fires, high, low))
+    for name, state, *sums in connection.execute(query.group_by(slice_, state_)):
+        found.setdefault(name, []).append(_count(state, sums))
     return found
 
 
-def _count(state: str, count: int, fires: Decimal | int, high: Decimal | int, low: Decimal | int, **by: str) -> RunCount:
-    """Return a count from the sums of a group; those of PostgreSQL are decimal numbers."""
-    rows = (int(high) << _HALF) + int(low)
-    return RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=rows, **by)
+def _count(state: str, sums: Sequence[Decimal | int], **by: str) -> RunCount:
+    """Return the count of a group; sums of PostgreSQL are decimal numbers."""
+    count, fires, high, low = map(int, sums)
+    return RunCount(state=_STATES[state], runs=count, fires=fires, rows_affected=(high << _HALF) + low, **by)
 
 
 def recent_runs(
