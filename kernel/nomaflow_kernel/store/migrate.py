@@ -42,24 +42,12 @@ def lock_migrations(connection: Connection) -> None:
 def migrate(connection: Connection) -> None:
     """Make the schema, or run its missing revisions; the caller holds the transaction, and on PostgreSQL the lock.
 
-    A later schema that can be used stays unchanged.
-
-    :raises SchemaTooNew: if the stored revision is of a later major version; nothing was written
-    :raises SchemaTooOld: if this version cannot convert the stored revision; nothing was written
-    :raises ForeignTables: if the tables are those of another program; nothing was written
-    :raises StoreMoved: if the history continues elsewhere
-    :raises StoreUnfinished: if it is an incomplete copy
+    A later schema that can be used stays unchanged. See :func:`usable` for what is refused.
     """
-    found = stored_revision(connection)
+    found = usable(connection)
     if found is None:
         _make_schema(connection)
-        return
-    if not usable_revision(found):
-        if found < REVISIONS[0]:
-            raise SchemaTooOld(found=found, oldest_known=REVISIONS[0])
-        raise SchemaTooNew(found=found, newest_known=HEAD)
-    refuse_marked(connection)
-    if found not in REVISIONS:
+    elif found not in REVISIONS:
         _LOG.warning(
             "the store has schema revision %s, of a later version; using only what revision %s has", found, HEAD
         )
@@ -67,11 +55,31 @@ def migrate(connection: Connection) -> None:
         _run_revisions(connection)
 
 
+def usable(connection: Connection) -> str | None:
+    """Check that a database can be used, without writing; return the revision of its schema, None for a fresh one.
+
+    :raises SchemaTooNew: if the stored revision is of a later major version
+    :raises SchemaTooOld: if this version cannot convert the stored revision
+    :raises ForeignTables: if the tables are those of another program
+    :raises StoreMoved: if the history continues elsewhere
+    :raises StoreUnfinished: if it is an incomplete copy
+    """
+    found = stored_revision(connection)
+    if found is None:
+        own = {schema.revisions.name, *schema.metadata.tables}
+        taken = sorted(own.intersection(inspect(connection).get_table_names()))
+        if taken:
+            raise ForeignTables(taken)
+        return None
+    if not usable_revision(found):
+        if found < REVISIONS[0]:
+            raise SchemaTooOld(found=found, oldest_known=REVISIONS[0])
+        raise SchemaTooNew(found=found, newest_known=HEAD)
+    refuse_marked(connection)
+    return found
+
+
 def _make_schema(connection: Connection) -> None:
-    own = {schema.revisions.name, *schema.metadata.tables}
-    taken = sorted(own.intersection(inspect(connection).get_table_names()))
-    if taken:
-        raise ForeignTables(taken)
     schema.create_tables(connection)
     connection.execute(schema.kernel.insert().values(id=1, store_id=uuid.uuid4().hex))
     connection.execute(schema.leadership.insert().values(id=1))

@@ -20,7 +20,7 @@ from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.migrate import migrate, take_over
+from nomaflow_kernel.store.migrate import migrate, take_over, usable
 from nomaflow_kernel.store.writer import give
 
 T = TypeVar("T")
@@ -60,8 +60,11 @@ class SqliteDatabase(SqlDatabase):
         self._lock.acquire()
         try:
             create_database_file(self._path)
+            if not _is_empty_or_wal(self._path):  # it may be another program's, whose mode a writer would change
+                await self._reading.run(usable)
             return await self._writer.start(self._take)
         except BaseException:
+            await self._reading.close()
             self._lock.release()
             raise
 
@@ -168,6 +171,12 @@ def create_database_file(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreUnavailable(f"cannot open {path!r}: {error.strerror}") from error
+
+
+def _is_empty_or_wal(path: str) -> bool:
+    """Return whether a file is empty, or a database in the mode in which a store is once a kernel has opened it."""
+    with open(path, "rb") as file:
+        return file.read(20)[18:] in (b"", b"\2\2")
 
 
 def writing_engine(path: str, *, lock_wait_seconds: float) -> Engine:

@@ -30,7 +30,7 @@ from nomaflow_kernel.store.marks import Mark, reclaim, refuse_marked, set_mark
 from nomaflow_kernel.store.migrate import lock_migrations, stored_revision
 from nomaflow_kernel.store.migrations import REVISIONS
 from nomaflow_kernel.store.opening import open_store
-from nomaflow_kernel.store.sqlite import SqliteLink, writing_engine
+from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine, writing_engine
 from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file
 from nomaflow_kernel.store.writer import Link, in_transaction
 
@@ -99,14 +99,17 @@ class StorePlace:
             raise StoreError(f"{self.shown!r}: {error.message}") from error
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Run]:
+    async def connected(self, *, writing: bool = True) -> AsyncIterator[Run]:
         """Connect, and yield the function that runs work there.
 
+        :param writing: False leaves a file as it is, whosever it may be
         :raises StoreError: from that function, if the database fails
         """
         link: Link
-        if self.file is not None:
+        if self.file is not None and writing:
             link = SqliteLink(partial(writing_engine, self.file, lock_wait_seconds=LOCK_WAIT_SECONDS))
+        elif self.file is not None:
+            link = SqliteLink(partial(reading_engine, self.file))
         else:
             from nomaflow_kernel.store.postgres import PostgresLink
 
@@ -121,12 +124,9 @@ class StorePlace:
         finally:
             await link.close()
 
-    async def do(self, work: Callable[[Connection], T]) -> T:
-        """Run an operation in a transaction of its own.
-
-        :raises StoreError: if the database fails
-        """
-        async with self.connected() as run:
+    async def do(self, work: Callable[[Connection], T], *, writing: bool = True) -> T:
+        """Run an operation in a transaction of its own; see :meth:`connected`."""
+        async with self.connected(writing=writing) as run:
             return await run(in_transaction(work))
 
 
@@ -155,7 +155,7 @@ async def _refuse_copy(source: StorePlace, target: StorePlace) -> None:
             reason="SCHEMA_TOO_NEW" if revision > REVISIONS[-1] else "SCHEMA_TOO_OLD",
             fix="copy it with the version of nomaflow that wrote it",
         )
-    await source.do(refuse_marked)
+    await _look(source, refuse_marked)
     there = await _look(target, lambda connection: inspect(connection).get_table_names())
     if there:
         raise MaintenanceRefused(
@@ -167,7 +167,7 @@ async def _refuse_copy(source: StorePlace, target: StorePlace) -> None:
 
 async def _look(place: StorePlace, work: Callable[[Connection], T]) -> T | None:
     """Run a query; return None for a missing file, which is not created."""
-    return await place.do(work) if place.exists else None
+    return await place.do(work, writing=False) if place.exists else None
 
 
 async def copy_store(
@@ -286,8 +286,6 @@ async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
     kernel = schema.kernel.c
 
     def take_back(connection: Connection) -> str | None:
-        if stored_revision(connection) not in REVISIONS:
-            return None
         if connection.dialect.name != "sqlite":
             lock_migrations(connection)
             refuse_while_held(connection, LeaseWatch(boot_seconds), lock=True)
@@ -302,7 +300,7 @@ async def reclaim_store(place: StorePlace, *, now_us: int) -> str:
             lock = FileLock(place.file)
             lock.acquire()
             held.callback(lock.release)
-        moved_to = await _look(place, take_back)
+        moved_to = await place.do(take_back) if await _look(place, stored_revision) in REVISIONS else None
     if moved_to is None:
         raise MaintenanceRefused(
             f"{place.shown!r} was not moved, so there is nothing to take back",

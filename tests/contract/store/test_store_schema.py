@@ -15,7 +15,8 @@ from sqlalchemy import Connection, create_engine
 from store_places import Place, SqlitePlace
 
 from nomaflow_kernel.store import Store, migrations, open_store, schema
-from nomaflow_kernel.store.errors import ForeignTables
+from nomaflow_kernel.store.errors import ForeignTables, MaintenanceRefused
+from nomaflow_kernel.store.transfer import StorePlace, copy_store
 
 
 async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
@@ -29,14 +30,23 @@ async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
 
 
 @pytest.mark.parametrize("there", ["events (id int)", "alembic_version (version_num varchar(32))"])
-async def test_tables_of_another_program_are_left_alone(place: Place, there: str) -> None:
-    """The kernel neither uses them nor makes its own beside them; it names them."""
+async def test_tables_of_another_program_are_left_alone(place: Place, there: str, tmp_path: Path) -> None:
+    """The kernel neither uses them nor makes its own beside them; it names them, and a file stays as it is."""
     await place.sql(f"CREATE TABLE {there}")
-    name = there.partition(" ")[0]
+    name, before = there.partition(" ")[0], _content(place)
     with pytest.raises(ForeignTables, match=f"another program: {name}; give the kernel an empty database"):
         await open_store(place.url).open()
+    assert _content(place) == before
+    with pytest.raises((ForeignTables, MaintenanceRefused)):
+        await copy_store(StorePlace(place.url), StorePlace(f"sqlite:///{tmp_path}/new.db"), progress=lambda _, __: None)
+    assert _content(place) == before
     with pytest.raises(Exception, match="runs"):
         await place.sql("SELECT * FROM runs")
+
+
+def _content(place: Place) -> bytes:
+    """Return the bytes of a file, in which its journal mode is; none of a server's database."""
+    return place.path.read_bytes() if isinstance(place, SqlitePlace) else b""
 
 
 @pytest.mark.parametrize("there", [["ae1027a6acf"], ["0001"], [migrations.HEAD], ["ae1027a6acf", "1975ea83b712"]])
