@@ -141,6 +141,16 @@ def first_step(state: EngineState, entry: QueuedRun) -> tuple[JobDefinition | No
     return definition, next((step for step in definition.steps if step.enabled), None)
 
 
+def needs_host(state: EngineState, entry: QueuedRun) -> bool:
+    """Return whether a waiting run needs a slot of its host to start.
+
+    Where only its data can tell, a run with a call_job step counts as one that needs none: so its data is loaded when
+    its turn comes, without a host.
+    """
+    definition, first = first_step(state, entry)
+    return not entry.calls_jobs if definition is None else first is not None and not first.calls_job
+
+
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if entry.host == NO_HOST:
         return None

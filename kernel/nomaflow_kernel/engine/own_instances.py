@@ -59,7 +59,7 @@ def _is_wanted(state: EngineState, key: str, host: str) -> bool:
         return run.host == host and current.step.wants_instance and current.state is AttemptState.PENDING
     run_id = key.partition("/")[0]
     entry = state.waiting.get(run_id)
-    return entry is not None and entry.host == host and (run_id not in state.specs or _awaits(state, run_id, key))
+    return entry is not None and entry.job_host == host and (run_id not in state.specs or _awaits(state, run_id, key))
 
 
 def _awaits(state: EngineState, run_id: str, key: str) -> bool:

@@ -45,12 +45,13 @@ async def rebuild(state: EngineState, store: Store) -> None:
         instance.reserved.clear()
         ended = state.ended.get(instance.hello.for_attempt)
         instance.used = ended is not None and ended.incarnation == instance.incarnation
-        if not instance.introduced:
-            state.fleet.remove(instance.key, now_us)
     for detail in found.running:
         _restore(state, detail, now, now_us)
     for entry in found.queued:
         _requeue(state, entry, now, now_us)
+    for instance in state.fleet:
+        if not instance.introduced and not instance.attempts:
+            state.fleet.remove(instance.key, now_us)
     state.dirty_hosts.update(state.waiting.hosts())
     state.dirty_hosts.update(state.continuing)
 
@@ -82,8 +83,7 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
 
 
 def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> None:
-    _, first = explaining.first_step(state, entry)
-    state.waiting.add(replace(entry, host=NO_HOST) if first is not None and first.calls_job else entry)
+    state.waiting.add(entry if explaining.needs_host(state, entry) else replace(entry, host=NO_HOST))
     if entry.queue_timeout_seconds is not None:
         left = entry.queue_timeout_seconds - max(0, now_us - entry.queued_at_us) / 1_000_000
         state.timers.add(now + left, TimerKind.QUEUE_TIMEOUT, entry.run_id)
@@ -107,7 +107,8 @@ def send_again(state: EngineState, now_us: int) -> None:
 
 async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> set[str]:
     """Load the data that waiting runs need to start; return the lanes in which they wait now."""
-    lanes, moved = set(), []
+    moved: dict[str, list[QueuedRun]] = {}
+    lanes = set()
     for detail in await store.run_details(run_ids):
         run_id = detail.run.run_id
         entry = state.waiting.get(run_id)
@@ -115,10 +116,12 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
             continue
         run = ActiveRun.stored(detail)
         state.specs.put(run_id, run)
-        lanes.add(entry.host if run.needs_host else NO_HOST)
-        if not run.needs_host and entry.host != NO_HOST:
-            moved.append(entry)
-    state.waiting.move(moved, NO_HOST)
+        lane = run.host if run.needs_host else NO_HOST
+        lanes.add(lane)
+        if lane != entry.host:
+            moved.setdefault(lane, []).append(entry)
+    for lane, entries in moved.items():
+        state.waiting.move(entries, lane)
     return lanes
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, select
+from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, or_, select
 
 from nomaflow_kernel.history.lookups import ActiveRuns, LastState, RunDetail, RunSubject
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
@@ -16,6 +16,7 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.conditions import chunks, of_value
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS, run_of
 from nomaflow_kernel.store.schema import attempts, definitions, runs
+from nomaflow_project.jobs.step_types import CALL_JOB_STEP
 
 _SHORT = 256
 """The most characters of a request that is remembered."""
@@ -30,11 +31,15 @@ _SELECT_ATTEMPTS = (
 _DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(bindparam("digests", expanding=True))
 )
-_QUEUE_TIMEOUTS = select(definitions.c.digest, definitions.c.body).where(
+_OF_WAITING = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(select(runs.c.definition_digest).where(runs.c.state == RunState.QUEUED.value)),
-    definitions.c.body.not_like('%"queue_timeout_seconds":null%'),
+    or_(
+        definitions.c.body.not_like('%"queue_timeout_seconds":null%'),
+        definitions.c.body.like(f'%"type":"{CALL_JOB_STEP}"%'),
+    ),
 )
-"""The definitions of waiting runs with a limit; the text of a definition is canonical, so it has no blanks."""
+"""The definitions of waiting runs with a limit or a call_job step; the text of a definition is canonical, so it has no
+blanks."""
 _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kind, runs.c.trigger_by).where(
     runs.c.run_id.in_(bindparam("ids", expanding=True))
 )
@@ -60,22 +65,22 @@ def active_runs(connection: Connection) -> ActiveRuns:
     queued: Iterable[Any] = connection.execute(
         select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id)
     )
-    bodies = connection.execute(_QUEUE_TIMEOUTS)
-    limits: dict[str, float | None] = {digest: json.loads(body).get("queue_timeout_seconds") for digest, body in bodies}
+    known = {digest: _queue_facts(json.loads(body)) for digest, body in connection.execute(_OF_WAITING)}
     return ActiveRuns(
         running=run_details(connection, running.all()),
-        queued=[_queued(limits, *row) for row in queued],
+        queued=[_queued(known, *row) for row in queued],
     )
 
 
 def _queued(
-    limits: Mapping[str, float | None],
+    known: Mapping[str, tuple[float | None, bool]],
     run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
     allow_overlap, preset, changes_plan = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
     kind = _TRIGGER_KINDS[trigger_kind]
     author = author_of(kind, trigger_by)
+    queue_timeout_seconds, calls_jobs = known.get(digest, (None, False))
     return QueuedRun(
         run_id=run_id,
         job_id=job_id,
@@ -89,8 +94,15 @@ def _queued(
         author="" if author == "owner" else author,
         kind=kind,
         definition_digest="" if changes_plan else sys.intern(digest),
-        queue_timeout_seconds=limits.get(digest),
+        queue_timeout_seconds=queue_timeout_seconds,
+        calls_jobs=calls_jobs,
     )
+
+
+def _queue_facts(definition: Mapping[str, Any]) -> tuple[float | None, bool]:
+    """Return what the queue needs from a definition: how long its runs may wait, and whether any step calls a job."""
+    calls_jobs = any(step["type"] == CALL_JOB_STEP for step in definition.get("steps", ()))
+    return definition.get("queue_timeout_seconds"), calls_jobs
 
 
 def _wishes(request: str) -> tuple[bool, str, bool]:
