@@ -76,10 +76,21 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     instance.used = instance.used or bool(hello.inventory)
     state.fleet.add(instance)
     instance.heard(batch.now, batch.now_us)
-    kind: NoticeKind = "host.reattached" if returning else "host.attached"
-    notify(batch, instance, kind, pid=hello.pid, machine=hello.machine)
+    if returning:
+        tell_back(instance, batch)
+    else:
+        _tell_of(batch, instance, "host.attached")
     _take_refusal(batch, instance, hello.refused_load)
     return instance
+
+
+def tell_back(instance: Instance, batch: Batch) -> None:
+    """Record that an instance has come back, or is heard again."""
+    _tell_of(batch, instance, "host.reattached")
+
+
+def _tell_of(batch: Batch, instance: Instance, kind: NoticeKind) -> None:
+    notify(batch, instance, kind, pid=instance.hello.pid, machine=instance.hello.machine)
 
 
 def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo) -> None:

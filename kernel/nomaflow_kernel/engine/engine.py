@@ -234,7 +234,7 @@ class Engine:
         instance = self._state.fleet.get(key)
         if instance is None:
             return
-        served = instance.serves
+        served, was_silent = instance.serves, instance.unreachable
         workers = info.workers if info.workers is not None else instance.heartbeat.workers
         instance.heartbeat = replace(info, workers=workers)
         now_us = self._clock.now_us()
@@ -242,6 +242,8 @@ class Engine:
         instance.clock_offset_us = info.sent_at_us - now_us if info.sent_at_us else 0
         if instance.serves and not served:
             self._loop.touch(instance.host)
+        if was_silent:
+            self._loop.tell(partial(attaching.tell_back, instance), repeatable=True)
 
     def look_again(self, host: str) -> None:
         """Check the waiting runs of a host again: an instance of it serves another manifest."""
@@ -369,15 +371,15 @@ class Engine:
         return self._state.is_active(job_id)
 
     def jobs_changed(self) -> None:
-        """Check the queue again: the catalogue or a pause has changed."""
-        for host in self._state.waiting.hosts():
-            self._loop.touch(host)
+        """Check the waiting runs and the attempts that are due again: the catalogue has changed."""
+        for lane in (*self._state.waiting.hosts(), *self._state.continuing):
+            self._loop.touch(lane)
 
         def end_waiting(batch: Batch) -> None:
             stopping.end_unaccepted(self._state, batch)
             stopping.end_stranded(self._state, batch)
 
-        self._loop.tell(end_waiting)
+        self._loop.tell(end_waiting, repeatable=True)
 
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:

@@ -22,6 +22,7 @@ from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ApplyResult
+from nomaflow_kernel.history.transitions import Notice, Transition
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import LeadLost, StoreBusy, StoreError, StoreUnavailable
 
@@ -60,6 +61,7 @@ class EngineLoop:
         self._unanswered = [Decisions.open(state.clock)]  # the last is open and receives new decisions
         self._committing: Decisions | None = None
         self._task: asyncio.Task[None] | None = None
+        self._failures = 0  # of commits, since the last one that was done
         self._side_tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -110,9 +112,12 @@ class EngineLoop:
             raise KernelStopping
         return await future
 
-    def tell(self, decide: Callable[[Batch], object]) -> None:
-        """Have ``decide`` called once in the next turn, without an answer."""
-        self._inbox.put(Turn(decide=decide, settle=None, future=None, repeatable=False))
+    def tell(self, decide: Callable[[Batch], object], *, repeatable: bool = False) -> None:
+        """Have ``decide`` called in the next turn, without an answer; again after a failed commit if it is repeatable.
+
+        :param repeatable: whether it changes only state that is rebuilt from the store
+        """
+        self._inbox.put(Turn(decide=decide, settle=None, future=None, repeatable=repeatable))
 
     def touch(self, host: str) -> None:
         """Have the waiting runs of a host checked again."""
@@ -205,8 +210,9 @@ class EngineLoop:
         except StoreError as error:
             self._unanswered.remove(decisions)
             _fail(decisions.turns, error)
-            await self._start_over(error, decisions.published)
+            await self._start_over(decisions, error)
             return
+        self._failures = 0
         for run_id in result.duplicates:
             rebuilding.discard(self._state, run_id)
         decisions.drop_dispatches(result.duplicates)
@@ -241,16 +247,24 @@ class EngineLoop:
             # Not earlier: some of the runs may have been stored only now.
             self.spawn(self._load_specs(sorted(decisions.wanted_specs)))
 
-    async def _start_over(self, error: StoreError, published: int) -> None:
-        """Continue from the store after a failed commit. Decisions made ahead of it are made again."""
+    async def _start_over(self, failed: Decisions, error: StoreError) -> None:
+        """Continue from the store after a failed commit. Decisions made ahead of it are made again.
+
+        Repeatable turns that nobody waits for are decided again too. A store that goes on failing is asked less often.
+        """
         _LOG.warning("a commit has failed: %s", error.message)
         self._on_trouble(error)
         self._take_back()
+        self._inbox.put_back([turn for turn in failed.turns if turn.future is None and turn.repeatable])
+        self._unanswered[-1].transitions += [each for each in failed.transitions if _holds_anyway(each)]
         if isinstance(error, StoreBusy):
             # Callers that came meanwhile have waited for the same lock, and do not wait for it twice.
             _fail(self._inbox.take_asked(), error)
+        if self._failures:
+            await self._inbox.pause(_REBUILD_DELAYS[min(self._failures, len(_REBUILD_DELAYS)) - 1])
+        self._failures += 1
         in_doubt = isinstance(error, StoreUnavailable) and error.outcome_unknown
-        await self._rebuild_until_it_works(published, in_doubt=in_doubt)
+        await self._rebuild_until_it_works(failed.published, in_doubt=in_doubt)
 
     def _take_back(self) -> None:
         self._inbox.put_back(self._unanswered.pop().turns)
@@ -345,6 +359,11 @@ def _rows_of(
     call: AuditedCall, changed: Callable[[Any], Mapping[int, str] | None], answer: Any
 ) -> Sequence[AuditRecord]:
     return call.rows_with_runs(changed(answer))
+
+
+def _holds_anyway(transition: Transition) -> bool:
+    """Return whether it tells of a host's absence: the sessions stay as they are, and nothing else would tell of it."""
+    return isinstance(transition, Notice) and transition.kind in ("host.detached", "host.unreachable")
 
 
 def _fail(turns: Sequence[Turn], error: Exception) -> None:

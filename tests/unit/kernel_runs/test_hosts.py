@@ -372,3 +372,13 @@ async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
     told = [event.kind for event in events]
     refusals = ["host.reload_refused"] * 2
     assert told == ["host.reload_refused", "host.reattached", *refusals, "host.reloaded"]
+
+
+async def test_a_host_that_is_heard_again_is_told_as_back(rig: Rig) -> None:
+    """Its session may have lasted, as when its main process was held up: then it does not attach again."""
+    host = await rig.host()
+    host.silent = True
+    await rig.advance(3)
+    host.silent = False
+    await rig.advance(3)
+    assert [event.kind for event in await rig.events()] == ["host.attached", "host.unreachable", "host.reattached"]

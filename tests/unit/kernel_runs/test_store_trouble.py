@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from rig import PlayedHost, Rig, finished, job, started
 
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 
@@ -100,6 +102,59 @@ async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: py
     await refusing.asked.wait()
     await rig.settle()
     assert [type(error) for error in rig.troubles] == [StoreFull]
+
+
+async def test_a_full_store_is_asked_less_and_less_often(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that could start, but cannot be stored as started, makes the engine neither spin nor forget it."""
+    rig.jobs.add(job("a"))
+    run_id = (await rig.trigger("a")).run_id
+    host = PlayedHost(rig, generation=0)
+    await host.attach()
+    asked: list[float] = []
+
+    async def full(*_args: Any, **_kwargs: Any) -> Any:
+        asked.append(asyncio.get_running_loop().time())
+        raise StoreFull("no space")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(rig.store, "apply", full)
+        rig.engine.heartbeat(host.key, HeartbeatInfo(generation=1))
+        async with asyncio.timeout(60):
+            while len(asked) < 5:
+                await asyncio.sleep(0.01)
+    waits = [after - before for before, after in pairwise(asked)]
+    assert [wait > least for wait, least in zip(waits[1:], (0.1, 0.2, 0.5), strict=True)] == [True, True, True]
+    assert (await host.dispatch()).run_id == run_id
+
+
+@pytest.mark.parametrize("kind", ["host.detached", "host.unreachable"])
+async def test_watchers_hear_of_a_host_that_went_away_meanwhile(rig: Rig, kind: str) -> None:
+    """The absence is known in memory: it is told with the next commit if its own fails."""
+    host = await rig.host()
+    if kind == "host.detached":
+        rig.fail_once()
+        rig.engine.detach(host.key, host)
+    else:
+        host.silent = True
+        await rig.advance(1)
+        rig.fail_once()
+        rig.clock.advance(1.5)
+        rig.engine._loop.wake()
+    async with asyncio.timeout(5):
+        while [event.kind for event in await rig.events()] != ["host.attached", kind]:
+            await asyncio.sleep(0.01)
+
+
+async def test_runs_that_nobody_will_start_end_although_the_store_failed(rig: Rig) -> None:
+    """What a change of the catalogue ends is ended once the store takes it."""
+    rig.jobs.add(job("a", host="mistyped"))
+    run_id = (await rig.trigger("a")).run_id
+    rig.jobs.add(job("a"))
+    rig.fail_once()
+    rig.engine.jobs_changed()
+    async with asyncio.timeout(5):
+        while await rig.state(run_id) is not RunState.CANCELED:
+            await asyncio.sleep(0.01)
 
 
 async def test_watchers_hear_of_what_a_commit_in_doubt_has_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
