@@ -14,6 +14,9 @@ _REFUSED = "host_refused"
 _REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0
 """Each refusal of a step makes a row: a host that keeps refusing is asked less and less often."""
 
+_FOR_GOOD = frozenset({"job_timed_out", "job_disabled", "secret_params_unreadable"})
+"""Failures of the run itself, which another try cannot mend."""
+
 _LIKE_LOST = frozenset({"host_lost", "host_ended"})
 _LOST_TRIES = 3
 """With retry_on_lost, a step gets at least this many tries before repeated losses fail the run."""
@@ -44,7 +47,7 @@ def next_try(run: ActiveRun, ended: CurrentAttempt, outcome: Outcome, *, draw: C
     # up. And an attempt whose host has certainly ended is tried again as it would be after the grace.
     if (lost or code in _LIKE_LOST) and retried_on_lost(run, ended):
         return {"tries": ended.tries + 1, "delay_seconds": 0.0}
-    if lost or code in ("job_timed_out", "job_disabled"):
+    if lost or code in _FOR_GOOD:
         return None
     if ended.tries < policy.attempts and policy.retries(outcome.exception_types):
         return {"tries": ended.tries + 1, "delay_seconds": policy.delay_seconds(ended.tries, draw())}

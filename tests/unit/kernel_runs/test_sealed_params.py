@@ -178,6 +178,20 @@ async def test_a_history_without_its_key_fails_the_run_by_name(rig: Rig, other: 
     assert (await host.dispatch()).run_id != run_id
 
 
+async def test_a_missing_key_is_not_tried_a_thousand_times(rig: Rig) -> None:
+    """No retry brings the key back: a policy without a pause would try within one turn until the kernel ends."""
+    again = RetryPolicy(attempts=1000, base_seconds=0, jitter=0)
+    rig.jobs.add(job("a", step("one", retry=again), secret_params=("api_key",)))
+    run_id = (await rig.trigger("a", params=GIVEN)).run_id
+    (rig.path.parent / KEY_FILE).unlink()
+    await rig.restart()
+    await rig.host()
+    async with asyncio.timeout(60):
+        while await rig.state(run_id) is not RunState.FAILED:
+            await rig.advance(1)
+    assert len((await rig.detail(run_id)).attempts) == 1
+
+
 async def test_a_key_that_cannot_be_made_refuses_the_trigger(tmp_path: Path) -> None:
     """A missing folder or a damaged key refuses the values, and the damaged file stays."""
     secrets = SecretParams(tmp_path / "none")
