@@ -87,7 +87,8 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job.loaded.held:
         return job.loaded.held
     waiting = state.waiting.oldest_of_job(job_id)
-    entry = waiting or QueuedRun(run_id="", job_id=job_id, host=job.host, priority=0, queued_at_us=0)
+    lane = job.host if job.definition is None or _begins_in_host(job.definition) else NO_HOST
+    entry = waiting or QueuedRun(run_id="", job_id=job_id, host=lane, job_host=job.host, priority=0, queued_at_us=0)
     reason = waiting_reason(state, entry)
     if reason is not None:
         return reason.message
@@ -101,7 +102,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
 def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
     """Return why a waiting run does not start, or None if it may start now."""
     job = state.jobs.job(entry.job_id)
-    pause = state.pause_of(entry.job_id, job.host if job else entry.host)
+    pause = state.pause_of(entry.job_id, entry.job_host or entry.host)
     if pause is not None:
         what = "everything is" if pause.scope == "all" else f"{pause.scope} {pause.name!r} is"
         why = f": {pause.why}" if pause.why else ""
@@ -112,7 +113,9 @@ def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
     if definition is not None and running and runs_alone(definition, entry):
         return Reason("waiting_for_overlap", f"another run of job {entry.job_id!r} is active")
     if definition is not None and definition.max_parallel is not None and running >= definition.max_parallel:
-        return Reason("waiting_for_slot", f"{running} runs of job {entry.job_id!r} are already running (max_parallel)")
+        runs, are = ("run", "is") if running == 1 else ("runs", "are")
+        why = f"{running} {runs} of job {entry.job_id!r} {are} already running (max_parallel)"
+        return Reason("waiting_for_slot", why)
     return _waits_for_host(state, entry)
 
 
@@ -138,7 +141,16 @@ def first_step(state: EngineState, entry: QueuedRun) -> tuple[JobDefinition | No
     definition = job.definition if job is not None else None
     if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
         return None, None
-    return definition, next((step for step in definition.steps if step.enabled), None)
+    return definition, _first_of(definition)
+
+
+def _first_of(definition: JobDefinition) -> StepDefinition | None:
+    return next((step for step in definition.steps if step.enabled), None)
+
+
+def _begins_in_host(definition: JobDefinition) -> bool:
+    first = _first_of(definition)
+    return first is not None and not first.calls_job
 
 
 def needs_host(state: EngineState, entry: QueuedRun) -> bool:
@@ -147,8 +159,8 @@ def needs_host(state: EngineState, entry: QueuedRun) -> bool:
     Where only its data can tell, a run with a call_job step counts as one that needs none: so its data is loaded when
     its turn comes, without a host.
     """
-    definition, first = first_step(state, entry)
-    return not entry.calls_jobs if definition is None else first is not None and not first.calls_job
+    definition, _ = first_step(state, entry)
+    return not entry.calls_jobs if definition is None else _begins_in_host(definition)
 
 
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
@@ -204,7 +216,8 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
 
 def _at_limit(state: EngineState, host: str) -> Reason:
     limit = state.jobs.max_parallel(host)
-    return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
+    steps = "1 step" if limit == 1 else f"{limit} steps"
+    return Reason("waiting_for_slot", f"host {host!r} is already running {steps} (its max_parallel)")
 
 
 def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Reason:

@@ -23,8 +23,8 @@ def policy_and_refusal(state: EngineState, draft: Draft) -> tuple[Overlap, Reaso
         other = f"{running} was still running" if running else f"{state.waiting.of_job(job_id)[0]} was still waiting"
         return overlap, Reason("overlap", f'skipped: {other} (overlap = "skip")')
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job_id) >= policy.max_queued:
-        why = f"skipped: {policy.max_queued} runs of the job were already waiting (max_queued)"
-        return overlap, Reason("overlap", why)
+        runs = "1 run of the job was" if policy.max_queued == 1 else f"{policy.max_queued} runs of the job were"
+        return overlap, Reason("overlap", f"skipped: {runs} already waiting (max_queued)")
     return overlap, None
 
 

@@ -117,6 +117,10 @@ class WaitingRuns:
         """Return how many runs of a job wait."""
         return sum(map(len, self._jobs.get(job_id, {}).values()))
 
+    def lanes_of_job(self, job_id: str) -> set[str]:
+        """Return the hosts in whose lanes runs of a job wait: those of a job that was moved may be in several."""
+        return {host for host, _ in self._jobs.get(job_id, ())}
+
     def count_of_host(self, host: str) -> int:
         """Return how many runs of a host wait."""
         return self._host_counts.get(host, 0)

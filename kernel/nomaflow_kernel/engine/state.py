@@ -210,15 +210,14 @@ class EngineState:
             self.ended_children.append((end, extras_json))
 
     def leave(self, run: ActiveRun) -> None:
-        """Remove a run from the RUNNING ones, and have its lanes checked for runs that may start instead."""
+        """Remove a run from the RUNNING ones, and have the lanes checked in which a run may start instead."""
         self.active.pop(run.run_id, None)
         siblings = self.running.get(run.job_id, set())
         siblings.discard(run.run_id)
         if not siblings:
             self.running.pop(run.job_id, None)
         self.dirty_hosts.add(run.host)
-        if self.waiting.count_of_job(run.job_id):
-            self.dirty_hosts.add(NO_HOST)
+        self.dirty_hosts.update(self.waiting.lanes_of_job(run.job_id))
 
     def release(self, current: CurrentAttempt) -> None:
         """Free the slot of an attempt."""

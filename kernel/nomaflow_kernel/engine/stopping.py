@@ -96,7 +96,8 @@ def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     """Fail a run that has waited longer than its queue_timeout_seconds; other runs are left alone."""
     waiting = state.waiting.get(run_id)
     if waiting is not None:
-        waited = (batch.now_us - waiting.queued_at_us) / 1_000_000
+        # By the wall clock, since it may have waited while no kernel ran; that clock may have been set back.
+        waited = max((batch.now_us - waiting.queued_at_us) / 1_000_000, waiting.queue_timeout_seconds or 0)
         reason = Reason("queue_timed_out", f"the run waited {time_span(waited)} and did not start")
         _end_waiting(state, batch, waiting, RunState.FAILED, reason)
 

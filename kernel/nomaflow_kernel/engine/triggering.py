@@ -48,7 +48,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     mine, most = state.waiting.count_of_author(command.author), state.settings.max_waiting_of_author
     if command.author and mine >= most:
         raise QuotaExceeded(
-            f"{mine} runs of {command.author} are waiting, the most that [access.quotas] queued_runs allows; "
+            f"{command.author} has {mine} waiting, the most runs that [access.quotas] queued_runs allows; "
             "try again when fewer are waiting"
         )
     policy, refusal = overlap.policy_and_refusal(state, draft)

@@ -46,6 +46,42 @@ async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None
     assert await rig.state(third) is RunState.RUNNING
 
 
+async def test_a_step_that_is_due_starts_once_the_bound_of_its_host_is_raised(rig: Rig) -> None:
+    """A change of the catalogue has the next tries looked at too, and not only the runs that wait."""
+    rig.jobs.bounds["demo"] = 1
+    rig.jobs.add(
+        job("a", step("one", retry=RetryPolicy(attempts=2, base_seconds=1, jitter=0))), job("b", overlap=Overlap.ALLOW)
+    )
+    host = await rig.host()
+    again = (await rig.trigger("a")).run_id
+    await rig.trigger("b")
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    await host.dispatch(2)
+    await rig.advance(2)
+    reason = rig.engine.holdup(again)
+    assert reason is not None
+    assert reason.message == "host 'demo' is already running 1 step (its max_parallel)"
+    rig.jobs.bounds["demo"] = 2
+    rig.engine.jobs_changed()
+    await rig.settle()
+    assert (await host.dispatch(3)).run_id == again
+
+
+async def test_one_run_is_named_as_one(rig: Rig) -> None:
+    """The sentences about limits of one run say so."""
+    rig.jobs.add(job("a", max_parallel=1, overlap=Overlap.ALLOW), job("b", overlap=Overlap.QUEUE, max_queued=1))
+    await rig.host()
+    await rig.trigger("a")
+    reason = rig.engine.holdup((await rig.trigger("a")).run_id)
+    assert reason is not None
+    assert reason.message == "1 run of job 'a' is already running (max_parallel)"
+    for _ in range(2):
+        await rig.trigger("b")
+    skipped = (await rig.trigger("b")).reason
+    assert skipped is not None
+    assert skipped.message == "skipped: 1 run of the job was already waiting (max_queued)"
+
+
 async def test_a_step_that_follows_waits_for_the_host_s_bound_too(rig: Rig) -> None:
     """The bound holds between the steps of a run, and runs that have begun go before those that wait."""
     rig.jobs.bounds["demo"] = 1

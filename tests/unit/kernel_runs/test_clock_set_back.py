@@ -89,6 +89,17 @@ async def test_a_call_has_its_timeout_at_most_where_the_kernel_stays(rig: Rig) -
     assert cancels(host) == [key]
 
 
+async def test_a_queue_timeout_tells_how_long_the_run_waited(rig: Rig) -> None:
+    """At least the limit, although the clock says that no time has passed."""
+    rig.jobs.add(job("a", queue_timeout_seconds=30))
+    run_id = (await rig.trigger("a")).run_id
+    rig.clock.wall_us -= HOUR_US
+    await rig.advance(31)
+    reason = (await rig.detail(run_id)).run.reason
+    assert reason is not None
+    assert reason.message == "the run waited 30 s and did not start"
+
+
 async def test_a_queue_timeout_is_not_an_hour_longer(rig: Rig) -> None:
     """A waiting run is given up when its limit, counted again, is over."""
     rig.jobs.add(job("a", overlap=Overlap.ALLOW, queue_timeout_seconds=30))

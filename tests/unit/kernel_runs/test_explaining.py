@@ -108,3 +108,10 @@ async def test_a_run_that_has_called_another_names_it(rig: Rig) -> None:
     assert why(rig, parent) == ("waiting_for_call", f"{child} of job 'child' has not ended")
     assert fix(rig, parent) == f"nomaflow show {child}"
     assert why(rig, child) == ("", "")
+
+
+async def test_a_job_whose_first_step_calls_another_waits_for_no_host(rig: Rig) -> None:
+    """It could run although no host is there, and its page does not say otherwise."""
+    rig.jobs.add(job("a", step("call", type="call_job", callable="", target_job_id="b"), host=""), job("b"))
+    assert rig.engine.why_not_running("a") == ""
+    assert rig.engine.why_not_running("b") == "no instance of host 'demo' takes work"

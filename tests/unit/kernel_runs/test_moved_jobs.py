@@ -1,0 +1,43 @@
+"""Jobs that another host has now: what waits and runs for the former one goes on, and holds up nobody by mistake."""
+
+from __future__ import annotations
+
+from rig import Rig, job
+
+from nomaflow_kernel.history.records import PauseRecord
+from nomaflow_kernel.history.states import RunState
+from nomaflow_project.jobs.definitions import Overlap
+
+
+async def test_the_run_for_the_new_host_starts_when_the_last_one_of_the_former_has_ended(rig: Rig) -> None:
+    """A run that waits for the end of another starts then, although it is in the line of another host."""
+    rig.jobs.add(job("a", overlap=Overlap.QUEUE))
+    former, now = await rig.host(), await rig.host(host="other")
+    await rig.trigger("a")
+    key = (await former.dispatch()).attempt_key
+    rig.jobs.add(job("a", overlap=Overlap.QUEUE, host="other"))
+    run_id = (await rig.trigger("a")).run_id
+    await former.finish(key)
+    await rig.settle()
+    assert await rig.state(run_id) is RunState.RUNNING
+    assert (await now.dispatch()).run_id == run_id
+
+
+async def test_a_pause_holds_up_what_its_host_would_run(rig: Rig) -> None:
+    """A run that the former host will run waits for that host's pause, and not for one of the host that has the job."""
+    rig.jobs.add(job("a"))
+    run_id = (await rig.trigger("a")).run_id
+    rig.jobs.add(job("a", host="other"))
+    await rig.engine.set_pause(_pause("other"))
+    assert (_why(rig, run_id)) == "waiting_for_host"
+    await rig.engine.set_pause(_pause("demo"))
+    assert (_why(rig, run_id)) == "waiting_for_resume"
+
+
+def _pause(host: str) -> PauseRecord:
+    return PauseRecord(scope="host", name=host, by="ann", why="", since_us=0, until_us=None)
+
+
+def _why(rig: Rig, run_id: str) -> str:
+    reason = rig.engine.holdup(run_id)
+    return "" if reason is None else reason.code
