@@ -354,7 +354,7 @@ def record_unrun(state: EngineState, batch: Batch, unrun: UnrunCommand) -> str |
 
 def settle_folds(state: EngineState, result: ApplyResult) -> None:
     """Let the next fires fold into the rows that replaced removed ones."""
-    for schedule, fold in list(state.last_folds.items()):
+    for schedule, fold in list(state.last_folds.items()) if result.unfolded else ():
         made = result.unfolded.get(fold.run_id)
         if made is not None:
             state.last_folds[schedule] = replace(fold, run_id=made)

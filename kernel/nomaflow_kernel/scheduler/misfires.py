@@ -35,7 +35,7 @@ def sort_out(
         chosen = late[-_ALL_LIMIT:]
     elif misfire is Misfire.LATEST and not on_time:
         chosen = late[-1:]
-    left_out = late[: len(late) - len(chosen)] if chosen else late
+    left_out = late[: len(late) - len(chosen)]
     # If even the newest fires reach back less far than the window, the older ones are late, but not too old.
     window = Reason("misfire_window", f"{cause.message}; older than the misfire window of {time_span(window_seconds)}")
     unrun = (
