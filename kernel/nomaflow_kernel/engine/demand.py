@@ -68,7 +68,7 @@ def _of_step(state: EngineState, run: ActiveRun, step: PlannedStep, since_us: in
 
 def _queued(state: EngineState, host: str) -> Iterator[Demand]:
     for job_id in state.waiting.jobs_of_host(host):
-        entry = state.waiting.oldest_of_job(job_id)
+        entry = state.waiting.oldest_of_job(job_id, host=host)
         job = state.jobs.job(job_id)
         if entry is None or job is None or job.definition is None:
             continue
@@ -77,15 +77,15 @@ def _queued(state: EngineState, host: str) -> Iterator[Demand]:
         if attempts <= 0 or (reason is not None and reason.code not in _FOR_INSTANCES):
             continue
         if any(job.definition.isolation_of(step) is IsolationChoice.INSTANCE for step in job.definition.steps):
-            yield from _one_by_one(state, job_id, min(attempts, _MOST_OWN))
+            yield from _one_by_one(state, entry, min(attempts, _MOST_OWN))
         else:
             needs = _first_needs(state, entry, job.definition) or Resources()
             yield Demand(host=host, needs=needs, attempts=attempts, since_us=entry.queued_at_us)
 
 
-def _one_by_one(state: EngineState, job_id: str, most: int) -> Iterator[Demand]:
-    """Yield the demand of the first QUEUED runs of a job. The data of those not in memory is asked for."""
-    for entry in state.waiting.first_of_job(job_id, most):
+def _one_by_one(state: EngineState, first: QueuedRun, most: int) -> Iterator[Demand]:
+    """Yield the demand of the first QUEUED runs of a job and host. The data of those not in memory is asked for."""
+    for entry in state.waiting.first_of_job(first.job_id, most, host=first.host):
         run = state.specs.find(entry.run_id)
         if run is None:
             state.wanted_specs.add(entry.run_id)
@@ -94,8 +94,8 @@ def _one_by_one(state: EngineState, job_id: str, most: int) -> Iterator[Demand]:
 
 
 def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
-    """Return how many QUEUED runs of a job may start now, if there are instances for all."""
-    waiting, running = state.waiting.count_of_job(job.id), len(state.running.get(job.id, ()))
+    """Return how many QUEUED runs of a job and host may start now, if there are instances for all."""
+    waiting, running = state.waiting.count_in_lane(entry.host, job.id), len(state.running.get(job.id, ()))
     if explaining.runs_alone(job, entry):
         return min(waiting, 1 - running)
     return waiting if job.max_parallel is None else min(waiting, job.max_parallel - running)

@@ -186,7 +186,9 @@ class EngineState:
     def refusal_of(self, run: ActiveRun) -> Reason | None:
         """Return why no step of a run may start: its host no longer accepts the job. None if they may."""
         job = self.jobs.job(run.job_id)
-        return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
+        if job is None or not job.unaccepted or job.host != run.host:
+            return None
+        return Reason("job_disabled", job.why_not_valid)
 
     def count_waiting(self, host: str) -> int:
         """Return how many runs wait for a host: to start, or with an attempt that is due."""

@@ -42,7 +42,8 @@ def end_unaccepted(state: EngineState, batch: Batch) -> None:
     """Fail the waiting runs of jobs that the host to run them no longer accepts."""
     for job in state.jobs.unaccepted():
         for waiting in state.waiting.first_of_job(job.job_id):
-            _end_waiting(state, batch, waiting, RunState.FAILED, Reason("job_disabled", job.why_not_valid))
+            if waiting.job_host == job.host:
+                _end_waiting(state, batch, waiting, RunState.FAILED, Reason("job_disabled", job.why_not_valid))
 
 
 def end_stranded(state: EngineState, batch: Batch) -> None:
@@ -59,9 +60,8 @@ def end_stranded(state: EngineState, batch: Batch) -> None:
         for job_id in state.waiting.jobs_of_host(host):
             job = state.jobs.job(job_id)
             if job is not None and job.runnable and job.host != host:
-                for waiting in state.waiting.first_of_job(job_id):
-                    if waiting.host == host:
-                        request_cancel(state, batch, waiting.run_id, cancel)
+                for waiting in state.waiting.first_of_job(job_id, host=host):
+                    request_cancel(state, batch, waiting.run_id, cancel)
 
 
 def _end_waiting(state: EngineState, batch: Batch, waiting: QueuedRun, to: RunState, reason: Reason) -> None:

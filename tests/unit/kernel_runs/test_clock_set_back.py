@@ -109,3 +109,22 @@ async def test_a_queue_timeout_is_not_an_hour_longer(rig: Rig) -> None:
     assert await rig.state(run_id) is RunState.QUEUED
     await rig.advance(6)
     assert await rig.state(run_id) is RunState.FAILED
+
+
+async def test_a_back_off_is_explained_by_what_is_left_of_it(rig: Rig) -> None:
+    """Not by the hour that the clock was set back; once it is over, by what the next try waits for."""
+    rig.jobs.add(job("a", step("one", retry=RetryPolicy(attempts=2, base_seconds=5, jitter=0))))
+    host = await rig.host(max_async=1)
+    run_id = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    rig.clock.wall_us -= HOUR_US
+    reason = rig.engine.holdup(run_id)
+    assert reason is not None
+    assert reason.message == "the next attempt of step 'one' starts in 5 s"
+    rig.jobs.add(job("b"))
+    await rig.trigger("b")
+    await host.dispatch(2)
+    await rig.advance(6)
+    reason = rig.engine.holdup(run_id)
+    assert reason is not None
+    assert reason.message == "host 'demo' has no free slot"

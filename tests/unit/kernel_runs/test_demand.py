@@ -67,3 +67,13 @@ async def test_the_next_step_of_a_run_is_demand_with_what_it_needs_itself(rig: R
     await big.attach(has=Resources(cpu=8))
     await big.dispatch()
     assert _wanted(rig) == []
+
+
+async def test_the_runs_of_a_moved_job_are_demand_where_each_will_run(rig: Rig) -> None:
+    """Those that wait for the former host are not counted for the new one as well, nor the other way round."""
+    rig.jobs.add(job("a", overlap="allow"))
+    for _ in range(3):
+        await rig.trigger("a")
+    rig.jobs.add(job("a", overlap="allow", host="other"))
+    await rig.trigger("a")
+    assert _wanted(rig) == [("demo", Resources(), 3), ("other", Resources(), 1)]

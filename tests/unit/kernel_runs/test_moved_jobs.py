@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rig import Rig, job
+import pytest
+from msgspec.structs import replace
+from rig import Rig, job, step
 
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
@@ -32,6 +34,30 @@ async def test_a_pause_holds_up_what_its_host_would_run(rig: Rig) -> None:
     assert (_why(rig, run_id)) == "waiting_for_host"
     await rig.engine.set_pause(_pause("demo"))
     assert (_why(rig, run_id)) == "waiting_for_resume"
+
+
+async def test_a_run_of_the_former_host_goes_on_where_the_new_one_does_not_accept_the_job(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the runs of a host that does not accept them fail: others keep the job that they started with."""
+    rig.jobs.add(job("a", step("one"), step("two"), overlap=Overlap.ALLOW, max_parallel=1))
+    host = await rig.host()
+    running = (await rig.trigger("a")).run_id
+    waiting = (await rig.trigger("a")).run_id
+    rig.jobs.add(job("a", step("one"), step("two"), overlap=Overlap.ALLOW, max_parallel=1, host="other"))
+    moved = rig.jobs.job("a")
+    assert moved is not None
+    refused = replace(moved, unaccepted=True)
+    monkeypatch.setattr(rig.jobs, "job", lambda _: refused)
+    monkeypatch.setattr(rig.jobs, "unaccepted", lambda: [refused])
+    rig.engine.jobs_changed()
+    for number in (1, 2):
+        order = await host.dispatch(number)
+        assert order.run_id == running
+        await host.finish(order.attempt_key)
+    await rig.settle()
+    assert await rig.state(running) is RunState.SUCCEEDED
+    assert (await host.dispatch(3)).run_id == waiting
 
 
 def _pause(host: str) -> PauseRecord:
