@@ -215,7 +215,7 @@ async def test_a_refused_item_of_a_batch_names_its_field_as_a_call_does(world: W
 
 
 async def test_a_stream_without_a_request_under_way_does_not_hold_up_the_end(world: World) -> None:
-    """Such streams end first, and with the reason, whatever time open calls are given; clients keep them open for hours."""
+    """Such streams end first, with the reason, whatever time open calls are given: clients keep them open for hours."""
     stream = world.client.StreamTriggers(timeout=120)
     item = kernel.StreamTriggersRequest.Item(number=1, request=kernel.TriggerRunRequest(job_id="one"))
     await stream.write(kernel.StreamTriggersRequest(items=[item]))

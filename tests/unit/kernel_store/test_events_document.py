@@ -33,5 +33,6 @@ def test_every_event_that_a_transition_promises_is_in_the_table() -> None:
 
 def test_every_key_that_all_callers_see_is_in_the_document() -> None:
     """The keys of an event's data that are hidden from nobody are those of the table, without any that no event has."""
-    documented = {key for row in re.findall(r"^\| `[a-z_.]+` \|.*$", DOCUMENT, re.M) for key in re.findall(r"`(\w+)`", row)}
+    rows = re.findall(r"^\| `[a-z_.]+` \|.*$", DOCUMENT, re.M)
+    documented = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert EVENT_FACTS - documented == set()
