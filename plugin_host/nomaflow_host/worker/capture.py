@@ -112,8 +112,8 @@ def _deliver(start: logging.Logger, record: logging.LogRecord, scope: AttemptSco
 
 
 def _is_console(handler: logging.Handler) -> bool:
-    """Return True if the handler's lines would appear a second time, as printed ones."""
-    stream = getattr(handler, "stream", None)
+    """Return True if the handler's lines would appear a second time, as printed ones. One of rich has a console."""
+    stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
     return stream is not None and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
 
 

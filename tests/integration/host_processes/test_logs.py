@@ -74,6 +74,14 @@ async def test_a_plugins_own_configuration_loses_nothing(start_host: StartHost) 
     assert lines == ["after dictConfig", "own logger"]
 
 
+async def test_a_handler_that_prints_through_a_console_doubles_nothing(start_host: StartHost) -> None:
+    """A record is one line, although a handler of rich, which has no stream of its own, would print it as well."""
+    host = await start_host()
+    key = host.run("polite:logs_richly")
+    await host.sink.end_of(key)
+    assert [line.message for line in host.sink.lines(key)] == ["said richly"]
+
+
 async def test_records_carry_the_attempt(start_host: StartHost) -> None:
     """record.run_id, .step and .attempt are set before filters see a record."""
     host = await start_host()

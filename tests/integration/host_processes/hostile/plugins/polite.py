@@ -217,6 +217,14 @@ def configures(**_: object) -> None:
     logging.getLogger("own").info("own logger")
 
 
+def logs_richly(**_: object) -> None:
+    from rich.logging import RichHandler
+
+    rich = logging.getLogger("rich")
+    rich.addHandler(RichHandler())
+    rich.info("said richly")
+
+
 def attributes(**_: object) -> dict[str, object]:
     seen = {}
 
