@@ -39,6 +39,7 @@ class Child:
     """A child, from the request to start it until the report of its exit.
 
     :param process: None until it has started
+    :ivar outlived_by: pids of processes that may have been below it when it ended: its exit is reported after theirs
     """
 
     def __init__(self, *, number: int, process: ProcessIdentity | None = None) -> None:
@@ -46,11 +47,17 @@ class Child:
         self.process = process
         self.killed = False
         self.exit: Exit | None = None
+        self.outlived_by: set[int] = set()
 
     @property
     def pid(self) -> int:
         """Its pid, 0 until it has started."""
         return 0 if self.process is None else self.process.pid
+
+    @property
+    def over(self) -> bool:
+        """True once it has ended, and all that may have been below it."""
+        return self.exit is not None and not self.outlived_by
 
     @property
     def running(self) -> ProcessIdentity | None:

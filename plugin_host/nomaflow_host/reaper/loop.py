@@ -28,6 +28,7 @@ from nomaflow_host.reaper.tree_limits import CgroupTree, Limits, delegated_cgrou
 _SAMPLE_SECONDS = 0.5
 _SWEEP_SECONDS = 0.02
 _FORK_SECONDS = 10.0
+_FRESH_SECONDS = 1.0
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
@@ -50,6 +51,7 @@ class Reaper:
         self._cgroups: str | None = None
         self._forking_since = 0.0
         self._next_sample = 0.0
+        self._strays: dict[int, float] = {}
 
     def run(self) -> None:
         """Serve until the host's main process is gone, then kill everything below and return."""
@@ -82,7 +84,8 @@ class Reaper:
     def _timeout(self) -> float | None:
         if self._sweeping:
             return _SWEEP_SECONDS
-        if self._limits.any and self._cgroups is None and self._workers:
+        sampling = self._limits.any and self._cgroups is None and self._workers
+        if sampling or any(child.outlived_by for child in self._children):
             return _SAMPLE_SECONDS
         return _FORK_SECONDS if self._forking else None
 
@@ -284,7 +287,7 @@ class Reaper:
 
     @property
     def _sweeping(self) -> bool:
-        return any(child.exit for child in self._children)
+        return any(child.over for child in self._children)
 
     def _collect(self) -> None:
         """Wait for all children that ended."""
@@ -304,21 +307,29 @@ class Reaper:
                 self._unclaimed[pid] = ended
 
     def _report_exits(self) -> None:
-        """Report an exit once nothing is left of its descendants: their orphans are this process's children now."""
-        for template in list(self._templates.values()):
+        """Report an exit once nothing is left of its descendants: their orphans are this process's children now.
+
+        An orphan that outlives SIGKILL, as on a disk that is away, holds up no process that ends or starts later.
+        """
+        ended = [child for child in self._children if child.exit is not None]
+        for template in self._templates.values():
             if template.exit is not None:
                 self._give_up_forks(template)
-        if not self._sweeping or self._forking:
+        if not ended or self._forking:
             return
-        known = {child.pid for child in self._children}
-        if strays := [pid for pid in own_children() if pid not in known]:
-            kill_trees(map(ProcessIdentity.of, strays))
-            return
+        now = time.monotonic()
+        strays = set(own_children()) - {child.pid for child in self._children}
+        self._strays = {pid: self._strays.get(pid, now) for pid in strays}
+        # Nothing tells whose an orphan was: each that has ended about when it was found waits for it.
+        if fresh := {pid for pid, since in self._strays.items() if now - since < _FRESH_SECONDS}:
+            kill_trees(map(ProcessIdentity.of, fresh))
+        for child in ended:
+            child.outlived_by = (child.outlived_by | fresh) & strays
         self._unclaimed.clear()
-        for worker in [w for w in self._workers.values() if w.exit is not None]:
+        for worker in [w for w in self._workers.values() if w.over]:
             del self._workers[worker.number]
             self._report_worker(worker)
-        for template in [t for t in self._templates.values() if t.exit is not None]:
+        for template in [t for t in self._templates.values() if t.over]:
             del self._templates[template.number]
             template.link.close()
             self._link.send({"is": "template_exited", "template": template.number, **template.exit_json()})

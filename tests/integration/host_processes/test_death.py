@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import json
 import logging
@@ -12,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -236,6 +239,31 @@ async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_p
     info = host.supervisor.generation
     assert info is not None
     assert info.number == 1
+
+
+@contextmanager
+def withheld_end(pid: int) -> Iterator[None]:
+    """Trace a process, as a debugger does: its end, even by SIGKILL, shows only once the tracer has looked at it."""
+    seize = 0x4206
+    if ctypes.CDLL(None, use_errno=True).ptrace(seize, pid, 0, 0):
+        pytest.skip(f"this machine allows no tracing: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        os.waitpid(pid, 0)
+
+
+async def test_what_does_not_end_holds_up_only_its_own_step(start_host: StartHost, marker: Path) -> None:
+    """A dead worker's child that outlives SIGKILL, as on a disk that is away, keeps back that step's end only."""
+    host = await start_host(spare_exclusive=0)
+    key = host.run("hostile.stubborn:daemonises_and_stays", {"marker": str(marker)})
+    worker = await host.started_in(marker)
+    with withheld_end(int(Path(f"{marker}.child").read_text())):
+        os.kill(worker, signal.SIGKILL)
+        await eventually(lambda: not Path(f"/proc/{worker}").exists())  # its reaper knows
+        assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+        assert key not in host.sink.ends
+    assert (await host.sink.end_of(key)).reason_code == "worker_died"
 
 
 async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
