@@ -81,3 +81,19 @@ def test_nothing_was_due_while_a_job_was_switched_off() -> None:
     rig.now = START + 6 * 3600 + 1801
     rig.turn()
     assert rig.incident("late").facts["slot"] == START + 6 * 3600
+
+
+def test_whatever_is_told_says_that_a_recipient_is_no_channel() -> None:
+    """Also what no event causes: a run that takes long, one that does not start, one that is late."""
+    rig = Rig()
+    rig.job(
+        schedule="0 13 * * *", late_after_minutes=1, never_started_minutes=1, on_long_run_minutes=1, recipients=["ann"]
+    )
+    for run_id in ("waits", "runs"):
+        rig.event("run.queued", run_id=run_id, job_id="nightly")
+    rig.event("run.started", run_id="runs", job_id="nightly")
+    rig.turn()
+    rig.now = START + 3700
+    rig.turn()
+    for condition in ("late", "never_started", "long_run"):
+        assert rig.incident(condition).facts["unknown"] == ["ann"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from nomaflow_alerts.ledger import Sighting
 from nomaflow_alerts.rules.recipients import Recipients
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.alert_policy import AlertPolicy, server_of
@@ -41,6 +42,17 @@ class JobRules:
     ping_url: str = ""
     channels: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+    def sighting(self, condition: str, *, facts: Mapping[str, Any] | None = None, **more: Any) -> Sighting:
+        """Return a sighting of a condition of the job.
+
+        :param more: its other fields
+        """
+        unknown = {"unknown": list(self.unknown)} if self.unknown else {}
+        return Sighting(
+            condition=condition, severity=self.severity, channels=self.channels, tells_end=self.on_recovery,
+            facts={**(facts or {}), **unknown}, **more,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, OpenRun, Sighting
@@ -33,27 +34,15 @@ def key_of(condition: str, job_id: str, preset: str = "", *, run_id: str = "") -
     return "|".join((condition, job_id, preset, run_id))
 
 
-def sighting(condition: str, event: EventView, rules: JobRules, host: str, **more: object) -> Sighting:
+def sighting(condition: str, event: EventView, rules: JobRules, host: str, **more: Any) -> Sighting:
     """Return a sighting of a condition of the job of an event."""
     preset = str(event.data.get("preset") or "")
-    fields: dict[str, object] = {
-        "key": key_of(condition, event.job_id, preset),
-        "condition": condition,
-        "at": moment(event),
-        "job_id": event.job_id,
-        "preset": preset,
-        "host": host,
-        "run_id": event.run_id,
-        "severity": rules.severity,
-        "why": event.reason.message if event.reason else "",
-        "channels": rules.channels,
-        "tells_end": rules.on_recovery,
-        **more,
-    }
-    if rules.unknown:
-        facts = fields.get("facts")
-        fields["facts"] = {**(facts if isinstance(facts, dict) else {}), "unknown": list(rules.unknown)}
-    return Sighting(**fields)  # type: ignore[arg-type]  # of the fields' types
+    more = {
+        "key": key_of(condition, event.job_id, preset), "why": event.reason.message if event.reason else "", **more
+    }  # fmt: skip
+    return rules.sighting(
+        condition, at=moment(event), job_id=event.job_id, preset=preset, host=host, run_id=event.run_id, **more
+    )
 
 
 def moment(event: EventView) -> float:

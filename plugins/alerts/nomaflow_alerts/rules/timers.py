@@ -73,14 +73,11 @@ def check_expected(book: Book, policies: Policies) -> None:
             continue
         cause = _CAUSES.get(outcome, "no run has succeeded")
         due = datetime.fromtimestamp(slot, UTC)
+        why = f"due at {due:%Y-%m-%d %H:%M:%S} UTC, and {cause} since"
+        key, facts = key_of("late", job_id, preset), {"slot": slot, "since": slot}
         book.sight(
-            Sighting(
-                key=key_of("late", job_id, preset), condition="late", at=book.now, job_id=job_id, preset=preset,
-                host=host, severity=rules.severity, channels=rules.channels, tells_end=rules.on_recovery,
-                why=f"due at {due:%Y-%m-%d %H:%M:%S} UTC, and {cause} since",
-                facts={"slot": slot, "since": slot},
-            )
-        )  # fmt: skip
+            rules.sighting("late", key=key, at=book.now, job_id=job_id, preset=preset, host=host, why=why, facts=facts)
+        )
 
 
 def _is_told(book: Book, job_id: str, preset: str, outcome: str) -> bool:
@@ -109,21 +106,12 @@ def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunNow], due: 
 def _sighting(
     condition: str, run: OpenRun, rules: JobRules, now: RunNow | None, *, at: float, since: float
 ) -> Sighting:
-    run_id = run.run_id if condition == "long_run" else ""
-    return Sighting(
-        key=key_of(condition, run.job_id, run_id=run_id),
-        condition=condition,
-        at=at,
-        job_id=run.job_id,
-        preset=now.preset if now else "",
-        host=run.host,
-        run_id=run.run_id,
-        severity=rules.severity,
-        why=now.why if now else "",
-        channels=rules.channels,
+    key = key_of(condition, run.job_id, run_id=run.run_id if condition == "long_run" else "")
+    preset, why = (now.preset, now.why) if now else ("", "")
+    return rules.sighting(
+        condition, key=key, at=at, job_id=run.job_id, preset=preset, host=run.host, run_id=run.run_id, why=why,
         facts={"since": since},
-        tells_end=rules.on_recovery,
-    )
+    )  # fmt: skip
 
 
 def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None, *, detached_after: float) -> None:
