@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import ne
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.time_spans import rough_span, time_span
 from nomaflow_telemetry.visible_text import printable
+
+if TYPE_CHECKING:
+    from nomaflow.client.values import TriggerView
 
 _SIGNS: Mapping[str, tuple[str, str]] = {
     "QUEUED": ("◔", "dim"),
@@ -91,9 +94,9 @@ def count(number: int, noun: str) -> str:
     return f"{amount(number)} {noun}" if number == 1 else f"{amount(number)} {noun}s"
 
 
-def trigger_words(kind: str, by: str) -> str:
+def trigger_words(trigger: TriggerView) -> str:
     """Return what fired a run, and who: ``cli by ann``, ``cron 0 6 * * *``, ``call_job JOB/STEP``."""
-    return " ".join(filter(None, (kind, "by" if by and kind not in ("cron", "call_job") else "", by)))
+    return " ".join(filter(None, (trigger.kind, "by" if trigger.by and trigger.has_caller else "", trigger.by)))
 
 
 def offers(jobs: int, callables: int) -> str:

@@ -224,7 +224,7 @@ class TerminalScreen(Screen):
         """Show the current state of the run."""
         first, self._run = self._run is None, run
         if first:
-            told = printable(f"  {run.run_id}  {trigger_words(run.trigger.kind, run.trigger.by)}")
+            told = printable(f"  {run.run_id}  {trigger_words(run.trigger)}")
             title = Text.assemble((printable(run.job_id), "bold"), (told, "dim"))
             self._console.print(title)
         self.tick()

@@ -208,7 +208,7 @@ def _facts(run: RunView) -> Table:
         cancel = f"requested by {run.cancel.by or 'unknown'}" + (f": {run.cancel.why}" if run.cancel.why else "")
     return facts(
         ("run", run.run_id),
-        ("trigger", trigger_words(run.trigger.kind, run.trigger.by)),
+        ("trigger", trigger_words(run.trigger)),
         ("queued", when(run.queued_at)),
         ("started", when(started) if started else ""),
         ("finished", when(finished) if finished else ""),

@@ -15,7 +15,7 @@ from nomaflow_console.views.run_comparison import ComparedGroup, compare, groupe
 
 @pytest.mark.parametrize(
     ("kind", "by", "told"),
-    [("replay", "owner (for ann)", "replay ann"), ("manual", "bob", "manual bob"), ("cron", "", "cron")],
+    [("replay", "owner (for ann)", "replay by ann"), ("manual", "bob", "manual by bob"), ("cron", "", "cron")],
 )
 def test_the_person_is_named_as_on_other_pages(kind: str, by: str, told: str) -> None:
     """The principal is a matter of the kernel's history."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from nomaflow.client.values import RunView, StepView
 from nomaflow_console.views.durations import between, took
-from nomaflow_console.views.sentences import amount, reason_sentence, who
+from nomaflow_console.views.run_words import trigger_words
+from nomaflow_console.views.sentences import amount, reason_sentence
 from nomaflow_console.views.states import attempt_sign, run_sign
 
 _MOST_ROWS = 200
@@ -149,7 +150,7 @@ def _facts(run: RunView) -> dict[str, str]:
         "job": run.job_id,
         "state": run_sign(run).word,
         "why": reason_sentence(run).text if run.state != "SUCCEEDED" else "",
-        "trigger": f"{run.trigger.kind} {who(run.trigger.by)}".strip(),
+        "trigger": trigger_words(run),
         "preset": run.preset or "none",
         "host": run.host,
         "waited": took(between(run.queued_at, run.started_at) if run.started_at else None),

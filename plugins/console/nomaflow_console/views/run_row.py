@@ -115,7 +115,7 @@ def _trigger(context: Context, row: RunRow) -> str:
         return f"{kind} {when(context, trigger.at, timezone=row.timezone)}" if trigger.at else kind
     if not trigger.by:
         return kind
-    title = f"{text(trigger.by)}: only what {'it' if trigger.kind == 'call_job' else 'they'} started"
+    title = f"{text(trigger.by)}: only what {'they' if trigger.has_caller else 'it'} started"
     return f'{kind} <a class="quiet-link" href="{text(row.by_href)}" title="{title}">{text(who(trigger.by))}</a>'
 
 

@@ -86,7 +86,7 @@ def trigger_words(run: RunView, timezone: str = "") -> str:
         return kind
     if kind == "cron" and timezone:
         return f"{kind} {by} {city(timezone)},"
-    return f"{kind} {by}" if kind in ("cron", "call_job") else f"{kind} by {by}"
+    return f"{kind} by {by}" if run.trigger.has_caller else f"{kind} {by}"
 
 
 def schedule_zone(job: JobView | None, preset: str) -> str:

@@ -44,13 +44,18 @@ class TriggerView(Shaped, frozen=True, kw_only=True):
     """The trigger of a run.
 
     :param kind: ``cron``, ``manual``, ``api``, ``cli``, ``call_job`` or ``replay``
-    :param by: the caller's name, empty if unknown
+    :param by: the caller's name, of ``cron`` the schedule, of ``call_job`` the calling step; empty if unknown
     :param at: the instant of the fire; for cron the scheduled one
     """
 
     kind: Annotated[str, str.lower]
     by: str = ""
     at: datetime | None = None
+
+    @property
+    def has_caller(self) -> bool:
+        """True if a user or a service started the run, whom *by* names if it is known."""
+        return self.kind not in ("cron", "call_job")
 
 
 class ProgressView(Shaped, frozen=True, kw_only=True):
