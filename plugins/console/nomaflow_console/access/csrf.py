@@ -7,8 +7,6 @@ import hmac
 from nomaflow_console.access.sessions import Session
 
 FIELD = "csrf"
-HEADER = "x-csrf-token"
-"""For requests of a script that are no form."""
 
 
 def is_genuine(session: Session, given: str) -> bool:

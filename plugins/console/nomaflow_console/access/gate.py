@@ -92,8 +92,7 @@ class Gate:
             return None
         if session is None:
             return self._without_session(request, is_read=is_read)
-        given = "" if is_read else request.state.form.get(csrf.FIELD, "") or headers.get(csrf.HEADER, "")
-        if not is_read and not csrf.is_genuine(session, given):
+        if not is_read and not csrf.is_genuine(session, request.state.form.get(csrf.FIELD, "")):
             request.state.may_repeat = True  # it comes from a page of ours, of somebody else's session
             return self._refusal(request, 403, "this form was made in another session")
         return None

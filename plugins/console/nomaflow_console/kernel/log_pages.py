@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_console.kernel.log_index import LogFilter, LogIndex, LogRows
 
@@ -102,8 +102,8 @@ class LogPages:
     ) -> int:
         """Return the sequence of the first error after a line, or of the last one before a line; 0 for none."""
         errors = LogFilter(step=wanted.step, attempt=wanted.attempt, level=max(wanted.level, _ERROR))
-        tail = 1 if before_seq else 0
-        async for block in _blocks(kernel, run_id, errors, after_seq=after_seq, before_seq=before_seq, tail=tail):
+        nearest = {"before_seq": before_seq, "tail": 1} if before_seq else {"after_seq": after_seq, "limit": 1}
+        async for block in _blocks(kernel, run_id, errors, **nearest):
             return block[0].seq
         return 0
 
@@ -122,23 +122,8 @@ class LogPages:
         return rows.map_of_levels() if loud is None else rows.map_of_lines(loud)
 
 
-def _blocks(
-    kernel: KernelClient,
-    run_id: str,
-    wanted: LogFilter,
-    *,
-    after_seq: int = 0,
-    before_seq: int = 0,
-    tail: int = 0,
-    limit: int = 0,
-) -> AsyncIterator[list[LogLine]]:
+def _blocks(kernel: KernelClient, run_id: str, wanted: LogFilter, **part: Any) -> AsyncIterator[list[LogLine]]:
+    """Return what a filter keeps of a part of a log: ``after_seq``, ``before_seq``, ``tail`` or ``limit`` bound it."""
     return kernel.read_log_blocks(
-        run_id,
-        step=wanted.step,
-        attempt=wanted.attempt,
-        min_level=wanted.level,
-        after_seq=after_seq,
-        before_seq=before_seq,
-        tail=tail,
-        limit=limit or (1 if not before_seq and not tail else 0),
-    )
+        run_id, step=wanted.step, attempt=wanted.attempt, min_level=wanted.level, **part
+    )  # fmt: skip

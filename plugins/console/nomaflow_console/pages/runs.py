@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
@@ -33,12 +33,12 @@ from nomaflow_telemetry.visible_text import visible
 PAGE = 50
 _CSV_ROWS = 100_000
 _LONGEST_TALLY = timedelta(days=31)
-_PATIENCE_SECONDS = 1.0
-_VALUES_SECONDS, _VALUES_PATIENCE_SECONDS = 5.0, 0.03
 _COUNTED = ("trigger", "host", "tag")
 """The filters whose values have a number beside them."""
 _MOST_OFFERED = 20
 _Counts: TypeAlias = Sequence[RunCountView] | None
+_few_counts = partial(KeptAnswers[_Counts], None, patience_seconds=1.0)
+_many_counts = partial(KeptAnswers[_Counts], None, least_seconds=5.0, patience_seconds=0.03)
 _COLUMNS = (
     "run_id", "job_id", "state", "reason", "error", "rows_affected", "trigger", "by", "host", "preset", "queued_at",
     "started_at", "finished_at", "fires",
@@ -71,16 +71,13 @@ async def _page_or_refusal(
 
 async def _counts(request: Request, query: RunQuery, now: datetime) -> _Counts:
     """Return the counts of the time that the page shows, by state, whatever else is filtered; None if not known yet."""
-    grouping: Any = "job" if query.hidden else "state"
-    new = KeptAnswers[_Counts](None, patience_seconds=_PATIENCE_SECONDS)
-    return await _tally(request, query, now, new, group_by=grouping)
+    return await _tally(request, query, now, _few_counts, group_by="job" if query.hidden else "state")
 
 
 async def _counts_of_values(request: Request, query: RunQuery, now: datetime) -> dict[str, dict[str, int]]:
     """Return the counts of the same runs by trigger, host and tag; without a value for those that are not known yet."""
-    new = KeptAnswers[_Counts](None, least_seconds=_VALUES_SECONDS, patience_seconds=_VALUES_PATIENCE_SECONDS)
     found: dict[str, dict[str, int]] = {}
-    for each in await _tally(request, query, now, new, also_by=_COUNTED) or ():
+    for each in await _tally(request, query, now, _many_counts, also_by=_COUNTED) or ():
         if each.grouping:
             of_value = found.setdefault(each.grouping.lower(), {})
             of_value[each.group] = of_value.get(each.group, 0) + each.runs
@@ -91,10 +88,12 @@ async def _no_counts() -> dict[str, dict[str, int]]:
     return {}
 
 
-async def _tally(request: Request, query: RunQuery, now: datetime, new: KeptAnswers[_Counts], **asked: Any) -> _Counts:
+async def _tally(
+    request: Request, query: RunQuery, now: datetime, new: Callable[[], KeptAnswers[_Counts]], **asked: Any
+) -> _Counts:
     """Return counts of the time that the page shows, of its last 31 days at most: kept for whoever has the same token.
 
-    :param new: keeps those of a token of which there are none yet
+    :param new: makes what keeps them for a token
     """
     since = query.since_at(now)
     since = max(since, now - _LONGEST_TALLY) if since is not None else now - _LONGEST_TALLY
@@ -102,7 +101,7 @@ async def _tally(request: Request, query: RunQuery, now: datetime, new: KeptAnsw
     if until is not None and until <= since:
         return []
     ask = partial(kernel_of(request).summarize_runs, since=since, until=until, **asked)
-    kept = principal_of(request).kept(("counts of runs", *asked), lambda: new)
+    kept = principal_of(request).kept(("counts of runs", *asked), new)
     return await kept.of((query.since, query.until, *asked.values()), ask)
 
 
