@@ -11,22 +11,14 @@ from nomaflow_alerts.messages.harmless_text import plain
 from nomaflow_api.time_spans import time_span
 
 JOB_CONDITIONS = {
-    "failed": "failed",
-    "late": "is late",
-    "missed": "missed fires",
-    "never_started": "does not start",
-    "long_run": "runs for unusually long",
-    "rows": "has an unusual number of rows",
+    "failed": ("failed", "failed", "failure"),
+    "late": ("is late", "are late", "due instant"),
+    "missed": ("missed fires", "missed fires", "row"),
+    "never_started": ("does not start", "do not start", "run"),
+    "long_run": ("runs for unusually long", "run for unusually long", "run"),
+    "rows": ("has an unusual number of rows", "have an unusual number of rows", "run"),
 }
-"""What each condition of a job says of it."""
-_MANY = {
-    "failed": "failed",
-    "late": "are late",
-    "missed": "missed fires",
-    "never_started": "do not start",
-    "long_run": "run for unusually long",
-    "rows": "have an unusual number of rows",
-}
+"""What each condition says of one job and of several, and what it counts."""
 _OF_HOSTS = {
     "host_unreachable": "is unreachable",
     "host_detached": "is not attached",
@@ -39,14 +31,6 @@ _OF_KERNEL = {
     "leader_changed": "another kernel leads",
     "cursor_lost": "events may be missing",
 }
-_UNITS = {
-    "failed": "failure",
-    "missed": "row",
-    "late": "due instant",
-    "never_started": "run",
-    "long_run": "run",
-    "rows": "run",
-}
 
 
 def job_name(incident: Incident) -> str:
@@ -58,7 +42,7 @@ def title(incident: Incident) -> str:
     """Return the one line of an incident, the same from its beginning to its end."""
     if incident.condition in JOB_CONDITIONS:
         lost = incident.condition == "failed" and incident.facts.get("code") in ("host_lost", "outcome_lost")
-        return f"{job_name(incident)} {'is LOST' if lost else JOB_CONDITIONS[incident.condition]}"
+        return f"{job_name(incident)} {'is LOST' if lost else JOB_CONDITIONS[incident.condition][0]}"
     if incident.condition in _OF_HOSTS:
         return f"host {incident.host} {_OF_HOSTS[incident.condition]}"
     if incident.condition == "undeliverable":
@@ -74,8 +58,8 @@ def group_title(incidents: Sequence[Incident]) -> str:
     where = f" of {next(iter(hosts))}" if len(hosts) == 1 and next(iter(hosts)) else ""
     conditions = Counter(each.condition for each in incidents)
     first, of_first = conditions.most_common(1)[0]
-    if len(conditions) == 1 and first in _MANY:
-        return f"{of_first:,} jobs{where} {_MANY[first]}"
+    if len(conditions) == 1 and first in JOB_CONDITIONS:
+        return f"{of_first:,} jobs{where} {JOB_CONDITIONS[first][1]}"
     names = [(name.replace("_", " "), number) for name, number in conditions.most_common(4)]
     parts = ", ".join(f"{name} ×{number:,}" if number > 1 else name for name, number in names)
     return f"{len(incidents):,} incidents{where}: {parts}"
@@ -86,8 +70,9 @@ def ending(incident: Incident) -> str:
     took = time_span(
         (incident.closed_at or incident.last_at) - float(incident.facts.get("since") or incident.opened_at)
     )
-    counts = incident.condition in _UNITS and incident.count > 1
-    after = f"after {counted(incident.count, _UNITS[incident.condition])}, {took}" if counts else f"after {took}"
+    after = f"after {took}"
+    if incident.condition in JOB_CONDITIONS and incident.count > 1:
+        after = f"after {counted(incident.count, JOB_CONDITIONS[incident.condition][2])}, {took}"
     return f"{incident.facts.get('ended', 'recovered')} {after}"
 
 
