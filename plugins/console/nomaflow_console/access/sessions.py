@@ -104,16 +104,8 @@ class Sessions:
         given = self._opened(jar.get(self.cookie, ""))
         if given is None:
             return None
-        session = Session(
-            id=given["id"],
-            name=given["name"],
-            principal=given["principal"],
-            csrf=self._csrf(given["name"], given["principal"]),
-            zone=jar.get(ZONE_COOKIE, "")[:64],
-            token=given["token"],
-            created=given["created"],
-            seen=given["seen"],
-        )
+        csrf = self._csrf(given["name"], given["principal"])
+        session = Session(**given, csrf=csrf, zone=jar.get(ZONE_COOKIE, "")[:64])
         return session if self.is_valid(session) else None
 
     def is_valid(self, session: Session) -> bool:
