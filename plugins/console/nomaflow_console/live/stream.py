@@ -23,7 +23,6 @@ from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Principal
 from nomaflow_console.kernel.hub import Subscription
 from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read_moment
-from nomaflow_console.live.throttle import Throttle
 from nomaflow_console.live.views import Cursor, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
 from nomaflow_console.views.times import Zone, seconds_to_midnight
@@ -32,7 +31,8 @@ _log = logging.getLogger(__name__)
 
 MOST_STREAMS = 20
 """Streams of one session at once."""
-_UPDATE_SECONDS = 0.25
+_UPDATE_SECONDS, _REST = 0.25, 3
+"""The least time between two updates, and the pause after one that took long to make, as a multiple of that time."""
 _HEARTBEAT_SECONDS = 10.0
 """The longest time without a message; a page that hears nothing for much longer says that nobody answers."""
 _AGAIN_SECONDS = 1.0
@@ -139,7 +139,7 @@ class _Stream:
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages until the viewer goes, the session is over, or the console stops."""
-        throttle, stale_at = Throttle(_UPDATE_SECONDS, self.wake.set), time.monotonic() + self._fresh_seconds()
+        stale_at, may_go = time.monotonic() + self._fresh_seconds(), 0.0
         source = asyncio.create_task(self._read_extra())
         source.add_done_callback(lambda _: self.wake.set())
         try:
@@ -156,18 +156,18 @@ class _Stream:
                     began = time.monotonic()
                     if seen.changed or began >= stale_at:
                         seen.changed, stale_at = True, math.inf
-                    if seen.pending and throttle.ready():
+                    if seen.pending and began >= may_go:
                         renewed = seen.changed
                         message = await self._streams.unless_stopped(self._update(seen))
-                        throttle.spent(time.monotonic() - began)
+                        may_go = began + max(_UPDATE_SECONDS, (1 + _REST) * (time.monotonic() - began))
                         stale_at = began + self._fresh_seconds() if renewed else stale_at
                         yield message or _heartbeat()
                     if self._once and source.done() and not self._extra:
                         return
-                    if not await self._woken(stale_at - time.monotonic()):
+                    until = min(stale_at, may_go) if seen.pending else stale_at
+                    if not await self._woken(until - time.monotonic()):
                         yield _heartbeat()
         finally:
-            throttle.cancel()
             source.cancel()
             await asyncio.gather(source, return_exceptions=True)
 
@@ -180,12 +180,11 @@ class _Stream:
             self._view.fresh_seconds(self._request), seconds_to_midnight(Zone.of_cookie(self._session.zone).info)
         )
 
-    async def _woken(self, fresh: float) -> bool:
-        """Wait for something to send; return False if there was nothing for a while."""
-        if not await happens_within(self.wake, min(_HEARTBEAT_SECONDS, max(fresh, 0.0))):
-            return False
+    async def _woken(self, seconds: float) -> bool:
+        """Wait for something to send, for so long at most; return False if there was nothing for a while."""
+        woken = await happens_within(self.wake, min(_HEARTBEAT_SECONDS, max(seconds, 0.0)))
         self.wake.clear()
-        return True
+        return woken or seconds < _HEARTBEAT_SECONDS
 
     async def _update(self, seen: Subscription) -> bytes:
         """Return the message of what has changed; empty if that cannot be said now."""
