@@ -132,19 +132,8 @@ class Conflict:
     in_json: Any
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Merged:
-    """The result of a merge.
-
-    :param wanted: all edits; those in conflict as in the base
-    """
-
-    wanted: Wanted
-    conflicts: tuple[Conflict, ...] = ()
-
-
-def merge(*, base: Wanted, fields: Mapping[Place, Any], edited: Wanted) -> Merged:
-    """Merge the edits of fields and of the JSON into what was on the page.
+def merge(*, base: Wanted, fields: Mapping[Place, Any], edited: Wanted) -> tuple[Wanted, list[Conflict]]:
+    """Return all edits of fields and of the JSON, those in conflict as in the base, and the conflicts.
 
     :param base: the values that the page showed
     :param fields: the fields that were touched, with their new values; `ABSENT` for one that was emptied
@@ -163,7 +152,7 @@ def merge(*, base: Wanted, fields: Mapping[Place, Any], edited: Wanted) -> Merge
         else:
             found[place] = was
             conflicts.append(Conflict(place, in_field, in_json))
-    return Merged(wanted=Wanted.of(found.items()), conflicts=tuple(conflicts))
+    return Wanted.of(found.items()), conflicts
 
 
 def same(one: Any, other: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nomaflow_console.forms.fields import Field, Form
-from nomaflow_console.forms.merging import Conflict, Merged, Place, Wanted, WrongShape, merge
+from nomaflow_console.forms.merging import Conflict, Place, Wanted, WrongShape, merge
 from nomaflow_console.forms.parsing import ABSENT, ANY, KindName, WrongText, parse_object, parse_text, to_text
 
 JSON_FIELD, BASE_FIELD = "json", "base"
@@ -80,12 +80,12 @@ def from_address(form: Form, query: Mapping[str, str], *, options: Mapping[str, 
             _take(Field(place=place, kind=ANY), text, edits, errors, texts, keeps_nothing=True)
         elif name not in (*form.fields, *options, JSON_FIELD):
             errors[name] = f"the address gives {name}, which this form does not take; a param is given as p.tenant=12"
-    wanted, problem = _json(query.get(JSON_FIELD, ""))
+    edited, problem = _json(query.get(JSON_FIELD, ""))
     if problem:
         errors[JSON_FIELD] = problem
-    merged = merge(base=Wanted(), fields=edits, edited=wanted)
-    shown = query[JSON_FIELD] if problem else json_text(merged.wanted)
-    return Reading(base=merged.wanted, wanted=merged.wanted, errors=errors, texts=texts, json_text=shown)
+    wanted, _ = merge(base=Wanted(), fields=edits, edited=edited)
+    shown = query[JSON_FIELD] if problem else json_text(wanted)
+    return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=shown)
 
 
 def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
@@ -102,20 +102,14 @@ def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
         if was is not None and (step.switch in sent) != (was == "1"):
             edits[Place(step.name, "")] = step.switch in sent
     edited, problem = _json(sent.get(JSON_FIELD, ""))
-    if problem:
+    wanted, conflicts = merge(base=base, fields=edits, edited=base if problem else edited)
+    told = {JSON_FIELD: problem} if problem else {_input_of(form, each): _conflict(each) for each in conflicts}
+    if told:
         # Until the JSON can be read, nobody knows what of it was edited: everything is shown again as it was sent.
-        merged = merge(base=base, fields=edits, edited=base)
         kept = {name: sent[name] for name in form.fields if name in sent}
         return Reading(
-            base=base, wanted=merged.wanted, errors={**errors, JSON_FIELD: problem}, texts=kept,
-            json_text=sent[JSON_FIELD],
-        )  # fmt: skip
-    merged = merge(base=base, fields=edits, edited=edited)
-    if merged.conflicts:
-        kept = {name: sent[name] for name in form.fields if name in sent}
-        told = {**errors, **_told(form, merged)}
-        return Reading(base=base, wanted=merged.wanted, errors=told, texts=kept, json_text=sent.get(JSON_FIELD, ""))
-    wanted = merged.wanted
+            base=base, wanted=wanted, errors={**errors, **told}, texts=kept, json_text=sent.get(JSON_FIELD, "")
+        )
     errors = {**dict.fromkeys(lacking(form, wanted), "needs a value"), **errors}
     return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=json_text(wanted))
 
@@ -172,10 +166,6 @@ def _json(text: str) -> tuple[Wanted, str]:
         return Wanted.from_json(parse_object(text)), ""
     except (WrongText, WrongShape) as error:
         return Wanted(), str(error)
-
-
-def _told(form: Form, merged: Merged) -> dict[str, str]:
-    return {_input_of(form, each): _conflict(each) for each in merged.conflicts}
 
 
 def _input_of(form: Form, conflict: Conflict) -> str:
