@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from nomaflow_console.access.gate import Gate
 from nomaflow_console.access.links import LoginLinks
@@ -30,20 +28,8 @@ from nomaflow_console.remembered_pages import PageMemory
 from nomaflow_console.settings import ConsoleSettings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Console:
-    """The console as an ASGI application, and its open streams."""
-
-    gate: Gate
-    streams: Streams
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await self.gate(scope, receive, send)
-
-
-def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Origins) -> Console:
-    """Return the console as an ASGI application.
+def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Origins) -> tuple[Gate, Streams]:
+    """Return the console as an ASGI application, and its open streams.
 
     :param origins: where browsers see it, which is known once it listens
     """
@@ -64,10 +50,8 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     app.state.pages, app.state.until_changed = pages, UntilChanged()
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
-    return Console(
-        gate=Gate(app, origins=origins, sessions=sessions, refusal=refusal, user_header=settings.user_header),
-        streams=streams,
-    )
+    gate = Gate(app, origins=origins, sessions=sessions, refusal=refusal, user_header=settings.user_header)
+    return gate, streams
 
 
 async def raised(request: Request, error: Exception) -> Response:

@@ -71,14 +71,14 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
     origins = Origins.of(
         id=secret.id, port=place.port, secure=settings.secure, origin=settings.origin, host=_host(settings)
     )
-    app = build_app(settings, secret=secret, origins=origins)
+    app, streams = build_app(settings, secret=secret, origins=origins)
 
     def started() -> None:
         _tell(settings, place)
         _log.info("the console is at %s; `nomaflow console link` prints a link that logs in", place.url)
         manager.ready(f"at {place.url}")
 
-    server = _Server(_config(app, settings), app.streams, started)
+    server = _Server(_config(app, settings), streams, started)
     giving_back = asyncio.create_task(_give_memory_back(server))
     try:
         await server.serve(sockets=[place.listener])
