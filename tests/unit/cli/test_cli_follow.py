@@ -114,10 +114,13 @@ async def test_a_terminal_says_that_the_kernel_is_away(kernel: FakeKernel, termi
 async def test_a_refused_look_at_the_run_ends_no_watch(kernel: FakeKernel, terminal: Terminal) -> None:
     """Progress is shown again once the kernel answers, as after a moment in which it was too slow."""
     await terminal.until("25%")
-    kernel.refusals["GetRun"] = [Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow", reason="DEADLINE_EXCEEDED")]
+    await kernel.requested("ReadLogs")
+    kernel.refusals["GetRun"] = [Refusal(grpc.StatusCode.INTERNAL, "too slow")]
+    async with kernel.changed:
+        refused = len(kernel.requests["GetRun"]) + 1
+        await kernel.changed.wait_for(lambda: len(kernel.requests["GetRun"]) > refused)
     kernel.runs["run_1"].steps[0].attempts[0].progress.done = 10
     await terminal.until("50%")
-    assert not kernel.refusals["GetRun"]
     await kernel.finish("run_1")
     assert await terminal.end() == 0
 
