@@ -99,6 +99,11 @@ def trigger_words(trigger: TriggerView) -> str:
     return " ".join(filter(None, (trigger.kind, "by" if trigger.by and trigger.has_caller else "", trigger.by)))
 
 
+def subject(job_id: str, host: str) -> str:
+    """Return what a pause or a mute is about: ``job 'nightly'``, ``host 'team'``, ``everything``."""
+    return f"job {job_id!r}" if job_id else f"host {host!r}" if host else "everything"
+
+
 def offers(jobs: int, callables: int) -> str:
     """Return what a host offers: ``2 jobs, 1 callable``."""
     return f"{count(jobs, 'job')}, {count(callables, 'callable')}"

@@ -15,7 +15,7 @@ from nomaflow.client.errors import ClientError
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
-from nomaflow_cli.formatting import exit_words
+from nomaflow_cli.formatting import exit_words, subject
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, require_extra
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
 from nomaflow_cli.options import argument, flag, option
@@ -106,7 +106,7 @@ def mute(
 def unmute(*, invocation: Invocation, job: str = _ONE_OR_ALL, host: str = _HOST) -> None:
     """End a mute."""
     was = _talk(invocation, lambda client: client.unmute(job_id=job, host=host))
-    name = printable(f"job {job!r}" if job else f"host {host!r}" if host else "everything")
+    name = printable(subject(job, host))
     shape = {"job_id": job or None, "host": host or None, "was_muted": was}
     answer(invocation, shape, f"unmuted {name}" if was else f"{name} was not muted")
 

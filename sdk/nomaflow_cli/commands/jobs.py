@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.formatting import moment
+from nomaflow_cli.formatting import moment, subject
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option
@@ -123,6 +123,4 @@ def _what(job: str, host: str) -> tuple[str, str]:
     """
     if job and host:
         raise CliError("JOB and --host cannot be used together", fix="give only one of them")
-    if host:
-        return f"host {host!r}", f" --host {host}"
-    return (f"job {job!r}", f" {job}") if job else ("everything", "")
+    return subject(job, host), f" --host {host}" if host else f" {job}" if job else ""

@@ -16,7 +16,7 @@ from nomaflow.client.values.alerts import (
     TestedChannelView,
 )
 from nomaflow_api.time_spans import time_span
-from nomaflow_cli.formatting import age, amount, count, moment
+from nomaflow_cli.formatting import age, amount, count, moment, subject
 from nomaflow_cli.pages.cells import Column, Rows
 from nomaflow_telemetry.visible_text import printable
 
@@ -48,8 +48,7 @@ def incidents_page(found: IncidentsView, alerts: AlertsView, *, job: str = "", h
 
 def mute_text(mute: MuteView) -> str:
     """Return a mute in one line."""
-    what = f"job {mute.job_id!r}" if mute.job_id else f"host {mute.host!r}" if mute.host else "everything"
-    return printable(f"{what} until {moment(mute.until)}, by {mute.by}: {mute.why}")
+    return printable(f"{subject(mute.job_id, mute.host)} until {moment(mute.until)}, by {mute.by}: {mute.why}")
 
 
 def messages_page(messages: Sequence[AlertMessageView], *, filtered: bool) -> RenderableType:
