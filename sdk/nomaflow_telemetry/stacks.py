@@ -25,7 +25,9 @@ def process_stacks() -> dict[str, Any]:
     the 50 most frequent places shown.
     """
     tasks = asyncio.all_tasks()
-    places = Counter((_name(task), tuple(_stack(task))) for task in islice(tasks, _TASKS))
+    # The places in a task's coroutine, and in what it waits for.
+    stacks = ((_name(task), tuple(map(_place, islice(task_frames(task), _DEPTH)))) for task in islice(tasks, _TASKS))
+    places = Counter(stacks)
     shown = [
         {"task": name, "count": count, "stack": list(stack)} for (name, stack), count in places.most_common(_SHOWN)
     ]
@@ -35,11 +37,6 @@ def process_stacks() -> dict[str, Any]:
 def _name(task: asyncio.Task[Any]) -> str:
     name = task.get_name()
     return "" if name.startswith("Task-") else name
-
-
-def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    """Return the places in a task's coroutine, and in what it waits for."""
-    return map(_place, islice(task_frames(task), _DEPTH))
 
 
 def task_frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:

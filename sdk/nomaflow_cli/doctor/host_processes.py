@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 _HOST = ("-m", "nomaflow_host")
@@ -40,7 +41,7 @@ def hosts_here() -> list[RunningHost]:
     A host whose command line names its project by a working directory that cannot be read is left out.
     """
     found = dict(_processes())
-    mains = {pid: each for pid, each in found.items() if _is_host(each.command)}
+    mains = {pid: each for pid, each in found.items() if _HOST in pairwise(each.command)}
     code: dict[int, int] = {}
     for each in found.values():
         if each.command[-1:] and each.command[-1] in _CODE:
@@ -76,10 +77,6 @@ def _processes() -> Iterator[tuple[int, _Process]]:
         if command and fields.get("Uid") and fields.get("PPid"):
             words = tuple(command.rstrip("\0").split("\0"))
             yield int(name), _Process(int(fields["PPid"][0]), int(fields["Uid"][0]), words)
-
-
-def _is_host(command: tuple[str, ...]) -> bool:
-    return any(command[at : at + 2] == _HOST for at in range(len(command) - 1))
 
 
 def _above(process: _Process, found: Mapping[int, _Process], mains: Mapping[int, _Process]) -> int:

@@ -33,14 +33,12 @@ class CallerView(Shaped, frozen=True, kw_only=True):
         :param tags: the job's tags
         """
         tags = tuple(tags)
-        for grant in self.grants:
-            allowed, _, scope = grant.partition(" ")
+        for scope in (grant.partition(" ")[2] for grant in self.grants if grant.partition(" ")[0] == verb):
             kind, _, name = scope.partition(":")
-            if allowed != verb:
-                continue
+            begins = name.endswith("*") and job_id.startswith(name[:-1])
             if (
                 scope == "*"
-                or (kind == "job" and job_id and (job_id == name or _begins(job_id, name)))
+                or (kind == "job" and job_id and (job_id == name or begins))
                 or (kind == "host" and host == name)
                 or (kind == "tag" and name in tags)
             ):
@@ -50,10 +48,6 @@ class CallerView(Shaped, frozen=True, kw_only=True):
     def may_some(self, verb: str) -> bool:
         """Return whether the grants allow something for anything at all."""
         return any(grant.partition(" ")[0] == verb for grant in self.grants)
-
-
-def _begins(job_id: str, pattern: str) -> bool:
-    return pattern.endswith("*") and job_id.startswith(pattern[:-1])
 
 
 class KernelView(Shaped, frozen=True, kw_only=True):
