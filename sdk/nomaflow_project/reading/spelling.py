@@ -11,13 +11,14 @@ _DIGITS = str.maketrans("", "", "0123456789")
 
 
 def misspelt_name(key: str, names: Iterable[str]) -> str:
-    """Return the name of *names* that *key* is one edit away from; empty for none.
+    """Return the name that *key* is one edit away from, best one that begins with it; empty for none.
 
     An edit inserts, removes or replaces a character, or swaps two neighbours (a Damerau-Levenshtein distance of 1).
     Names of one or two letters are too short to tell, and names that differ in a digit, such as ``table1`` and
     ``table2``, count as intended.
     """
-    return next((name for name in names if _is_misspelt(key, name)), "")
+    near = [name for name in names if _is_misspelt(key, name)]
+    return next((name for name in near if name.startswith(key)), near[0] if near else "")
 
 
 def wrong_variable(

@@ -23,7 +23,12 @@ def test_the_fix_says_what_to_write(keys: str, fix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "fix"), [("job", "did you mean 'target_job_id'?"), ("kwargs", "did you mean 'op_kwargs'?")]
+    ("key", "fix"),
+    [
+        ("job", "did you mean 'target_job_id'?"),
+        ("kwargs", "did you mean 'op_kwargs'?"),
+        ("resources.gpu", "did you mean 'gpus'?"),
+    ],
 )
 def test_a_key_that_is_a_part_of_another(key: str, fix: str) -> None:
     """A key that lacks a part of the only one with its words means that one."""
