@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import grpc
 
-from nomaflow.client.errors import ClientError
+from nomaflow.client.errors import ClientError, ReplyTimeout
 from nomaflow.client.requests import filled
 from nomaflow.client.status_errors import STATUS_ERRORS
 from nomaflow.client.values.alerts import (
@@ -123,9 +123,14 @@ class AlertsClient:
         try:
             return await getattr(AlertsServiceStub(await self._open()), method)(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
-            kind = STATUS_ERRORS.get(error.code(), ClientError)
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
                 raise self._unreachable() from None
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise ReplyTimeout(
+                    f"the alerts of {str(self._project)!r} have not answered within {seconds:g} s",
+                    fix="look at their log, .nomaflow/alerts.log or that of their service",
+                ) from None
+            kind = STATUS_ERRORS.get(error.code(), ClientError)
             raise kind(error.details() or error.code().name.lower()) from None
 
     async def _open(self) -> grpc.aio.Channel:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from nomaflow.client.errors import ClientError
+from nomaflow.client.errors import ClientError, ReplyTimeout
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
@@ -185,5 +185,5 @@ def _talk(invocation: Invocation, conversation: Callable[[AlertsClient], Awaitab
     try:
         return asyncio.run(connected())
     except ClientError as error:
-        code = ExitCode.UNREACHABLE if isinstance(error, AlertsUnreachable) else ExitCode.USAGE
+        code = ExitCode.UNREACHABLE if isinstance(error, AlertsUnreachable | ReplyTimeout) else ExitCode.USAGE
         raise CliError(error.message, reason=error.reason, fix=error.fix, exit_code=code) from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nomaflow.client.errors import ClientError
+from nomaflow.client.errors import ClientError, ReplyTimeout
 from nomaflow.client.values.alerts import AlertChannelView, AlertsView
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.formatting import age, count
@@ -31,6 +31,9 @@ def examine_alerts(project: Path) -> Iterator[Finding]:
 
     try:
         view = asyncio.run(ask())
+    except ReplyTimeout as error:
+        yield problem("alerts.process", f"{error.message}: nobody is told of problems", error.fix)
+        return
     except ClientError:
         told = "nomaflow.toml has [alerts], but no alerts process runs: nobody is told of problems"
         fix = f"nomaflow up starts them with the kernel; alone: nomaflow alerts serve {shlex.quote(str(project))}"

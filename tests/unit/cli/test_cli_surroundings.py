@@ -142,6 +142,22 @@ async def test_half_a_project_is_not_left(command: Command, tmp_path: Path) -> N
     assert (await command("init", str(project))).code == 0
 
 
+async def test_alerts_that_do_not_answer_are_there(command: Command, tmp_path: Path) -> None:
+    """A process that is stopped, or whose channel takes long, need not be started once more."""
+    state = tmp_path / "cwd" / ".nomaflow"
+    state.mkdir()
+    (state / "alerts.address").write_text(f"unix:{tmp_path}/a.sock")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{tmp_path}/a.sock")
+        silent.listen()
+        done = await command("alerts", "open")
+        (tmp_path / "cwd" / "nomaflow.toml").write_text('[alerts.channels.ops]\nurl = "json://localhost"\n')
+        asked = await command("doctor")
+    assert (done.code, "have not answered within 5 s" in done.err) == (5, True), done
+    assert "have not answered within 5 s: nobody is told of problems" in asked.out
+    assert "no alerts process runs" not in asked.out
+
+
 def test_a_stopped_kernel_with_many_callers_is_there(tmp_path: Path) -> None:
     """A command learns at once that no more fit into its queue."""
     (tmp_path / ".nomaflow").mkdir()
