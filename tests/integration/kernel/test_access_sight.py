@@ -264,30 +264,6 @@ async def test_a_replay_of_ones_own_run_needs_trigger_and_of_anothers_operate_to
     await owner("Resume", job_id="a.one")
 
 
-async def test_a_replay_needs_the_grant_where_the_job_runs_now() -> None:
-    """It goes to the host that the job names today: an operator of the former one may not trigger anything there."""
-    with kernel_of_two_teams() as running:
-        async with AsyncExitStack() as stack:
-            world = await AccessWorld(running=running).start(stack)
-            ann, run_id = world.as_("ann"), world.runs["a"]
-            await world.hosts["b"].introduce(
-                {**manifest("teamb", jobs("b")), "accept_jobs_from": ["teama"]}, explicit=True
-            )
-            moved = {"jobs": [{**job, "host": "teamb"} for job in jobs("a")["jobs"]]}
-            await world.hosts["a"].introduce(manifest("teama", moved), explicit=True)
-
-            async def is_moved() -> bool:
-                found = (await world.as_("owner")("GetJob", job_id="a.one")).job
-                return bool(found.host == "teamb" and found.valid)
-
-            await eventually(is_moved)
-            assert await ann.code("TriggerRun", job_id="a.one") is _CODE.PERMISSION_DENIED
-            for today in (False, True):
-                assert await ann.code("ReplayRun", run_id=run_id, current_definition=today) is _CODE.PERMISSION_DENIED
-            await world.join("both", roles=("operator host:teama", "operator host:teamb"))
-            assert await world.as_("both").code("ReplayRun", run_id=run_id) is _CODE.OK
-
-
 async def test_an_unknown_run_takes_as_long_as_an_invisible_one(world: AccessWorld) -> None:
     """The medians of many refusals differ by less than a third: a run's id cannot be found out by the clock."""
     ann = world.as_("ann")

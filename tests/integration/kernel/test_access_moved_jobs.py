@@ -1,0 +1,37 @@
+"""A job that has moved to another host: what a caller with grants on the former one may still do with it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import grpc
+from access_world import AccessWorld, jobs, kernel_of_two_teams
+from kernel_process import manifest
+
+from waiting import eventually
+
+_CODE = grpc.StatusCode
+
+
+async def test_a_replay_needs_the_grant_where_the_job_runs_now() -> None:
+    """It goes to the host that the job names today: an operator of the former one may not trigger anything there."""
+    with kernel_of_two_teams() as running:
+        async with AsyncExitStack() as stack:
+            world = await AccessWorld(running=running).start(stack)
+            ann, run_id = world.as_("ann"), world.runs["a"]
+            await world.hosts["b"].introduce(
+                {**manifest("teamb", jobs("b")), "accept_jobs_from": ["teama"]}, explicit=True
+            )
+            moved = {"jobs": [{**job, "host": "teamb"} for job in jobs("a")["jobs"]]}
+            await world.hosts["a"].introduce(manifest("teama", moved), explicit=True)
+
+            async def is_moved() -> bool:
+                found = (await world.as_("owner")("GetJob", job_id="a.one")).job
+                return bool(found.host == "teamb" and found.valid)
+
+            await eventually(is_moved)
+            assert await ann.code("TriggerRun", job_id="a.one") is _CODE.PERMISSION_DENIED
+            for today in (False, True):
+                assert await ann.code("ReplayRun", run_id=run_id, current_definition=today) is _CODE.PERMISSION_DENIED
+            await world.join("both", roles=("operator host:teama", "operator host:teamb"))
+            assert await world.as_("both").code("ReplayRun", run_id=run_id) is _CODE.OK
