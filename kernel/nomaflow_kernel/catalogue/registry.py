@@ -224,15 +224,10 @@ class Catalogue:
         """Return the jobs that the host that would run them does not accept."""
         return [entry for job_id in sorted(self._aiming) if (entry := self._jobs[job_id]).unaccepted]
 
-    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
-        """Return whether a host says in its nomaflow.toml that it runs jobs of another host.
-
-        :param calls: whether it is enough that jobs of the other may call its own
-        """
+    def accepts_calls(self, host: str, other: str) -> bool:
+        """Return whether a host says in its nomaflow.toml that jobs of another host may call its own."""
         manifest = self.manifest(host)
-        return other in names_in_manifest(manifest, "accept_jobs_from") or (
-            calls and other in names_in_manifest(manifest, "accept_calls_from")
-        )
+        return any(other in names_in_manifest(manifest, key) for key in ("accept_jobs_from", "accept_calls_from"))
 
     def knows_code(self, host: str, digest: str) -> bool:
         """Return whether a manifest is the host's catalogue, or remembered as one that its instances serve."""

@@ -15,7 +15,7 @@ def called(owner: str) -> str:
     return f"the host {owner!r}" if owner else "the kernel's own jobs file"
 
 
-def way_to_release(owner: str, *, removed: bool = False) -> str:
+def way_to_release(owner: str, *, removed: bool) -> str:
     """Return what to do if an id is another owner's.
 
     :param removed: whether the owner has removed its job of this id

@@ -87,7 +87,7 @@ def _may_call(state: EngineState, run: ActiveRun, target: str) -> bool:
     if job is None:
         return False
     owner = job.loaded.host or job.host
-    return caller in ("", owner) or state.jobs.accepts(owner, caller, calls=True)
+    return caller in ("", owner) or state.jobs.accepts_calls(owner, caller)
 
 
 def _no_job_to_call(state: EngineState, run: ActiveRun, target: str) -> str:

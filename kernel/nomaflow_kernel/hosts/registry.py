@@ -119,9 +119,9 @@ class SessionRegistry:
         :param principal: the caller. The owner speaks for the instances that attached at the owner's door
         """
         if host:
-            session = self._sessions.get((host, incarnation))
-            return session.hello if session is not None and session.open else None
-        hellos = (session.hello for session in self._sessions.values() if session.hello.incarnation == incarnation)
+            session = self.of_instance(host, incarnation)
+            return None if session is None else session.hello
+        hellos = (each.hello for each in self._sessions.values() if each.open and each.hello.incarnation == incarnation)
         return next((hello for hello in hellos if hello.principal == principal), None)
 
     def digests_beside(self, hello: InstanceHello) -> frozenset[str]:

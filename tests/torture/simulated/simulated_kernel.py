@@ -63,7 +63,7 @@ class SimulatedCatalogue:
         """Return none."""
         return []
 
-    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+    def accepts_calls(self, host: str, other: str) -> bool:
         """Accept every host."""
         return True
 

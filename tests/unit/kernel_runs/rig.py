@@ -128,9 +128,9 @@ class Jobs:
         """Return nothing: tests of the whole kernel have such jobs."""
         return []
 
-    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+    def accepts_calls(self, host: str, other: str) -> bool:
         """Return whether the test has allowed it."""
-        return calls and (host, other) in self.accepted_calls
+        return (host, other) in self.accepted_calls
 
     def max_parallel(self, host: str) -> int | None:
         """Return the bound the test has set."""
