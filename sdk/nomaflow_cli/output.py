@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_cli.wrapping import Hanging, broken
 from nomaflow_telemetry.visible_text import printable, visible
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nomaflow_cli.invocation import Invocation
 
 _PIPE_WIDTH = 160
+_TERMINAL_WIDTH = 80
 _BLANKS = re.compile(r" +(?=\n)")
 
 
@@ -81,7 +83,14 @@ def console(*, stderr: bool = False) -> Console:
     from rich.segment import Segment
 
     class SafeConsole(Console):
-        """Spells out what could steer the terminal, whatever is printed; only rich's own sequences pass."""
+        """Spells out what could steer the terminal, whatever is printed; only rich's own sequences pass.
+
+        What is wider than the terminal is not cropped: it is to be pasted.
+        """
+
+        def print(self, *objects: Any, crop: bool = False, **options: Any) -> None:
+            """Print as rich does."""
+            super().print(*objects, crop=crop, **options)
 
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             """Yield the segments of anything that can be printed."""
@@ -113,7 +122,9 @@ def print_warnings(warnings: Iterable[str], *, as_json: bool) -> None:
         if as_json:
             print(json.dumps({"warning": warning}), file=sys.stderr)
         else:
-            console(stderr=True).print(f"! {printable(warning)}", style="yellow")
+            from rich.text import Text
+
+            console(stderr=True).print(Hanging(Text(f"! {printable(warning)}", style="yellow")))
 
 
 def print_error(error: CliError, *, as_json: bool) -> None:
@@ -130,7 +141,12 @@ def _error_lines(error: CliError, *, as_json: bool) -> Iterator[str]:
         return
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if coloured else ("", "", "")
-    first, *more = [printable(line) for line in error.message.splitlines()] or [printable(error.reason)]
-    yield f"{red}✘{off} {first}"
-    yield from (f"  {line}" for line in more)
-    yield from (f"  {dim}→{off} {printable(line)}" for line in error.fix.splitlines())
+    lines = [printable(line) for line in error.message.splitlines()] or [printable(error.reason)]
+    told = [f"✘ {lines[0]}", *(f"  {line}" for line in lines[1:])]
+    told += [f"  → {printable(line)}" for line in error.fix.splitlines()]
+    if sys.stderr.isatty():
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else os.get_terminal_size(sys.stderr.fileno()).columns
+        told = [part for line in told for part in broken(line, width or _TERMINAL_WIDTH)]
+    for line in told:
+        yield re.sub("^✘", f"{red}✘{off}", re.sub("^  →", f"  {dim}→{off}", line))

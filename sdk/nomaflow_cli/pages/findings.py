@@ -7,13 +7,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Column, Table
 from rich.text import Text
 
 from nomaflow_cli.doctor.findings import Finding, Level
 from nomaflow_cli.formatting import count
 from nomaflow_cli.pages.cells import problem_lines
+from nomaflow_cli.wrapping import Hanging
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ def check_page(report: CheckReport) -> RenderableType:
     """Return each job with its verdict, then every problem with file, path and the way out; the errors come last."""
     lines: list[RenderableType] = [_job(job) for job in report.jobs]
     for problem in sorted(report.all_problems(), key=lambda problem: problem.is_error):
-        lines.append(Padding(problem_lines(problem, job_id=problem.job_id), (1 if lines else 0, 0, 0, 0)))
+        lines += [Text("")] if lines else []
+        lines.append(Hanging(problem_lines(problem, job_id=problem.job_id)))
     lines += _changes(report)
     return Group(*lines, Text(f"\n{_check_verdict(report)}", style="green" if report.ok else "red"))
 
@@ -76,13 +76,12 @@ def doctor_page(findings: Sequence[Finding]) -> RenderableType:
     """Return every finding under its subject, with its remedy, and a verdict."""
     lines: list[RenderableType] = []
     for area, group in groupby(findings, key=lambda finding: finding.area):
-        rows = Table.grid(Column(width=3, justify="right"), Column(), padding=(0, 1, 0, 0))
+        lines.append(Text(area, style="bold"))
         for finding in group:
             sign, style = _SIGNS[finding.level]
-            rows.add_row(Text(sign, style=style), Text(printable(finding.message)))
+            lines.append(Hanging(Text.assemble("  ", (sign, style), f" {printable(finding.message)}")))
             if finding.fix:
-                rows.add_row("", Text(f"→ {printable(finding.fix)}", style="dim"))
-        lines.extend((Text(area, style="bold"), rows))
+                lines.append(Hanging(Text(f"    → {printable(finding.fix)}", style="dim")))
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
     warnings = count(sum(finding.level is Level.WARNING for finding in findings), "warning")
     if problems:

@@ -13,6 +13,7 @@ from nomaflow.client.values import HostView, InstanceView, ProblemView, ReloadVi
 from nomaflow_api.time_spans import time_span
 from nomaflow_cli.formatting import after_refusal, age, amount, count, offers
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
+from nomaflow_cli.wrapping import Hanging
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 _CLOCK_SECONDS = 1.0
@@ -38,7 +39,7 @@ def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
         parts += [Padding(_instance(instance), (0, 0, 0, 4)) for instance in host.instances]
         if host.pause is not None:
             parts.append(Text(f"    {pause_text(host.pause)}", style="yellow"))
-        parts += [Padding(problem_lines(problem), (0, 0, 0, 4)) for problem in host.problems]
+        parts += [Hanging(problem_lines(problem), indent=4) for problem in host.problems]
     return Group(*parts)
 
 
@@ -146,7 +147,7 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
             by = ": the kernel" if outcome.refused_by_kernel else ""
             lines.append(Text.assemble(sign, f"{who}{by} refused the load: {then}{serves}"))
         shown, warnings = _split(outcome.problems)
-        lines += [Padding(problem_lines(problem), (0, 0, 0, indent)) for problem in shown]
+        lines += [Hanging(problem_lines(problem), indent=indent) for problem in shown]
         if warnings:
             lines.append(Text(f"  and {count(warnings, 'warning')} more: nomaflow check", style="dim"))
         if outcome.incarnation and not outcome.accepted:

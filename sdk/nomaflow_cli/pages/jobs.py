@@ -26,6 +26,7 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_cli.formatting import age, amount, clock_time, count, moment
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
+from nomaflow_cli.wrapping import Hanging
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
     found = [problem for job in catalogue.jobs for problem in job.problems] + list(catalogue.problems)
     problems = dict.fromkeys(found)  # a file's problem is listed with each of its jobs
     stale = [_stale_jobs(host, load) for host, load in refused.items()]
-    below = [Padding(problem_lines(problem), (0, 0, 1, 0)) for problem in problems]
+    below = [each for problem in problems for each in (Hanging(problem_lines(problem)), Text(""))]
     return Group(*stale, Rows(columns, catalogue.jobs), *below)
 
 
@@ -106,7 +107,7 @@ def job_page(job: JobView, recent: Sequence[RunView], stats: JobStatsView | None
     """
     title = Text.assemble((printable(job.job_id), "bold"), f"  {printable(job.description)}")
     parts: list[RenderableType] = [title, Padding(_facts(job, stats), (1, 0, 1, 2))]
-    parts.extend(problem_lines(problem) for problem in job.problems)
+    parts.extend(Hanging(problem_lines(problem)) for problem in job.problems)
     if recent:
         parts.append(runs_table(recent))
     else:

@@ -16,6 +16,7 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_cli.formatting import Excerpt, age, amount, count, elapsed, extras_text, moment, sign, trigger_words
 from nomaflow_cli.pages.attempts import attempt_notes, log_seal, values_table
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
+from nomaflow_cli.wrapping import Hanging
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 
@@ -70,13 +71,13 @@ def headline(run: RunView) -> Text:
     return text
 
 
-def started_line(run: RunView) -> Text:
+def started_line(run: RunView) -> RenderableType:
     """Return the answer to a trigger without ``--follow``."""
     text = Text.assemble(run_state(run), "  ", (printable(run.job_id), "bold"), f"  {printable(run.run_id)}")
     if run.reason is not None and run.reason.message:
         text.append(f"  {printable(run.reason.message)}", style="dim")
         text.append(f"\n  → {printable(run.reason.fix)}" if run.reason.fix else "")
-    return text.append(f"\n  nomaflow logs {printable(run.run_id)} --follow", style="dim")
+    return Hanging(text.append(f"\n  nomaflow logs {printable(run.run_id)} --follow", style="dim"))
 
 
 def started_page(run: RunView) -> RenderableType:
@@ -189,9 +190,9 @@ def _trouble(run: RunView) -> Iterator[RenderableType]:
         yield from _fix(run.reason)
 
 
-def _fix(reason: ReasonView) -> Iterator[Text]:
+def _fix(reason: ReasonView) -> Iterator[Hanging]:
     if reason.fix:
-        yield Text(f"  → {paragraph(reason.fix, indent=4)}")
+        yield Hanging(Text(f"  → {paragraph(reason.fix, indent=4)}"))
 
 
 def _params(params: Mapping[str, Any]) -> str:

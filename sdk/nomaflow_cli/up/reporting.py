@@ -10,7 +10,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.client import ClientError
@@ -24,6 +23,7 @@ from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
 from nomaflow_cli.up.ready import Ready
+from nomaflow_cli.wrapping import Hanging
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable
 
@@ -199,7 +199,7 @@ class TextReporter(Reporter):
         problems = [problem for job in jobs for problem in job.problems] + list(ready.catalogue.problems)
         for problem in problems:
             self._console.print()
-            self._console.print(problem_lines(problem))
+            self._console.print(Hanging(problem_lines(problem)))
         self._console.print()
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
@@ -296,7 +296,7 @@ class TextReporter(Reporter):
             self._console.print(Text(" " * _INDENT + printable(line), style="dim"), soft_wrap=True)
 
     def _below(self, text: Text) -> None:
-        self._console.print(Padding(text, (0, 0, 0, _INDENT)))
+        self._console.print(Hanging(text, indent=_INDENT))
 
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
