@@ -158,7 +158,7 @@ def test_the_documented_recipe_pages_for_what_is_open(rig: Rig) -> None:
 
 
 def test_a_channel_can_have_messages_of_its_own_for_each_incident() -> None:
-    """What opens together on a host, or is found at a start, and what ends while another is open, is told apart."""
+    """Incidents that open together on a host, and one that ends while another is open, are told apart."""
     pager = {"url": "json://127.0.0.1/", "each_incident": True}
     rig = Rig(alerts=section(channels={"ops": {"url": "json://127.0.0.1/"}, "pager": pager}))
 
