@@ -31,7 +31,7 @@ from nomaflow_kernel.store.lease_row import (
     refuse_while_held,
     take_lease,
 )
-from nomaflow_kernel.store.migrate import lock_migrations, migrate, take_over
+from nomaflow_kernel.store.migrate import lock_migrations, migrate, take_over, usable
 from nomaflow_kernel.store.writer import give, in_transaction
 
 T = TypeVar("T")
@@ -108,8 +108,9 @@ class PostgresDatabase(SqlDatabase):
     def _take(self, connection: Connection) -> StoreInfo:
         _refuse_server(connection, self._settings)
         lock_migrations(connection)
+        if usable(connection) is not None:
+            refuse_while_held(connection, self._watch)  # before a revision locks what the leader needs
         migrate(connection)
-        refuse_while_held(connection, self._watch)
         end_frozen_writers(connection, name=_WRITER, seconds=self._patience_seconds)
         before, own = refuse_while_held(connection, self._watch, lock=True), self._lease.authority()
         if before and own and before != own:

@@ -17,7 +17,7 @@ import pytest
 from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
-from nomaflow_kernel.store import LeasePolicy, Store, open_store
+from nomaflow_kernel.store import LeasePolicy, Store, migrate, migrations, open_store
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreBusy, StoreError, StoreLed, StoreUnavailable
 from postgres_server import SUPERUSER
 from waiting import eventually
@@ -107,6 +107,21 @@ async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) 
         await second.store.close()
         await first.store.ping()
     await eventually(postgres_place.nothing_left)
+
+
+async def test_a_newer_kernel_does_not_migrate_while_another_leads(
+    postgres_place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revision locks tables, for which the leader's commits would wait; it runs once this kernel may lead."""
+    async with leading(postgres_place, "first"):
+        await postgres_place.sql("UPDATE alembic_version SET version_num = '0006'")
+        for module in (migrate, migrations):
+            monkeypatch.setattr(module, "REVISIONS", ("0006", *migrations.REVISIONS))
+        monkeypatch.setattr(migrate, "_run_revisions", lambda _: pytest.fail("it was migrated"))
+        second = Contender(postgres_place.url, name="second")
+        with pytest.raises(StoreLed):
+            await second.store.open()
+        await second.store.close()
 
 
 async def test_who_closes_gives_the_lease_back(postgres_place: PostgresPlace) -> None:
