@@ -90,7 +90,7 @@ class ProcessInfo(NamedTuple):
 
     @property
     def started_at_us(self) -> int:
-        """When it was started, microseconds since the epoch."""
+        """The time of its start, microseconds since the epoch."""
         up_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.identity.start_ticks * 1_000_000_000 // _TICKS
         return (time.time_ns() - up_ns) // 1000
 

@@ -236,7 +236,7 @@ async def test_the_host_says_goodbye(gateway: MakeGateway, host: MakeHost) -> No
 async def test_an_answer_that_comes_as_the_session_ends_is_no_failure(
     gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a step does now is of no use to a kernel that has gone away: the log has no traceback of it."""
+    """A kernel that has gone away needs no answer: the log has no traceback of one."""
     kernel = await gateway()
     mine = host()
     session = await kernel.session()
