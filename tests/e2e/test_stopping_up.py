@@ -78,7 +78,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
         for each in filter(is_alive, below):
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
