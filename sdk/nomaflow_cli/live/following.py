@@ -34,6 +34,7 @@ async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen) -> Ex
     interrupts: asyncio.Queue[None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupts.put_nowait, None)
+    loop.add_signal_handler(signal.SIGTERM, _end, screen)
     screen.open()
     work = asyncio.create_task(follower.follow())
     try:
@@ -50,6 +51,13 @@ async def follow_run(*, kernel: KernelClient, run_id: str, screen: Screen) -> Ex
         await asyncio.wait({work})
         loop.remove_signal_handler(signal.SIGINT)
         screen.close()
+
+
+def _end(screen: Screen) -> None:
+    """Give the terminal back, and end as SIGTERM ends a process."""
+    screen.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
 
 
 class _Follower:

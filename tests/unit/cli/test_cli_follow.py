@@ -45,9 +45,9 @@ class Terminal:
         self._grown.set()
 
     async def until(self, text: str) -> None:
-        """Wait until the terminal has shown a text."""
+        """Wait until the terminal has shown a text; only one that is itself a sequence is looked for among those."""
         async with asyncio.timeout(PATIENCE):
-            while text not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown):
+            while text not in (self.shown if "\x1b" in text else re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.shown)):
                 self._grown.clear()
                 await self._grown.wait()
 
@@ -152,6 +152,15 @@ async def test_a_cancel_that_is_refused_ends_no_watch(kernel: FakeKernel, termin
     await kernel.finish("run_1")
     await terminal.until("nightly SUCCEEDED")
     assert await terminal.end() == 0
+
+
+async def test_a_terminal_keeps_its_cursor(kernel: FakeKernel, terminal: Terminal) -> None:
+    """A command that is told to end gives the terminal back, and ends as any other one."""
+    await terminal.until("25%")
+    assert "\x1b[?25l" in terminal.shown
+    terminal.process.send_signal(signal.SIGTERM)
+    assert await terminal.end() == -signal.SIGTERM
+    await terminal.until("\x1b[?25h")
 
 
 async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) -> None:
