@@ -104,12 +104,6 @@ class Settings:
         shown = ", ".join(f"{name}={_shown(name, value)}" for name, value in self._values.items())
         return f"Settings({shown})"
 
-    def __copy__(self) -> Settings:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
-        return self
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.to_dict(), self._path)
 

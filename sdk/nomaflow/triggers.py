@@ -36,9 +36,6 @@ class Trigger(str):
         """The kind as plain text."""
         return str.__str__(self)
 
-    def __str__(self) -> str:
-        return str.__str__(self)
-
     def __repr__(self) -> str:
         return f"Trigger({str.__repr__(self)}, by={self.by!r}, at={self.at!r})"
 
