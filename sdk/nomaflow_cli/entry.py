@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,8 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given in (["version"], ["--version"]):
             from nomaflow_api.version import VERSION
 
-            print(f"nomaflow {VERSION}")
-            return 0
+            try:
+                os.write(1, f"nomaflow {VERSION}\n".encode())
+                return 0
+            except OSError:  # the application says why
+                given = ["version"]
         from nomaflow_cli.application import run
 
         return run(given)

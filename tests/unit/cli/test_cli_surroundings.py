@@ -90,6 +90,22 @@ async def test_an_error_that_nobody_reads_keeps_its_exit_code(kernel: FakeKernel
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize("words", [("version",), ("--version",), ("cron", "@daily"), ("--help",)])
+def test_output_that_nobody_takes_is_no_traceback(words: tuple[str, ...]) -> None:
+    """A reader that has gone is no news, and a full disk is told in a line, whatever the command."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    unread = subprocess.run([*NOMAFLOW, *words], env=environ, stdout=writer, stderr=PIPE, check=False)
+    os.close(writer)
+    assert (unread.returncode, unread.stderr) == (1, b"")
+    with Path("/dev/full").open("w") as full:
+        command = [*NOMAFLOW, *words]
+        unwritten = subprocess.run(command, env=environ, stdout=full, stderr=PIPE, text=True, check=False)
+    assert (unwritten.returncode, unwritten.stderr.count("\n")) == (1, 1), unwritten.stderr
+    assert "the output cannot be written: No space left on device" in unwritten.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
