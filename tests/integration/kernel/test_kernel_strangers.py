@@ -340,7 +340,7 @@ async def test_what_is_left_of_the_shared_tokens_is_named_with_what_replaces_it(
     (project / "nomaflow.toml").unlink()
     code, text = await ended("--project", str(project), environ={f"NOMAFLOW_KERNEL_{key.upper()}": "x"})
     assert (code, "nomaflow token create" in text) == (78, True), text
-    code, text = await ended("--project", str(project), "--store", "mysql://nowhere")
-    assert code == 78
+    code, text = await ended("--project", str(project), "--store", "postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+    assert code == 1
     assert f"{state / name} gives access to nothing" in text
     assert instead in text
