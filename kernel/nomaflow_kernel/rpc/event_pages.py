@@ -10,7 +10,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
-from nomaflow_kernel.rpc.pages import page_size
+from nomaflow_kernel.rpc.pages import Page, page_size
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
 
@@ -34,16 +34,17 @@ class EventPages:
         limit = page_size(request.page_size, _MAX_PAGE_SIZE) if request.page_size else _PAGE_SIZE
         filter = _filter(request)
         sight = EventSight(guard=self._guard, principal=caller.principal)
-        shown: list[event_pb2.Event] = []
+        answer = Page[event_pb2.Event]()
         before = min(request.before_seq, MOST_NUMBER)
         for _ in range(_READS):
-            page = await self._store.events_before(before, filter=filter, limit=limit - len(shown))
-            shown += await sight.shown(page.events)
-            before = page.next_before_seq
-            if not before or len(shown) >= limit:
+            page = await self._store.events_before(before, filter=filter, limit=limit - len(answer.entries))
+            shown = await sight.shown(page.events)
+            whole = answer.take(shown)
+            before = page.next_before_seq if whole else answer.entries[-1].seq
+            if not (whole and before) or len(answer.entries) >= limit:
                 break
         return event_pb2.ListEventsResponse(
-            events=shown, next_before_seq=before, pruned_through_seq=self._store.pruned_through_seq
+            events=answer.entries, next_before_seq=before, pruned_through_seq=self._store.pruned_through_seq
         )
 
 

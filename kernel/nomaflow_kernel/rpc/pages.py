@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -38,6 +38,14 @@ class Page(Generic[M]):
         """Add an entry."""
         self.entries.append(entry)
         self._bytes += entry.ByteSize()
+
+    def take(self, entries: Iterable[M]) -> bool:
+        """Add entries until the page is full; return whether all are in it."""
+        for entry in entries:
+            if self.full:
+                return False
+            self.add(entry)
+        return True
 
 
 def page_size(asked: int, most: int) -> int:

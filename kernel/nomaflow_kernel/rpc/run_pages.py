@@ -18,7 +18,7 @@ from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
-from nomaflow_kernel.rpc.pages import page_start
+from nomaflow_kernel.rpc.pages import Page, page_start
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.run_sight import RunSight
 
@@ -50,10 +50,12 @@ class RunPages:
         page = await self._store.list_runs(
             filter, before=page_start(request.page_token), limit=request.page_size or _PAGE_SIZE
         )
+        answer = Page[run_pb2.Run]()
+        whole = answer.take(await self._sight.shown(await self._messages(page, request), caller))
         return kernel.ListRunsResponse(
-            runs=await self._sight.shown(await self._messages(page, request), caller),
-            next_page_token=page.next_before,
-            scanned_until=timestamp(made_at_ms(page.scanned_to) * 1000) if page.scanned_to else None,
+            runs=answer.entries,
+            next_page_token=page.next_before if whole else answer.entries[-1].run_id,
+            scanned_until=timestamp(made_at_ms(page.scanned_to) * 1000) if whole and page.scanned_to else None,
         )
 
     async def _messages(self, page: RunPage, request: kernel.ListRunsRequest) -> list[run_pb2.Run]:

@@ -847,8 +847,8 @@ class Run(google.protobuf.message.Message):
 
     @property
     def deadline_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """deadline_at is when the time of the whole run is over. Absent where it has no limit, or has not started, and in a list
-        without steps.
+        """deadline_at is when the time of the whole run is over. Absent where it has no limit, or has not started. A list
+        without steps has it for open runs only.
         """
 
     @property

@@ -1,12 +1,16 @@
-"""Lists of runs: the messages of runs that were listed before are kept, and made anew when a run has changed."""
+"""Lists of runs and events: what is kept of them, and how large a page is."""
 
 from __future__ import annotations
 
+import pytest
+from msgspec import structs
 from rpc_histories import begin, finish
-from rpc_world import World
+from rpc_world import World, queue_run
 
+from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1 import run_pb2
+
+MIB = 1024 * 1024
 
 
 async def test_a_list_shows_each_run_as_it_is_now(world: World) -> None:
@@ -17,6 +21,41 @@ async def test_a_list_shows_each_run_as_it_is_now(world: World) -> None:
     await world.apply(finish())
     (ended,) = (await _listed(world)).runs
     assert (first.runs[0].state, ended.state) == (run_pb2.RUN_STATE_RUNNING, run_pb2.RUN_STATE_SUCCEEDED)
+
+
+@pytest.mark.parametrize("fields", [{}, {"oldest_first": True}, {"with_steps": True}], ids=str)
+async def test_a_page_of_runs_with_long_errors_is_not_too_large(world: World, fields: dict[str, bool]) -> None:
+    """GRPC gives clients no more than 4 MiB unless they ask for it. The next page goes on, and none is left out."""
+    ids = await _with_long_errors(world)
+    found, token = [], ""
+    while not found or token:
+        page = await world.client.ListRuns(kernel.ListRunsRequest(page_size=50, page_token=token, **fields), timeout=20)
+        assert page.ByteSize() < 2 * MIB
+        found += [run.run_id for run in page.runs]
+        token = page.next_page_token
+    assert (found if fields.get("oldest_first") else found[::-1]) == ids
+
+
+async def test_a_page_of_events_with_long_errors_is_not_too_large(world: World) -> None:
+    """As a page of runs does."""
+    ids = await _with_long_errors(world)
+    found, before = [], 0
+    while not found or before:
+        page = await world.client.ListEvents(
+            event_pb2.ListEventsRequest(page_size=500, before_seq=before, kinds=["run.finished"]), timeout=20
+        )
+        assert page.ByteSize() < 2 * MIB
+        found += [event.run_id for event in page.events]
+        before = page.next_before_seq
+    assert found[::-1] == ids
+
+
+async def _with_long_errors(world: World) -> list[str]:
+    """Commit the ends of runs whose errors are too long for one message, and return the runs, oldest first."""
+    ids = [f"run_{number:026}" for number in range(50)]
+    await world.apply(*map(queue_run, ids))
+    await world.apply(*(structs.replace(finish(each), error="e" * (MIB // 10)) for each in ids))
+    return ids
 
 
 async def _listed(world: World) -> kernel.ListRunsResponse:
