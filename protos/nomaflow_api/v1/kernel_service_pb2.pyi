@@ -306,8 +306,8 @@ class StreamTriggersRequest(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamTriggersRequest.Item]:
-        """items that would be more than 1,000 without an answer wait. A message of more than 4 MiB ends the stream for all that
-        wait on it, so a large trigger is better sent as a call.
+        """items are at most 1,000, and so are those without an answer: the kernel reads on as it answers. A message of more
+        than 4 MiB ends the stream for all that wait on it, so a large trigger is better sent as a call.
         """
 
     def __init__(
