@@ -25,14 +25,14 @@ _TOKEN_LENGTH = 4096
 class Page(Generic[M]):
     """The entries of one page. It takes at least one, however large, and ends with the one that exceeds its bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = PAGE_BYTES) -> None:
         self.entries: list[M] = []
-        self._bytes = 0
+        self._bytes, self._most_bytes = 0, most_bytes
 
     @property
     def full(self) -> bool:
         """True once it has reached its limit in bytes."""
-        return self._bytes >= PAGE_BYTES
+        return self._bytes >= self._most_bytes
 
     def add(self, entry: M) -> None:
         """Add an entry."""

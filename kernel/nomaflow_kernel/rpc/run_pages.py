@@ -25,6 +25,8 @@ from nomaflow_kernel.rpc.run_sight import RunSight
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_WITH_STEPS = 50
+_MOST_BYTES = 3 * 1024 * 1024
+"""More than other pages have, as pages are made of many runs; gRPC's own limit for a message is 4 MiB."""
 _MOST_KEPT = 500
 _READ_TOGETHER = 10
 """Runs whose steps are in memory at a time, with results that the page does not show."""
@@ -50,7 +52,7 @@ class RunPages:
         page = await self._store.list_runs(
             filter, before=page_start(request.page_token), limit=request.page_size or _PAGE_SIZE
         )
-        answer = Page[run_pb2.Run]()
+        answer = Page[run_pb2.Run](_MOST_BYTES)
         whole = answer.take(await self._sight.shown(await self._messages(page, request), caller))
         return kernel.ListRunsResponse(
             runs=answer.entries,

@@ -81,7 +81,7 @@ async def _with_steps(kernel: KernelClient, runs: Sequence[RunView]) -> list[Run
     found: list[RunView] = []
     for start in range(0, len(runs), MOST_OPEN):
         run_ids = [run.run_id for run in runs[start : start + MOST_OPEN]]
-        found += (await kernel.list_runs_page(run_ids=run_ids, with_steps=True, page_size=MOST_OPEN)).runs
+        found += [run async for run in kernel.list_runs(run_ids=run_ids, with_steps=True, page_size=MOST_OPEN)]
     return found
 
 
@@ -125,7 +125,7 @@ async def _selected(kernel: KernelClient, act: str, run_ids: Sequence[str], sent
     found = []
     for start in range(0, min(len(run_ids), _MOST), 500):
         part = run_ids[start : start + 500]
-        found += (await kernel.list_runs_page(run_ids=part, page_size=500)).runs
+        found += [run async for run in kernel.list_runs(run_ids=part, page_size=500)]
     return found
 
 
