@@ -17,6 +17,8 @@ from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
+_MOST_REPLACED = 100
+"""The most replaced entries that stay in the heap, besides one for each schedule."""
 
 
 class KnownSchedule(Struct, frozen=True, kw_only=True):
@@ -84,7 +86,7 @@ def same_schedule(one: str, other: str) -> bool:
 
 
 class NextFires:
-    """A heap of (instant, schedule) pairs. A replaced entry stays in it and is ignored."""
+    """A heap of (instant, schedule) pairs. A replaced entry stays in it for a while and is ignored."""
 
     def __init__(self) -> None:
         self._current: dict[tuple[str, str], int] = {}
@@ -100,6 +102,9 @@ class NextFires:
             return
         self._current[key] = at_us
         heapq.heappush(self._heap, (at_us, key))
+        if len(self._heap) > 2 * len(self._current) + _MOST_REPLACED:
+            self._heap = [(at_us, key) for key, at_us in self._current.items()]
+            heapq.heapify(self._heap)
 
     def get(self, key: tuple[str, str]) -> int | None:
         """Return the next fire of a schedule, or None."""
