@@ -9,6 +9,7 @@ from nomaflow_kernel.engine import triggering
 from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.lookups import ApplyResult
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import Overlap
 
@@ -58,7 +59,8 @@ def trigger_once(
             ):
                 sent = command.request_id.removeprefix(f"{command.author}/" if command.author else "")
                 raise RequestIdReused(sent, used.run_id)
-            return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
+            accepted = RunState.SKIPPED if used.state is RunState.SKIPPED else RunState.QUEUED
+            return TriggerOutcome(run_id=used.run_id, state=accepted, deduplicated=True)
         return triggering.trigger(state, batch, command) if new or not must_look_up(state, command) else None
     except KernelError as error:
         return error if new or isinstance(error, RequestIdReused) else None

@@ -52,12 +52,14 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
             "try again when fewer are waiting"
         )
     policy, refusal = overlap.policy_and_refusal(state, draft)
+    # Before anything is changed: it may be refused.
+    record = _record(state, batch, command, draft, RunState.QUEUED if refusal is None else RunState.SKIPPED, refusal)
     if refusal is not None:
-        run_id = _record_skip(state, batch, command, draft, refusal)
+        run_id = _keep_skip(state, batch, record, draft)
         return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=refusal, warnings=tuple(ignored))
     if policy is Overlap.CANCEL_RUNNING:
         overlap.cancel_others(state, batch, draft.job_id, by=command.by or str(command.kind))
-    return _queue(state, batch, command, draft, ignored)
+    return _queue(state, batch, command, draft, record, ignored)
 
 
 def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
@@ -227,7 +229,7 @@ def _misspelt_params(state: EngineState, command: TriggerCommand, draft: Draft) 
 
 
 def _record(
-    state: EngineState, batch: Batch, command: TriggerCommand, draft: Draft, to: RunState, reason: Reason | None = None
+    state: EngineState, batch: Batch, command: TriggerCommand, draft: Draft, to: RunState, reason: Reason | None
 ) -> RunRecord:
     skipped = to is not RunState.QUEUED
     at_us = command.at_us or batch.now_us
@@ -255,9 +257,8 @@ def _record(
     )
 
 
-def _record_skip(state: EngineState, batch: Batch, command: TriggerCommand, draft: Draft, reason: Reason) -> str:
-    record = _record(state, batch, command, draft, RunState.SKIPPED, reason)
-    if command.kind is TriggerKind.CRON:
+def _keep_skip(state: EngineState, batch: Batch, record: RunRecord, draft: Draft) -> str:
+    if record.trigger.kind is TriggerKind.CRON:
         return _fold(state, batch, record, draft)
     batch.add(QueueRun(run=record, definition_json=draft.definition_json))
     _remember_request(state, record)
@@ -282,9 +283,13 @@ def _code(record: RunRecord) -> str:
 
 
 def _queue(
-    state: EngineState, batch: Batch, command: TriggerCommand, draft: Draft, ignored: Collection[str]
+    state: EngineState,
+    batch: Batch,
+    command: TriggerCommand,
+    draft: Draft,
+    record: RunRecord,
+    ignored: Collection[str],
 ) -> TriggerOutcome:
-    record = _record(state, batch, command, draft, RunState.QUEUED)
     batch.add(QueueRun(run=record, definition_json=draft.definition_json))
     run = ActiveRun.new(record, draft.definition, draft.plan)
     lane = draft.host if run.needs_host else NO_HOST

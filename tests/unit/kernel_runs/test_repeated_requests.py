@@ -301,3 +301,16 @@ async def test_a_step_before_the_start_of_a_replay_is_not_switched_on(rig: Rig) 
     )
     order = await host.dispatch(3)
     assert (order.step, opened(order).prev_rows_affected) == ("two", None)
+
+
+async def test_a_repeat_is_answered_as_the_first_request_was(rig: Rig) -> None:
+    """With the state in which its run was accepted, whether memory or the store knows it."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    first = await rig.trigger("a", request_id="k")
+    await host.finish((await host.dispatch()).attempt_key)
+    again = await rig.trigger("a", request_id="k")
+    await rig.restart()
+    later = await rig.trigger("a", request_id="k")
+    assert (first.state, again.state, later.state) == (RunState.QUEUED,) * 3
+    assert (again.run_id, later.run_id, later.deduplicated) == (first.run_id, first.run_id, True)

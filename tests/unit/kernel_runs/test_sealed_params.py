@@ -17,6 +17,7 @@ from nomaflow_kernel.domain.errors import BadRequest, RequestIdReused
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc.messages import run_detail_message
+from nomaflow_project.jobs.definitions import Overlap
 from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 VALUE = "hunter2-hunter2"
@@ -231,3 +232,15 @@ def test_sealing_twice_changes_nothing(tmp_path: Path) -> None:
     assert secrets.sealed(once, ["api_key"]) == once
     assert secrets.sealed(_request(), ["api_key"]).params["api_key"] != once.params["api_key"]
     assert json.loads(secrets.opened(json.dumps(dict(once.params)))) == GIVEN
+
+
+async def test_a_request_that_is_refused_for_lack_of_a_key_cancels_nothing(rig: Rig) -> None:
+    """Its id could not be remembered, so it makes no run, and the one that it would have replaced goes on."""
+    rig.jobs.add(job("a", secret_params=("api_key",), overlap=Overlap.CANCEL_RUNNING))
+    await rig.host()
+    running = (await rig.trigger("a")).run_id
+    (rig.path.parent / KEY_FILE).mkdir()
+    with pytest.raises(SecretsUnavailable):
+        await rig.trigger("a", request_id="again", request_hash="hash")
+    await rig.settle()
+    assert (await rig.detail(running)).run.cancel is None
