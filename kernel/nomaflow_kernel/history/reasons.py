@@ -162,7 +162,9 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The run waited for a host that is not attached, and its job names another host now.",
         "Start the job again if the run is still wanted.",
     ),
-    "canceled_by_parent": ReasonInfo("The run that started this run was canceled.", "Look at the parent run."),
+    "canceled_by_parent": ReasonInfo(
+        "The run that started this run was canceled, or its time for this call was over.", "Look at the parent run."
+    ),
     "child_canceled": ReasonInfo("The run that a call_job step started was canceled.", "Look at the child run."),
     "timed_out": ReasonInfo(
         "The step ran longer than its timeout_seconds; its code has been stopped.",
@@ -243,8 +245,8 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Read the kernel's log.",
     ),
     "fire_refused": ReasonInfo(
-        "The kernel could not accept the fire: too many runs are waiting.",
-        "See nomaflow runs --state QUEUED.",
+        "The kernel could not accept the fire: too many runs are waiting, or the preset had just been removed.",
+        "The message names the cause. For the waiting runs: nomaflow runs --state QUEUED.",
     ),
     "job_disabled": ReasonInfo(
         "The job cannot run: a callable cannot be imported, it had just been removed, or the host that it names does "

@@ -13,11 +13,11 @@ class RunState(enum.StrEnum):
     """The state of a run."""
 
     QUEUED = "QUEUED"
-    """Entered by an accepted trigger; left when the first step is dispatched, by a cancel, or by a queue timeout. Lasts
-    as long as host, slots, pauses and the overlap policy make it wait; its reason says which."""
+    """Entered by an accepted trigger; left when its first step can begin, by a cancel, or by a queue timeout. Lasts as
+    long as host, slots, pauses and the overlap policy make it wait; its reason says which."""
     RUNNING = "RUNNING"
-    """Entered with the first dispatch; left when the last step ends, a step fails for good, or a cancel has taken
-    effect. A cancel under way is RUNNING with ``cancel_requested_at`` set."""
+    """Entered when its first step begins, or at once if every step is switched off; left when the last step ends, a
+    step fails for good, or a cancel has taken effect. A cancel under way is RUNNING with ``cancel_requested_at``."""
     SUCCEEDED = "SUCCEEDED"
     """Terminal: every enabled step succeeded."""
     FAILED = "FAILED"
@@ -65,11 +65,11 @@ ATTEMPT_TERMINAL = frozenset(
 )
 
 RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELED, RunState.FAILED, RunState.SUCCEEDED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELED, RunState.FAILED}),
     RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED}),
     **{state: frozenset() for state in RUN_TERMINAL},
 }
-"""The states that may follow each run state. QUEUED may become SUCCEEDED at once if every step is disabled."""
+"""The states that may follow each run state."""
 
 ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     AttemptState.PENDING: frozenset(
