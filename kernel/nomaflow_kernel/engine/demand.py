@@ -43,6 +43,7 @@ def demand(state: EngineState) -> Sequence[Demand]:
     It iterates over the jobs with QUEUED runs, and over the first of these runs only where each may want an instance
     of its own. Attempts that such an instance has come for are left out.
     """
+    _want_unknown(state)
     found: list[Demand] = []
     continuing = (host for host, line in state.continuing.items() if line)
     for host in sorted({*state.waiting.hosts(), *continuing} - {NO_HOST}):
@@ -50,6 +51,14 @@ def demand(state: EngineState) -> Sequence[Demand]:
         room = None if limit is None else max(0, limit - state.fleet.held(host))
         found += _bounded(_grouped([*_running(state, host), *_queued(state, host)]), room)
     return found
+
+
+def _want_unknown(state: EngineState) -> None:
+    """Ask for the data of the first QUEUED runs of which only that tells whether they need a host."""
+    for first, _, attempts in _startable(state, NO_HOST):
+        for entry in state.waiting.first_of_job(first.job_id, min(attempts, _MOST_OWN), host=NO_HOST):
+            if entry.run_id not in state.specs and explaining.first_step(state, entry)[0] is None:
+                state.wanted_specs.add(entry.run_id)
 
 
 def _running(state: EngineState, host: str) -> Iterator[Demand]:
@@ -67,6 +76,16 @@ def _of_step(state: EngineState, run: ActiveRun, step: PlannedStep, since_us: in
 
 
 def _queued(state: EngineState, host: str) -> Iterator[Demand]:
+    for entry, definition, attempts in _startable(state, host):
+        if any(definition.isolation_of(step) is IsolationChoice.INSTANCE for step in definition.steps):
+            yield from _one_by_one(state, entry, min(attempts, _MOST_OWN))
+        else:
+            needs = _first_needs(state, entry, definition) or Resources()
+            yield Demand(host=host, needs=needs, attempts=attempts, since_us=entry.queued_at_us)
+
+
+def _startable(state: EngineState, host: str) -> Iterator[tuple[QueuedRun, JobDefinition, int]]:
+    """Yield the oldest QUEUED run of each job and host, with the job, and how many may start if there are instances."""
     for job_id in state.waiting.jobs_of_host(host):
         entry = state.waiting.oldest_of_job(job_id, host=host)
         job = state.jobs.job(job_id)
@@ -74,13 +93,8 @@ def _queued(state: EngineState, host: str) -> Iterator[Demand]:
             continue
         attempts = _may_start(state, entry, job.definition)
         reason = explaining.waiting_reason(state, entry)
-        if attempts <= 0 or (reason is not None and reason.code not in _FOR_INSTANCES):
-            continue
-        if any(job.definition.isolation_of(step) is IsolationChoice.INSTANCE for step in job.definition.steps):
-            yield from _one_by_one(state, entry, min(attempts, _MOST_OWN))
-        else:
-            needs = _first_needs(state, entry, job.definition) or Resources()
-            yield Demand(host=host, needs=needs, attempts=attempts, since_us=entry.queued_at_us)
+        if attempts > 0 and (reason is None or reason.code in _FOR_INSTANCES):
+            yield entry, job.definition, attempts
 
 
 def _one_by_one(state: EngineState, first: QueuedRun, most: int) -> Iterator[Demand]:

@@ -86,3 +86,12 @@ async def test_an_instance_that_waits_for_its_run_is_not_sent_away(rig: Rig) -> 
     await rig.engine.clear_pause("all", "")
     async with asyncio.timeout(5):
         assert (await host.dispatch()).run_id == run_id
+
+
+async def test_a_launcher_is_told_of_all_demand_after_a_restart(rig: Rig) -> None:
+    """A run that may begin with a call_job step or not is read before the answer: a launcher ends what nobody wants."""
+    own = step("one", isolation=IsolationChoice.INSTANCE)
+    rig.jobs.add(job("a", own, call("b")), job("b"))
+    run_id = (await rig.trigger("a", params={"day": 1})).run_id
+    await rig.restart()
+    assert [each.attempt_key for each in await rig.engine.whole_demand()] == [f"{run_id}/one/1"]
