@@ -9,6 +9,7 @@ from rpc_world import World, queue_run
 
 from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.history.transitions import StartRun
 
 MIB = 1024 * 1024
 
@@ -54,6 +55,7 @@ async def _with_long_errors(world: World) -> list[str]:
     """Commit the ends of runs whose errors are too long for one message, and return the runs, oldest first."""
     ids = [f"run_{number:026}" for number in range(50)]
     await world.apply(*map(queue_run, ids))
+    await world.apply(*(StartRun(run_id=each, job_id="job", at_us=1) for each in ids))
     await world.apply(*(structs.replace(finish(each), error="e" * (MIB // 10)) for each in ids))
     return ids
 
