@@ -7,7 +7,7 @@ import re
 TLS_SCHEME = "tls://"
 HOST_URI = "nomaflow:host:"
 """The beginning of the only name in a host's certificate; the rest is the host's name."""
-_UNIX = ("unix:", "unix-abstract:")
+_UNIX = "unix:"
 _COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")
 """A comma before an address; one within a path is part of it."""
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s/:\[\]@?#]+):([0-9]{1,5})")

@@ -41,6 +41,7 @@ def test_a_unix_address_has_no_scheme_to_add() -> None:
         "a:\uff11",
         "a",
         "unix:",
+        "unix-abstract:/run/k.sock",
     ],
 )
 def test_another_form_is_no_address(address: str) -> None:
