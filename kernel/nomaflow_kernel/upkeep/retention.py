@@ -17,7 +17,9 @@ from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.definitions import RetentionPolicy
 
 _LOG = logging.getLogger(__name__)
-_PAGE_RUNS = 100
+_PAGE_RUNS = 5_000
+"""Runs that are looked for at once; the store removes them a few at a time."""
+_PAGE_NOTICES = 100
 _PAGE_ROWS = 1000
 _DAY_US = 86_400_000_000
 
@@ -91,7 +93,7 @@ class RetentionSweeper:
             gone = await self._prune("", self._default)
         if self._default.enabled and self._default.days is not None:
             before_us = self._clock.now_us() - self._default.days * _DAY_US
-            while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
+            while await self._store.prune_notices(before_us=before_us, limit=_PAGE_NOTICES) == _PAGE_NOTICES:
                 pass
         return gone
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import Engine, event
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
@@ -101,6 +102,29 @@ async def test_age_and_count_let_runs_go(rig: Rig, tmp_path: Path) -> None:
     )
     assert await sweeper.sweep() == 1
     assert await counts(rig) == {"a": 1, "b": 1}
+
+
+async def test_each_job_is_looked_at_once_however_many_runs_go(rig: Rig, tmp_path: Path) -> None:
+    """Ten thousand jobs with a run too many each would otherwise be looked through a hundred times in every sweep."""
+    for name in ("a", "b") * 102:
+        await rig.trigger(name)
+    await rig.settle()
+    looked: list[object] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Sequence[object], *_rest: object) -> None:
+        if "runs.job_id = ?" in statement and "DESC" in statement:
+            looked.append(parameters[0])
+
+    policy = RetentionPolicy(days=None, keep_last_per_job=1)
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=brought(demo=load(tmp_path, "")), default=policy
+    )
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert await sweeper.sweep() == 202
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert looked == ["a", "b"]
 
 
 async def test_a_file_s_own_policy_wins_and_may_be_off(rig: Rig, tmp_path: Path) -> None:
