@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import groupby
 
 from nomaflow_kernel.domain.clock import from_us
@@ -27,13 +27,18 @@ async def decide(
     now_us: int,
     cause: Reason,
     pause_at: Callable[[int], PauseRecord | None],
+    taken: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None,
 ) -> Decided:
     """Decide about every fire from ``first_us`` until now.
 
     :param cause: the cause of late fires
     :param pause_at: returns the pause that applied to the job at an instant
+    :param taken: returns those slots of which a run exists; None if there can be none. A single fire is not asked about
     """
     older, fires = await _due(schedule, first_us, now_us)
+    if taken is not None and len(fires) > 1:
+        known = await taken([_slot(schedule, at_us) for at_us in fires])
+        fires = [at_us for at_us in fires if _slot(schedule, at_us) not in known]
     unrun: list[UnrunCommand] = []
     free: list[int] = []
     for pause, grouped in groupby(fires, key=pause_at):
@@ -86,8 +91,14 @@ def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:
         request=RunRequest(preset=preset),
         by=schedule.schedule.expression,
         at_us=at_us,
-        slot=f"{job_id}/{preset}/{from_us(at_us):%Y-%m-%dT%H:%M:%SZ}",  # unique in the store
+        slot=_slot(schedule, at_us),
     )
+
+
+def _slot(schedule: KnownSchedule, at_us: int) -> str:
+    """Return the name of a fire, which is unique in the store."""
+    job_id, preset = schedule.key
+    return f"{job_id}/{preset}/{from_us(at_us):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _paused(pause: PauseRecord) -> Reason:

@@ -259,6 +259,7 @@ class Scheduler:
         triggers: list[TriggerCommand] = []
         unrun: list[UnrunCommand] = []
         next_fires: list[SetNextFire] = []
+        suspect = due[0][1] <= self._suspect_until_us
         for key, first_us in due:
             schedule = self._schedules[key]
             run, left_out = await decide(
@@ -267,12 +268,13 @@ class Scheduler:
                 now_us=now_us,
                 cause=self._cause,
                 pause_at=partial(self._engine.pause_of, key[0], schedule.host),
+                taken=self._store.slots_taken if suspect else None,
             )
             triggers += run
             unrun += left_out
             self._next.put(key, schedule.next_after_us(now_us))
             next_fires.append(schedule.keeps(self._next.get(key)))
-        if due[0][1] <= self._suspect_until_us:
+        if suspect:
             triggers = await self._without_taken(triggers)
         await self._commit(next_fires, triggers=triggers, unrun=unrun)
 

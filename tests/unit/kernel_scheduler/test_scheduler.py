@@ -324,3 +324,18 @@ async def test_a_kernel_that_is_fenced_stops_firing_quietly(bench: Bench) -> Non
     await bench.engine.stop()
     await bench.tick(60)
     await bench.scheduler.stop()
+
+
+async def test_a_clock_set_back_and_forth_counts_no_fire_as_missed(bench: Bench) -> None:
+    """The instants between had their runs: none is recorded as passed over, and none runs again."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    for _ in range(10):
+        await bench.tick(60)
+    before = await bench.runs(RunState.QUEUED)
+    bench.clock.wall_us -= 500 * 1_000_000
+    await bench.tick(3)
+    bench.clock.wall_us += 500 * 1_000_000
+    await bench.tick(3)
+    assert await bench.missed() == []
+    assert await bench.runs(RunState.QUEUED) == before
