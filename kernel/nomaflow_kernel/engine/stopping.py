@@ -21,21 +21,26 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
     """Request that a run stops; return False if it is not waiting or running.
 
     A waiting run ends at once. A run whose code runs ends when the host has proved that the code stopped. A second
-    request changes nothing.
+    request changes nothing. The runs that it has called are stopped likewise, one after the other: there may be many.
     """
-    waiting = state.waiting.get(run_id)
+    found = run_id in state.waiting or run_id in state.active
+    while called := _cancel_one(state, batch, run_id, cancel):
+        cancel = _of_parent(batch, by=cancel.by, why=f"run {run_id} that called it was canceled")
+        run_id = called
+    return found
+
+
+def _cancel_one(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> str:
+    """Cancel a run; return the run that it has called and waits for, which has to be stopped first, or empty."""
+    waiting, run = state.waiting.get(run_id), state.active.get(run_id)
     if waiting is not None:
         batch.add(RequestCancel(run_id=run_id, job_id=waiting.job_id, cancel=cancel))
         _end_waiting(state, batch, waiting, RunState.CANCELED, stepping.cancel_reason(cancel))
-        return True
-    run = state.active.get(run_id)
-    if run is None:
-        return False
-    if run.cancel is None:
+    elif run is not None and run.cancel is None:
         run.cancel = cancel
         batch.add(RequestCancel(run_id=run_id, job_id=run.job_id, cancel=cancel))
-        _stop_attempt(state, batch, run, cancel)
-    return True
+        return _stop_attempt(state, batch, run, cancel)
+    return ""
 
 
 def end_unaccepted(state: EngineState, batch: Batch) -> None:
@@ -75,21 +80,24 @@ def _end_waiting(state: EngineState, batch: Batch, waiting: QueuedRun, to: RunSt
     )
 
 
-def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> None:
+def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: CancelRequest) -> str:
+    """Stop the current attempt of a run; return the run to stop instead if it is a call_job step, or empty."""
     current = run.current
     if current is None:
-        return
-    if current.child_run_id:
-        _stop_child(state, batch, current, by=cancel.by, why=f"run {run.run_id} that called it was canceled")
-    elif current.state is AttemptState.PENDING:
+        return ""
+    if not current.child_run_id and current.state is AttemptState.PENDING:
         stepping.conclude(state, batch, run, AttemptState.CANCELED, stepping.cancel_reason(cancel))
-    else:
+    elif not current.child_run_id:
         batch.send(current.instance, cancel_order(current.key, cancel))
+    return current.child_run_id
 
 
-def _stop_child(state: EngineState, batch: Batch, current: CurrentAttempt, *, by: str, why: str) -> None:
-    cancel = CancelRequest(at_us=batch.now_us, by=by, why=why, code="canceled_by_parent")
-    request_cancel(state, batch, current.child_run_id, cancel)
+def _stop_child(state: EngineState, batch: Batch, current: CurrentAttempt, why: str) -> None:
+    request_cancel(state, batch, current.child_run_id, _of_parent(batch, by="", why=why))
+
+
+def _of_parent(batch: Batch, *, by: str, why: str) -> CancelRequest:
+    return CancelRequest(at_us=batch.now_us, by=by, why=why, code="canceled_by_parent")
 
 
 def queue_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
@@ -115,7 +123,7 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     )
     if run.current.child_run_id:
         run.timed_out = reason
-        _stop_child(state, batch, run.current, by="", why=reason.message)
+        _stop_child(state, batch, run.current, reason.message)
     elif run.current.state is AttemptState.PENDING:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     else:
@@ -138,4 +146,4 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     current.timed_out = Reason(
         "timed_out", f"run {current.child_run_id} took longer than the step's {time_span(seconds)}"
     )
-    _stop_child(state, batch, current, by="", why=current.timed_out.message)
+    _stop_child(state, batch, current, current.timed_out.message)

@@ -8,7 +8,7 @@ import pytest
 from rig import Rig, canceled, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
-from nomaflow_kernel.history.lookups import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail, RunFilter
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, StepDefinition
 from nomaflow_project.jobs.retry_policy import RetryPolicy
@@ -168,3 +168,14 @@ async def test_a_stored_reason_says_what_is_wrong_and_leaves_the_way_out_to_its_
         "child_failed": why,
     }
     assert [each.fix for each in found.values()] == ["See nomaflow job ID.", "Look at the child run."]
+
+
+async def test_a_long_chain_of_calls_is_canceled_to_its_end(rig: Rig) -> None:
+    """However many jobs call each other: each waits for the next, and all end with the last."""
+    depth = 400
+    rig.jobs.add(*(job(f"job{n}", call(f"job{n + 1}")) for n in range(depth)), job(f"job{depth}"))
+    run_id = (await rig.trigger("job0")).run_id
+    await rig.engine.cancel(run_id, by="ann", why="")
+    assert await rig.state(run_id) is RunState.CANCELED
+    page = await rig.store.list_runs(RunFilter(states=(RunState.CANCELED,)), before="", limit=500)
+    assert len(page.runs) == depth + 1
