@@ -58,7 +58,8 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
         run_id = _keep_skip(state, batch, record, draft)
         return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=refusal, warnings=tuple(ignored))
     if policy is Overlap.CANCEL_RUNNING:
-        overlap.cancel_others(state, batch, draft.job_id, by=command.by or str(command.kind))
+        by = f"schedule {command.by}" if command.kind is TriggerKind.CRON else command.by or str(command.kind)
+        overlap.cancel_others(state, batch, draft.job_id, by=by)
     return _queue(state, batch, command, draft, record, ignored)
 
 

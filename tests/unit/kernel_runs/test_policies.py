@@ -63,6 +63,16 @@ async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
     assert await rig.state(first) is RunState.SUCCEEDED
 
 
+async def test_a_schedule_that_replaces_a_run_is_named_as_one(rig: Rig) -> None:
+    """The bare expression would not say what canceled the run."""
+    rig.jobs.add(job("a", overlap=Overlap.CANCEL_RUNNING))
+    run_id = (await rig.trigger("a")).run_id
+    await rig.trigger("a", kind=TriggerKind.CRON, by="0 2 * * *", slot="a//2026-09-21T02:00:00Z")
+    reason = (await rig.detail(run_id)).run.reason
+    assert reason is not None
+    assert reason.message == "canceled by schedule 0 2 * * *: a newer run replaces it"
+
+
 async def test_overlap_cancel_running_replaces(rig: Rig) -> None:
     """The active run is asked to stop under cancel_running, and the new one starts when it has."""
     rig.jobs.add(job("a", overlap=Overlap.CANCEL_RUNNING))
