@@ -23,23 +23,19 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def install_liberty_aliases() -> bool:
-    """Make the original's two modules resolve to Nomaflow's names. Call it before plugins are imported.
+def install_liberty_aliases() -> None:
+    """Make the original's two modules resolve to Nomaflow's names, unless the original is installed.
 
-    :return: False if the original is installed: then nothing is changed
+    Call it before plugins are imported; calling it again changes nothing.
     """
-    if "liberty" in sys.modules:
-        return getattr(sys.modules["liberty"], "__nomaflow_alias__", False)
-    if importlib.util.find_spec("liberty") is not None:
-        return False
-    for name, exported in _MODULES.items():
-        _install(name, {each: getattr(nomaflow, each) for each in exported})
-    return True
+    if "liberty" not in sys.modules and importlib.util.find_spec("liberty") is None:
+        for name, exported in _MODULES.items():
+            _install(name, {each: getattr(nomaflow, each) for each in exported})
 
 
 def _install(name: str, names: Mapping[str, Any]) -> None:
     module = ModuleType(name, f"Stands for {name} of the original; the names are nomaflow's.")
-    vars(module).update(names, __all__=sorted(names), __nomaflow_alias__=True)
+    vars(module).update(names, __all__=sorted(names))
     module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=not names)
     if not names:
         module.__path__ = []

@@ -37,12 +37,11 @@ class HookHost:
         """The hooks; call them by name with keyword arguments."""
         self.problems: list[Problem] = []
 
-    def add(self, plugin: Any, *, name: str, file: str = "") -> bool:
+    def add(self, plugin: Any, *, name: str, file: str = "") -> None:
         """Register a plugin, or drop it with a problem.
 
         :param name: the plugin's name in messages and traces
         :param file: its file, for the problem
-        :return: True if it was registered
         """
         try:
             self._manager.register(plugin, name=name)
@@ -52,8 +51,6 @@ class HookHost:
                 self._manager.unregister(plugin)
             expected = isinstance(error, (pluggy.PluginValidationError, ValueError))
             self._drop(name, file, ("" if expected else f"{type(error).__name__}: ") + _one_line(error))
-            return False
-        return True
 
     def add_entry_points(self, entry_points: Iterable[EntryPoint]) -> None:
         """Load and register plugins of installed distributions; an import that fails drops its plugin."""

@@ -108,7 +108,7 @@ def test_names_of_injections() -> None:
     """Each plugin is asked alone; one that raises hides only its own names, with a warning that names it."""
     hooks = build_hooks(environ={}, trace_stream=None, entry_points=())  # type: ignore[arg-type]  # nothing is traced
     for plugin in (Contributes(), Raises(), Nothing()):
-        assert hooks.add(plugin, name=type(plugin).__name__)
+        hooks.add(plugin, name=type(plugin).__name__)
     names, problems = injection_names(hooks, Settings())
     assert names == ("connectors", "ctx", "settings", "tenant")
     [problem] = problems
