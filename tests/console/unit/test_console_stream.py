@@ -254,6 +254,21 @@ async def test_what_goes_wrong_in_a_part_does_not_end_the_stream(
         assert "<b>0</b>" in await tab.next()
 
 
+async def test_parts_are_not_asked_for_all_the_time_while_nobody_answers(sessions: Sessions) -> None:
+    """A tab asks a kernel that is away again after a second, not as often as there may be updates."""
+    view = View()
+    tab = Tab(sessions, view, "after=1")
+    async with aclosing(tab.body):
+        await tab.next()
+        view.errors += [KernelUnreachable("away")] * 100
+        tab.happen(2)
+        reading = asyncio.create_task(tab.next())
+        await asyncio.sleep(1.8)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert len(view.errors) >= 98
+
+
 async def test_a_logout_in_another_tab_ends_the_stream_and_says_so(sessions: Sessions) -> None:
     """The page is told that its session is over."""
     tab = Tab(sessions, View(), "after=1")

@@ -31,11 +31,14 @@ _log = logging.getLogger(__name__)
 
 MOST_STREAMS = 20
 """Streams of one session at once."""
-_UPDATE_SECONDS, _REST = 0.25, 3
-"""The least time between two updates, and the pause after one that took long to make, as a multiple of that time."""
+_UPDATE_SECONDS = 0.25
+"""The least time between two updates."""
+_REST = 3
+"""The pause after an update that took long to make, as a multiple of that time."""
 _HEARTBEAT_SECONDS = 10.0
 """The longest time without a message; a page that hears nothing for much longer says that nobody answers."""
 _AGAIN_SECONDS = 1.0
+"""The pause before a kernel that is away is asked again."""
 _WAITING = 2
 """Messages that wait for a slow viewer; then their source waits, and the next one has what is new by then."""
 
@@ -134,12 +137,13 @@ class _Stream:
         self._session = session
         self._extra: deque[ServerEvent] = deque()
         self._room = asyncio.Event()
+        self._may_go = 0.0
         cursor: Cursor = request.state.cursor
         self._event_seq, self._log_seq, self._once = cursor.event_seq, cursor.log_seq, cursor.once
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages until the viewer goes, the session is over, or the console stops."""
-        stale_at, may_go = time.monotonic() + self._fresh_seconds(), 0.0
+        stale_at = time.monotonic() + self._fresh_seconds()
         source = asyncio.create_task(self._read_extra())
         source.add_done_callback(lambda _: self.wake.set())
         try:
@@ -156,15 +160,16 @@ class _Stream:
                     began = time.monotonic()
                     if seen.changed or began >= stale_at:
                         seen.changed, stale_at = True, math.inf
-                    if seen.pending and began >= may_go:
+                    if seen.pending and began >= self._may_go:
                         renewed = seen.changed
                         message = await self._streams.unless_stopped(self._update(seen))
-                        may_go = began + max(_UPDATE_SECONDS, (1 + _REST) * (time.monotonic() - began))
+                        rest = max(_UPDATE_SECONDS, (1 + _REST) * (time.monotonic() - began))
+                        self._may_go = max(self._may_go, began + rest)
                         stale_at = began + self._fresh_seconds() if renewed else stale_at
                         yield message or _heartbeat()
                     if self._once and source.done() and not self._extra:
                         return
-                    until = min(stale_at, may_go) if seen.pending else stale_at
+                    until = min(stale_at, self._may_go) if seen.pending else stale_at
                     if not await self._woken(until - time.monotonic()):
                         yield _heartbeat()
         finally:
@@ -199,7 +204,8 @@ class _Stream:
                 parts.update(await self._view.parts(self._request))
                 self._request.state.as_of = None
             except KernelUnreachable:
-                seen.changed = True  # until it is back, which the next status tells
+                seen.changed = True
+                self._may_go = time.monotonic() + _AGAIN_SECONDS
                 seq = self._event_seq
             except ClientError as error:
                 _log.info("no live parts of %s: %s", self._request.url.query, error)
