@@ -115,7 +115,6 @@ class HostGateway:
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             self._tell("Detach", hello, caller)
             await _cancelled(reader)
-            del reader  # else its error, this frame and the last message would keep each other in memory
 
     def _tell(self, action: Literal["Attach", "Detach"], hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""
@@ -257,10 +256,7 @@ class HostGateway:
                 task.exception()  # nobody else may ask for it: the caller may have left
 
         introducing.add_done_callback(introduced)
-        try:
-            return await asyncio.shield(introducing)
-        finally:
-            del introducing  # else its error, this frame and the whole manifest would keep each other in memory
+        return await asyncio.shield(introducing)
 
     def _hello_of(self, request: gateway.IntroduceManifestRequest, caller: Caller) -> InstanceHello | None:
         host, principal = _proved_name(caller), str(caller.principal)

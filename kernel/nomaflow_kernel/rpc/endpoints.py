@@ -328,21 +328,21 @@ class Endpoints:
         finally:
             task.cancel()
             await asyncio.wait((task,))
-        try:
-            return task.result()
-        finally:
-            del task  # else its error, this frame and the request would keep each other in memory
+        return task.result()
 
     def _status(self, method: str, error: Exception) -> CallStatus:
+        """Return the status for an error. It forgets the frames that it passed: some know it, and hold the request."""
+        status = None
         if isinstance(error, KernelError):
             status = status_of(error)
             self.on_error(error)
-            if status.code is not grpc.StatusCode.INTERNAL:
-                _LOG.debug("%s ends with %s: %s", method, status.reason, status.message)
-                return status
-        error_id = secrets.token_hex(8)
-        _LOG.error("error id %s in %s", error_id, method, exc_info=error)
-        return internal_status(error_id)
+        if status is None or status.code is grpc.StatusCode.INTERNAL:
+            status = internal_status(secrets.token_hex(8))
+            _LOG.error("error id %s in %s", status.error_id, method, exc_info=error)
+        else:
+            _LOG.debug("%s ends with %s: %s", method, status.reason, status.message)
+        error.__traceback__ = None  # such a circle is collected rarely, and a request may take 200 MiB
+        return status
 
 
 async def _body(raws: AsyncIterator[bytes], seconds: float) -> bytes:

@@ -78,22 +78,18 @@ class NumberedExchanges:
         :raises KernelError: if there is something wrong with a message, or it has too many requests
         """
         wrong: KernelError | None = None
-        try:
-            async with asyncio.TaskGroup() as under_way:
-                try:
-                    async for message in messages:
-                        check_count(message.items, _MOST, "items")
-                        for items in self._groups(message.items):
-                            for _ in items:
-                                await self._room.acquire()
-                            under_way.create_task(self._exchange(items))
-                except KernelError as error:
-                    wrong = error
-            if wrong is not None:
-                raise wrong
-        finally:
-            # Else the error, and the group by its task, would keep this frame in memory, with the last message.
-            del wrong, under_way
+        async with asyncio.TaskGroup() as under_way:
+            try:
+                async for message in messages:
+                    check_count(message.items, _MOST, "items")
+                    for items in self._groups(message.items):
+                        for _ in items:
+                            await self._room.acquire()
+                        under_way.create_task(self._exchange(items))
+            except KernelError as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
 
     def _groups(self, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         """Yield the items in groups that are answered together: those that wait for no others, and each other alone."""

@@ -277,11 +277,13 @@ async def test_what_was_refused_is_not_kept_in_memory(teams: TeamsKernel) -> Non
         assert await refusal(a.introduce([], host="teamb")) == "BAD_REQUEST"
         a.say(gateway.AttachRequest(heartbeat=gateway.Heartbeat(workers=[gateway.HostWorker()] * 2001)))
         assert await a.ended() == "BAD_REQUEST"
-        user = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("trigger *"),))
+        grants = Grant.parse("trigger *"), Grant.parse("read *")
+        user = Principal(kind=PrincipalKind.USER, name="ann", grants=grants)
         calls: Any = KernelServiceStub(await teams.door("user", user))
         stream = calls.StreamTriggers(timeout=PATIENCE)
         await stream.write(kernel.StreamTriggersRequest(items=[kernel.StreamTriggersRequest.Item()] * 1001))
         assert await refusal(stream.read()) == "BAD_REQUEST"
+        assert await refusal(calls.TriggerRun(kernel.TriggerRunRequest(job_id="-"), timeout=PATIENCE)) == "BAD_REQUEST"
         async with asyncio.timeout(PATIENCE):
             while [each for each in gc.get_objects() if isinstance(each, BadRequest)]:
                 await asyncio.sleep(0.01)
