@@ -10,9 +10,7 @@ import pytest
 from nomaflow_kernel.access.withdrawals_file import WithdrawnFile
 
 
-def test_the_name_of_the_file_is_durable_once_a_withdrawal_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_name_of_the_file_is_durable_once_a_withdrawal_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first withdrawal makes the file; without a sync of its folder a loss of power may leave none."""
     synced, sync = [], os.fsync
 
