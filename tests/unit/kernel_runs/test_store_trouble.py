@@ -146,7 +146,7 @@ async def test_watchers_hear_of_a_host_that_went_away_meanwhile(rig: Rig, kind: 
 
 
 async def test_runs_that_nobody_will_start_end_although_the_store_failed(rig: Rig) -> None:
-    """What a change of the catalogue ends is ended once the store takes it."""
+    """Runs that a change of the catalogue ends are ended once the store takes it."""
     rig.jobs.add(job("a", host="mistyped"))
     run_id = (await rig.trigger("a")).run_id
     rig.jobs.add(job("a"))
