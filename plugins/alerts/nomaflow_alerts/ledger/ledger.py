@@ -131,7 +131,7 @@ def _locked(path: Path) -> int:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # readable by nobody else
     except OSError as error:
         why = f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}"
-        if isinstance(error, PermissionError | NotADirectoryError):
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise LedgerError(f"{why}; it has to be a folder of the user that runs this") from None
         raise LedgerFailed(why) from None
     try:
