@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nomaflow_project.models.console_section import ConsoleSection
 
 EX_TROUBLE, EX_TEMPFAIL, EX_CONFIG = 1, 75, 78
-"""Exit codes of kernel and host too: somebody else has the address; the settings cannot be used."""
+"""Exit codes of kernel and host too: a new start may help; somebody else has the address; settings cannot be used."""
 
 FLAGS: Sequence[tuple[str, str]] = (
     ("listen", "127.0.0.1:PORT or unix:PATH; default 127.0.0.1:7434, else a port of its own"),

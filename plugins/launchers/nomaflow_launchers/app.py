@@ -202,12 +202,13 @@ def _only_one(project: Path) -> Iterator[None]:
 
     :raises AlreadyRuns: if another process has it
     :raises SettingsError: if there can be none
+    :raises OSError: if there is none now, for want of room say; a new start may change that
     """
     state = project / ".nomaflow"
     try:
         state.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(state / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise SettingsError(
             f"{str(state)!r} cannot be used: {error.strerror}; it has to be a folder of the user that runs this"
         ) from None

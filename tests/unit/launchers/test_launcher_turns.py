@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import HostView, InstanceView, KernelView, ResourcesView, WantedView
-from nomaflow_launchers.app import _Launcher
+from nomaflow_launchers.app import _Launcher, serve
 from nomaflow_launchers.engines.engine import Engine, EngineError, Order
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
@@ -159,3 +163,16 @@ async def test_a_shape_that_the_engine_refuses_holds_up_no_other(parts: _Parts) 
     parts.refuses, parts.instances = (), (Launched(engine_id="1", host="team", shape="small"),)
     await launcher.turn()
     assert parts.started == ["small", "gpu"]
+
+
+async def test_a_start_without_room_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor starts the launcher again then; after a wrong setting it would not."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    place: Any = SimpleNamespace(project=tmp_path)
+    section: Any = None
+    with pytest.raises(OSError, match="No space left"):
+        await serve(place, section, {})
