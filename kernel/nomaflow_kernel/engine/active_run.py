@@ -43,7 +43,6 @@ class CurrentAttempt:
     opened: bool = True
     host: str = ""
     incarnation: str = ""
-    epoch: int = 0
     exclusive: bool = False
     report_seq: int = 0
     not_before_us: int = 0
@@ -248,7 +247,6 @@ def _restore_attempt(
         tries=len(tries) - uncounted,
         host=last.host,
         incarnation=last.incarnation,
-        epoch=last.epoch,
         report_seq=last.report_seq,
         not_before_us=last.not_before_us or 0,
         child_run_id=last.child_run_id,

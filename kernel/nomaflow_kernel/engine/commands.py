@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.engine.run_plan import NO_PLAN, RunPlan
+from nomaflow_kernel.engine.run_plan import RunPlan
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Ancestor, Fold, RunRequest, TriggerKind
@@ -30,7 +30,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     digest: str
     definition_json: str
     request: RunRequest
-    plan: RunPlan = NO_PLAN
+    plan: RunPlan
 
 
 class TriggerCommand(Struct, frozen=True, kw_only=True):

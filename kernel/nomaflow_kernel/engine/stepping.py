@@ -107,7 +107,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     if instance is None:
         return False
     instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
-    current.host, current.incarnation, current.epoch = run.host, instance.incarnation, state.epoch
+    current.host, current.incarnation = instance.key
     at_us = run.stamp(batch.now_us)
     if current.opened:
         batch.add(

@@ -27,7 +27,7 @@ class RunState(enum.StrEnum):
     SKIPPED = "SKIPPED"
     """Terminal from birth: the overlap policy did not let it start. Consecutive ones of a schedule fold together."""
     MISSED = "MISSED"
-    """Terminal from birth: fires of a downtime that were not run, folded into one row."""
+    """Terminal from birth: fires that did not run, as during a downtime or a pause, folded into one row."""
 
 
 class AttemptState(enum.StrEnum):

@@ -123,8 +123,7 @@ class RecordRung(_OfAttempt, frozen=True, kw_only=True):
 class RecordReport(_OfAttempt, frozen=True, kw_only=True):
     """Raise the stored report number of an attempt, and its progress if there is newer progress.
 
-    Event ``attempt.progress`` if ``progress_json`` is set, otherwise none. Also applied to terminal attempts, for late
-    logs.
+    Event ``attempt.progress`` if ``progress_json`` is set, otherwise none.
 
     :param facts: those of the attempt, if they have changed
     """
