@@ -29,6 +29,7 @@ class CurrentAttempt:
     :param tries: attempts at this step that count for the retry policy, this one included
     :param report_seq: highest contiguous event number received
     :param not_before_us: when a PENDING attempt may be dispatched
+    :param due: the same in monotonic time, for one that waits for that; else 0
     :param exclusive: whether it uses or will use an exclusive slot
     :param started_at_us: when a call_job step began to wait for its child
     :param timed_out: set when a call_job step's time is up and its child is being stopped for that reason
@@ -46,6 +47,7 @@ class CurrentAttempt:
     exclusive: bool = False
     report_seq: int = 0
     not_before_us: int = 0
+    due: float = 0.0
     child_run_id: str = ""
     started_at_us: int = 0
     timed_out: Reason | None = None

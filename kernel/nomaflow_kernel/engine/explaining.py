@@ -17,7 +17,6 @@ from nomaflow_kernel.engine.placement import (
     roomiest,
     uses_exclusive,
 )
-from nomaflow_kernel.engine.retrying import longest_delay
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason, ReasonWithCommand
@@ -52,7 +51,7 @@ def holdup(state: EngineState, run_id: str, attempts: Container[str] | None = No
 
 
 def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Reason | None:
-    left = min((current.not_before_us - state.clock.now_us()) / 1_000_000, longest_delay(current))
+    left = current.due - state.clock.monotonic()
     if left > 0:
         return Reason(
             "waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {time_span(left)}"

@@ -77,7 +77,8 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
     elif current.not_before_us > now_us:
         # The clock may have gone back meanwhile.
         seconds = min((current.not_before_us - now_us) / 1_000_000, longest_delay(current))
-        state.timers.add(now + seconds, TimerKind.ATTEMPT_DUE, run.run_id)
+        current.due = now + seconds
+        state.timers.add(current.due, TimerKind.ATTEMPT_DUE, run.run_id)
     else:
         state.await_turn(run)
 

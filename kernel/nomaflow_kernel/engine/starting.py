@@ -73,6 +73,4 @@ def attempt_due(state: EngineState, run_id: str) -> None:
     """Put a run whose back-off is over in line for a slot."""
     run = state.active.get(run_id)
     if run is not None and run.current is not None and run.current.state is AttemptState.PENDING:
-        # By the wall clock it may not be over yet: that may have been set back.
-        run.current.not_before_us = min(run.current.not_before_us, state.clock.now_us())
         state.await_turn(run)

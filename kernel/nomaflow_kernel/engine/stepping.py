@@ -64,7 +64,8 @@ def _open_attempt(
     )
     if delay_seconds > 0:
         _open_pending(batch, run, Reason("waiting_for_retry", f"the next attempt starts in {time_span(delay_seconds)}"))
-        state.timers.add(batch.now + delay_seconds, TimerKind.ATTEMPT_DUE, run.run_id)
+        run.current.due = batch.now + delay_seconds
+        state.timers.add(run.current.due, TimerKind.ATTEMPT_DUE, run.run_id)
     elif step.calls_job:
         state.await_turn(run)
     elif not dispatch(state, batch, run):

@@ -5,6 +5,7 @@ Times that outlive a kernel are wall-clock times: nothing else is the same for t
 
 from __future__ import annotations
 
+import pytest
 from rig import PlayedHost, Rig, failed, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
@@ -128,3 +129,24 @@ async def test_a_back_off_is_explained_by_what_is_left_of_it(rig: Rig) -> None:
     reason = rig.engine.holdup(run_id)
     assert reason is not None
     assert reason.message == "host 'demo' has no free slot"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_was_set_makes_no_wait_for_a_slot_a_back_off_nor_the_reverse(rig: Rig, hours: int) -> None:
+    """The first try of a step waits for a slot, and a later one for its time, whatever the wall clock says."""
+    rig.jobs.add(job("a"), job("b", step("one"), step("two", retry=RetryPolicy(attempts=2, base_seconds=5, jitter=0))))
+    host = await rig.host(max_async=2)
+    second = (await rig.trigger("b")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    await host.finish((await host.dispatch(2)).attempt_key, failed())
+    rig.clock.wall_us += hours * HOUR_US
+    assert _why(rig, second) == "the next attempt of step 'two' starts in 5 s"
+    rig.jobs.bounds["demo"] = 0
+    await rig.advance(6)
+    rig.clock.wall_us += hours * HOUR_US
+    assert _why(rig, second) == "host 'demo' is already running 0 steps (its max_parallel)"
+
+
+def _why(rig: Rig, run_id: str) -> str:
+    reason = rig.engine.holdup(run_id)
+    return "" if reason is None else reason.message
