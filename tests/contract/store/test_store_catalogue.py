@@ -95,6 +95,7 @@ async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
     ids = Ids()
     old, other, young = ids.new(), ids.new(), ids.new()
     await store.apply([queue(old), queue(other, job_id="o"), queue(young)], at_us=T0)
+    await store.apply([start(old), start(other), start(young)], at_us=T0)
     await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")], at_us=T0)
     hour = 3_600_000_000
     await store.apply(

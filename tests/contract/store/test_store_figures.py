@@ -164,7 +164,9 @@ async def test_runs_are_counted_by_what_is_asked_for(store: Store) -> None:
                 queued_at_us=T0 + 3 * SECOND,
                 trigger=by("@daily", TriggerKind.CRON),
             ),
+            start(a),
             finish(a, rows_affected=7),
+            start(b),
             finish(b, rows_affected=5),
         ],
         at_us=T0,
@@ -201,7 +203,7 @@ async def test_rows_are_added_up_beyond_64_bits(store: Store) -> None:
     runs = [ids.new() for _ in rows]
     await store.apply([queue(each, queued_at_us=T0 + half_ms * 1000) for each in runs], at_us=T0)
     for number, (run_id, reported) in enumerate(zip(runs, rows, strict=True), 1):
-        await store.apply([finish(run_id, rows_affected=reported)], at_us=T0)
+        await store.apply([start(run_id), finish(run_id, rows_affected=reported)], at_us=T0)
         for by in ([], ["host"]):
             tally = await store.count_runs(since_us=T0, until_us=T0 + hour, by=by)  # type: ignore[arg-type] # a literal
             found = {count.state: count.rows_affected for count in tally}

@@ -87,9 +87,9 @@ async def test_a_store_can_be_opened_again_and_goes_on(place: Place) -> None:
         store = open_store(place.url)
         info = await store.open()
         epochs.append(info.epoch)
-        assert info.last_event_seq == expected * 2
+        assert info.last_event_seq == expected * 3
         run_id = ids.new()
-        await store.apply([queue(run_id), finish(run_id)], at_us=T0)
+        await store.apply([queue(run_id), start(run_id), finish(run_id)], at_us=T0)
         assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=10) == 1
         await store.close()
     assert epochs == [1, 2, 3]

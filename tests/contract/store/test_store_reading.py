@@ -30,7 +30,13 @@ async def test_runs_are_listed_newest_first_in_pages(store: Store) -> None:
         at_us=T0,
     )
     await store.apply(
-        [finish(runs[0], RunState.FAILED), finish(runs[1]), finish(runs[2], RunState.CANCELED), start(runs[3])],
+        [
+            finish(runs[0], RunState.FAILED),
+            start(runs[1]),
+            finish(runs[1]),
+            finish(runs[2], RunState.CANCELED),
+            start(runs[3]),
+        ],
         at_us=T0,
     )
     newest_first = runs[::-1]
@@ -131,6 +137,7 @@ async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: St
     await store.apply(
         [
             queue(done),
+            start(done),
             finish(done),
             queue(running),
             start(running),
