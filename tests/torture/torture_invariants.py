@@ -242,7 +242,7 @@ def _lines(attempt: AttemptView, told: list[str]) -> Iterator[str]:
 
 
 def _processes(ledger: list[dict[str, Any]]) -> Iterator[str]:
-    """I8: what steps started is dead ten seconds after their end, and so are those that had no time to note theirs."""
+    """I8: what steps started is dead within a minute, and so are steps that had no time to note their end."""
     ended = {entry["key"] for entry in ledger if entry["what"] == "end"}
     doomed = {entry["child"]: entry["key"] for entry in ledger if entry["what"] == "child"}
     doomed |= {entry["pid"]: entry["key"] for entry in ledger if entry["what"] == "start" and entry["key"] not in ended}
