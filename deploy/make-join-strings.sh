@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fills the files with which the teams' hosts join, by asking the kernel of compose.yaml, which has to run. Each string is
-# for one host, once, within an hour; to join again, run it again and start the host again.
+# Asks the running kernel of compose.yaml for a join string for each team's host. Each string works for one host, once, within
+# an hour; to join again, run this again and restart the host.
 #   sh deploy/make-join-strings.sh podman compose
 set -eu
 folder=$(dirname "$0")

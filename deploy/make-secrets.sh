@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secrets of compose.yaml that there are before the kernel runs, once: the database's password. Needs openssl.
-# What is there stays. make-join-strings.sh makes the others.
+# Makes the database's password for compose.yaml, in a new folder; it stops if the folder exists. Needs openssl.
+# make-join-strings.sh makes the other secrets once the kernel runs.
 #   sh deploy/make-secrets.sh [DIRECTORY]
 set -eu
 umask 077
@@ -10,7 +10,7 @@ cd "$folder"
 
 openssl rand -hex 32 > postgres-password
 printf 'postgres:5432:nomaflow:nomaflow:%s\n' "$(cat postgres-password)" > pgpass
-# They have to be there for compose, and are filled once the kernel runs.
+# Compose needs these files; they are filled once the kernel runs.
 touch join-reports join-cleanup
 
 cat <<TEXT
