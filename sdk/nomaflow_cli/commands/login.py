@@ -80,7 +80,7 @@ def logout(*, invocation: Invocation, profile: ProfileOption = "") -> None:
         raise CliError(f"the profile cannot be removed: {error.strerror}", reason="UNWRITABLE") from None
     text = (
         f"removed profile {name!r}; its token works until it expires. To withdraw it, an administrator looks for its id"
-        f" with `nomaflow token list{f' {whose}' if whose else ''}`, and runs: nomaflow token revoke ID"
+        f" with `nomaflow token list{f' --name {whose}' if whose else ''}`, and runs: nomaflow token revoke ID"
     )
     answer(invocation, {"profile": name, "removed": True}, printable(text))
 

@@ -209,7 +209,7 @@ async def test_a_login_at_another_kernel_is_not_overwritten(
     assert folder.names() == ("default", "test")
     done = await command("logout")
     assert done.code == 0
-    assert "`nomaflow token list bob`" in done.out  # that name may have tokens elsewhere, which stay
+    assert "`nomaflow token list --name bob`" in done.out  # that name may have tokens elsewhere, which stay
     assert folder.names() == ("test",)
     folder.path("bad").write_text("{")
     assert "`nomaflow token list`" in (await command("logout", "--profile", "bad")).out
