@@ -78,6 +78,16 @@ def test_examples_of_toml_can_be_pasted(page: Path, tmp_path: Path) -> None:
         assert [each.message for each in check_project(tmp_path).all_problems() if each.is_error] == [], block
 
 
+def test_messages_of_hosts_that_cannot_join_are_those_of_the_code() -> None:
+    """Whoever looks for a message in the table of remote_hosts.md finds the words that the host has written."""
+    page = (DOCS / "remote_hosts.md").read_text(encoding="utf-8")
+    rows = page.split("| message | cause or fix |\n|---|---|\n")[1].split("\n\n")[0].splitlines()
+    said = [part for row in rows for part in re.split(r",? ?… ?", row.split(" | ")[0].removeprefix("| ")) if part]
+    code = "".join(file.read_text("utf-8") for top in ("sdk", "plugin_host") for file in (ROOT / top).rglob("*.py"))
+    assert len(said) > 10
+    assert [part for part in said if part not in code] == []
+
+
 def test_the_guide_shows_what_a_refused_save_says() -> None:
     """The way out of a module that does not import is shown in the host's words."""
     assert f"            → {IMPORT_FIX}\n" in (DOCS / "plugin_guide.md").read_text(encoding="utf-8")
