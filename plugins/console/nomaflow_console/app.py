@@ -35,7 +35,12 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     """
     pages = PageMemory()
     kernels = Kernels(settings, unwatched=pages.forget if settings.takes_tokens else lambda _: None)
-    sessions = Sessions(secret=secret, ended_file=settings.state_folder / "console-ended", secure=settings.secure)
+    sessions = Sessions(
+        secret=secret,
+        ended_file=settings.state_folder / "console-ended",
+        secure=settings.secure,
+        takes_tokens=settings.takes_tokens,
+    )
 
     @contextlib.asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:

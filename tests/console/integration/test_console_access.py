@@ -37,7 +37,8 @@ def sessions_of(console: ConsoleSystem, *, ago: float = 0.0, secret: ConsoleSecr
     """Return what makes cookies that this console would have made some time ago."""
     nowhere = console.project / ".nomaflow" / "nowhere"
     clock = lambda: time.time() - ago  # noqa: E731  # short
-    return Sessions(secret=secret or secret_of(console), ended_file=nowhere, secure=False, clock=clock)
+    secret = secret or secret_of(console)
+    return Sessions(secret=secret, ended_file=nowhere, secure=False, takes_tokens=False, clock=clock)
 
 
 def cookie_pair(sessions: Sessions, session: Session) -> dict[str, str]:

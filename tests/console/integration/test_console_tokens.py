@@ -116,6 +116,25 @@ def test_what_a_token_may_not_do_is_offered_nowhere(world: World, visitor: httpx
             assert {mark: bool(places) for mark, places in odd.items()} == dict.fromkeys(marks, allowed), (name, odd)
 
 
+def test_a_token_s_session_ends_where_its_token_says_nothing(world: World, visitor: httpx.Client) -> None:
+    """At the owner's socket whoever calls is the owner, and so would be each viewer with a cookie of before."""
+    console = world.console
+    visitor.post("/login", data={"token": world.token("onlooker", "read job:none")})
+    assert visitor.get("/kernel").status_code == 200
+    console.console.stop()
+    flags, console.flags = console.flags, ()
+    try:
+        console.start()
+        with console.visitor() as later:
+            later.cookies = visitor.cookies
+            answer = later.get("/jobs/says")
+            assert (answer.status_code, answer.headers.get("location")) == (303, "/login?next=/jobs/says")
+    finally:
+        console.console.stop()
+        console.flags = flags
+        console.start()
+
+
 def test_a_filter_does_not_tell_whether_there_is_what_one_may_not_see(world: World, visitor: httpx.Client) -> None:
     """The page says the same about a job or host of others and about none; the host of one's own job is known."""
     [job] = world.console.system.api.list_jobs().jobs

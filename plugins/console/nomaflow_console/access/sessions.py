@@ -56,11 +56,13 @@ class Sessions:
 
     :param ended_file: remembers the sessions that were ended by a logout, until they would have expired
     :param secure: True if the cookie goes over TLS only
+    :param takes_tokens: False if a token says nothing to the kernel: whoever has one would be the owner
     """
 
     secret: ConsoleSecret
     ended_file: Path
     secure: bool
+    takes_tokens: bool
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -109,7 +111,9 @@ class Sessions:
         return session if self.is_valid(session) else None
 
     def is_valid(self, session: Session) -> bool:
-        """Return True unless a session was ended, not used for 12 hours, or began more than 7 days ago."""
+        """Return True unless a session was ended, not used for 12 hours, began 7 days ago, or has a useless token."""
+        if session.token is not None and not self.takes_tokens:
+            return False
         last = min(session.seen + IDLE_SECONDS, session.created + LIFE_SECONDS)
         return self.clock() <= last and session.id not in self._ended
 
