@@ -11,7 +11,7 @@ from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 
 _LOOKED_AT = 20_000
-"""The most events that one page looks at."""
+"""The most events that one page looks at, unless fewer are asked for."""
 _SLACK_US = 60_000_000
 """Time by which the clock may have gone back between two events."""
 _IS_ACT = text("events.\"by\" <> ''")
@@ -30,10 +30,14 @@ def events_after(
     return [EVENTS.record(row) for row in connection.execute(query)]
 
 
-def events_before(connection: Connection, seq: int, *, filter: EventFilter, limit: int) -> EventPage:
+def events_before(
+    connection: Connection, seq: int, *, filter: EventFilter, limit: int, looks_at: int = 0
+) -> EventPage:
     """Return events with a lower sequence (0: from the newest), newest first.
 
     A filter without an index looks at a bounded number of events: the page may be short and not be the last one.
+
+    :param looks_at: that number; 0 for the usual one
     """
     walk: list[ColumnElement[bool] | TextClause] = [*equal((events.c.run_id, filter.run_id))]
     if seq:
@@ -48,7 +52,7 @@ def events_before(connection: Connection, seq: int, *, filter: EventFilter, limi
         newest_first.append(events.c.by.desc())  # the order of the index of acts, which no other index has
     checked, floor = [*_shared(filter), *([is_by(events.c.by, filter.by)] if filter.by else ())], None
     if checked:
-        end = select(events.c.seq).where(*walk).order_by(*newest_first).limit(1).offset(_LOOKED_AT - 1)
+        end = select(events.c.seq).where(*walk).order_by(*newest_first).limit(1).offset((looks_at or _LOOKED_AT) - 1)
         floor = connection.execute(end).scalar_one_or_none()
     if floor is not None:
         walk.append(events.c.seq >= floor)
