@@ -377,7 +377,8 @@ class Engine:
 
         def end_waiting(batch: Batch) -> None:
             stopping.end_unaccepted(self._state, batch)
-            stopping.end_stranded(self._state, batch)
+            for host in self._state.waiting.hosts():
+                stopping.end_stranded(self._state, batch, host)
 
         self._loop.tell(end_waiting, repeatable=True)
 

@@ -287,6 +287,8 @@ class EngineLoop:
                     self._add_clock_timer()
                 case TimerKind.PAUSE_END:
                     pausing.end_pause(self._state, batch, subject)
+                case TimerKind.HOST_AWAY:
+                    stopping.end_stranded(self._state, batch, subject)
 
     def _add_clock_timer(self) -> None:
         interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))

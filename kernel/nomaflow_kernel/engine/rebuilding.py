@@ -52,6 +52,8 @@ async def rebuild(state: EngineState, store: Store) -> None:
     for instance in state.fleet:
         if not instance.introduced and not instance.attempts:
             state.fleet.remove(instance.key, now_us)
+    for host in state.waiting.hosts():
+        state.timers.add(now, TimerKind.HOST_AWAY, host)
     state.dirty_hosts.update(state.waiting.hosts())
     state.dirty_hosts.update(state.continuing)
 

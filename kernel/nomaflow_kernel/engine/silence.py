@@ -60,4 +60,4 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
             instance.retried_on_lost += retried_on_lost(run, run.attempt)
     instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
     if not instance.attempts and instance.link is None:
-        state.fleet.remove(instance.key, batch.now_us)
+        state.forget(instance, batch.now_us)

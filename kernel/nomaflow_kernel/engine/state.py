@@ -19,7 +19,7 @@ from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.fleet import Fleet
+from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
@@ -227,6 +227,12 @@ class EngineState:
         if instance is not None:
             instance.release(current.key)
             self.dirty_hosts.add(instance.host)
+
+    def forget(self, instance: Instance, now_us: int) -> None:
+        """Forget an instance that has left; the runs that wait for its host are looked at if it was the last one."""
+        self.fleet.remove(instance.key, now_us)
+        if not self.fleet.has_instance(instance.host):
+            self.timers.add(self.clock.monotonic(), TimerKind.HOST_AWAY, instance.host)
 
     def timer_applies(self, kind: TimerKind, subject: str) -> bool:
         """Return whether a timer may still change something: that of a run that has ended does not."""

@@ -15,6 +15,8 @@ from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_da
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Seconds between checks of a run whose time is up while its host, which enforces the limit, has not reported it."""
+_AWAY_SECONDS = 60.0
+"""Seconds after which a host that is away is no longer expected by the runs of jobs that have moved."""
 
 
 def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
@@ -51,22 +53,29 @@ def end_unaccepted(state: EngineState, batch: Batch) -> None:
                 _end_waiting(state, batch, waiting, RunState.FAILED, Reason("job_disabled", job.why_not_valid))
 
 
-def end_stranded(state: EngineState, batch: Batch) -> None:
-    """Cancel the runs that wait for a host without an instance, if their jobs now name another host.
+def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
+    """Cancel the runs that wait for a host that stays away for a minute, if their jobs now name another host.
 
     A misspelt ``host`` that was corrected leaves such runs: nothing would ever start them, and they hold up their job.
-    Only the lanes of absent hosts are searched.
+    A host that is away for less may only be starting anew, or not have come back yet to a kernel that has just started.
+    Called when a host has left, at the kernel's start, and after a change of the catalogue; where the minute is not
+    over, a timer calls it then.
     """
-    for host in state.waiting.hosts():
-        if host == NO_HOST or state.fleet.has_instance(host):
-            continue
-        why = f"host {host!r} is not attached, and the job names another host now"
-        cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
-        for job_id in state.waiting.jobs_of_host(host):
-            job = state.jobs.job(job_id)
-            if job is not None and job.runnable and job.host != host:
-                for waiting in state.waiting.first_of_job(job_id, host=host):
-                    request_cancel(state, batch, waiting.run_id, cancel)
+    since_us = state.fleet.absent_since_us(host)
+    if host == NO_HOST or since_us is None or not state.waiting.count_of_host(host):
+        return
+    absent = (batch.now_us - since_us) / 1_000_000
+    if absent < _AWAY_SECONDS:
+        # The wall clock may have been set back.
+        state.timers.add(batch.now + min(_AWAY_SECONDS - absent, _AWAY_SECONDS), TimerKind.HOST_AWAY, host)
+        return
+    why = f"host {host!r} is not attached, and the job names another host now"
+    cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
+    for job_id in state.waiting.jobs_of_host(host):
+        job = state.jobs.job(job_id)
+        if job is not None and job.runnable and job.host != host:
+            for waiting in state.waiting.first_of_job(job_id, host=host):
+                request_cancel(state, batch, waiting.run_id, cancel)
 
 
 def _end_waiting(state: EngineState, batch: Batch, waiting: QueuedRun, to: RunState, reason: Reason) -> None:

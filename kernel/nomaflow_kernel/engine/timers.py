@@ -23,9 +23,11 @@ class TimerKind(enum.StrEnum):
     """The leases of the hosts are due for a check."""
     PAUSE_END = "pause_end"
     """A pause ends by itself."""
+    HOST_AWAY = "host_away"
+    """A host has left, or has been away for long."""
 
 
-OF_NO_RUN = frozenset({TimerKind.HOST_CLOCKS, TimerKind.PAUSE_END})
+OF_NO_RUN = frozenset({TimerKind.HOST_CLOCKS, TimerKind.PAUSE_END, TimerKind.HOST_AWAY})
 _LEAST_SWEPT = 100
 
 
@@ -43,7 +45,7 @@ class Timers:
     def add(self, due: float, kind: TimerKind, subject: str = "") -> None:
         """Set a timer for ``due``, in monotonic seconds; an instant that has passed is due at once.
 
-        :param subject: the run, or the pause, that it is for
+        :param subject: the run, the pause or the host that it is for
         """
         heapq.heappush(self._heap, (due, next(self._counter), kind, subject))
 

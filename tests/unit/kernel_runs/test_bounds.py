@@ -335,6 +335,7 @@ async def test_a_change_of_the_catalogue_looks_at_lanes_of_absent_hosts_only(rig
     await rig.host(max_async=1)
     runs = [(await rig.trigger("a")).run_id for _ in range(5)]
     lost = (await rig.trigger("lost")).run_id
+    await rig.advance(60)
     rig.jobs.add(job("lost", overlap="allow"))
     asked: list[str] = []
     known = rig.jobs.job

@@ -149,6 +149,7 @@ async def test_runs_that_nobody_will_start_end_although_the_store_failed(rig: Ri
     """Runs that a change of the catalogue ends are ended once the store takes it."""
     rig.jobs.add(job("a", host="mistyped"))
     run_id = (await rig.trigger("a")).run_id
+    await rig.advance(60)
     rig.jobs.add(job("a"))
     rig.fail_once()
     rig.engine.jobs_changed()
