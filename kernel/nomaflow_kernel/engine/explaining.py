@@ -156,11 +156,11 @@ def _begins_in_host(definition: JobDefinition) -> bool:
 def needs_host(state: EngineState, entry: QueuedRun) -> bool:
     """Return whether a waiting run needs a slot of its host to start.
 
-    Where only its data can tell, a run with a call_job step counts as one that needs none: so its data is loaded when
-    its turn comes, without a host.
+    Where only its data can tell, a run that may need none counts as one that does: so its data is loaded when its turn
+    comes, without a host.
     """
     definition, _ = first_step(state, entry)
-    return not entry.calls_jobs if definition is None else _begins_in_host(definition)
+    return not entry.may_need_none if definition is None else _begins_in_host(definition)
 
 
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:

@@ -174,7 +174,8 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     :param kind: the kind of its trigger
     :param definition_digest: the digest of its definition, if the run follows it; empty if its request changes anything
     :param queue_timeout_seconds: how long it may wait; None without a limit
-    :param calls_jobs: whether any of its steps calls a job; then its first one may need no host
+    :param may_need_none: whether it may need no host to start, as only its data can tell: a step calls a job, or steps
+        are left out
     """
 
     run_id: str
@@ -190,7 +191,7 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     kind: TriggerKind = TriggerKind.API
     definition_digest: str = ""
     queue_timeout_seconds: float | None = None
-    calls_jobs: bool = False
+    may_need_none: bool = False
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from rig import PlayedHost, Rig, job, step
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy
-from nomaflow_project.jobs.definitions import IsolationChoice, StepDefinition
+from nomaflow_project.jobs.definitions import IsolationChoice, PresetDefinition, StepDefinition
 
 PAUSE = PauseRecord(scope="all", name="", by="ann", why="", since_us=0, until_us=None)
 
@@ -44,11 +44,23 @@ async def test_a_run_that_needs_no_host_to_start_still_needs_none(rig: Rig, requ
     assert await rig.state(run_id) is RunState.RUNNING
 
 
-async def test_a_run_of_which_all_is_switched_off_still_needs_no_host(rig: Rig) -> None:
-    """A run of which no step will run ends after a restart although no host is there."""
-    rig.jobs.add(job("a", step("one", enabled=False), host="away"))
+@pytest.mark.parametrize(
+    ("enabled", "request_"),
+    [
+        (False, {}),
+        (False, {"log_level": "DEBUG"}),
+        (True, {"switches": {"one": False}}),
+        (True, {"preset": "nothing"}),
+    ],
+)
+async def test_a_run_of_which_all_is_switched_off_still_needs_no_host(
+    rig: Rig, enabled: bool, request_: dict[str, Any]
+) -> None:
+    """A run of which no step will run ends after a restart although no host is there, whatever switches them off."""
+    nothing = PresetDefinition(name="nothing", steps={"one": False})
+    rig.jobs.add(job("a", step("one", enabled=enabled), presets=(nothing,), host="away"))
     await rig.engine.set_pause(PAUSE)
-    run_id = (await rig.trigger("a")).run_id
+    run_id = (await rig.trigger("a", **request_)).run_id
     await rig.restart()
     await rig.engine.clear_pause("all", "")
     async with asyncio.timeout(5):

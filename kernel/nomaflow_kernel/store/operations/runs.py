@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, or_, select
 
 from nomaflow_kernel.history.lookups import ActiveRuns, LastState, RunDetail, RunSubject
@@ -36,10 +37,12 @@ _OF_WAITING = select(definitions.c.digest, definitions.c.body).where(
     or_(
         definitions.c.body.not_like('%"queue_timeout_seconds":null%'),
         definitions.c.body.like(f'%"type":"{CALL_JOB_STEP}"%'),
+        definitions.c.body.like('%"enabled":false%'),
+        definitions.c.body.like('%"steps":{"%'),
     ),
 )
-"""The definitions of waiting runs with a limit or a call_job step; the text of a definition is canonical, so it has no
-blanks."""
+"""The definitions of waiting runs with a limit, a call_job step, or steps that they or a preset may switch off; the text
+of a definition is canonical, so it has no blanks."""
 _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kind, runs.c.trigger_by).where(
     runs.c.run_id.in_(bindparam("ids", expanding=True))
 )
@@ -73,14 +76,14 @@ def active_runs(connection: Connection) -> ActiveRuns:
 
 
 def _queued(
-    known: Mapping[str, tuple[float | None, bool]],
+    known: Mapping[str, _DefinitionFacts],
     run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
-    allow_overlap, preset, changes_plan = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
+    allow_overlap, preset, changes_plan, leaves_out = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
     kind = _TRIGGER_KINDS[trigger_kind]
     author = author_of(kind, trigger_by)
-    queue_timeout_seconds, calls_jobs = known.get(digest, (None, False))
+    facts = known.get(digest, _NO_FACTS)
     return QueuedRun(
         run_id=run_id,
         job_id=job_id,
@@ -94,21 +97,44 @@ def _queued(
         author="" if author == "owner" else author,
         kind=kind,
         definition_digest="" if changes_plan else sys.intern(digest),
-        queue_timeout_seconds=queue_timeout_seconds,
-        calls_jobs=calls_jobs,
+        queue_timeout_seconds=facts.queue_timeout_seconds,
+        may_need_none=facts.may_need_none or leaves_out or preset in facts.presets,
     )
 
 
-def _queue_facts(definition: Mapping[str, Any]) -> tuple[float | None, bool]:
-    """Return what the queue needs from a definition: how long its runs may wait, and whether any step calls a job."""
-    calls_jobs = any(step["type"] == CALL_JOB_STEP for step in definition.get("steps", ()))
-    return definition.get("queue_timeout_seconds"), calls_jobs
+class _DefinitionFacts(Struct, frozen=True, kw_only=True):
+    """What the queue needs from a definition.
+
+    :param queue_timeout_seconds: how long its runs may wait
+    :param may_need_none: whether a run may need no host to start: a step calls a job, or none is switched on
+    :param presets: the presets that switch a step off
+    """
+
+    queue_timeout_seconds: float | None = None
+    may_need_none: bool = False
+    presets: frozenset[str] = frozenset()
 
 
-def _wishes(request: str) -> tuple[bool, str, bool]:
-    """Return what the queue needs from a request: whether it allows overlap or changes the plan, and its preset."""
+_NO_FACTS = _DefinitionFacts()
+
+
+def _queue_facts(definition: Mapping[str, Any]) -> _DefinitionFacts:
+    steps, presets = definition.get("steps", ()), definition.get("presets", ())
+    calls_jobs = any(step["type"] == CALL_JOB_STEP for step in steps)
+    return _DefinitionFacts(
+        queue_timeout_seconds=definition.get("queue_timeout_seconds"),
+        may_need_none=calls_jobs or not any(step.get("enabled", True) for step in steps),
+        presets=frozenset(preset["name"] for preset in presets if False in preset.get("steps", {}).values()),
+    )
+
+
+def _wishes(request: str) -> tuple[bool, str, bool, bool]:
+    """Return what the queue needs from a request: its preset, and whether it allows overlap, changes the plan, and
+    leaves out a step.
+    """
     said = json.loads(request)
-    return said.get("allow_overlap", False), said.get("preset", ""), any(map(said.get, PLAN_FIELDS))
+    leaves_out = False in said.get("switches", {}).values() or bool(said.get("reuse"))
+    return said.get("allow_overlap", False), said.get("preset", ""), any(map(said.get, PLAN_FIELDS)), leaves_out
 
 
 _known_wishes = lru_cache(maxsize=1024)(_wishes)
