@@ -120,7 +120,6 @@ PROBLEM_CODES = {
     "open_credential": "A file that other users can read contains a credential; a warning in an `env_file`.",
     "out_of_range": "A number or a list is too small or too large.",
     "plugin_type": "Warning: a connector's type is not built in; a plugin must contribute it.",
-    "positional_only": "A callable takes a required parameter by position only.",
     "no_step_enabled": "Warning: the job is scheduled, and all of its steps are disabled.",
     "preset_still_fires": "Warning: the job is disabled, but one of its presets still fires.",
     "reserved_role": "A role has the name of a built-in one.",

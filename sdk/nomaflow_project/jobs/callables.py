@@ -242,13 +242,6 @@ def _check_preset_fields(definition: JobDefinition, step: StepDefinition, job: P
 def _check_step(
     definition: JobDefinition, step: StepDefinition, found: _Callable, at: Place, job: Place
 ) -> Iterator[Problem]:
-    for parameter in found.parameters:
-        if parameter["kind"] == "positional_only" and parameter["required"]:
-            yield (at / "callable").error(
-                "positional_only",
-                f"{step.callable!r} takes {parameter['name']!r} by position only, and steps are called with keywords",
-                fix="put *, before its parameters",
-            )
     given = found.injected.union(definition.params, step.op_kwargs)
     sources = [(at / "op_kwargs", step.op_kwargs, given)] + [
         (job / "presets" / index / "op_kwargs" / step.name, keys, given.union(preset.params, keys))

@@ -35,7 +35,6 @@ CALLABLES = {
     ),
     "app.clean:plain": _callable(),
     "app.clean:all": _callable(catch_all="_"),
-    "app.clean:positional": _callable(_parameter("x", kind="positional_only")),
     "app.clean:gone": _callable(error="app.clean has no function 'gone'"),
     "app.broken:run": _callable(error="ImportError: no module named 'nope'"),
 }
@@ -95,7 +94,6 @@ def test_a_declared_field_is_no_misspelling() -> None:
             "strict(table: str, ctx) takes no 'tabel'",
             "did you mean 'table'?",
         ),
-        ('callable = "app.clean:positional"', "positional_only", "callable", "by position only", "*,"),
         ('type = "plain"\nextra = 1', "unknown_op_kwarg", "op_kwargs.extra", "plain() takes no 'extra'", ""),
     ],
 )
