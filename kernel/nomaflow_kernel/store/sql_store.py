@@ -194,6 +194,8 @@ class Store:
         before_us: int | None,
         limit: int,
         proofs_after_us: int | None = None,
+        host: str = "",
+        not_host: str = "",
     ) -> int:
         """Delete up to ``limit`` terminal runs of a job (empty: of all jobs), a few at a time; return how many.
 
@@ -202,6 +204,8 @@ class Store:
 
         :param proofs_after_us: runs of a fire or a request that finished after this time are kept, whatever their
             number: they prevent the same fire or request from running again; None for no such time
+        :param host: only the runs of this host are counted and deleted; empty for all
+        :param not_host: the same for the runs of all hosts but this one
         """
         query = partial(
             prune.prunable_runs,
@@ -210,6 +214,8 @@ class Store:
             before_us=before_us,
             limit=limit,
             proofs_after_us=proofs_after_us,
+            host=host,
+            not_host=not_host,
         )
         found = await self._database.read(query)
         gone = 0

@@ -88,19 +88,28 @@ class RetentionSweeper:
         of_hosts, gone = self._of_hosts(), 0
         if of_hosts:
             for job_id in await self._store.job_ids():
-                gone += await self._prune(job_id, self._policy_of(job_id, of_hosts))
+                policy, host = self._policy_of(job_id, of_hosts)
+                gone += await self._prune(policy, job_id, host=host)
+                if host:
+                    gone += await self._prune(_milder(policy, self._default), job_id, not_host=host)
         else:
-            gone = await self._prune("", self._default)
+            gone = await self._prune(self._default)
         if self._default.enabled and self._default.days is not None:
             before_us = self._clock.now_us() - self._default.days * _DAY_US
             while await self._store.prune_notices(before_us=before_us, limit=_PAGE_NOTICES) == _PAGE_NOTICES:
                 pass
         return gone
 
-    def _policy_of(self, job_id: str, of_hosts: Mapping[str, RetentionPolicy]) -> RetentionPolicy:
-        """Return the policy for a job: its host's, unless that brings it no more, or the id is another host's."""
+    def _policy_of(self, job_id: str, of_hosts: Mapping[str, RetentionPolicy]) -> tuple[RetentionPolicy, str]:
+        """Return the policy for a job, and the host for whose runs it is; empty for all.
+
+        It is that of the job's host, unless that brings it no more, or the id is another host's. A host that has got
+        an id does not decide what becomes of the runs that others had under it.
+        """
         job = self._catalogue.job(job_id)
-        return self._default if job is None or job.removed else of_hosts.get(job.loaded.host, self._default)
+        if job is None or job.removed or job.loaded.host not in of_hosts:
+            return self._default, ""
+        return of_hosts[job.loaded.host], job.host
 
     async def sweep_audit(self) -> int:
         """Delete the audit's rows that are too old and return their number.
@@ -116,7 +125,7 @@ class RetentionSweeper:
                 break
         return gone
 
-    async def _prune(self, job_id: str, policy: RetentionPolicy) -> int:
+    async def _prune(self, policy: RetentionPolicy, job_id: str = "", *, host: str = "", not_host: str = "") -> int:
         before_us = None if policy.days is None else self._clock.now_us() - policy.days * _DAY_US
         if not policy.enabled or (before_us is None and policy.keep_last_per_job is None):
             return 0
@@ -128,8 +137,23 @@ class RetentionSweeper:
                 before_us=before_us,
                 limit=_PAGE_RUNS,
                 proofs_after_us=self._clock.now_us() - _DAY_US,
+                host=host,
+                not_host=not_host,
             )
             gone += page
             if page < _PAGE_RUNS:
                 break
         return gone
+
+
+def _milder(one: RetentionPolicy, other: RetentionPolicy) -> RetentionPolicy:
+    """Return a policy that releases only what both of two release."""
+    return RetentionPolicy(
+        enabled=one.enabled and other.enabled,
+        days=_larger(one.days, other.days),
+        keep_last_per_job=_larger(one.keep_last_per_job, other.keep_last_per_job),
+    )
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)

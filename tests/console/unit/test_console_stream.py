@@ -96,7 +96,9 @@ class Principal:
 @pytest.fixture
 def sessions(tmp_path: Path) -> Sessions:
     """The sessions of a console."""
-    return Sessions(secret=ConsoleSecret(value=b"x" * 32), ended_file=tmp_path / "ended", secure=False, takes_tokens=True)
+    return Sessions(
+        secret=ConsoleSecret(value=b"x" * 32), ended_file=tmp_path / "ended", secure=False, takes_tokens=True
+    )
 
 
 class Tab:

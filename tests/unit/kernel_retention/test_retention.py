@@ -156,6 +156,26 @@ async def test_a_policy_is_for_the_jobs_that_its_host_brings(rig: Rig, tmp_path:
     assert await counts(rig) == {"a": 3}
 
 
+async def test_a_policy_is_not_for_the_runs_that_another_host_had_under_the_id(rig: Rig, tmp_path: Path) -> None:
+    """Whoever takes the id of a host that was forgotten may not read its runs, and does not erase them either."""
+    for _ in range(3):
+        await rig.trigger("a")
+    await rig.settle()
+    rig.jobs.add(job("a", step("off", enabled=False), overlap="allow", host="other"))
+    for _ in range(3):
+        await rig.trigger("a")
+    await rig.settle()
+    taken = brought(other=load(tmp_path, "[meta.retention]\nkeep_last_per_job = 1", host="other", jobs=("a",)))
+    keeper = RetentionPolicy(enabled=False)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=taken, default=keeper)
+    assert await sweeper.sweep() == 2
+    left = (await rig.store.list_runs(RunFilter(), before="", limit=500)).runs
+    assert [run.host for run in left] == ["other", *["demo"] * 3]
+    eager = RetentionPolicy(days=None, keep_last_per_job=2)
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=taken, default=eager)
+    assert await sweeper.sweep() == 1
+
+
 @pytest.mark.parametrize("meta", ["", "[meta.retention]\ndays = 30"])
 async def test_all_old_events_of_no_run_go_in_one_sweep(rig: Rig, tmp_path: Path, meta: str) -> None:
     """A deployment of ten thousand jobs writes as many; whether a host has its own policy does not matter."""

@@ -30,9 +30,7 @@ def events_after(
     return [EVENTS.record(row) for row in connection.execute(query)]
 
 
-def events_before(
-    connection: Connection, seq: int, *, filter: EventFilter, limit: int, looks_at: int = 0
-) -> EventPage:
+def events_before(connection: Connection, seq: int, *, filter: EventFilter, limit: int, looks_at: int = 0) -> EventPage:
     """Return events with a lower sequence (0: from the newest), newest first.
 
     A filter without an index looks at a bounded number of events: the page may be short and not be the last one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
@@ -12,6 +13,7 @@ from nomaflow_kernel.store.operations.conditions import equal
 from nomaflow_kernel.store.operations.runs import job_ids
 from nomaflow_kernel.store.schema import attempts, events, kernel, log_chunks, runs
 
+_Conditions: TypeAlias = Sequence[ColumnElement[bool]]
 _TERMINAL = tuple(sorted(state.value for state in RUN_TERMINAL))
 
 
@@ -23,44 +25,59 @@ def prunable_runs(
     before_us: int | None,
     limit: int,
     proofs_after_us: int | None = None,
+    host: str = "",
+    not_host: str = "",
 ) -> list[str]:
     """Return up to ``limit`` terminal runs to delete, oldest first within a job.
 
     These are runs beyond the newest ``keep_runs`` of their job, or finished before ``before_us``. The count spares runs
     of a fire or a request that finished after ``proofs_after_us``.
+
+    :param host: counts and returns only the runs of this host; empty for all
+    :param not_host: the same for the runs of all hosts but this one
     """
     found: dict[str, None] = {}
+    of_hosts = [*equal((runs.c.host, host)), *([runs.c.host != not_host] if not_host else ())]
     if before_us is not None:
-        found.update(dict.fromkeys(_finished_before(connection, job_id, before_us, limit)))
+        found.update(dict.fromkeys(_finished_before(connection, job_id, of_hosts, before_us, limit)))
     if keep_runs is not None:
         jobs = [job_id] if job_id else job_ids(connection)
         for job in jobs:
             if len(found) >= limit:
                 break
-            found.update(dict.fromkeys(_beyond(connection, job, keep_runs, limit, proofs_after_us)))
+            found.update(dict.fromkeys(_beyond(connection, job, of_hosts, keep_runs, limit, proofs_after_us)))
     return list(found)[:limit]
 
 
-def _finished_before(connection: Connection, job_id: str, before_us: int, limit: int) -> Sequence[str]:
+def _finished_before(
+    connection: Connection, job_id: str, of_hosts: _Conditions, before_us: int, limit: int
+) -> Sequence[str]:
     kept: list[ColumnElement[bool]] = [
         runs.c.run_id < first_run_id(before_us // 1000 + 1),
         runs.c.finished_at_us < before_us,
         runs.c.state.in_(_TERMINAL),
         *equal((runs.c.job_id, job_id)),
+        *of_hosts,
     ]
     query = select(runs.c.run_id).where(*kept).order_by(runs.c.run_id).limit(limit)
     return connection.execute(query).scalars().all()
 
 
 def _beyond(
-    connection: Connection, job_id: str, keep_runs: int, limit: int, proofs_after_us: int | None
+    connection: Connection,
+    job_id: str,
+    of_hosts: _Conditions,
+    keep_runs: int,
+    limit: int,
+    proofs_after_us: int | None,
 ) -> Sequence[str]:
-    newest_first = select(runs.c.run_id).where(runs.c.job_id == job_id).order_by(runs.c.run_id.desc())
+    newest_first = select(runs.c.run_id).where(runs.c.job_id == job_id, *of_hosts).order_by(runs.c.run_id.desc())
     first_gone = connection.execute(newest_first.offset(keep_runs).limit(1)).scalar_one_or_none()
     if first_gone is None:
         return ()
     gone: list[ColumnElement[bool]] = [
         runs.c.job_id == job_id,
+        *of_hosts,
         runs.c.run_id <= first_gone,
         runs.c.state.in_(_TERMINAL),
     ]
