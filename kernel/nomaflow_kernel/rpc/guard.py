@@ -156,6 +156,12 @@ class Guard:
         found = await self._subjects([each for each in run_ids if is_run_id(each)])
         return {each.run_id: self._target_of_run(each.job_id, each.host) for each in found}
 
+    async def targets_of_replay(self, run_id: str) -> Sequence[Target]:
+        """Return the targets that a replay of a run is about: that run, and the job where the new one goes."""
+        found = await self._subjects([run_id])
+        jobs = [job for run in found if (job := self._catalogue.job(run.job_id)) is not None]
+        return [*(self._target_of_run(run.job_id, run.host) for run in found), *map(target_of, jobs)]
+
     def target_of_job(self, job_id: str) -> Target:
         """Return the target of a job id, whether there is such a job or not."""
         job = self._catalogue.job(job_id)

@@ -13,7 +13,7 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audited_calls import audit_each
-from nomaflow_kernel.access.grants import Target, Verb
+from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
@@ -176,8 +176,8 @@ class KernelService:
         else:
             (answer,) = await self._start([command])
         if not caller.principal.may_all(Verb.LOGS):
-            targets = await self._guard.targets_of_runs([request.run_id])
-            answer = _told(answer, targets.get(request.run_id, Target()), caller)
+            for target in await self._guard.targets_of_replay(request.run_id) or (EVERYTHING,):
+                answer = _told(answer, target, caller)
         return encode(kernel.ReplayRunResponse, _accepted(answer))
 
     async def get_run(self, request: kernel.GetRunRequest, caller: Caller) -> kernel.GetRunResponse:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import grpc
-from access_world import AccessWorld, jobs, kernel_of_two_teams
+from access_world import SECRET, AccessWorld, jobs, kernel_of_two_teams
 from kernel_process import manifest
 
 from waiting import eventually
 
 _CODE = grpc.StatusCode
+
+
+async def move(world: AccessWorld) -> None:
+    """Have the jobs of team a run on the host of team b, which agrees."""
+    await world.hosts["b"].introduce({**manifest("teamb", jobs("b")), "accept_jobs_from": ["teama"]}, explicit=True)
+    moved = {"jobs": [{**job, "host": "teamb"} for job in jobs("a")["jobs"]]}
+    await world.hosts["a"].introduce(manifest("teama", moved), explicit=True)
+
+    async def is_moved() -> bool:
+        found = (await world.as_("owner")("GetJob", job_id="a.one")).job
+        return bool(found.host == "teamb" and found.valid)
+
+    await eventually(is_moved)
 
 
 async def test_a_replay_needs_the_grant_where_the_job_runs_now() -> None:
@@ -19,19 +32,23 @@ async def test_a_replay_needs_the_grant_where_the_job_runs_now() -> None:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)
             ann, run_id = world.as_("ann"), world.runs["a"]
-            await world.hosts["b"].introduce(
-                {**manifest("teamb", jobs("b")), "accept_jobs_from": ["teama"]}, explicit=True
-            )
-            moved = {"jobs": [{**job, "host": "teamb"} for job in jobs("a")["jobs"]]}
-            await world.hosts["a"].introduce(manifest("teama", moved), explicit=True)
-
-            async def is_moved() -> bool:
-                found = (await world.as_("owner")("GetJob", job_id="a.one")).job
-                return bool(found.host == "teamb" and found.valid)
-
-            await eventually(is_moved)
+            await move(world)
             assert await ann.code("TriggerRun", job_id="a.one") is _CODE.PERMISSION_DENIED
             for today in (False, True):
                 assert await ann.code("ReplayRun", run_id=run_id, current_definition=today) is _CODE.PERMISSION_DENIED
             await world.join("both", roles=("operator host:teama", "operator host:teamb"))
             assert await world.as_("both").code("ReplayRun", run_id=run_id) is _CODE.OK
+
+
+async def test_a_replay_shows_values_to_who_may_see_those_of_the_job_now() -> None:
+    """With today's definition it has today's values, which who sees the logs of the former host only may not see."""
+    with kernel_of_two_teams() as running:
+        async with AsyncExitStack() as stack:
+            world = await AccessWorld(running=running).start(stack)
+            asked = {"run_id": world.runs["a"], "validate_only": True, "current_definition": True}
+            await move(world)
+            blind = ("trigger host:teamb", "operate host:teamb")
+            await world.join("blind", roles=("operator host:teama",), grants=blind)
+            await world.join("seeing", roles=("operator host:teama", "operator host:teamb"))
+            assert SECRET in str(await world.as_("seeing")("ReplayRun", **asked))
+            assert SECRET not in str(await world.as_("blind")("ReplayRun", **asked))
