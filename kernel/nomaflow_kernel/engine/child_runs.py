@@ -76,9 +76,13 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
 
 
 def _caller(state: EngineState, run: ActiveRun) -> str:
-    """Return the host whose file brought a run's job; empty for the kernel's own file."""
-    job = state.jobs.job(run.job_id)
-    return run.host if job is None else job.loaded.host
+    """Return the host whose file a run's definition is from; empty for the kernel's own file.
+
+    Another host may have the job's id by now, whose calls are no business of this run.
+    """
+    job, bringer = state.jobs.job(run.job_id), run.record.request.brought_by
+    of_kernels_file = job is not None and not job.loaded.host and not bringer and run.host in ("", job.host)
+    return "" if of_kernels_file else bringer or run.host
 
 
 def _may_call(state: EngineState, run: ActiveRun, target: str) -> bool:
@@ -109,9 +113,8 @@ def _keys_of_files(state: EngineState, run: ActiveRun, step: PlannedStep) -> tup
 
     Values of the kernel's own file count as such everywhere: they are its owner's.
     """
-    caller, child = state.jobs.job(run.job_id), state.jobs.job(step.target_job_id)
-    of_kernels_file = caller is not None and not caller.loaded.host
-    if not of_kernels_file and (child is None or child.host != run.host):
+    child = state.jobs.job(step.target_job_id)
+    if _caller(state, run) and (child is None or child.host != run.host):
         return (), ()
     plan = run.plan
     literal = plan.literal_run_params.difference(step.child_params) | step.literal_child_params

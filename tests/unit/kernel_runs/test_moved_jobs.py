@@ -104,6 +104,23 @@ async def test_a_host_that_comes_back_within_the_minute_runs_what_waits_for_it(r
     assert await rig.state(run_id) is RunState.RUNNING
 
 
+async def test_a_run_calls_as_the_host_that_it_is_from(rig: Rig) -> None:
+    """A host whose job's id another has got starts no job of that one, which accepts no calls of others."""
+    steps = step("one"), step("call", type="call_job", callable="", target_job_id="secret")
+    rig.jobs.add(job("a", *steps), job("secret", host="other"))
+    host, other = await rig.host(), await rig.host(host="other")
+    run_id = (await rig.trigger("a")).run_id
+    key = (await host.dispatch()).attempt_key
+    rig.jobs.add(job("a", *steps, host="other"))
+    await host.finish(key)
+    await rig.settle()
+    run = (await rig.detail(run_id)).run
+    assert run.state is RunState.FAILED
+    assert run.reason is not None
+    assert "host 'demo' has no job 'secret'" in run.reason.message
+    assert not other.orders
+
+
 def _pause(host: str) -> PauseRecord:
     return PauseRecord(scope="host", name=host, by="ann", why="", since_us=0, until_us=None)
 
