@@ -19,7 +19,7 @@ from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.hosts import HostAttached
 from nomaflow_kernel.hosts.incoming import check_incarnation
-from nomaflow_kernel.rpc.discretion import host_without_values, reload_without_values
+from nomaflow_kernel.rpc.discretion import host_without_values, reload_without_names, reload_without_values
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.job_pages import shown_job
 from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs, warned_jobs
@@ -167,7 +167,9 @@ class CatalogueCalls:
             outcomes.append(
                 encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=told, **known)
             )
-        if not caller.principal.may(Verb.LOGS, Target(host=host)):
+        if not caller.principal.may(Verb.READ, Target(host=host)):
+            outcomes = [reload_without_names(each) for each in outcomes]
+        elif not caller.principal.may(Verb.LOGS, Target(host=host)):
             outcomes = [reload_without_values(each) for each in outcomes]
         own = self._own_outcome(load, caller, force=request.force)
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])

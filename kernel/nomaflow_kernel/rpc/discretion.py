@@ -137,6 +137,13 @@ def reload_without_values(outcome: kernel.ReloadOutcome) -> kernel.ReloadOutcome
     return outcome
 
 
+def reload_without_names(outcome: kernel.ReloadOutcome) -> kernel.ReloadOutcome:
+    """Return only whether an instance has loaded its code: who may operate a host need not be allowed to read it."""
+    return kernel.ReloadOutcome(
+        incarnation=outcome.incarnation, host=outcome.host, accepted=outcome.accepted, generation=outcome.generation
+    )
+
+
 def response_without_values(response: kernel.TriggerRunResponse) -> kernel.TriggerRunResponse:
     """Take warnings, which may quote a file, and the values of steps out of the answer to a trigger, and return it."""
     response.ClearField("steps")

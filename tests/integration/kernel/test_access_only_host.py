@@ -8,6 +8,8 @@ import grpc
 import pytest
 from access_world import AccessWorld
 
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+
 _CODE = grpc.StatusCode
 
 
@@ -32,6 +34,24 @@ async def test_no_host_is_named_by_who_sees_only_one(world: AccessWorld) -> None
             await world.as_(name)(call)
         assert (caught.value.code(), caught.value.details()) == (_CODE.INVALID_ARGUMENT, told)
     assert await world.as_("ben").code("ReloadHost") is _CODE.PERMISSION_DENIED
+
+
+async def test_a_reload_names_the_jobs_of_the_host_to_who_may_see_them(world: AccessWorld) -> None:
+    """Who may operate a host and not read it learns whether each instance has loaded its code, and nothing more."""
+    await world.join("hands", grants=("operate host:teama",))
+    for name, seen in (("ann", True), ("hands", False)):
+        task = asyncio.create_task(world.as_(name)("ReloadHost", host="teama"))
+        while not (command := await asyncio.wait_for(world.hosts["a"].commands.get(), 20)).HasField("reload"):
+            pass
+        loaded = gateway.Loaded(generation=2, jobs=7, stopped_schedules=["a.two (night)"])
+        problem = b'[{"severity": "warning", "code": "odd", "path": "jobs.a.one", "message": "x"}]'
+        result = gateway.ReloadResult(
+            command_seq=command.command_seq, accepted=True, generation=2, loaded=loaded, problems_json=problem
+        )
+        await world.hosts["a"].say(gateway.AttachRequest(reload_result=result))
+        (outcome,) = (await task).instances
+        assert (outcome.host, outcome.accepted, outcome.generation) == ("teama", True, 2)
+        assert ("a.two" in str(outcome), "a.one" in str(outcome), outcome.jobs == 7) == (seen, seen, seen)
 
 
 async def test_a_refusal_names_the_grant_that_is_missing(world: AccessWorld) -> None:
