@@ -271,6 +271,19 @@ async def test_a_fire_does_not_run_again_where_the_clock_goes_back_and_its_run_i
     assert await bench.store.prune(**prune, proofs_after_us=bench.clock.now_us() + 1) == 15
 
 
+async def test_the_count_spares_what_tells_of_missed_fires(bench: Bench) -> None:
+    """Retention by number keeps for a day that fires were missed, as it keeps those that ran."""
+    bench.jobs.add(job("a", schedule="0 * * * *", misfire="skip", overlap="allow"))
+    await bench.look()
+    await bench.tick(3 * 3600 + 1800)
+    for _ in range(3):
+        await bench.trigger("a")
+    assert len(await bench.missed()) == 2
+    prune = {"job_id": "a", "keep_runs": 1, "before_us": None, "limit": 100}
+    assert await bench.store.prune(**prune, proofs_after_us=bench.clock.now_us() - 86_400_000_000) == 0
+    assert await bench.store.prune(**prune, proofs_after_us=bench.clock.now_us() + 1) == 2
+
+
 async def test_a_refused_fire_leaves_a_row(bench: Bench) -> None:
     """A fire that the kernel cannot accept is MISSED with what refused it."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))

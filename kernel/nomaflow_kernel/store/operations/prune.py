@@ -8,6 +8,7 @@ from typing import TypeAlias
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from nomaflow_kernel.history.ids import first_run_id
+from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.conditions import equal
 from nomaflow_kernel.store.operations.runs import job_ids
@@ -31,7 +32,7 @@ def prunable_runs(
     """Return up to ``limit`` terminal runs to delete, oldest first within a job.
 
     These are runs beyond the newest ``keep_runs`` of their job, or finished before ``before_us``. The count spares runs
-    of a fire or a request that finished after ``proofs_after_us``.
+    of fires, also of those that did not run, and of requests that finished after ``proofs_after_us``.
 
     :param host: counts and returns only the runs of this host; empty for all
     :param not_host: the same for the runs of all hosts but this one
@@ -82,7 +83,7 @@ def _beyond(
         runs.c.state.in_(_TERMINAL),
     ]
     if proofs_after_us is not None:
-        proves_nothing = and_(runs.c.request_id == "", runs.c.slot == "")
+        proves_nothing = and_(runs.c.request_id == "", runs.c.trigger_kind != TriggerKind.CRON.value)
         gone.append(or_(proves_nothing, runs.c.finished_at_us < proofs_after_us))
     query = select(runs.c.run_id).where(*gone).order_by(runs.c.run_id).limit(limit)
     return connection.execute(query).scalars().all()

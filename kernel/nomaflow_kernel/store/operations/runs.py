@@ -41,8 +41,10 @@ _OF_WAITING = select(definitions.c.digest, definitions.c.body).where(
         definitions.c.body.like('%"steps":{"%'),
     ),
 )
-"""The definitions of waiting runs with a limit, a call_job step, or steps that they or a preset may switch off; the text
-of a definition is canonical, so it has no blanks."""
+"""The definitions of waiting runs with a limit, a call_job step, or steps that a request or a preset may switch off.
+
+The text of a definition is canonical, so it has no blanks.
+"""
 _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kind, runs.c.trigger_by).where(
     runs.c.run_id.in_(bindparam("ids", expanding=True))
 )
@@ -103,7 +105,7 @@ def _queued(
 
 
 class _DefinitionFacts(Struct, frozen=True, kw_only=True):
-    """What the queue needs from a definition.
+    """Facts that the queue needs from a definition.
 
     :param queue_timeout_seconds: how long its runs may wait
     :param may_need_none: whether a run may need no host to start: a step calls a job, or none is switched on
