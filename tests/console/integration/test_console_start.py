@@ -78,6 +78,15 @@ def test_a_taken_address_is_refused_with_exit_code_75(project: Path) -> None:
     assert ": another process listens there; name another address, such as --listen 127.0.0.1:0" in told
 
 
+def test_a_file_in_the_place_of_the_folder_is_a_wrong_setting(tmp_path: Path) -> None:
+    """No new start helps then, so whoever supervises the console does not try."""
+    folder = tmp_path / ".nomaflow"
+    folder.write_text("")
+    with pytest.raises(SettingsRefused, match=r"file exists; .* has to be a folder") as refusal:
+        ConsoleSecret.of(folder)
+    assert refusal.value.exit_code == 78
+
+
 def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None:
     """It is made with mode 0600; one that others can read, or that is cut short, is not used."""
     start("--listen", "127.0.0.1:0")

@@ -39,6 +39,8 @@ class ConsoleSecret:
             what = f"the console's secret {str(file)!r} cannot be used: {(error.strerror or str(error)).lower()}"
             if isinstance(error, PermissionError):
                 raise SettingsRefused(what, fix="run the console as the user whom the project belongs to") from None
+            if isinstance(error, NotADirectoryError | FileExistsError):
+                raise SettingsRefused(what, fix=f"{str(folder)!r} has to be a folder") from None
             raise SettingsRefused(what, fix="check that folder and its disk", exit_code=EX_TROUBLE) from None
         if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
             raise SettingsRefused(
