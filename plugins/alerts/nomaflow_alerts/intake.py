@@ -67,7 +67,7 @@ class Intake:
         self._behind_until = 0
         self._unsure = True
         self._store, self._store_id = "", ""
-        self._queue: asyncio.Queue[EventView | PrunedView | int | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[EventView | PrunedView | int | BaseException] = asyncio.Queue()
         self._room = asyncio.Semaphore(_BUFFERED)
         self._kept_at = 0.0
 
@@ -98,6 +98,7 @@ class Intake:
         self._queue, self._room = asyncio.Queue(), asyncio.Semaphore(_BUFFERED)
         async with self._stream(self.reconnected) as client:
             reader = asyncio.create_task(self._read(client, after, from_start=from_start))
+            reader.add_done_callback(self._note_end)
             try:
                 while True:
                     await self._take_in(await self._batch())
@@ -144,20 +145,23 @@ class Intake:
         self.quiet = True
 
     async def _read(self, client: KernelClient, after: int, *, from_start: bool) -> None:
-        try:
-            events = client.watch_events(
-                after_seq=after,
-                from_start=from_start,
-                kinds=KINDS,
-                linger_seconds=_GATHER_SECONDS,
-                on_pruned=self._queue.put_nowait,
-                on_bookmark=self._queue.put_nowait,
-            )
-            async with aclosing(events) as items:  # type: ignore[type-var]  # a generator
-                async for event in items:
-                    await self._room.acquire()
-                    self._queue.put_nowait(event)
-        except ClientError as error:
+        events = client.watch_events(
+            after_seq=after,
+            from_start=from_start,
+            kinds=KINDS,
+            linger_seconds=_GATHER_SECONDS,
+            on_pruned=self._queue.put_nowait,
+            on_bookmark=self._queue.put_nowait,
+        )
+        async with aclosing(events) as items:  # type: ignore[type-var]  # a generator
+            async for event in items:
+                await self._room.acquire()
+                self._queue.put_nowait(event)
+
+    def _note_end(self, reader: asyncio.Task[None]) -> None:
+        """Have the error that ended the reader raised after what it had read: nothing comes any more."""
+        error = None if reader.cancelled() else reader.exception()
+        if error is not None:
             self._queue.put_nowait(error)
 
     async def _batch(self) -> list[EventView | PrunedView | int]:
@@ -167,7 +171,7 @@ class Intake:
         while not self._queue.empty() and len(items) < _BATCH:
             items.append(self._queue.get_nowait())
         for item in items:
-            if isinstance(item, Exception):
+            if isinstance(item, BaseException):
                 raise item
             if isinstance(item, EventView):
                 self._room.release()

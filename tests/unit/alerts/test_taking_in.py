@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from alerts_rig import Rig, section
 
 from nomaflow.client import KernelUnreachable
@@ -30,6 +33,28 @@ async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
     for number in (2, 3):
         asyncio.get_running_loop().call_soon(intake._queue.put_nowait, number)
     assert await intake._batch() == [1, 2, 3]
+
+
+async def test_the_end_of_the_reader_ends_the_intake(tmp_path: Path) -> None:
+    """Whatever ended it: the process is started again then, and would else wait for events that nobody reads."""
+    rig = Rig()
+    ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
+    await ledger.open()
+    intake, kernel = _after_a_start(ledger, rig, newest=2)
+
+    async def get_kernel() -> KernelView:
+        return kernel
+
+    async def watch_events(**_: Any) -> AsyncIterator[EventView]:
+        raise LookupError("an answer that is none")
+        yield
+
+    intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
+    client: Any = SimpleNamespace(watch_events=watch_events)
+    intake._stream = lambda _: nullcontext(client)  # type: ignore[assignment,return-value]
+    with pytest.raises(LookupError):
+        async with asyncio.timeout(5):
+            await intake.run()
 
 
 async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
