@@ -12,7 +12,7 @@ from pathlib import Path
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
-_CONFIG, _TEMPFAIL = 78, 75
+_TROUBLE, _TEMPFAIL, _CONFIG = 1, 75, 78
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
 
     from nomaflow.client import ClientError, KernelPlace
-    from nomaflow_launchers.app import AlreadyRuns, serve
+    from nomaflow_launchers.app import AlreadyRuns, StartFailed, serve
     from nomaflow_launchers.engines.engine import EngineError
     from nomaflow_launchers.settings import SettingsError, read_launcher
 
@@ -43,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     except AlreadyRuns as error:
         write_error(f"nomaflow launcher: {error}")
         return _TEMPFAIL
+    except StartFailed as error:
+        write_error(f"nomaflow launcher: {error}")
+        return _TROUBLE
     return 0
 
 

@@ -36,6 +36,10 @@ class StartRefused(EngineError):
     """Raised when the engine has refused an instance, and others may have been started."""
 
 
+class StartFailed(Exception):
+    """Raised when the launcher cannot start now, for want of room say; a new start may change that."""
+
+
 class AlreadyRuns(Exception):
     """Raised when another launcher of this project runs already."""
 
@@ -45,6 +49,7 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
 
     :raises AlreadyRuns: if another launcher of the project does
     :raises SettingsError: if the project's state folder cannot be used
+    :raises StartFailed: if it cannot be written now
     :raises EngineError: if what the engine needs is not installed
     """
     manager = ServiceManager.of(environ)
@@ -202,16 +207,17 @@ def _only_one(project: Path) -> Iterator[None]:
 
     :raises AlreadyRuns: if another process has it
     :raises SettingsError: if there can be none
-    :raises OSError: if there is none now, for want of room say; a new start may change that
+    :raises StartFailed: if there is none now
     """
     state = project / ".nomaflow"
     try:
         state.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(state / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise SettingsError(
-            f"{str(state)!r} cannot be used: {error.strerror}; it has to be a folder of the user that runs this"
-        ) from None
+    except OSError as error:
+        why = f"{str(state)!r} cannot be used: {error.strerror}"
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise SettingsError(f"{why}; it has to be a folder of the user that runs this") from None
+        raise StartFailed(f"{why}; check that folder and its disk") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

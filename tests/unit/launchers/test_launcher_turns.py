@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import pytest
 
 from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import HostView, InstanceView, KernelView, ResourcesView, WantedView
-from nomaflow_launchers.app import _Launcher, serve
+from nomaflow_launchers.app import StartFailed, _Launcher, serve
 from nomaflow_launchers.engines.engine import Engine, EngineError, Order
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
@@ -174,5 +176,18 @@ async def test_a_start_without_room_is_no_wrong_setting(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "mkdir", full)
     place: Any = SimpleNamespace(project=tmp_path)
     section: Any = None
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StartFailed, match="No space left"):
         await serve(place, section, {})
+
+
+def test_a_start_that_fails_for_now_is_told_in_one_line(tmp_path: Path) -> None:
+    """With the exit code after which a supervisor starts it again."""
+    section = '[launcher]\nengine = "slurm"\nhosts = ["team"]\nscratch = "/scratch"\n[[launcher.shapes]]\nname = "small"\n'
+    (tmp_path / "nomaflow.toml").write_text(section)
+    (tmp_path / ".nomaflow" / "launcher.lock").mkdir(parents=True)  # in its place, no file can be opened for now
+    command = [sys.executable, "-m", "nomaflow_launchers", "--project", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.splitlines() == [
+        f"nomaflow launcher: '{tmp_path}/.nomaflow' cannot be used: Is a directory; check that folder and its disk"
+    ]
