@@ -40,12 +40,18 @@ def export(
     file: Path | None = argument("Where to write; default: to standard output.", default=None),
 ) -> None:
     """Write the authorities that vouch for the kernel, PEM, for programs that call it without `nomaflow login`."""
+    from nomaflow_project.check.secrets import replace_file
+
     found = talk(invocation, lambda kernel: kernel.get_authority())
     if file is None:
         answer(invocation, {"authorities_pem": found.authorities_pem}, found.authorities_pem.rstrip("\n"))
         return
     try:
-        file.write_text(found.authorities_pem, encoding="ascii")
+        pem = found.authorities_pem.encode("ascii")
+        if file.exists() and not file.is_file():  # a pipe, for example
+            file.write_bytes(pem)
+        else:
+            replace_file(file, pem, new_mode=0o644)
     except OSError as error:
         raise CliError(f"cannot write {str(file)!r}: {(error.strerror or 'an error').lower()}") from None
     answer(invocation, {"file": str(file)}, f"wrote the authorities to {file}")

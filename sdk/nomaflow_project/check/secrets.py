@@ -167,13 +167,15 @@ def _replaced(body: bytes, tokens: Mapping[bytes, bytes]) -> bytes:
     return _TOKEN.sub(lambda match: tokens.get(match[0], match[0]), body)
 
 
-def replace_file(path: Path, body: bytes) -> None:
-    """Replace a file's content at once, keeping its mode and owner; a new file is readable by its owner only.
+def replace_file(path: Path, body: bytes, *, new_mode: int = 0o600) -> None:
+    """Replace a file's content at once, keeping its mode and owner.
 
+    :param new_mode: the mode of a new file
     :raises OSError: if that is impossible
     """
     path = path.resolve()
     with draft_of(path, body) as draft:
+        draft.chmod(new_mode)
         with suppress(FileNotFoundError):
             old = path.stat()
             draft.chmod(stat.S_IMODE(old.st_mode))

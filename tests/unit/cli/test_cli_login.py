@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +21,15 @@ from fake_enrolment import FakeEnrolment
 from fake_kernel import FakeKernel
 from nomaflow.client import Profile, ProfileFolder
 from nomaflow_api.join_string import JoinString
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 
 TOKEN = "nft1.secret"
+_WITHOUT_ROOM = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+runpy.run_module("nomaflow_cli", run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -320,3 +330,25 @@ def test_a_profile_that_others_can_read_is_not_used(home: Path) -> None:
             folder.path(name).chmod(0o600)
         with pytest.raises(Exception, match=said):
             folder.read(name)
+
+
+async def test_exported_authorities_are_written_whole_or_not_at_all(
+    kernel: FakeKernel, command: Command, tmp_path: Path
+) -> None:
+    """As on a full disk: programs go on with the file of before. A pipe is written to, and not replaced."""
+    kernel.audit.replies["GetAuthority"] = access.GetAuthorityResponse(authorities_pem="x" * 1_000_000)
+    file, device = tmp_path / "ca.pem", tmp_path / "device"
+    device.symlink_to(os.devnull)
+    ask = ("pki", "export", "--address", kernel.address)
+    assert (await command(*ask, str(device))).code == 0
+    assert device.is_char_device()
+    assert (await command(*ask, str(file))).code == 0
+    assert file.stat().st_mode & 0o777 == 0o644
+    file.write_text("old")
+    without_room = [sys.executable, "-c", _WITHOUT_ROOM, *ask, str(file)]
+    done = await asyncio.to_thread(
+        subprocess.run, without_room, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, f"cannot write '{file}': file too large" in done.stderr) == (2, True), done.stderr
+    assert file.read_text() == "old"
+    assert sorted(tmp_path.glob(".ca.pem*")) == []
