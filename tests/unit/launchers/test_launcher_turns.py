@@ -182,7 +182,8 @@ async def test_a_start_without_room_is_no_wrong_setting(tmp_path: Path, monkeypa
 
 def test_a_start_that_fails_for_now_is_told_in_one_line(tmp_path: Path) -> None:
     """With the exit code after which a supervisor starts it again."""
-    section = '[launcher]\nengine = "slurm"\nhosts = ["team"]\nscratch = "/scratch"\n[[launcher.shapes]]\nname = "small"\n'
+    launcher = '[launcher]\nengine = "slurm"\nhosts = ["team"]\nscratch = "/scratch"\n'
+    section = f'{launcher}[[launcher.shapes]]\nname = "small"\n'
     (tmp_path / "nomaflow.toml").write_text(section)
     (tmp_path / ".nomaflow" / "launcher.lock").mkdir(parents=True)  # in its place, no file can be opened for now
     command = [sys.executable, "-m", "nomaflow_launchers", "--project", str(tmp_path)]
