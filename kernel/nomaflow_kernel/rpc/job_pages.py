@@ -106,7 +106,7 @@ class JobPages:
             job = self._messages.message(
                 entry,
                 now_us=self._clock.now_us(),
-                pause=self._engine.pause_of(entry.job_id, entry.host),
+                pause=self._pause_of(entry),
                 why_not_running=self._engine.why_not_running(entry.job_id),
                 last_run=last_runs.get(entry.job_id),
             )
@@ -144,7 +144,7 @@ class JobPages:
         return found
 
     def _tests(self, states: Mapping[str, LastState], caller: Caller) -> dict[_Condition, Callable[[Job], bool]]:
-        sees_run, is_active, pause_of = self._guard.sees_run, self._engine.is_active, self._engine.pause_of
+        sees_run, is_active, pause_of = self._guard.sees_run, self._engine.is_active, self._pause_of
 
         def state_of(entry: Job) -> RunState | None:
             last = None if entry.foreign else states.get(entry.job_id)
@@ -153,12 +153,16 @@ class JobPages:
         return {
             job_pb2.JOB_CONDITION_DISABLED: lambda job: not job.valid or (bool(job.loaded.held) and not job.removed),
             job_pb2.JOB_CONDITION_KEPT: lambda job: job.loaded.kept and job.runnable,
-            job_pb2.JOB_CONDITION_PAUSED: lambda job: pause_of(job.job_id, job.host) is not None,
+            job_pb2.JOB_CONDITION_PAUSED: lambda job: pause_of(job) is not None,
             job_pb2.JOB_CONDITION_ACTIVE: lambda job: not job.foreign and is_active(job.job_id),
             job_pb2.JOB_CONDITION_NEVER_RUN: lambda job: state_of(job) is None,
             job_pb2.JOB_CONDITION_SUCCEEDED: lambda job: state_of(job) is RunState.SUCCEEDED,
             job_pb2.JOB_CONDITION_FAILED: lambda job: state_of(job) is RunState.FAILED,
         }
+
+    def _pause_of(self, entry: Job) -> PauseRecord | None:
+        """Return the pause of a job; that of its id is none of it if the id is another host's."""
+        return self._engine.pause_of("" if entry.foreign else entry.job_id, entry.host)
 
     def _file_problems(self, caller: Caller) -> list[Problem]:
         may = caller.principal.may
