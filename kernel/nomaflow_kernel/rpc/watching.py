@@ -137,7 +137,8 @@ class Watching:
                 if time.monotonic() - spoke_at >= self._bookmark_seconds:
                     spoke_at = time.monotonic()
                     yield kernel.WatchEventsResponse(bookmark_seq=cursor)
-            heard, through = await self._feed.wait_after(cursor, filter, self._bookmark_seconds)
+            left = max(spoke_at + self._bookmark_seconds - time.monotonic(), 0.0)
+            heard, through = await self._feed.wait_after(cursor, filter, left)
             cursor = max(cursor, through)
             if heard and linger_seconds and not self._feed.closed:
                 await asyncio.sleep(linger_seconds)

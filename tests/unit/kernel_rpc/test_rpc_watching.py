@@ -15,7 +15,7 @@ from rpc_world import RUN_ID, World, catalogue_of, queue_run
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
-from nomaflow_kernel.history.lookups import ALL_EVENTS
+from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
@@ -213,6 +213,30 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
     async with asyncio.timeout(60):
         assert [event.job_id for event in (await anext(stream)).events] == ["mine"]
     await stream.aclose()
+
+
+async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the time of a bookmark tells when something happened to the job of others that a filter names."""
+    now, wait_after = [100.0], world.feed.wait_after
+    waits: list[float] = []
+    monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def wait(seq: int, filter: EventFilter, timeout: float) -> tuple[bool, int]:
+        waits.append(timeout)
+        return await wait_after(seq, filter, timeout)
+
+    monkeypatch.setattr(world.feed, "wait_after", wait)
+    stream = Watching(world.parts, bookmark_seconds=1800).events(0, EventFilter(job_id="x"), seen_by("read job:mine"))
+    watching = asyncio.create_task(anext(stream))
+    await eventually(lambda: len(waits) == 1)
+    now[0] += 600
+    await world.apply(Notice(kind="job.changed", at_us=1, job_id="x"))
+    await eventually(lambda: len(waits) == 2)
+    watching.cancel()
+    await asyncio.wait((watching,))
+    assert waits == [1800, 1200]
 
 
 async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
