@@ -77,15 +77,15 @@ class FigureCalls:
                 since_us=since_us, until_us=until_us, job_id=request.job_id, host=request.host, by=sorted(by)
             )
         kept = list(filter(wanted, found))
-        counts = _summed(kept, self._groups(request.group_by))
+        counts = _summed(kept, self._groups(request.group_by, caller))
         for each in also:
-            counts += _summed(kept, self._groups(each), grouping=each)
+            counts += _summed(kept, self._groups(each, caller), grouping=each)
         return figures.SummarizeRunsResponse(counts=counts)
 
-    def _groups(self, grouping: figures.RunGrouping.ValueType) -> Callable[[RunCount], Iterable[str]]:
+    def _groups(self, grouping: figures.RunGrouping.ValueType, caller: Caller) -> Callable[[RunCount], Iterable[str]]:
         """Return the function that gives the groups of a count."""
         if grouping == figures.RUN_GROUPING_TAG:
-            return lambda count: dict.fromkeys(tags_of_job(self._catalogue, count.job_id))
+            return lambda count: dict.fromkeys(tags_of_job(self._catalogue, count.job_id, caller))
         column = _COLUMNS.get(grouping)
         return lambda count: ("" if column is None else getattr(count, column),)
 
@@ -100,7 +100,7 @@ class FigureCalls:
 
     def _wanted(self, request: figures.SummarizeRunsRequest, caller: Caller) -> Callable[[RunCount], bool]:
         """Return a function that says whether a count is asked for and may be read by the caller."""
-        tagged = frozenset(jobs_of_tag(self._catalogue, request.tag)) if request.tag else None
+        tagged = frozenset(jobs_of_tag(self._catalogue, request.tag, caller)) if request.tag else None
         sees_all, sees = caller.principal.may_all(Verb.READ), self._guard.sees_run
         of_store = request.HasField("since")  # the store has kept the job and the host already
 

@@ -9,13 +9,15 @@ from msgspec.structs import replace
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
 from nomaflow_kernel.rpc.pages import Page, page_start
@@ -48,7 +50,7 @@ class RunPages:
             raise BadRequest(f"page_size is {request.page_size}, expected at most {most}{steps}", field="page_size")
         filter = replace(run_filter(request), visible=self._guard.visible_runs(caller.principal))
         if request.tag:
-            filter = replace(filter, job_ids=jobs_of_tag(self._catalogue, request.tag))
+            filter = replace(filter, job_ids=jobs_of_tag(self._catalogue, request.tag, caller))
         page = await self._store.list_runs(
             filter, before=page_start(request.page_token), limit=request.page_size or _PAGE_SIZE
         )
@@ -81,12 +83,24 @@ class RunPages:
         return message
 
 
-def tags_of_job(catalogue: Catalogue, job_id: str) -> Sequence[str]:
-    """Return the tags that a job has now; what another host says of a job with this id does not count."""
+def tags_of_job(catalogue: Catalogue, job_id: str, caller: Caller) -> Sequence[str]:
+    """Return the tags that a job has now, if the caller may read it; what another host says of the id does not count.
+
+    The caller may read runs that another host has run under the id.
+    """
     job = catalogue.job(job_id)
-    return () if job is None or job.definition is None else job.definition.tags
+    return () if job is None or not _may_read(job, caller) else _tags(job)
 
 
-def jobs_of_tag(catalogue: Catalogue, tag: str) -> tuple[str, ...]:
-    """Return the jobs that have a tag now."""
-    return tuple(job_id for job_id in catalogue.ids() if tag in tags_of_job(catalogue, job_id))
+def jobs_of_tag(catalogue: Catalogue, tag: str, caller: Caller) -> tuple[str, ...]:
+    """Return the jobs that have a tag now, of those that the caller may read."""
+    jobs = (job for job_id in catalogue.ids() if (job := catalogue.job(job_id)) is not None and tag in _tags(job))
+    return tuple(job.job_id for job in jobs if _may_read(job, caller))
+
+
+def _tags(job: Job) -> Sequence[str]:
+    return () if job.definition is None else job.definition.tags
+
+
+def _may_read(job: Job, caller: Caller) -> bool:
+    return caller.principal.may_all(Verb.READ) or caller.principal.may(Verb.READ, target_of(job))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 
 import grpc
 from access_world import SECRET, AccessWorld, jobs, kernel_of_two_teams
+from google.protobuf.timestamp_pb2 import Timestamp
 from kernel_process import manifest
 
 from waiting import eventually
@@ -52,3 +54,26 @@ async def test_a_replay_shows_values_to_who_may_see_those_of_the_job_now() -> No
             await world.join("seeing", roles=("operator host:teama", "operator host:teamb"))
             assert SECRET in str(await world.as_("seeing")("ReplayRun", **asked))
             assert SECRET not in str(await world.as_("blind")("ReplayRun", **asked))
+
+
+async def test_the_tags_of_a_job_are_for_who_may_read_it_now() -> None:
+    """Else the old runs of a host that was forgotten would tell which tags the new owner of the id gives it."""
+    with kernel_of_two_teams() as running:
+        async with AsyncExitStack() as stack:
+            world = await AccessWorld(running=running).start(stack)
+            ann, owner = world.as_("ann"), world.as_("owner")
+            await world.forget("a")
+            taken = {**jobs("a")["jobs"][0], "tags": ["merger"]}
+            await world.hosts["b"].introduce(manifest("teamb", {"jobs": [*jobs("b")["jobs"], taken]}), explicit=True)
+
+            async def is_taken() -> bool:
+                return bool((await owner("ListJobs", tag="merger")).jobs)
+
+            await eventually(is_taken)
+            hour_ago = Timestamp(seconds=int(time.time()) - 3600)
+            for caller, tags in ((owner, {"merger", "one"}), (ann, set())):
+                found = await caller("SummarizeRuns", since=hour_ago, group_by="RUN_GROUPING_TAG")
+                assert {count.group for count in found.counts} == tags
+                assert bool((await caller("SummarizeRuns", since=hour_ago, tag="merger")).counts) is bool(tags)
+                assert bool((await caller("ListRuns", tag="merger")).runs) is bool(tags)
+            assert [run.run_id for run in (await ann("ListRuns")).runs] == [world.runs["a"]]
