@@ -291,6 +291,9 @@ def main(settings: KernelSettings) -> int:
         return _fail(error, EX_TEMPFAIL)
     except (AddressAway, AddressUntold) as error:
         return _fail(error, 1)
+    except StoreFull as error:  # at the start: a kernel that serves goes on
+        error = StoreFull(error.detail, fix="free disk space, then start the kernel again")
+        return _fail(error, 1, more=f"; the store is {shown_url(settings.store)}")
     except StoreError as error:
         return _fail(error, 1, more=f"; the store is {shown_url(settings.store)}")
 

@@ -19,14 +19,16 @@ class StoreError(KernelError):
 
 
 class StoreFull(StoreError):
-    """Raised when the disk, or a limit on the store's size, leaves no room to write. Recovers when there is room."""
+    """Raised when the disk, or a limit on the store's size, leaves no room to write. Recovers when there is room.
+
+    :param fix: the way out
+    """
 
     reason = "STORE_FULL"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(
-            f"the history store cannot grow: {detail}; free disk space, and the kernel continues by itself"
-        )
+    def __init__(self, detail: str, *, fix: str = "free disk space, and the kernel continues by itself") -> None:
+        self.detail = detail
+        super().__init__(f"the history store cannot grow: {detail}; {fix}")
 
 
 class StoreBusy(StoreError):

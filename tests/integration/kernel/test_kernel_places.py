@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,9 +15,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from test_kernel_crash import empty_database
 
+from machine_parts import need
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from postgres_server import PostgresServer
 from waiting import eventually
+
+_FULL = """
+mount -t tmpfs -o size=400k none "$1" && cp "$0/kernel.db" "$1" || exit
+dd if=/dev/zero of="$1/rest"
+shift
+exec "$@"
+"""
+"""Starts a command beside a copy of a history on a disk that is full."""
 
 
 @pytest.mark.parametrize("name", ["what?x=1", "10%20", 'a#b, c \'n "ü"', "no\udcfftext"])
@@ -33,6 +43,23 @@ async def test_a_project_may_have_any_name(project: Path, name: str) -> None:
         assert {path.name for path in project.iterdir()} <= {name, "nomaflow"}
     finally:
         await process.close()
+
+
+async def test_a_kernel_that_finds_no_room_at_its_start_says_to_start_it_again(project: Path, tmp_path: Path) -> None:
+    """It ends, and does not claim to continue by itself as a kernel that serves does."""
+    need("unshare", namespaces=True)
+    process = await KernelProcess(project=project).start()
+    await process.stop()
+    full = tmp_path / "full"
+    full.mkdir()
+    store = f"sqlite:///{full}/kernel.db"
+    command = [sys.executable, "-m", "nomaflow_kernel", "--project", str(project), "--store", store]
+    side = ["unshare", "--mount", "sh", "-c", _FULL, str(project / ".nomaflow"), str(full)]
+    done = await asyncio.to_thread(
+        subprocess.run, [*side, *command], capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    told = done.stderr.splitlines()[-1]
+    assert (done.returncode, "free disk space, then start the kernel again; the store is" in told) == (1, True), told
 
 
 async def test_a_relative_store_lies_in_the_project(project: Path) -> None:
