@@ -72,27 +72,33 @@ class Ledger:
         if self._path is not None:
             self._lock = _locked(self._path)
         try:
-            target = str(self._path) if self._path is not None else ":memory:"
-            connection = sqlite3.connect(target, isolation_level=None, cached_statements=256)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-            elif version > VERSION:
-                raise LedgerError(
-                    f"{target!r} was made by a later version; install that one, or move the file away: "
-                    "incidents are then built anew from the kernel's history"
-                )
+            self._prepare()
         except sqlite3.Error as error:
+            self._close()
             failed = isinstance(error, sqlite3.OperationalError)  # there is no room now, say
             raise (LedgerFailed if failed else LedgerError)(
                 f"{self._path} cannot be used: {error}; check the disk, or move the file away: "
                 "incidents are then built anew from the kernel's history"
             ) from None
-        self._connection = connection
+        except LedgerError:
+            self._close()
+            raise
+
+    def _prepare(self) -> None:
+        target = str(self._path) if self._path is not None else ":memory:"
+        connection = self._connection = sqlite3.connect(target, isolation_level=None, cached_statements=256)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+        elif version > VERSION:
+            raise LedgerError(
+                f"{target!r} was made by a later version; install that one, or move the file away: "
+                "incidents are then built anew from the kernel's history"
+            )
 
     def _work(self, work: Callable[[Book], T]) -> T:
         assert self._connection is not None
