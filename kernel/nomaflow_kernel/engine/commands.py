@@ -45,7 +45,6 @@ class TriggerCommand(Struct, frozen=True, kw_only=True):
     :param at_us: the instant of the fire, microseconds since the epoch; 0 means now
     :param slot: unique name of a cron fire, or empty
     :param replay_of: the finished run to run again from its snapshot, or empty
-    :param counted: whether a fire that does not run is recorded already: it has come before, and the clock was set back
     :param from_step: the step that a replay starts at, with the outputs of the steps before; empty for the first
     :param from_failed_step: whether a replay starts at the step that did not succeed
     :param current_definition: whether a replay runs the job as it is defined now instead of as it was
@@ -63,7 +62,6 @@ class TriggerCommand(Struct, frozen=True, kw_only=True):
     request_hash: str = ""
     at_us: int = 0
     slot: str = ""
-    counted: bool = False
     parent_chain: tuple[Ancestor, ...] = ()
     replay_of: str = ""
     from_step: str = ""

@@ -55,7 +55,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     # Before anything is changed: it may be refused.
     record = _record(state, batch, command, draft, RunState.QUEUED if refusal is None else RunState.SKIPPED, refusal)
     if refusal is not None:
-        run_id = "" if command.counted else _keep_skip(state, batch, record, draft)
+        run_id = _keep_skip(state, batch, record, draft)
         return TriggerOutcome(run_id=run_id, state=RunState.SKIPPED, reason=refusal, warnings=tuple(ignored))
     if policy is Overlap.CANCEL_RUNNING:
         by = f"schedule {command.by}" if command.kind is TriggerKind.CRON else command.by or str(command.kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import partial
 from itertools import groupby
 
 from nomaflow_kernel.domain.clock import from_us
@@ -29,14 +28,12 @@ async def decide(
     cause: Reason,
     pause_at: Callable[[int], PauseRecord | None],
     taken: Callable[[Sequence[str]], Awaitable[Collection[str]]] | None,
-    counted: range,
 ) -> Decided:
     """Decide about every fire from ``first_us`` until now.
 
     :param cause: the cause of late fires
     :param pause_at: returns the pause that applied to the job at an instant
     :param taken: returns those slots of which a run exists; None if there can be none. A single fire is not asked about
-    :param counted: fires between these instants came before the clock was set back: they are not recorded again
     """
     older, fires = await _due(schedule, first_us, now_us)
     if taken is not None and len(fires) > 1:
@@ -48,27 +45,20 @@ async def decide(
         some = list(grouped)
         if pause is None:
             free += some
-        elif some := _others(some, counted):
+        else:
             fold = Fold(first_us=some[0], last_us=some[-1], count=len(some))
             unrun.append(_unrun(schedule, fold, _paused(pause)))
-    sort = partial(
-        sort_out,
+    run_us, late = sort_out(
+        free,
+        older=older,
         now_us=now_us,
         misfire=schedule.definition.misfire,
         window_seconds=schedule.definition.misfire_window_seconds,
         cause=cause,
     )
-    run_us, late = sort(free, older=older)
-    if counted:
-        still_older = older if older is not None and older.last_us not in counted else None
-        _, late = sort(_others(free, counted), older=still_older)
     unrun += [_unrun(schedule, fold, reason) for fold, reason in late]
     unrun.sort(key=lambda each: each.fold.first_us)
-    return [_trigger(schedule, at_us, counted=at_us in counted) for at_us in run_us], unrun
-
-
-def _others(fires_us: Sequence[int], counted: range) -> list[int]:
-    return [at_us for at_us in fires_us if at_us not in counted]
+    return [_trigger(schedule, at_us) for at_us in run_us], unrun
 
 
 async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fold | None, Sequence[int]]:
@@ -93,7 +83,7 @@ async def _due(schedule: KnownSchedule, first_us: int, now_us: int) -> tuple[Fol
     return Fold(first_us=first_us, last_us=last_older_us, count=older) if older else None, newest[::-1]
 
 
-def _trigger(schedule: KnownSchedule, at_us: int, *, counted: bool) -> TriggerCommand:
+def _trigger(schedule: KnownSchedule, at_us: int) -> TriggerCommand:
     job_id, preset = schedule.key
     return TriggerCommand(
         job_id=job_id,
@@ -102,7 +92,6 @@ def _trigger(schedule: KnownSchedule, at_us: int, *, counted: bool) -> TriggerCo
         by=schedule.schedule.expression,
         at_us=at_us,
         slot=_slot(schedule, at_us),
-        counted=counted,
     )
 
 

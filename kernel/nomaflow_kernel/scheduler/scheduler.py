@@ -60,9 +60,6 @@ class Scheduler:
         self._cause = _KERNEL_DOWN
         self._suspect_until_us = 0
         self._back_to_us: int | None = None
-        # Of schedules whose instants come again: what came in this life of the kernel.
-        self._counted_from_us = 0
-        self._counted_until: dict[tuple[str, str], int] = {}
 
     async def start(self) -> None:
         """Read the stored next fires and the catalogue, and start firing.
@@ -74,7 +71,6 @@ class Scheduler:
         for event in await self._store.events_after(self._last_event_seq - 1, limit=1) if self._last_event_seq else ():
             # The clock may have been set back while the kernel was down.
             self._last_wall_us = max(self._last_wall_us, event.at_us)
-        self._counted_from_us = self._last_wall_us
         try:
             await self._take_in_catalogue()
         except StoreError as error:
@@ -181,7 +177,6 @@ class Scheduler:
             if held is not None:
                 self._next.put(key, held)
                 continue
-            self._counted_until.pop(key, None)
             self._next.put(key, schedule.next_after_us(now_us))
             changes.append(schedule.keeps(self._next.get(key)))
         for key in gone:
@@ -251,7 +246,6 @@ class Scheduler:
                 await asyncio.sleep(0)
             known, again = self._next.get(key), schedule.next_after_us(after_us)
             if known is not None and again is not None and again < known:
-                self._counted_until[key] = max(known, self._counted_until.get(key, 0))
                 self._next.put(key, again)
                 changes.append(schedule.keeps(self._next.get(key)))
         await self._commit(changes)
@@ -275,7 +269,6 @@ class Scheduler:
                 cause=self._cause,
                 pause_at=partial(self._engine.pause_of, key[0], schedule.host),
                 taken=self._store.slots_taken if suspect else None,
-                counted=range(self._counted_from_us, self._counted_until.get(key, 0)),
             )
             triggers += run
             unrun += left_out

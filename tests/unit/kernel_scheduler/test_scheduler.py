@@ -339,34 +339,6 @@ async def test_a_kernel_that_is_fenced_stops_firing_quietly(bench: Bench) -> Non
     await bench.scheduler.stop()
 
 
-async def test_a_clock_set_back_counts_no_fire_twice(bench: Bench) -> None:
-    """Fires that were paused or skipped have no slot that shows it; those that come for the first time count."""
-    bench.jobs.add(job("paused", schedule="* * * * *"), job("skipped", schedule="* * * * *", overlap=Overlap.SKIP))
-    bench.jobs.add(job("missed", schedule="* * * * *", misfire=Misfire.SKIP))
-    pause = PauseRecord(scope="job", name="paused", by="ann", why="", since_us=bench.clock.now_us(), until_us=None)
-    await bench.engine.set_pause(pause)
-    await bench.look()
-    await bench.tick(600)
-    for _ in range(5):
-        await bench.tick(60)
-
-    async def counts() -> dict[str, int]:
-        page = await bench.store.list_runs(RunFilter(), before="", limit=100)
-        found = {"paused": 0, "skipped": 0, "missed": 0}
-        for run in page.runs:
-            found[run.job_id] += run.fold.count if run.fold else 0
-        return found
-
-    before = await counts()
-    assert before == {"paused": 15, "skipped": 14, "missed": 15}
-    bench.clock.wall_us -= 500 * 1_000_000
-    await bench.tick(60)
-    await bench.tick(440)
-    assert await counts() == before
-    await bench.tick(120)
-    assert await counts() == {job_id: count + 2 for job_id, count in before.items()}
-
-
 async def test_a_clock_set_back_and_forth_counts_no_fire_as_missed(bench: Bench) -> None:
     """The instants between had their runs: none is recorded as passed over, and none runs again."""
     bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
