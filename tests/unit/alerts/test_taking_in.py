@@ -55,6 +55,7 @@ async def test_the_end_of_the_reader_ends_the_intake(tmp_path: Path) -> None:
     with pytest.raises(LookupError):
         async with asyncio.timeout(5):
             await intake.run()
+    await ledger.close()
 
 
 async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
