@@ -76,20 +76,13 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     instance.used = instance.used or bool(hello.inventory)
     state.fleet.add(instance)
     instance.heard(batch.now, batch.now_us)
-    if returning:
-        tell_back(instance, batch)
-    else:
-        _tell_of(batch, instance, "host.attached")
+    tell_here("host.reattached" if returning else "host.attached", instance, batch)
     _take_refusal(batch, instance, hello.refused_load)
     return instance
 
 
-def tell_back(instance: Instance, batch: Batch) -> None:
-    """Record that an instance has come back, or is heard again."""
-    _tell_of(batch, instance, "host.reattached")
-
-
-def _tell_of(batch: Batch, instance: Instance, kind: NoticeKind) -> None:
+def tell_here(kind: NoticeKind, instance: Instance, batch: Batch) -> None:
+    """Record that an instance has attached, or that it is back: attached again, or heard again."""
     notify(batch, instance, kind, pid=instance.hello.pid, machine=instance.hello.machine)
 
 

@@ -243,7 +243,7 @@ class Engine:
         if instance.serves and not served:
             self._loop.touch(instance.host)
         if was_silent:
-            self._loop.tell(partial(attaching.tell_back, instance), repeatable=True)
+            self._loop.tell(partial(attaching.tell_here, "host.reattached", instance), repeatable=True)
 
     def look_again(self, host: str) -> None:
         """Check the waiting runs of a host again: an instance of it serves another manifest."""

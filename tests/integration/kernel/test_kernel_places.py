@@ -133,6 +133,13 @@ async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) 
         await server.wait_closed()
 
 
+async def _lead_once(process: KernelProcess) -> None:
+    """Start a kernel that makes its database, and stop it."""
+    await process.start()
+    await eventually(lambda: " loaded in " in process.log)
+    assert await process.stop() == 0
+
+
 @pytest.mark.postgres
 async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
     project: Path, postgres_server: PostgresServer
@@ -141,9 +148,7 @@ async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
     store = await empty_database(postgres_server)
     process = KernelProcess(project=project, flags=["--store", store])
     try:
-        await process.start()
-        await eventually(lambda: " loaded in " in process.log)
-        assert await process.stop() == 0
+        await _lead_once(process)
         engine = create_async_engine(store)
         async with engine.begin() as connection:
             await connection.execute(text("LOCK TABLE schedules IN ACCESS EXCLUSIVE MODE"))
@@ -163,9 +168,7 @@ async def test_a_kernel_that_cannot_begin_to_lead_can_be_stopped(
     store = await empty_database(postgres_server)
     process = KernelProcess(project=project, flags=["--store", store])
     try:
-        await process.start()
-        await eventually(lambda: " loaded in " in process.log)
-        assert await process.stop() == 0
+        await _lead_once(process)
         engine = create_async_engine(store)
         async with engine.begin() as connection:
             await connection.execute(text("ALTER TABLE pauses RENAME TO elsewhere"))
