@@ -1,7 +1,9 @@
-"""The calls of AccessService about tokens and certificates."""
+"""The calls of AccessService about tokens and certificates, and about the kernel's own authority."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -14,26 +16,26 @@ from nomaflow_kernel.access.credential_ends import credentials_meant, hosts_shut
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.token_orders import INSTANCE_SECONDS, TokenOrder, check_host_name
-from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.domain.errors import BadRequest, FileUnusable
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 
+_LOG = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", TokenRecord, CertificateRecord)
 _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", access.TOKEN_KIND_HOST: "host"}
 
 
-class AccessCalls:
-    """Serves the calls about tokens and certificates. Nobody can grant, or gain by a rotation, more than they have.
+class AccessCalls(Calls):
+    """Serves these calls. Nobody can grant, or gain by a rotation, more than they have.
 
     :param join_string: puts a join string together from its token and its secret
     """
 
     def __init__(self, parts: KernelParts, join_string: Callable[[TokenRecord, str], str]) -> None:
-        self._parts, self._join_string = parts, join_string
-        self._credentials, self._clock = parts.credentials, parts.clock
-        self._catalogue, self._sessions = parts.catalogue, parts.sessions
+        super().__init__(parts)
+        self._credentials, self._join_string = parts.credentials, join_string
 
     async def create_token(self, request: access.CreateTokenRequest, caller: Caller) -> access.CreateTokenResponse:
         """Make a token, or a join string; its secret is in this answer and nowhere else.
@@ -130,6 +132,42 @@ class AccessCalls:
         }
         certificates, more = _page(kept, partial(encode, access.Certificate), request.page_token)
         return access.ListCertificatesResponse(certificates=certificates, next_page_token=more)
+
+    async def get_authority(self, _request: access.GetAuthorityRequest, _caller: Caller) -> access.GetAuthorityResponse:
+        """Return the authority, and the certificate that clients see.
+
+        :raises NotOnTcp: if there is none
+        """
+        certificates = self._parts.tcp_certificates()
+        authority, files = certificates.authority, certificates.for_clients
+        files.renewed()
+        served = files.current
+        found = access.GetAuthorityResponse(
+            authorities_pem=authority.authorities_pem,
+            fingerprint=authority.fingerprint,
+            certificate_names=served.names,
+            own=certificates.given is None,
+        )
+        found.authority_expires_at.FromDatetime(authority.expires_at)
+        found.certificate_expires_at.FromSeconds(served.expires_at)
+        return found
+
+    async def renew_authority(
+        self, request: access.RenewAuthorityRequest, caller: Caller
+    ) -> access.RenewAuthorityResponse:
+        """Renew the certificate of the kernel's own authority, or replace the authority; return what is served now.
+
+        :raises NotOnTcp: if there is none
+        :raises FileUnusable: if the new one cannot be written
+        """
+        authority = self._parts.tcp_certificates().authority
+        try:
+            await asyncio.to_thread(authority.replace if request.replace else authority.renew)
+        except OSError as error:
+            what = f"cannot write this kernel's authority into {str(authority.cert.parent)!r}"
+            raise FileUnusable(what, error, fix="correct that, and renew again") from None
+        _LOG.info("%s %s", caller.principal, "replaced the authority" if request.replace else "renewed the certificate")
+        return access.RenewAuthorityResponse(authority=await self.get_authority(access.GetAuthorityRequest(), caller))
 
     def _token(self, record: TokenRecord) -> access.Token:
         return encode(access.Token, record, grants=list(map(str, self._credentials.given_by(record))))

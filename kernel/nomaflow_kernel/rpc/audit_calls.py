@@ -12,7 +12,7 @@ from nomaflow_kernel.access.audit import ACTIONS
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_most, check_name, listed_names, moment_us
 
 _PAGE = 500
@@ -21,11 +21,8 @@ _LOOK_SECONDS = 0.5
 """How often a stream that follows looks for more rows."""
 
 
-class AuditCalls:
+class AuditCalls(Calls):
     """Serves ReadAudit and VerifyAudit."""
-
-    def __init__(self, parts: KernelParts) -> None:
-        self._store, self._feed = parts.store, parts.feed
 
     def read_audit(self, request: access.ReadAuditRequest, _caller: Caller) -> AsyncIterator[access.ReadAuditResponse]:
         """Yield the audit's rows in order, in blocks; with ``follow`` also those to come, without end.

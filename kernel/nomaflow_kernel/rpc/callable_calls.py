@@ -17,6 +17,7 @@ from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_count
 from nomaflow_project.jobs.callables import injected_names
 
@@ -27,12 +28,12 @@ _MODULES, _STEP_TYPES, _CALLABLES = "modules", "step_types", "callables"
 """The lists of the answer, in the order of their entries in the pages."""
 
 
-class CallableCalls:
+class CallableCalls(Calls):
     """Serves ListCallables."""
 
-    def __init__(self, hosts: CatalogueCalls) -> None:
+    def __init__(self, parts: KernelParts, hosts: CatalogueCalls) -> None:
+        super().__init__(parts)
         self._hosts = hosts
-        self._catalogue = hosts.catalogue
 
     async def list_callables(
         self, request: callable_pb2.ListCallablesRequest, caller: Caller

@@ -25,9 +25,8 @@ from nomaflow_kernel.rpc.job_pages import shown_job
 from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs, warned_jobs
 from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
-from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -36,14 +35,8 @@ _HOSTS_PER_PAGE = 200
 _NAMED = 50
 
 
-class CatalogueCalls:
+class CatalogueCalls(Calls):
     """Serves the calls about jobs and hosts."""
-
-    def __init__(self, parts: KernelParts) -> None:
-        self._engine, self._guard = parts.engine, parts.guard
-        self._store, self._clock = parts.store, parts.clock
-        self.catalogue, self.sessions = parts.catalogue, parts.sessions
-        self._sight = RunSight(parts)
 
     def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.
@@ -51,7 +44,7 @@ class CatalogueCalls:
         :raises UnknownJob: if there is no such job
         :raises UnknownHost: if there is no such host
         """
-        if scope == "job" and self.catalogue.job(name) is None:
+        if scope == "job" and self._catalogue.job(name) is None:
             raise self.unknown_job(name, caller)
         if scope == "host":
             self._check_host(name)
@@ -62,14 +55,14 @@ class CatalogueCalls:
 
     def _ids_read_by(self, caller: Caller) -> Iterable[str]:
         if caller.principal.may_all(Verb.READ):
-            return self.catalogue.ids()
-        may, job = caller.principal.may, self.catalogue.job
-        return (job_id for job_id in self.catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
+            return self._catalogue.ids()
+        may, job = caller.principal.may, self._catalogue.job
+        return (job_id for job_id in self._catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
 
     async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
-        entry = self.catalogue.job(request.job_id)
+        entry = self._catalogue.job(request.job_id)
         if entry is None:
             raise self.unknown_job(request.job_id, caller)
         last_runs = await self._store.last_runs([request.job_id])
@@ -103,12 +96,12 @@ class CatalogueCalls:
         for name in names[:most]:
             message = host_message(
                 name,
-                known=self.catalogue.host(name),
+                known=self._catalogue.host(name),
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
                 absent_since_us=self._engine.absent_since_us(name),
                 pause=self._engine.pause_of("", name),
-                problems=list(left_out_jobs(self.catalogue, instances.get(name, ()))),
+                problems=list(left_out_jobs(self._catalogue, instances.get(name, ()))),
             )
             page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))
             if page.full:
@@ -147,15 +140,15 @@ class CatalogueCalls:
         """
         by = person(request.by, caller)
         operates = caller.principal.may_all(Verb.OPERATE)
-        load = await self.catalogue.reload_jobs_file(explicit=True) if operates else None
-        has_file = load is not None or self.catalogue.jobs_file is not None
+        load = await self._catalogue.reload_jobs_file(explicit=True) if operates else None
+        has_file = load is not None or self._catalogue.jobs_file is not None
         if not request.host and operates and has_file and not self._host_names():
             return kernel.ReloadHostResponse(instances=self._own_outcome(load, caller, force=request.force))
         host = self.the_host(request.host, Verb.OPERATE, caller)
         before = self._brought_by(host)
-        results = await self.sessions.reload(host, force=request.force, by=by)
-        digest = self.catalogue.host(host).digest
-        jobs = self.catalogue.jobs()
+        results = await self._sessions.reload(host, force=request.force, by=by)
+        digest = self._catalogue.host(host).digest
+        jobs = self._catalogue.jobs()
         unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host), *warned_jobs(jobs, host)]
         changes = _changes(before, self._brought_by(host))
         outcomes = []
@@ -175,15 +168,15 @@ class CatalogueCalls:
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
     def _brought_by(self, host: str) -> set[str]:
-        return {job.job_id for job in self.catalogue.jobs() if job.loaded.host == host and not job.removed}
+        return {job.job_id for job in self._catalogue.jobs() if job.loaded.host == host and not job.removed}
 
     def _own_outcome(self, load: CatalogueLoad | None, caller: Caller, *, force: bool) -> list[kernel.ReloadOutcome]:
         """Return the outcome of the kernel's own file if it is broken, or jobs of it are disabled or were removed."""
         if load is None or not caller.principal.may_all(Verb.LOGS):
             return []
-        removed, kept = self.catalogue.removed_from_own_file(), [job.job_id for job in load.jobs if job.kept]
+        removed, kept = self._catalogue.removed_from_own_file(), [job.job_id for job in load.jobs if job.kept]
         broken = bool(kept) or any(each.is_error for each in load.problems)
-        disabled = disabled_jobs(self.catalogue.jobs(), OWN_FILE, caller)
+        disabled = disabled_jobs(self._catalogue.jobs(), OWN_FILE, caller)
         if not (broken or removed or disabled):
             return []
         is_named = all(each.code != NO_FILE_NAMED for each in load.problems)
@@ -205,12 +198,12 @@ class CatalogueCalls:
         """Remove a host that is gone, and release its job ids."""
         by = person(request.by, caller)
         self._check_host(request.host)
-        if self.sessions.of_host(request.host):
+        if self._sessions.of_host(request.host):
             raise HostAttached(request.host)
         if held := self._engine.held_count(request.host):
             raise HostAttached(request.host, held=held)
-        released = await self.catalogue.forget(request.host, by=by)
-        for session in self.sessions.of_host(request.host):
+        released = await self._catalogue.forget(request.host, by=by)
+        for session in self._sessions.of_host(request.host):
             session.end("its host was forgotten while it attached")  # it comes again, and brings its jobs
         return kernel.ForgetHostResponse(released_job_ids=released)
 
@@ -228,7 +221,7 @@ class CatalogueCalls:
         known = sorted(
             each for each in self._host_names() if may(Verb.READ, Target(host=each)) and may(verb, Target(host=each))
         )
-        attached = self.sessions.hosts()
+        attached = self._sessions.hosts()
         candidates = [each for each in known if each in attached] or known
         if len(candidates) != 1:
             also = "" if verb is Verb.READ else f" and {verb}"
@@ -248,8 +241,8 @@ class CatalogueCalls:
             raise UnknownHost(name, names, near_names(name, names))
 
     def _host_names(self) -> set[str]:
-        introduced = {each.host for each in self.catalogue.hosts() if each.host}
-        return introduced | {status.hello.host for status in self._engine.instances()} | set(self.sessions.hosts())
+        introduced = {each.host for each in self._catalogue.hosts() if each.host}
+        return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
 
 def _changes(before: set[str], after: set[str]) -> dict[str, Any]:

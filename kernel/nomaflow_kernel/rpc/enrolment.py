@@ -13,7 +13,7 @@ from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermi
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.network.door_certificates import DoorCertificates
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 
 if TYPE_CHECKING:
     from nomaflow_kernel.network.authority import Authority, SignedCertificate
@@ -33,13 +33,12 @@ class EnrolmentRefused(KernelError):
         )
 
 
-class Enrolment:
+class Enrolment(Calls):
     """Gives credentials to those who join, and certificates to hosts that have one."""
 
     def __init__(self, parts: KernelParts) -> None:
-        self._credentials, self._clock = parts.credentials, parts.clock
-        self._parts, self._addresses = parts, parts.reached
-        self._kernel_id = parts.info.store_id
+        super().__init__(parts)
+        self._credentials, self._addresses = parts.credentials, parts.reached
 
     def join_string(self, join: TokenRecord, secret: str) -> str:
         """Return the join string of a token with its secret.
@@ -111,7 +110,7 @@ class Enrolment:
             authorities_pem=authority.authorities_pem,
             name=join.name,
             addresses=self._addresses().hosts,
-            kernel_id=self._kernel_id,
+            kernel_id=self._parts.info.store_id,
             instance=join.token_id if join.instance_seconds else "",
         )
 
@@ -124,7 +123,7 @@ class Enrolment:
             name=join.name,
             addresses=self._addresses().clients,
             token=secret,
-            kernel_id=self._kernel_id,
+            kernel_id=self._parts.info.store_id,
         )
 
     async def _keep(

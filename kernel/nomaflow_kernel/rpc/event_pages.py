@@ -12,7 +12,7 @@ from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import Page, page_size
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
 
 _PAGE_SIZE = 100
@@ -23,11 +23,8 @@ _LOOKS_AT = 4_000
 """Events, of whatever kind, of each such page if the caller may not read all that the filter keeps."""
 
 
-class EventPages:
+class EventPages(Calls):
     """Serves ListEvents."""
-
-    def __init__(self, parts: KernelParts) -> None:
-        self._store, self._guard = parts.store, parts.guard
 
     async def list_events(self, request: event_pb2.ListEventsRequest, caller: Caller) -> event_pb2.ListEventsResponse:
         """Return one page of the events that the caller may read, newest first.

@@ -16,7 +16,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import (
     check_each,
     check_job_id,
@@ -48,12 +48,8 @@ _NUMBERS = {state: run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state i
 _JUDGED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 
 
-class FigureCalls:
+class FigureCalls(Calls):
     """Serves SummarizeRuns and GetJobStats."""
-
-    def __init__(self, parts: KernelParts) -> None:
-        self._engine, self._store, self._catalogue = parts.engine, parts.store, parts.catalogue
-        self._clock, self._guard = parts.clock, parts.guard
 
     async def summarize_runs(
         self, request: figures.SummarizeRunsRequest, caller: Caller

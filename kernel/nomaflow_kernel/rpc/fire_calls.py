@@ -18,7 +18,7 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.rpc.figure_calls import median_seconds
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_name, check_place, moment_us
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
 from nomaflow_kernel.scheduler.frequent_fires import Overlaps
@@ -48,12 +48,11 @@ async def _by_turns(steps: Iterable[_T]) -> list[_T]:
     return made
 
 
-class FireCalls:
+class FireCalls(Calls):
     """Serves ListFires."""
 
     def __init__(self, parts: KernelParts) -> None:
-        self._engine, self._store = parts.engine, parts.store
-        self._catalogue, self._clock = parts.catalogue, parts.clock
+        super().__init__(parts)
         self._known = KnownFires()
         self._answers = KeptFires()
         self._usual: dict[tuple[str, str], tuple[int, float | None]] = {}

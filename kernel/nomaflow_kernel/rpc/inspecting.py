@@ -14,7 +14,7 @@ from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_kernel.hosts.errors import HostNotAttached
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
@@ -25,11 +25,8 @@ _FRAMES = 60
 _TEXT = 500
 
 
-class InspectCalls:
+class InspectCalls(Calls):
     """Serves InspectAttempt."""
-
-    def __init__(self, parts: KernelParts) -> None:
-        self._store, self._sessions, self._clock = parts.store, parts.sessions, parts.clock
 
     async def inspect_attempt(self, request: InspectAttemptRequest, _caller: Caller) -> InspectAttemptResponse:
         """Return what the host of a running attempt sees of it, or a note that the host did not answer.

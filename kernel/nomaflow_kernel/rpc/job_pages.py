@@ -21,9 +21,8 @@ from nomaflow_kernel.rpc.guard import Guard, target_of
 from nomaflow_kernel.rpc.job_message_cache import JobMessageCache, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_each, check_host, check_job_id, check_name, listed_numbers
-from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.reading.problems import Problem
 
 _Condition: TypeAlias = job_pb2.JobCondition.ValueType
@@ -52,13 +51,11 @@ def shown_job(job: job_pb2.Job, entry: Job, caller: Caller, guard: Guard) -> job
     return job
 
 
-class JobPages:
+class JobPages(Calls):
     """Lists the catalogue. Messages, fires and newest runs are looked up for the jobs of a page only."""
 
     def __init__(self, parts: KernelParts) -> None:
-        self._engine, self._store, self._catalogue = parts.engine, parts.store, parts.catalogue
-        self._clock, self._guard = parts.clock, parts.guard
-        self._sight = RunSight(parts)
+        super().__init__(parts)
         self._messages = JobMessageCache()
         self._troubled: dict[frozenset[_Condition], tuple[list[Job], list[Job]]] = {}
 

@@ -24,7 +24,7 @@ from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_most,
@@ -36,22 +36,19 @@ from nomaflow_kernel.rpc.requests import (
     sentence,
     trigger_command,
 )
-from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, whole_run
 
 _MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError
 
 
-class KernelService:
+class KernelService(Calls):
     """The clients' side of the kernel."""
 
     def __init__(self, parts: KernelParts, catalogue_calls: CatalogueCalls) -> None:
-        self._parts, self._guard = parts, parts.guard
-        self._engine, self._store, self._clock = parts.engine, parts.store, parts.clock
+        super().__init__(parts)
         self._admission = Admission(parts)
         self._catalogue_calls = catalogue_calls
-        self._sight = RunSight(parts)
         self._watching = Watching(parts)
         self._started_at_us = parts.clock.now_us()
         self.stream_triggers = ManyCalls(answers=self._trigger_each, takes=self._waits_for_no_host)

@@ -21,7 +21,7 @@ from nomaflow_kernel.history.feed import RunSubscription
 from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_most, check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
@@ -37,11 +37,8 @@ _RECHECK_SECONDS = 10.0
 """The time that a follower waits for a wake-up before it checks the store."""
 
 
-class LogCalls:
+class LogCalls(Calls):
     """Serves ReadLogs and ReadLogChunks."""
-
-    def __init__(self, parts: KernelParts) -> None:
-        self._store, self._feed = parts.store, parts.feed
 
     def read_logs(self, request: ReadLogsRequest, _caller: Caller) -> AsyncIterator[ReadLogsResponse]:
         """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.

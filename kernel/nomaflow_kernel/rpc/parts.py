@@ -21,6 +21,7 @@ from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.health import Health
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import Store
 
@@ -69,3 +70,13 @@ class KernelParts(Struct, frozen=True, kw_only=True):
         if self.certificates is None:
             raise NotOnTcp
         return self.certificates
+
+
+class Calls:
+    """Serves some of the calls of a service, on top of the parts of a kernel."""
+
+    def __init__(self, parts: KernelParts) -> None:
+        self._parts, self._clock, self._guard = parts, parts.clock, parts.guard
+        self._engine, self._store, self._feed = parts.engine, parts.store, parts.feed
+        self._catalogue, self._sessions = parts.catalogue, parts.sessions
+        self._sight = RunSight(guard=parts.guard, engine=parts.engine)

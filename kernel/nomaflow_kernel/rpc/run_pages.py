@@ -21,8 +21,7 @@ from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
 from nomaflow_kernel.rpc.pages import Page, page_start
-from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.run_sight import RunSight
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
@@ -34,12 +33,11 @@ _READ_TOGETHER = 10
 """Runs whose steps are in memory at a time, with results that the page does not show."""
 
 
-class RunPages:
+class RunPages(Calls):
     """Serves ListRuns."""
 
     def __init__(self, parts: KernelParts) -> None:
-        self._store, self._catalogue, self._guard = parts.store, parts.catalogue, parts.guard
-        self._sight = RunSight(parts)
+        super().__init__(parts)
         self._kept: RecentlyUsed[str, tuple[RunRecord, run_pb2.Run]] = RecentlyUsed(_MOST_KEPT)
 
     async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:

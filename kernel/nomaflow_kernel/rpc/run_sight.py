@@ -8,15 +8,16 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.rpc.discretion import run_without_values
-from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.guard import Guard
 
 
 class RunSight:
     """Takes out of a run what its caller may not see, and adds why it waits."""
 
-    def __init__(self, parts: KernelParts) -> None:
-        self._guard, self._engine = parts.guard, parts.engine
+    def __init__(self, *, guard: Guard, engine: Engine) -> None:
+        self._guard, self._engine = guard, engine
 
     async def shown(self, runs: Iterable[run_pb2.Run], caller: Caller) -> list[run_pb2.Run]:
         """Return runs as their caller may see them: a caller that may cancel one need not be allowed to read it."""

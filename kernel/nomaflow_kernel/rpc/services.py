@@ -11,7 +11,6 @@ from nomaflow_kernel.hosts import HostGateway
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc.access_calls import AccessCalls
 from nomaflow_kernel.rpc.audit_calls import AuditCalls
-from nomaflow_kernel.rpc.authority_calls import AuthorityCalls
 from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.endpoints import Endpoints
@@ -69,7 +68,7 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
             KernelService(parts, catalogue),
             catalogue,
             JobPages(parts),
-            CallableCalls(catalogue),
+            CallableCalls(parts, catalogue),
             LogCalls(parts),
             InspectCalls(parts),
             RunPages(parts),
@@ -77,7 +76,7 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
             FireCalls(parts),
             FigureCalls(parts),
         ),
-        ACCESS: methods_of(ACCESS, AccessCalls(parts, enrolment.join_string), AuthorityCalls(parts), AuditCalls(parts)),
+        ACCESS: methods_of(ACCESS, AccessCalls(parts, enrolment.join_string), AuditCalls(parts)),
         GATEWAY: methods_of(GATEWAY, gateway, enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),
     }

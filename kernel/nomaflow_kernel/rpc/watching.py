@@ -22,8 +22,7 @@ from nomaflow_kernel.rpc.discretion import event_without_values
 from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import Page
-from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.run_sight import RunSight
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.store import Store
 
 _PAGE = 500
@@ -55,15 +54,14 @@ async def read_run(store: Store, run_id: str, *, step: str = "") -> RunDetail:
     return found[0]
 
 
-class Watching:
+class Watching(Calls):
     """Serves WatchRun and WatchEvents.
 
     :param bookmark_seconds: silence after which a watcher is sent its resume position
     """
 
     def __init__(self, parts: KernelParts, *, bookmark_seconds: float = 10.0) -> None:
-        self._store, self._feed, self._guard = parts.store, parts.feed, parts.guard
-        self._sight = RunSight(parts)
+        super().__init__(parts)
         self._bookmark_seconds = bookmark_seconds
         self._messages = EventMessages()
 

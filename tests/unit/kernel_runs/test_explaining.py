@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 from rig import Rig, failed, job, step
 
@@ -95,8 +92,9 @@ async def test_a_reason_is_of_an_attempt_that_is_shown_beside_it(rig: Rig) -> No
 
 
 async def _shown(rig: Rig, *details: RunDetail) -> list[run_pb2.Run]:
-    parts: Any = SimpleNamespace(guard=Guard.blind(), engine=rig.engine)
-    return await RunSight(parts).shown(map(run_detail_message, details), Caller(principal=OWNER, peer=""))
+    return await RunSight(guard=Guard.blind(), engine=rig.engine).shown(
+        map(run_detail_message, details), Caller(principal=OWNER, peer="")
+    )
 
 
 async def test_a_run_that_has_called_another_names_it(rig: Rig) -> None:
