@@ -1,14 +1,14 @@
-"""Quotas: the most that one user, service or host may ask of the kernel. The owner is exempt."""
+"""Quotas: the most that one user, service or host may ask of the kernel, and the most calls at once at one door."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from nomaflow_api.time_spans import time_span
-from nomaflow_kernel.access.principals import Principal, PrincipalKind
+from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import QuotaExceeded
 from nomaflow_project.models.settings_file import QuotaSection
@@ -30,6 +30,8 @@ Each renewal is a record for months: one every ten seconds would be a million. E
 """
 _HOST_BYTES = (2.0 * 1024 * 1024, 16.0 * 1024 * 1024)
 """The bytes that all instances of one host may send on their sessions: how many a second, and the most at once."""
+_MOST_CALLS, _MOST_OF_STRANGERS = 500, 100
+"""The calls of a principal at once at one door, and those of all callers without a credential."""
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class _Bucket:
 
 @dataclass(slots=True)
 class Quotas:
-    """Counts what each user, service and host asks for. The counts are in memory: a restart clears them.
+    """Counts what each user, service and host asks for; the owner is exempt. A restart clears the counts.
 
     :param limits: ``[access.quotas]`` of nomaflow.toml
     """
@@ -78,23 +80,12 @@ class Quotas:
         :param cost: how many calls it counts as; it matters for hosts only
         :raises QuotaExceeded: if it is one too many
         """
-        if principal.kind is PrincipalKind.HOST:
-            self._call_of_host(principal, method, cost)
-        else:
+        if principal.kind is not PrincipalKind.HOST:
             self._take(principal, "calls", "calls_per_second", 1)
-
-    def _call_of_host(self, principal: Principal, method: str, cost: float) -> None:
-        limit = _HOST_CALLS.get(method)
-        if limit is None:
-            return
-        rate = limit[0]
-        wait = self._bucket(principal, method, *limit).take(cost, self.clock.monotonic())
-        if wait:
+        elif method in _HOST_CALLS:
+            rate, most = _HOST_CALLS[method]
             often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
-            raise QuotaExceeded(
-                f"{principal} calls {method} more often than {often}; try again in {time_span(wait)}",
-                retry_seconds=wait,
-            )
+            self._charge(principal, method, rate, most, cost, f"calls {method} more often than {often}")
 
     def message(self, principal: Principal, size: int) -> None:
         """Count a message of a host's session.
@@ -103,12 +94,8 @@ class Quotas:
         :raises QuotaExceeded: if it is too much
         """
         if principal.kind is PrincipalKind.HOST:
-            wait = self._bucket(principal, "bytes", *_HOST_BYTES).take(size, self.clock.monotonic())
-            if wait:
-                raise QuotaExceeded(
-                    f"{principal} sends more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {time_span(wait)}",
-                    retry_seconds=wait,
-                )
+            rate, most = _HOST_BYTES
+            self._charge(principal, "bytes", rate, most, size, f"sends more than {rate:,.0f} bytes a second")
 
     def request(self, principal: Principal, size: int, triggers: int) -> None:
         """Count what a call asks for.
@@ -146,22 +133,48 @@ class Quotas:
 
     def _take(self, principal: Principal, what: str, key: str, cost: float) -> None:
         """Take from an allowance of a user or service; others are exempt."""
-        if principal.kind not in _LIMITED:
-            return
-        rate: float = getattr(self.limits, key)
-        bucket = self._bucket(principal, what, rate, max(1.0, rate * _SAVED_SECONDS[key]))
-        wait = bucket.take(cost, self.clock.monotonic())
-        if wait:
-            raise QuotaExceeded(
-                f"{principal} asks for more {what} than [access.quotas] {key} = {rate:g} allows; "
-                f"try again in {time_span(wait)}",
-                retry_seconds=wait,
-            )
+        if principal.kind in _LIMITED:
+            rate: float = getattr(self.limits, key)
+            problem = f"asks for more {what} than [access.quotas] {key} = {rate:g} allows"
+            self._charge(principal, what, rate, max(1.0, rate * _SAVED_SECONDS[key]), cost, problem)
 
-    def _bucket(self, principal: Principal, what: str, rate: float, size: float) -> _Bucket:
-        """Return an allowance of a principal; all instances of a host share theirs. A new one is full."""
-        key = principal.kind, principal.name, what
+    def _charge(self, principal: Principal, what: str, rate: float, most: float, cost: float, problem: str) -> None:
+        """Take from an allowance of a principal; all instances of a host share theirs. A new one is full.
+
+        :param problem: says what the principal does if it is too much
+        """
+        key, now = (principal.kind, principal.name, what), self.clock.monotonic()
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
-        return bucket
+            bucket = self._buckets[key] = _Bucket(rate=rate, size=most, level=most, at=now)
+        wait = bucket.take(cost, now)
+        if wait:
+            raise QuotaExceeded(f"{principal} {problem}; try again in {time_span(wait)}", retry_seconds=wait)
+
+
+class CallsAtOnce:
+    """Counts the calls of each principal at one door, so that no caller can use it up.
+
+    All callers without a credential are one.
+    """
+
+    def __init__(self) -> None:
+        self._now: Counter[str] = Counter()
+
+    def begin(self, caller: Caller) -> Callable[[], None]:
+        """Count a call from now on; return the function that ends the count.
+
+        :raises QuotaExceeded: if there are too many already
+        """
+        name = str(caller.principal)
+        most = _MOST_OF_STRANGERS if caller.principal.kind is PrincipalKind.ANYONE else _MOST_CALLS
+        if self._now[name] >= most:
+            raise QuotaExceeded(f"{name} has {most} calls at once at this door, the maximum; try again in a moment")
+        self._now[name] += 1
+
+        def end() -> None:
+            self._now[name] -= 1
+            if not self._now[name]:
+                del self._now[name]
+
+        return end

@@ -25,8 +25,8 @@ from nomaflow_api.deadlines import LONG_CALLS, answer_seconds
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
+from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping
-from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.failed_calls import CallStatus, DeadlineExceeded, internal_status, status_of
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import Answer, ManyCalls, NumberedExchanges
@@ -93,7 +93,7 @@ class Endpoints:
         async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> CallStatus | None:
             async with _closing(raws) as requests:
                 while (raw := await self._next(requests)) is not None:
-                    self.guard.message(caller, len(raw))
+                    self.guard.quotas.message(caller.principal, len(raw))
 
                     async def received(raw: bytes = raw) -> Message:
                         found: Message = getattr(_decoded(taken, raw), inner)
@@ -138,7 +138,7 @@ class Endpoints:
             try:
                 self.guard.readmit(method, caller)
                 self._count(caller, context)
-                with self.guard.stream(caller):
+                with self.guard.quotas.stream(caller.principal):
                     status = await self._while_admitted(method, context, caller, serve(raws, caller, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
@@ -156,7 +156,7 @@ class Endpoints:
         :raises KernelStopping: if the kernel stops before
         """
         while (raw := await self._next(raws)) is not None:
-            self.guard.message(caller, len(raw))
+            self.guard.quotas.message(caller.principal, len(raw))
             yield _decoded(message, raw)
 
     async def _next(self, requests: AsyncIterator[bytes]) -> bytes | None:
@@ -269,7 +269,7 @@ class Endpoints:
             try:
                 rule = self.guard.admit(method, caller)
                 self._count(caller, context)
-                with self.guard.stream(caller):
+                with self.guard.quotas.stream(caller.principal):
                     if many:
                         responses = call(self._decoded_all(request, raw, caller), caller)
                     else:
@@ -292,7 +292,7 @@ class Endpoints:
     ) -> AsyncIterator[Message]:
         async with _closing(raws) as messages:
             async for raw in messages:
-                self.guard.message(caller, len(raw))  # before it costs anything
+                self.guard.quotas.message(caller.principal, len(raw))  # before it costs anything
                 yield _decoded(request, raw)
 
     def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
@@ -25,6 +24,7 @@ class Guard:
     """Checks calls. The owner passes at once, without any look-up.
 
     :param subjects: returns the subjects of the runs that exist
+    :ivar quotas: what the callers have asked for
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Guard:
         self._catalogue = catalogue
         self._sessions = sessions
         self._subjects = subjects
-        self._quotas = quotas
+        self.quotas = quotas
 
     @classmethod
     def blind(cls) -> Guard:
@@ -59,7 +59,7 @@ class Guard:
         """
         rule = self.readmit(method, caller)
         if caller.principal.kind is not PrincipalKind.OWNER:
-            self._quotas.call(caller.principal, method.rpartition("/")[2])
+            self.quotas.call(caller.principal, method.rpartition("/")[2])
         return rule
 
     def readmit(self, method: str, caller: Caller) -> Rule:
@@ -87,7 +87,7 @@ class Guard:
         """
         if rule.verb is None or caller.principal.kind is PrincipalKind.OWNER:
             return
-        self._quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
+        self.quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
         if rule.about is About.EVERYTHING:
             caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.JOB:
@@ -103,18 +103,6 @@ class Guard:
                 caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.RUN:
             await self._check_run(rule, request.run_id, caller)
-
-    def stream(self, caller: Caller) -> AbstractContextManager[None]:
-        """Return a context that counts a stream while it is open; entering one too many raises QuotaExceeded."""
-        return self._quotas.stream(caller.principal)
-
-    def message(self, caller: Caller, size: int) -> None:
-        """Count a message that a caller sends on a stream.
-
-        :param size: its bytes
-        :raises QuotaExceeded: if it is too much
-        """
-        self._quotas.message(caller.principal, size)
 
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""

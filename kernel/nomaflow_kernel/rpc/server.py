@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_api.v1 import access_service_pb2, host_gateway_service_pb2, kernel_service_pb2
+from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import why_not_listened
 from nomaflow_kernel.process.file_limit import raise_file_limit
-from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.handlers import elsewhere_methods, service_methods
 from nomaflow_kernel.rpc.strangers_server import Methods, server_for_strangers
