@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -13,13 +16,13 @@ from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.lookups import LastState
-from nomaflow_kernel.history.records import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord, RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
 from nomaflow_kernel.rpc.guard import Guard, target_of
-from nomaflow_kernel.rpc.job_message_cache import JobMessageCache, same_jobs
-from nomaflow_kernel.rpc.messages import pause_message
+from nomaflow_kernel.rpc.messages import job_message, pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_each, check_host, check_job_id, check_name, listed_numbers
@@ -29,6 +32,7 @@ _Condition: TypeAlias = job_pb2.JobCondition.ValueType
 _JOBS_PER_PAGE = 500
 _JOBS_PER_TURN = 25
 _NAMED_JOBS = 500
+_MOST_KEPT = 20_000
 _CONDITIONS = frozenset(job_pb2.JobCondition.values()) - {job_pb2.JOB_CONDITION_UNSPECIFIED}
 _OF_RUNS = frozenset({job_pb2.JOB_CONDITION_NEVER_RUN, job_pb2.JOB_CONDITION_SUCCEEDED, job_pb2.JOB_CONDITION_FAILED})
 """The conditions that the newest run decides."""
@@ -49,6 +53,59 @@ def shown_job(job: job_pb2.Job, entry: Job, caller: Caller, guard: Guard) -> job
         elif not guard.sees_values(run.job_id, run.host, caller):
             run_without_values(run)
     return job
+
+
+def same_jobs(one: Sequence[Job], other: Sequence[Job]) -> bool:
+    """Return whether two lists have the very same jobs; comparing thousands that are merely equal would take long."""
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
+class _KeptMessage(Struct, frozen=True, kw_only=True):
+    """A message, and what it was made from; it is right until the fire that it shows."""
+
+    entry: Job
+    pause: PauseRecord | None
+    why: str
+    last_run: RunRecord | None
+    until_us: int | None
+    message: job_pb2.Job
+
+    def tells(self, entry: Job, pause: PauseRecord | None, why: str, last_run: RunRecord | None, now_us: int) -> bool:
+        return (
+            self.entry is entry
+            and (self.until_us is None or now_us < self.until_us)
+            and self.why == why
+            and self.last_run == last_run
+            and self.pause == pause
+        )
+
+
+class JobMessageCache:
+    """Makes the messages of jobs in lists, with the next fire only, and keeps them until something in them changes.
+
+    A page of the console asks for all jobs again whenever something happens to one of them.
+    """
+
+    def __init__(self) -> None:
+        self._kept: RecentlyUsed[tuple[str, str], _KeptMessage] = RecentlyUsed(_MOST_KEPT)
+
+    def message(
+        self, entry: Job, *, now_us: int, pause: PauseRecord | None, why_not_running: str, last_run: RunRecord | None
+    ) -> job_pb2.Job:
+        """Return the message of a job, which is the caller's to change."""
+        kept = self._kept.find(entry.key)
+        if kept is None or not kept.tells(entry, pause, why_not_running, last_run, now_us):
+            made = job_message(
+                entry, now_us=now_us, fires=1, pause=pause, why_not_running=why_not_running, last_run=last_run
+            )
+            until_us = made.next_fires[0].at.ToMicroseconds() if made.next_fires else None
+            kept = _KeptMessage(
+                entry=entry, pause=pause, why=why_not_running, last_run=last_run, until_us=until_us, message=made
+            )
+            self._kept.put(entry.key, kept)
+        message = job_pb2.Job()
+        message.CopyFrom(kept.message)
+        return message
 
 
 class JobPages(Calls):

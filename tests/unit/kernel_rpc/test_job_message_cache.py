@@ -12,8 +12,8 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc import job_message_cache
-from nomaflow_kernel.rpc.job_message_cache import JobMessageCache
+from nomaflow_kernel.rpc import job_pages
+from nomaflow_kernel.rpc.job_pages import JobMessageCache
 from nomaflow_kernel.rpc.messages import job_message
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
@@ -67,9 +67,7 @@ def test_what_changes_is_told(change: str) -> None:
 def test_what_stays_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message is made once, and each receiver gets a copy to change."""
     made = []
-    monkeypatch.setattr(
-        job_message_cache, "job_message", lambda *args, **kw: made.append(1) or job_message(*args, **kw)
-    )
+    monkeypatch.setattr(job_pages, "job_message", lambda *args, **kw: made.append(1) or job_message(*args, **kw))
     listed = JobMessageCache()
     listed.message(**TOLD).ClearField("last_run")
     assert listed.message(**{**TOLD, "now_us": NOW_US + 1}) == fresh(TOLD)

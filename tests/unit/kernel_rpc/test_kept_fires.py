@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from nomaflow_api.v1 import fire_pb2
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.history.records import PauseRecord
-from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
+from nomaflow_kernel.rpc.fire_calls import Basis, KeptFires
 
 HOUR = 3_600_000_000
 DUE, LATER = 10 * HOUR, 12 * HOUR
