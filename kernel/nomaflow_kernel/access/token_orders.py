@@ -6,11 +6,9 @@ import hashlib
 import re
 import secrets
 
-from msgspec import Struct
-
 from nomaflow_api.join_string import KINDS
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.history.access_records import TokenRecord
+from nomaflow_kernel.history.access_records import TokenRecord, TokenTerms
 from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.names import HOST_NAME
 
@@ -50,28 +48,15 @@ class UnknownCredential(KernelError):
         )
 
 
-class TokenOrder(Struct, frozen=True, kw_only=True):
+class TokenOrder(TokenTerms, frozen=True, kw_only=True):
     """A request for a token.
 
-    :param kind: ``user``, ``service`` or ``host``
-    :param joins: whether it is the secret of a join string; a host's always is
-    :param roles: as given: ``ROLE`` or ``ROLE SCOPE``
-    :param grants: ``VERB SCOPE`` each, besides those of the roles
     :param lifetime_seconds: 0 for the default
     :param uses: of a join string; 0 for once
-    :param ids: of a host: job ids to reserve for it, ``ID`` or ``PREFIX*`` each
-    :param instance_seconds: makes it a join string for one instance of a host, whose certificate lasts this long
     """
 
-    kind: str
-    name: str
-    joins: bool = False
-    roles: tuple[str, ...] = ()
-    grants: tuple[str, ...] = ()
     lifetime_seconds: int = 0
     uses: int = 0
-    ids: tuple[str, ...] = ()
-    instance_seconds: int = 0
 
     def check(self) -> None:
         """Check the form of the order; whether roles and grants can be read is not checked here.

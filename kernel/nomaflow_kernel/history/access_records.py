@@ -5,27 +5,36 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class TokenRecord(Struct, frozen=True, kw_only=True):
-    """A token: a call's credential, or the secret of a join string. Times in microseconds since 1970.
+class TokenTerms(Struct, frozen=True, kw_only=True):
+    """The terms of a token: whom it is for, and what it lets them do.
 
     :param kind: ``user``, ``service`` or ``host``
-    :param joins: whether it is the secret of a join string
-    :param roles: as given
+    :param joins: whether it is the secret of a join string; a host's always is
+    :param roles: as given: ``ROLE`` or ``ROLE SCOPE``
     :param grants: ``VERB SCOPE`` each, without those of the roles
-    :param secret_hash: SHA-256 of the secret, hexadecimal
-    :param uses_left: how often a join string can still be used; None for other tokens
-    :param joined_with: the join string that it was obtained with; empty for one that an administrator was given
     :param ids: of a host: the job ids that are reserved for it, ``ID`` or ``PREFIX*`` each
     :param instance_seconds: for a join string for one instance of a host: how long that instance's certificate lasts;
       else 0
     """
 
-    token_id: str
     kind: str
     name: str
-    joins: bool
-    roles: tuple[str, ...]
-    grants: tuple[str, ...]
+    joins: bool = False
+    roles: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    instance_seconds: int = 0
+
+
+class TokenRecord(TokenTerms, frozen=True, kw_only=True):
+    """A token: a call's credential, or the secret of a join string. Times in microseconds since 1970.
+
+    :param secret_hash: SHA-256 of the secret, hexadecimal
+    :param uses_left: how often a join string can still be used; None for other tokens
+    :param joined_with: the join string that it was obtained with; empty for one that an administrator was given
+    """
+
+    token_id: str
     secret_hash: str
     created_at_us: int
     created_by: str
@@ -34,8 +43,6 @@ class TokenRecord(Struct, frozen=True, kw_only=True):
     last_used_at_us: int | None = None
     revoked_at_us: int | None = None
     joined_with: str = ""
-    ids: tuple[str, ...] = ()
-    instance_seconds: int = 0
 
 
 class CertificateRecord(Struct, frozen=True, kw_only=True):

@@ -265,34 +265,37 @@ class EventRecord(Struct, frozen=True, kw_only=True):
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-class LogChunkRecord(Struct, frozen=True, kw_only=True):
-    """A stored block of log lines; ``first_seq`` is the run-wide number of its first line."""
+class _LogBlock(Struct, frozen=True, kw_only=True):
+    """The lines in a stored block of them; ``first_seq`` is the run-wide number of the first."""
 
-    run_id: str
-    step: str
-    attempt: int
     first_seq: int
     line_count: int
-    first_at_us: int
-    last_at_us: int
+    step: str
+    attempt: int
     levels: int
+    first_at_us: int
     codec: int
+
+    @property
+    def last_seq(self) -> int:
+        """The number of its last line."""
+        return self.first_seq + self.line_count - 1
+
+
+class LogChunkRecord(_LogBlock, frozen=True, kw_only=True):
+    """A stored block of log lines."""
+
+    run_id: str
+    last_at_us: int
     body: bytes
 
 
-class LogHead(Struct, frozen=True, kw_only=True):
+class LogHead(_LogBlock, frozen=True, kw_only=True):
     """The head of a stored block of log lines: all but its body.
 
     :param size_bytes: the size of the body as stored
     """
 
-    first_seq: int
-    line_count: int
-    step: str
-    attempt: int
-    levels: int
-    first_at_us: int
-    codec: int
     size_bytes: int
 
 

@@ -21,6 +21,7 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
     AttemptRecord,
     CancelRequest,
+    EventRecord,
     LogChunkRecord,
     PauseRecord,
     RunRecord,
@@ -53,19 +54,22 @@ class FoldRun(Struct, frozen=True, kw_only=True):
     otherwise: QueueRun
 
 
-class StartRun(Struct, frozen=True, kw_only=True):
-    """Move a run from QUEUED to RUNNING. Event ``run.started``."""
+class _OfRun(Struct, frozen=True):
+    """A change of a run that exists."""
 
     run_id: str
     job_id: str
+
+
+class StartRun(_OfRun, frozen=True, kw_only=True):
+    """Move a run from QUEUED to RUNNING. Event ``run.started``."""
+
     at_us: int
 
 
-class RequestCancel(Struct, frozen=True, kw_only=True):
+class RequestCancel(_OfRun, frozen=True, kw_only=True):
     """Set the cancel request of a QUEUED or RUNNING run; the first one stays. Event ``run.cancel_requested``."""
 
-    run_id: str
-    job_id: str
     cancel: CancelRequest
 
 
@@ -80,14 +84,13 @@ class OpenAttempt(Struct, frozen=True, kw_only=True):
     at_us: int
 
 
-class _OfAttempt(Struct, frozen=True):
+class _OfAttempt(_OfRun, frozen=True):
     """A change of an attempt that exists; the fields that name it may be given by position."""
 
-    run_id: str
-    job_id: str
     step_index: int
     step: str
     attempt: int
+    at_us: int
 
 
 class DispatchAttempt(_OfAttempt, frozen=True, kw_only=True):
@@ -96,13 +99,11 @@ class DispatchAttempt(_OfAttempt, frozen=True, kw_only=True):
     host: str
     incarnation: str
     epoch: int
-    at_us: int
 
 
 class StartAttempt(_OfAttempt, frozen=True, kw_only=True):
     """Move an attempt from DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
 
-    at_us: int
     worker_pid: int = 0
     generation: int = 0
     child_run_id: str = ""
@@ -115,7 +116,6 @@ class RecordRung(_OfAttempt, frozen=True, kw_only=True):
     :param facts: those of the attempt so far, the rung among them
     """
 
-    at_us: int
     rung: Stopping
     facts: AttemptFacts
 
@@ -129,7 +129,6 @@ class RecordReport(_OfAttempt, frozen=True, kw_only=True):
     """
 
     report_seq: int
-    at_us: int
     progress_json: str = ""
     facts: AttemptFacts | None = None
 
@@ -163,17 +162,14 @@ class FinishAttempt(_OfAttempt, frozen=True, kw_only=True):
     """Move an open attempt to a terminal state. Event ``attempt.finished``."""
 
     end: AttemptEnd
-    at_us: int
 
 
-class FinishRun(Struct, frozen=True, kw_only=True):
+class FinishRun(_OfRun, frozen=True, kw_only=True):
     """Move a QUEUED or RUNNING run to a terminal state. Event ``run.finished``.
 
     :param data: contents of the event besides state, reason, rows and error
     """
 
-    run_id: str
-    job_id: str
     state: RunState
     at_us: int
     reason: Reason | None = None
@@ -182,19 +178,11 @@ class FinishRun(Struct, frozen=True, kw_only=True):
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Notice(Struct, frozen=True, kw_only=True):
-    """An event that changes no run: about a host, a job, or a late result."""
+class Notice(EventRecord, frozen=True, kw_only=True):
+    """An event that changes no run: about a host, a job, or a late result. The store numbers it."""
 
     kind: NoticeKind
-    at_us: int
-    run_id: str = ""
-    job_id: str = ""
-    step: str = ""
-    attempt: int = 0
-    host: str = ""
-    by: str = ""
-    reason: Reason | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
+    seq: int = 0
 
 
 class SetNextFire(Struct, frozen=True, kw_only=True):

@@ -186,11 +186,8 @@ def _page(kept: Mapping[tuple[str, str], R], message_of: Callable[[R], M], token
     after = page_key(token, 2)
     keys = sorted(key for key in kept if after is None or key > after)
     page: Page[M] = Page()
-    for key in keys:
-        page.add(message_of(kept[key]))
-        if page.full:
-            return page.entries, page_token(key) if key != keys[-1] else ""
-    return page.entries, ""
+    whole = page.take(message_of(kept[key]) for key in keys)
+    return page.entries, "" if whole else page_token(keys[len(page.entries) - 1])
 
 
 def _require_no_more(grants: Iterable[Grant], caller: Caller) -> None:

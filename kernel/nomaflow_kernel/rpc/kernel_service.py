@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
-from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
@@ -21,13 +21,11 @@ from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import response_without_values
 from nomaflow_kernel.rpc.failed_calls import status_of
-from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
-    check_most,
     check_run_id,
     pause_record,
     pause_scope,
@@ -36,9 +34,8 @@ from nomaflow_kernel.rpc.requests import (
     sentence,
     trigger_command,
 )
-from nomaflow_kernel.rpc.watching import Watching, whole_run
+from nomaflow_kernel.rpc.watching import whole_run
 
-_MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError
 
 
@@ -49,9 +46,8 @@ class KernelService(Calls):
         super().__init__(parts)
         self._admission = Admission(parts)
         self._catalogue_calls = catalogue_calls
-        self._watching = Watching(parts)
         self._started_at_us = parts.clock.now_us()
-        self.stream_triggers = ManyCalls(answers=self._trigger_each, takes=self._waits_for_no_host)
+        self.stream_triggers = ManyCalls(answers=partial(self._answers, as_calls=True), takes=self._waits_for_no_host)
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel, and who asks; process and project only if they may operate all of it."""
@@ -99,10 +95,6 @@ class KernelService(Calls):
             if isinstance(answer, kernel.TriggerRunResponse):
                 answer.ClearField("steps")  # a thousand of them would not fit into a message
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
-
-    async def _trigger_each(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> Sequence[_Answer]:
-        """Start runs in one commit, each answered as a call of its own."""
-        return await self._answers(requests, caller, as_calls=True)
 
     def _waits_for_no_host(self, request: kernel.TriggerRunRequest) -> bool:
         gives_values = bool(request.params_json or request.step_values)
@@ -181,22 +173,6 @@ class KernelService(Calls):
         """Return one run with its steps and attempts."""
         check_run_id(request.run_id)
         return kernel.GetRunResponse(run=await self._run(request.run_id, caller))
-
-    def watch_run(self, request: kernel.WatchRunRequest, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
-        """Yield the run as it is, then its events until it is terminal."""
-        check_run_id(request.run_id)
-        return self._watching.run(request.run_id, min(request.after_seq, MOST_NUMBER), caller)
-
-    def watch_events(
-        self, request: kernel.WatchEventsRequest, caller: Caller
-    ) -> AsyncIterator[kernel.WatchEventsResponse]:
-        """Yield all events that the caller may read, endlessly."""
-        if request.from_start and request.after_seq:
-            raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
-        filter = event_filter(request)
-        after = min(request.after_seq, MOST_NUMBER) if request.after_seq or request.from_start else None
-        check_most(request.linger_ms, _MOST_LINGER_MS, "linger_ms")
-        return self._watching.events(after, filter, caller, linger_seconds=request.linger_ms / 1000)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""

@@ -98,30 +98,36 @@ class LogCalls(Calls):
         filter = _filter(request, request.levels & ALL_LEVELS)
         if request.levels and not filter.levels:
             return
-        async for found in self._chunks(request.run_id, filter, without_body=request.without_body):
-            yield ReadLogChunksResponse(chunks=found)
+        if not request.without_body:
+            async for chunks in self._pages(request.run_id, filter):
+                for group in _grouped(chunks):
+                    told = [_chunk_message(chunk, size_bytes=len(chunk.body)) for chunk in group]
+                    yield ReadLogChunksResponse(chunks=told)
+            return
+        more = True
+        while more:
+            page = await self._store.log_heads(request.run_id, filter, limit=_HEADS)
+            more = page.more
+            if page.chunks:
+                yield ReadLogChunksResponse(chunks=[_chunk_message(head, body=b"") for head in page.chunks])
+                filter = structs.replace(filter, after_seq=max(filter.after_seq, page.chunks[-1].last_seq))
 
-    async def _chunks(
-        self, run_id: str, filter: LogFilter, *, without_body: bool
-    ) -> AsyncIterator[list[log_pb2.LogChunk]]:
-        """Yield chunks, as many together as fit into a message."""
+    async def _pages(
+        self, run_id: str, filter: LogFilter, *, newest_first: bool = False
+    ) -> AsyncIterator[Sequence[LogChunkRecord]]:
+        """Yield the chunks that a filter keeps, in pages of about a mebibyte."""
         more, limit = True, _CHUNKS
         while more:
-            chunks: Sequence[LogChunkRecord | LogHead]
-            if without_body:
-                heads = await self._store.log_heads(run_id, filter, limit=_HEADS)
-                chunks, more = heads.chunks, heads.more
-                if chunks:
-                    yield [_chunk_message(head, body=b"") for head in chunks]
-            else:
-                page = await self._store.log_page(run_id, filter, limit=limit)
-                chunks, more, limit = page.chunks, page.more, _next_limit(page.chunks)
-                for together in _grouped(page.chunks):
-                    yield [_chunk_message(chunk, size_bytes=len(chunk.body)) for chunk in together]
-            if not chunks:
-                return
-            last = chunks[-1].first_seq + chunks[-1].line_count - 1
-            filter = structs.replace(filter, after_seq=max(filter.after_seq, last))
+            page = await self._store.log_page(run_id, filter, limit=limit, newest_first=newest_first)
+            more, limit = page.more, _next_limit(page.chunks)
+            if page.chunks:
+                yield page.chunks
+                last = page.chunks[-1]
+                filter = (
+                    structs.replace(filter, before_seq=last.first_seq)
+                    if newest_first
+                    else structs.replace(filter, after_seq=max(filter.after_seq, last.last_seq))
+                )
 
     async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
         """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
@@ -137,32 +143,20 @@ class LogCalls(Calls):
     async def _tail(self, query: ReadLogsRequest, wanted: LogFilter) -> list[log_pb2.LogLine]:
         """Return the last lines that are wanted, reading backwards."""
         newest_first: list[log_pb2.LogLine] = []
-        limit = _CHUNKS
-        while True:
-            page = await self._store.log_page(query.run_id, wanted, limit=limit, newest_first=True)
-            limit = _next_limit(page.chunks)
-            for chunk in page.chunks:
+        async for chunks in self._pages(query.run_id, wanted, newest_first=True):
+            for chunk in chunks:
                 newest_first += reversed(list(_matching(chunk, wanted, query.min_level)))
                 if len(newest_first) >= query.tail:
                     return newest_first[: query.tail][::-1]
-            if not (page.more and page.chunks):
-                return newest_first[::-1]
-            wanted = structs.replace(wanted, before_seq=page.chunks[-1].first_seq)
+        return newest_first[::-1]
 
     async def _stored(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
         """Yield blocks of wanted lines, each with the number of the last line read."""
-        limit = _CHUNKS
-        while True:
-            page = await self._store.log_page(query.run_id, wanted, limit=limit)
-            after, limit = wanted.after_seq, _next_limit(page.chunks)
-            for chunk in page.chunks:
+        async for chunks in self._pages(query.run_id, wanted):
+            for chunk in chunks:
                 for block in _blocks(_matching(chunk, wanted, query.min_level)):
                     yield block, block.lines[-1].seq
-                after = max(after, chunk.first_seq + chunk.line_count - 1)
-                yield ReadLogsResponse(), after
-            if not (page.more and page.chunks):
-                return
-            wanted = structs.replace(wanted, after_seq=after)
+                yield ReadLogsResponse(), max(wanted.after_seq, chunk.last_seq)
 
 
 def _filter(request: ReadLogsRequest | ReadLogChunksRequest, levels: int) -> LogFilter:

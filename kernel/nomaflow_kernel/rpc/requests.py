@@ -25,6 +25,8 @@ from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.trace_context import TraceContext
 
 N = TypeVar("N", bound=int)
+_S = TypeVar("_S", run_pb2.StepSwitch, run_pb2.StepValues)
+_V = TypeVar("_V")
 
 MAX_BATCH = 1000
 """The most runs that one call may trigger."""
@@ -92,8 +94,8 @@ def _command(
         kind=kind,
         request=RunRequest(
             params=_object(request.params_json, "params_json"),
-            op_kwargs=_step_values(request.step_values),
-            switches=_switches(request.step_switches),
+            op_kwargs=_by_step(request.step_values, "step_values", _op_kwargs),
+            switches=_by_step(request.step_switches, "step_switches", lambda switch, _: switch.enabled),
             preset=preset,
             log_level=_log_level(request.log_level),
             allow_overlap=request.allow_overlap,
@@ -300,27 +302,21 @@ def _log_level(name: str) -> str:
     return name
 
 
-def _switches(items: Sequence[run_pb2.StepSwitch]) -> Mapping[str, bool]:
-    check_count(items, _STEPS, "step_switches")
-    switches: dict[str, bool] = {}
-    for switch in items:
-        _add(switches, _name(switch.step, "step_switches"), switch.enabled, "step_switches")
-    return switches
-
-
-def _step_values(items: Sequence[run_pb2.StepValues]) -> Mapping[str, Mapping[str, Any]]:
-    check_count(items, _STEPS, "step_values")
-    values: dict[str, Mapping[str, Any]] = {}
+def _by_step(items: Sequence[_S], field: str, value_of: Callable[[_S, str], _V]) -> Mapping[str, _V]:
+    """Return what a list of a request says of each step; it may say it once."""
+    check_count(items, _STEPS, field)
+    found: dict[str, _V] = {}
     for item in items:
-        step = _name(item.step, "step_values")
-        _add(values, step, _object(item.op_kwargs_json, f"step_values.{step}.op_kwargs_json"), "step_values")
-    return values
+        step = _name(item.step, field)
+        value = value_of(item, step)
+        if step in found:
+            raise BadRequest(f"{field} has the step {step!r} twice, expected it once", field=field)
+        found[step] = value
+    return found
 
 
-def _add(into: dict[str, Any], step: str, value: Any, field: str) -> None:
-    if step in into:
-        raise BadRequest(f"{field} has the step {step!r} twice, expected it once", field=field)
-    into[step] = value
+def _op_kwargs(item: run_pb2.StepValues, step: str) -> Mapping[str, Any]:
+    return _object(item.op_kwargs_json, f"step_values.{step}.op_kwargs_json")
 
 
 def _object(body: bytes, field: str) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.run_pages import RunPages
 from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, Door, DoorServers, Services
+from nomaflow_kernel.rpc.watching import Watching
 
 
 def door_servers(
@@ -69,6 +70,7 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
             catalogue,
             JobPages(parts),
             CallableCalls(parts, catalogue),
+            Watching(parts),
             LogCalls(parts),
             InspectCalls(parts),
             RunPages(parts),

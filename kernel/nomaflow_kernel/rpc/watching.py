@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
+from nomaflow_api.bounds import MOST_NUMBER
 from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.principals import Caller
@@ -20,12 +21,15 @@ from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
 from nomaflow_kernel.rpc.discretion import event_without_values
 from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
+from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import Page
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
+from nomaflow_kernel.rpc.requests import check_most, check_run_id
 from nomaflow_kernel.store import Store
 
 _PAGE = 500
+_MOST_LINGER_MS = 1_000
 _RUN_END = "run.finished"
 
 
@@ -65,21 +69,25 @@ class Watching(Calls):
         self._bookmark_seconds = bookmark_seconds
         self._messages = EventMessages()
 
-    async def run(self, run_id: str, after_seq: int, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
+    async def watch_run(
+        self, request: kernel.WatchRunRequest, caller: Caller
+    ) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events after ``after_seq``, until its terminal event.
 
         :raises UnknownRun: if no run has the id
         :raises CursorAhead: if the store has no event as new as ``after_seq``
         :raises KernelStopping: if the kernel stops first
         """
+        check_run_id(request.run_id)
+        run_id, cursor = request.run_id, min(request.after_seq, MOST_NUMBER)
         # Subscribed before the run is read: an event is either in the run as read, or it comes through the feed.
         with self._feed.subscribe(run_id) as subscription:
             detail, logs = await whole_run(self._store, run_id)
-            await self._refuse_ahead(after_seq)
+            await self._refuse_ahead(cursor)
             whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
             (snapshot,) = await self._sight.shown([run_detail_message(detail, logs)], caller)
             yield kernel.WatchRunResponse(snapshot=snapshot)
-            cursor, of_run = after_seq, EventFilter(run_id=run_id)
+            of_run = EventFilter(run_id=run_id)
             pages = self._pages(cursor, of_run)
             while True:
                 async for page in pages:
@@ -100,24 +108,27 @@ class Watching(Calls):
                 taken = subscription.take()
                 pages = self._pages(cursor, of_run) if taken is None else _page(taken)
 
-    async def events(
-        self, after_seq: int | None, filter: EventFilter, caller: Caller, *, linger_seconds: float = 0.0
+    async def watch_events(
+        self, request: kernel.WatchEventsRequest, caller: Caller
     ) -> AsyncIterator[kernel.WatchEventsResponse]:
-        """Yield every event after ``after_seq`` (None: from now on) that the filter keeps, without end.
+        """Yield every event that a request asks for, and that the caller may read, without end.
 
-        Events that the caller may not read are left out. If some are gone, it reports that before the later ones.
+        If some are gone, it reports that before the later ones.
 
-        :param linger_seconds: time in which events gather before they are sent
         :raises CursorAhead: if the store has no event as new as ``after_seq``
         :raises KernelStopping: if the kernel stops
         """
-        if after_seq is None:
-            after_seq = self._feed.last_seq
-            yield kernel.WatchEventsResponse(bookmark_seq=after_seq)
+        if request.from_start and request.after_seq:
+            raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
+        filter, cursor = event_filter(request), min(request.after_seq, MOST_NUMBER)
+        check_most(request.linger_ms, _MOST_LINGER_MS, "linger_ms")
+        if cursor or request.from_start:
+            await self._refuse_ahead(cursor)
         else:
-            await self._refuse_ahead(after_seq)
+            cursor = self._feed.last_seq
+            yield kernel.WatchEventsResponse(bookmark_seq=cursor)
         sight = EventSight(guard=self._guard, principal=caller.principal, message=self._messages.of)
-        cursor, told, spoke_at = after_seq, after_seq, time.monotonic()
+        told, spoke_at = cursor, time.monotonic()
         while True:
             if self._store.pruned_through_seq > max(cursor, told):
                 told = self._store.pruned_through_seq
@@ -138,8 +149,8 @@ class Watching(Calls):
             left = max(spoke_at + self._bookmark_seconds - time.monotonic(), 0.0)
             heard, through = await self._feed.wait_after(cursor, filter, left)
             cursor = max(cursor, through)
-            if heard and linger_seconds and not self._feed.closed:
-                await asyncio.sleep(linger_seconds)
+            if heard and request.linger_ms and not self._feed.closed:
+                await asyncio.sleep(request.linger_ms / 1000)
             if self._feed.closed:
                 raise KernelStopping
             if not heard:

@@ -15,7 +15,7 @@ from rpc_world import RUN_ID, World, catalogue_of, queue_run
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
-from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter
+from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
@@ -46,7 +46,7 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
     """Thousands of unread events all come, once, in order, and the kernel kept no queue of them."""
     await begin(world)
     watching = Watching(world.parts)
-    stream = watching.run(RUN_ID, 0, CALLER)
+    stream = watching.watch_run(kernel.WatchRunRequest(run_id=RUN_ID), CALLER)
     assert (await anext(stream)).HasField("snapshot")
     first = (await anext(stream)).events[0].seq
     for _ in range(30):
@@ -59,7 +59,7 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
 async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(world: World) -> None:
     """An event committed while the watch begins arrives both ways and is sent once."""
     await world.queue_run()
-    stream = Watching(world.parts).run(RUN_ID, 0, CALLER)
+    stream = Watching(world.parts).watch_run(kernel.WatchRunRequest(run_id=RUN_ID), CALLER)
     await anext(stream)
     await world.apply(StartRun(run_id=RUN_ID, job_id="job", at_us=1))
     kinds = [event.kind for event in (await anext(stream)).events]
@@ -106,7 +106,7 @@ async def test_a_cursor_ahead_of_the_store_is_refused(world: World, ahead: int) 
             [item async for item in stream]
         assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
     await world.store.apply([finish()], at_us=2)
-    watch = Watching(world.parts).run(RUN_ID, last + 1, CALLER)
+    watch = Watching(world.parts).watch_run(kernel.WatchRunRequest(run_id=RUN_ID, after_seq=last + 1), CALLER)
     assert [item.HasField("snapshot") async for item in watch] == [True]
 
 
@@ -114,7 +114,10 @@ async def test_silence_brings_a_bookmark(world: World) -> None:
     """A watcher learns from where to resume, and that the kernel is there."""
     await world.queue_run()
     watching = Watching(world.parts, bookmark_seconds=0.01)
-    run, everything = watching.run(RUN_ID, 0, CALLER), watching.events(0, ALL_EVENTS, CALLER)
+    run, everything = (
+        watching.watch_run(kernel.WatchRunRequest(run_id=RUN_ID), CALLER),
+        watching.watch_events(kernel.WatchEventsRequest(from_start=True), CALLER),
+    )
     _, events, bookmark = [await anext(run) for _ in range(3)]
     assert bookmark.bookmark_seq == events.events[0].seq
     events, bookmark = [await anext(everything) for _ in range(2)]
@@ -178,7 +181,7 @@ async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(wo
 async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world: World) -> None:
     """A hole in the feed is filled from the store."""
     watching = Watching(world.parts)
-    stream = watching.events(0, ALL_EVENTS, CALLER)
+    stream = watching.watch_events(kernel.WatchEventsRequest(from_start=True), CALLER)
     first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
     second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
     world.feed.publish(second.events)
@@ -203,7 +206,7 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
     clock = itertools.count(0, 3600)
     monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     watching = Watching(world.parts, bookmark_seconds=1800)
-    stream = watching.events(0, ALL_EVENTS, seen_by("read job:mine"))
+    stream = watching.watch_events(kernel.WatchEventsRequest(from_start=True), seen_by("read job:mine"))
     await world.apply(
         Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
     )
@@ -228,7 +231,9 @@ async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
         return await wait_after(seq, filter, timeout)
 
     monkeypatch.setattr(world.feed, "wait_after", wait)
-    stream = Watching(world.parts, bookmark_seconds=1800).events(0, EventFilter(job_id="x"), seen_by("read job:mine"))
+    stream = Watching(world.parts, bookmark_seconds=1800).watch_events(
+        kernel.WatchEventsRequest(from_start=True, job_id="x"), seen_by("read job:mine")
+    )
     watching = asyncio.create_task(anext(stream))
     await eventually(lambda: len(waits) == 1)
     now[0] += 600
