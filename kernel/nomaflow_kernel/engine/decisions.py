@@ -35,11 +35,6 @@ class Decisions(Batch):
     commit: asyncio.Future[ApplyResult] | None = None
     published: int = 0
 
-    @classmethod
-    def open(cls, clock: Clock) -> Decisions:
-        """Return an empty set of decisions, dated now."""
-        return cls(now_us=clock.now_us(), now=clock.monotonic())
-
     def decide(self, turns: Sequence[Turn], clock: Clock) -> None:
         """Let turns decide, at the current time."""
         self.now_us, self.now = clock.now_us(), clock.monotonic()

@@ -146,7 +146,6 @@ class HeartbeatInfo(Struct, frozen=True, kw_only=True):
     :param sent_at_us: its own clock; 0 for none
     """
 
-    running: int = 0
     spilled_bytes: int = 0
     saturated: bool = False
     code_newer: bool = False

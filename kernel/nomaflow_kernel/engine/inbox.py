@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from msgspec import Struct
@@ -51,7 +52,6 @@ class Inbox:
 
     def __init__(self) -> None:
         self._turns: list[Turn] = []
-        self._bytes = 0
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
@@ -69,7 +69,6 @@ class Inbox:
         if self.closed:
             return False
         self._turns.append(turn)
-        self._bytes += turn.size
         self._wake.set()
         return True
 
@@ -87,11 +86,10 @@ class Inbox:
 
     def take(self, room: float = math.inf) -> list[Turn]:
         """Take the waiting turns, in order, until there is no room for their bytes; then the loop looks again."""
-        if self._bytes <= room:
-            turns, self._turns, self._bytes = self._turns, [], 0
-            return turns
-        self._wake.set()
-        return self._take(len(self._turns), room)
+        turns = self._take(len(self._turns), room)
+        if self._turns:
+            self._wake.set()
+        return turns
 
     def take_repeatable(self, room: float) -> list[Turn]:
         """Take the turns that may decide ahead of a commit, up to the first one that may not, as far as there is room.
@@ -103,30 +101,20 @@ class Inbox:
 
     def _take(self, count: int, room: float) -> list[Turn]:
         """Take so many turns at most; the last of them may need more than the room that is left."""
-        if self._bytes > room:
-            for index, turn in enumerate(self._turns[:count]):
-                if room <= 0:
-                    count = index
-                    break
-                room -= turn.size
+        used = accumulate((turn.size for turn in self._turns[:count]), initial=0)
+        count = min(count, sum(size < room for size in used))
         turns, self._turns = self._turns[:count], self._turns[count:]
-        self._count_bytes()
         return turns
-
-    def _count_bytes(self) -> None:
-        self._bytes = sum(turn.size for turn in self._turns) if self._turns else 0
 
     def put_back(self, turns: Sequence[Turn]) -> None:
         """Put turns back, in front of all others."""
         self._turns[:0] = turns
-        self._count_bytes()
         self._wake.set()
 
     def take_asked(self) -> list[Turn]:
         """Take the waiting turns whose callers wait for an answer; the others stay."""
         asked = [turn for turn in self._turns if turn.future is not None]
         self._turns = [turn for turn in self._turns if turn.future is None]
-        self._count_bytes()
         return asked
 
     async def wait(self, seconds: float | None) -> bool:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
-from nomaflow_kernel.access.audited_calls import CALL, AuditedCall
+from nomaflow_kernel.access.audited_calls import CALL
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.engine import pausing, rebuilding, silence, starting, stopping
 from nomaflow_kernel.engine.decisions import Decisions
 from nomaflow_kernel.engine.inbox import Inbox, Turn
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
-from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import Notice, Transition
@@ -58,7 +56,7 @@ class EngineLoop:
         self._on_ended = on_ended
         self._on_trouble = on_trouble
         self._inbox = Inbox()
-        self._unanswered = [Decisions.open(state.clock)]  # the last is open and receives new decisions
+        self._unanswered = [Decisions()]  # the last is open and receives new decisions
         self._committing: Decisions | None = None
         self._task: asyncio.Task[None] | None = None
         self._failures = 0  # of commits, since the last one that was done
@@ -104,9 +102,8 @@ class EngineLoop:
         :raises StoreError: if the commit failed; nothing was applied
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        call, audit = CALL.get(), None
-        if call is not None and changed is not None:
-            audit = partial(_rows_of, call, changed)
+        call = CALL.get()
+        audit = None if call is None or changed is None else lambda answer: call.rows_with_runs(changed(answer))
         turn = Turn(decide=decide, settle=settle, future=future, repeatable=repeatable, audit=audit, size=size)
         if not self._inbox.put(turn):
             raise KernelStopping
@@ -125,7 +122,7 @@ class EngineLoop:
         self._inbox.wake()
 
     def wake(self) -> None:
-        """Have the timers checked again."""
+        """Have timers and the lanes that have changed checked again."""
         self._inbox.wake()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -181,7 +178,7 @@ class EngineLoop:
         All turns, unless they would make the commit too large.
         """
         decisions = self._unanswered[-1]
-        self._unanswered.append(Decisions.open(self._clock))
+        self._unanswered.append(Decisions())
         decisions.decide(self._inbox.take(_MOST_BYTES - decisions.size), self._clock)
         self._fire_timers(decisions)
         starting.start_due(self._state, decisions)
@@ -268,7 +265,7 @@ class EngineLoop:
 
     def _take_back(self) -> None:
         self._inbox.put_back(self._unanswered.pop().turns)
-        self._unanswered.append(Decisions.open(self._clock))
+        self._unanswered.append(Decisions())
 
     def _fire_timers(self, batch: Batch) -> None:
         self._state.timers.sweep(self._state.timer_applies)
@@ -302,21 +299,19 @@ class EngineLoop:
         :raises StoreError: if it cannot be read
         """
         wanted = sorted(self._state.wanted_specs)
-        hosts = await rebuilding.load_specs(self._state, self._store, wanted)
+        await rebuilding.load_specs(self._state, self._store, wanted)
         self._state.wanted_specs.difference_update(wanted)
-        for host in hosts:
-            self.touch(host)
+        self.wake()
 
     async def _load_specs(self, run_ids: Sequence[str]) -> None:
         try:
-            hosts = await rebuilding.load_specs(self._state, self._store, run_ids)
+            await rebuilding.load_specs(self._state, self._store, run_ids)
         except StoreError as error:
             _LOG.warning("could not load %d waiting runs yet: %s", len(run_ids), error.message)
             await self._inbox.pause(1.0)
             waiting = (self._state.waiting.get(run_id) for run_id in run_ids)
-            hosts = {entry.host for entry in waiting if entry is not None}
-        for host in hosts:
-            self.touch(host)
+            self._state.dirty_hosts.update(entry.host for entry in waiting if entry is not None)
+        self.wake()
 
     async def _rebuild(self) -> None:
         await rebuilding.rebuild(self._state, self._store)
@@ -355,12 +350,6 @@ class EngineLoop:
                 await self._inbox.pause(delay)
             else:
                 return
-
-
-def _rows_of(
-    call: AuditedCall, changed: Callable[[Any], Mapping[int, str] | None], answer: Any
-) -> Sequence[AuditRecord]:
-    return call.rows_with_runs(changed(answer))
 
 
 def _holds_anyway(transition: Transition) -> bool:

@@ -108,10 +108,9 @@ def send_again(state: EngineState, now_us: int) -> None:
             instance.link.send([cancel_order(current.key, run.cancel)])
 
 
-async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> set[str]:
-    """Load the data that waiting runs need to start; return the lanes in which they wait now."""
+async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> None:
+    """Load the data that waiting runs need to start, and have the lanes checked in which they wait now."""
     moved: dict[str, list[QueuedRun]] = {}
-    lanes = set()
     for detail in await store.run_details(run_ids):
         run_id = detail.run.run_id
         entry = state.waiting.get(run_id)
@@ -120,12 +119,11 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
         run = ActiveRun.stored(detail)
         state.specs.put(run_id, run)
         lane = run.host if run.needs_host else NO_HOST
-        lanes.add(lane)
+        state.dirty_hosts.add(lane)
         if lane != entry.host:
             moved.setdefault(lane, []).append(entry)
     for lane, entries in moved.items():
         state.waiting.move(entries, lane)
-    return lanes
 
 
 async def recall_waiting(state: EngineState, store: Store, attempt_key: str) -> None:

@@ -83,13 +83,13 @@ class EndedAttempt(Struct, frozen=True, kw_only=True):
 class Batch:
     """The engine's decisions for one commit.
 
-    :param now_us: wall time of the turn that decides
+    :param now_us: wall time of the turn that decides; 0 before the first
     :param now: monotonic time of that turn
     :param orders: instance → orders to send after the commit
     """
 
-    now_us: int
-    now: float
+    now_us: int = 0
+    now: float = 0.0
     transitions: list[Transition] = field(default_factory=list)
     orders: dict[InstanceKey, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
     logged_runs: set[str] = field(default_factory=set)

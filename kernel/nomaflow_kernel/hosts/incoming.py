@@ -207,7 +207,6 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
             for item in message.workers
         )
     return HeartbeatInfo(
-        running=message.running,
         spilled_bytes=min(message.spilled_bytes, MOST_NUMBER),
         saturated=message.saturated,
         code_newer=message.code_newer,
