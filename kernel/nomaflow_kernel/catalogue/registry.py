@@ -96,6 +96,11 @@ class Catalogue:
         """Return the job that owns the id, even a malformed or removed one; None if the id is unknown."""
         return self._jobs.get(job_id)
 
+    def definition(self, job_id: str) -> JobDefinition | None:
+        """Return the definition of the job that owns the id; None if it is malformed or the id is unknown."""
+        job = self._jobs.get(job_id)
+        return None if job is None else job.definition
+
     def jobs(self, *, after: tuple[str, ...] | None = None) -> list[Job]:
         """Return all jobs by id, foreign ones after the job that owns the id; those without an id by their place.
 

@@ -88,13 +88,13 @@ def _startable(state: EngineState, host: str) -> Iterator[tuple[QueuedRun, JobDe
     """Yield the oldest QUEUED run of each job and host, with the job, and how many may start if there are instances."""
     for job_id in state.waiting.jobs_of_host(host):
         entry = state.waiting.oldest_of_job(job_id, host=host)
-        job = state.jobs.job(job_id)
-        if entry is None or job is None or job.definition is None:
+        job = state.jobs.definition(job_id)
+        if entry is None or job is None:
             continue
-        attempts = _may_start(state, entry, job.definition)
+        attempts = _may_start(state, entry, job)
         reason = explaining.waiting_reason(state, entry)
         if attempts > 0 and (reason is None or reason.code in _FOR_INSTANCES):
-            yield entry, job.definition, attempts
+            yield entry, job, attempts
 
 
 def _one_by_one(state: EngineState, first: QueuedRun, most: int) -> Iterator[Demand]:

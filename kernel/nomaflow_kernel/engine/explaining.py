@@ -101,15 +101,13 @@ def why_not_running(state: EngineState, job_id: str) -> str:
 
 def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
     """Return why a waiting run does not start, or None if it may start now."""
-    job = state.jobs.job(entry.job_id)
     pause = state.pause_of(entry.job_id, entry.job_host or entry.host)
     if pause is not None:
         what = "everything is" if pause.scope == "all" else f"{pause.scope} {pause.name!r} is"
         why = f": {pause.why}" if pause.why else ""
         whose = {"job": f" {quote(pause.name)}", "host": f" --host {quote(pause.name)}"}.get(pause.scope, "")
         return ReasonWithCommand("waiting_for_resume", f"{what} paused{why}", f"nomaflow resume{whose}")
-    definition = job.definition if job is not None else None
-    running = len(state.running.get(entry.job_id, ()))
+    definition, running = state.jobs.definition(entry.job_id), len(state.running.get(entry.job_id, ()))
     if definition is not None and running and runs_alone(definition, entry):
         return Reason("waiting_for_overlap", f"another run of job {entry.job_id!r} is active")
     if definition is not None and definition.max_parallel is not None and running >= definition.max_parallel:
@@ -137,8 +135,7 @@ def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:
 
 def first_step(state: EngineState, entry: QueuedRun) -> tuple[JobDefinition | None, StepDefinition | None]:
     """Return the definition and the first step of a waiting run; None if only its data can tell, or there is none."""
-    job = state.jobs.job(entry.job_id)
-    definition = job.definition if job is not None else None
+    definition = state.jobs.definition(entry.job_id)
     if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
         return None, None
     return definition, _first_of(definition)

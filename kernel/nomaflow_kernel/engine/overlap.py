@@ -15,8 +15,7 @@ def policy_and_refusal(state: EngineState, draft: Draft) -> tuple[Overlap, Reaso
 
     The policies are those of the job as it is today, even for the replay of an older definition.
     """
-    job_id, current = draft.job_id, state.jobs.job(draft.job_id)
-    policy = current.definition if current is not None and current.definition is not None else draft.definition
+    job_id, policy = draft.job_id, state.jobs.definition(draft.job_id) or draft.definition
     overlap = Overlap.ALLOW if draft.request.allow_overlap else policy.overlap
     if overlap is Overlap.SKIP and state.is_active(job_id):
         running = next(iter(state.running.get(job_id, ())), "")

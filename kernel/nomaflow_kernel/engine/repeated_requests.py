@@ -36,10 +36,10 @@ def must_look_up(state: EngineState, command: TriggerCommand) -> bool:
         return False
     if command.replay_of:
         return True  # it runs its snapshot, whatever the job is today
-    job = state.jobs.job(command.job_id)
-    if job is None or job.definition is None:
+    job = state.jobs.definition(command.job_id)
+    if job is None:
         return False  # it is refused, and looked up before the refusal is sent
-    return job.definition.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.definition.steps)
+    return job.overlap is not Overlap.ALLOW or any(step.target_job_id for step in job.steps)
 
 
 def trigger_once(

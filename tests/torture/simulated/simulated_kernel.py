@@ -47,6 +47,11 @@ class SimulatedCatalogue:
         """Return the job."""
         return self._jobs.get(job_id)
 
+    def definition(self, job_id: str) -> JobDefinition | None:
+        """Return the job's definition."""
+        job = self.job(job_id)
+        return None if job is None else job.definition
+
     def ids(self) -> Collection[str]:
         """Return the ids."""
         return self._jobs.keys()

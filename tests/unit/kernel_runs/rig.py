@@ -82,6 +82,11 @@ class Jobs:
         for definition in definitions:
             self.definitions[definition.id] = definition
 
+    def definition(self, job_id: str) -> JobDefinition | None:
+        """Return the job's definition."""
+        job = self.job(job_id)
+        return None if job is None else job.definition
+
     def job(self, job_id: str) -> Job | None:
         """Return the job, the same object as long as it does not change."""
         definition = self.definitions.get(job_id)
