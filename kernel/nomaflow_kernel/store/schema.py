@@ -93,7 +93,7 @@ definitions = Table(
     PrimaryKeyConstraint("digest"),
     sqlite_with_rowid=False,
 )
-"""Snapshots of jobs, stored once per digest."""
+"""Snapshots of jobs, stored once per digest, and as long as a run has it."""
 
 runs = Table(
     "runs",
@@ -108,7 +108,7 @@ runs = Table(
     _text("trigger_kind"),
     _text("trigger_by"),
     _number("trigger_at_us"),
-    _text("definition_digest"),
+    _key("definition_digest"),
     _text("request"),
     Column("priority", Integer(), nullable=False),
     _text("parent_chain"),
@@ -157,6 +157,7 @@ Index(
     runs.c.run_id,
     sqlite_where=text("replay_of <> ''"),
 )
+Index("runs_by_definition", runs.c.definition_digest)
 
 attempts = Table(
     "attempts",

@@ -225,7 +225,7 @@ class Store:
 
     def _remove_runs(self, run_ids: Sequence[str], session: WriteSession) -> int:
         self._counts.note(run_ids, commits=session.ends.commits)
-        return prune.remove_runs(session.connection, run_ids, on_gone=self._note_pruned)
+        return prune.remove_runs(session, run_ids, on_gone=self._note_pruned)
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""

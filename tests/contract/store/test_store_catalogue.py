@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import partial
 
 from store_histories import T0, Ids, finish, logged, opened, queue, start
+from store_places import Place
 
 from nomaflow_kernel.history.lookups import EventFilter, ForgottenHost, LogFilter
 from nomaflow_kernel.history.records import PauseRecord
@@ -88,6 +91,31 @@ async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: Stor
         assert (await store.log_page(gone, LogFilter(), limit=1)).chunks == []
     assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=100) == 3
     assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]
+
+
+async def test_a_definition_goes_with_its_last_run_and_comes_back_with_the_next(store: Store, place: Place) -> None:
+    """A project that changes often leaves none behind; one that another run has stays, even one of the same commit."""
+    ids = Ids()
+    runs: list[str] = []
+
+    async def run(definition: str) -> None:
+        runs.append(ids.new())
+        ended = [queue(runs[-1], definition_digest=definition), start(runs[-1]), finish(runs[-1])]
+        await store.apply(ended, at_us=T0)
+
+    async def kept() -> list[tuple[object, ...]]:
+        return await place.sql("SELECT digest FROM definitions ORDER BY digest")
+
+    for definition in ("d1", "d2", "d1", "d3"):
+        await run(definition)
+    for left in (["d1", "d2", "d3"], ["d1", "d3"], ["d3"]):
+        await store.prune(job_id="", keep_runs=len(left), before_us=None, limit=1)
+        assert await kept() == [(digest,) for digest in left]
+    await run("d1")
+    assert await kept() == [("d1",), ("d3",)]
+    removal = store._database.write(partial(store._remove_runs, tuple(runs)))
+    await asyncio.gather(removal, run("d3"))
+    assert await kept() == [("d3",)]
 
 
 async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:

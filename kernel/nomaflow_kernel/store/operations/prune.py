@@ -12,10 +12,15 @@ from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.conditions import equal
 from nomaflow_kernel.store.operations.runs import job_ids
-from nomaflow_kernel.store.schema import attempts, events, kernel, log_chunks, runs
+from nomaflow_kernel.store.schema import attempts, definitions, events, kernel, log_chunks, runs
+from nomaflow_kernel.store.session import WriteSession
 
 _Conditions: TypeAlias = Sequence[ColumnElement[bool]]
 _TERMINAL = tuple(sorted(state.value for state in RUN_TERMINAL))
+_NEXT_IN_USE = select(func.min(runs.c.definition_digest)).where(runs.c.definition_digest >= definitions.c.digest)
+"""The digest of the definition, or the next higher one that a run has: so put, only the index answers it, whatever
+PostgreSQL expects of its values."""
+_IS_UNUSED = definitions.c.digest.is_distinct_from(_NEXT_IN_USE.correlate(definitions).scalar_subquery())
 
 
 def prunable_runs(
@@ -89,18 +94,23 @@ def _beyond(
     return connection.execute(query).scalars().all()
 
 
-def remove_runs(connection: Connection, run_ids: Sequence[str], *, on_gone: Callable[[int], None]) -> int:
+def remove_runs(session: WriteSession, run_ids: Sequence[str], *, on_gone: Callable[[int], None]) -> int:
     """Delete the runs that are terminal, with all their data; return the number deleted.
 
     :param on_gone: called with the newest event to be deleted, before the deletion
     """
-    query = select(runs.c.run_id, runs.c.last_event_seq).where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))
-    newest = dict(tuple(row) for row in connection.execute(query))
-    if newest:
-        _note_gone(connection, max(newest.values()), on_gone)
-    terminal = list(newest)
+    connection = session.connection
+    facts = select(runs.c.run_id, runs.c.last_event_seq, runs.c.definition_digest)
+    terminal = connection.execute(facts.where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))).all()
+    if not terminal:
+        return 0
+    _note_gone(connection, max(run.last_event_seq for run in terminal), on_gone)
+    gone = [run.run_id for run in terminal]
     for table in (log_chunks, events, attempts, runs):
-        connection.execute(delete(table).where(table.c.run_id.in_(terminal)))
+        connection.execute(delete(table).where(table.c.run_id.in_(gone)))
+    digests = {run.definition_digest for run in terminal}
+    session.known_digests.difference_update(digests)  # the next run of one stores it again
+    connection.execute(delete(definitions).where(definitions.c.digest.in_(digests), _IS_UNUSED))
     return len(terminal)
 
 
