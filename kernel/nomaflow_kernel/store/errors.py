@@ -193,8 +193,8 @@ class StoreUnfinished(StoreError):
     def __init__(self, other: str) -> None:
         self.other = other
         super().__init__(
-            f"the history store is an unfinished copy of {other!r}, which is complete; "
-            "empty this one, then copy again with: nomaflow store copy FROM TO"
+            f"the history store is an unfinished copy of {other!r}; "
+            "copy again with: nomaflow store copy FROM TO, and if that refuses because this one is not empty, empty it"
         )
 
 

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, inspect, make_url, select, tuple_, update
+from sqlalchemy import Connection, Table, func, inspect, make_url, select, tuple_, update
 from sqlalchemy.util import await_only
 
 from nomaflow_api.boot_clock import boot_seconds
@@ -173,14 +173,22 @@ async def _look(place: StorePlace, work: Callable[[Connection], T]) -> T | None:
 async def copy_store(
     source: StorePlace, target: StorePlace, *, progress: Callable[[str, int], None]
 ) -> tuple[dict[str, int], int]:
-    """Copy everything, compare, and hand the history over; see the decision on moving a store.
+    """Copy everything, compare, and hand the history over; finish a copy of which only that is left.
+
+    See the decision on moving a store.
 
     :param progress: called with a table's name and the number of rows that were copied or compared since the last call
     :return: the number of rows of each table, and the newest event
     :raises MaintenanceRefused: if the copy may not be made, or differs from the original; the old store stays as it was
-    :raises StoreError: if a store fails; the old one stays as it was
+    :raises StoreError: if a store fails; the old one stays as it was, or the same copy again finishes the move
     """
-    await _refuse_copy(source, target)
+    try:
+        await _refuse_copy(source, target)
+    except StoreMoved as moved:
+        done = await _finish(source, target) if moved.other == target.shown else None
+        if done is None:
+            raise
+        return done
     lost: list[tuple[StorePlace, StoreError]] = []
     async with AsyncExitStack() as held:
         epochs = []
@@ -206,10 +214,32 @@ async def copy_store(
         async with source.connected() as reading, target.connected() as writing:
             rows = {table.name: await _copy_table(reading, writing, table, target, between) for table in _HISTORY}
             epoch, newest = await _copy_counters(reading, writing)
-        # First block kernels on the old store, then allow them on the new one.
+        # First block kernels on the old store, then allow them on the new one; `_finish` does what is left of it.
         await source.do(partial(set_mark, mark=Mark.MOVED, other=target.shown, epoch=old))
         await target.do(partial(set_mark, mark=Mark.NONE, epoch=epoch))
     return rows, newest
+
+
+async def _finish(source: StorePlace, target: StorePlace) -> tuple[dict[str, int], int] | None:
+    """Let kernels use the new store if a copy to it ended after it was whole and before they might.
+
+    :return: what :func:`copy_store` returns; None if there is no such copy
+    """
+    kernel = schema.kernel.c
+    if await _look(target, stored_revision) not in REVISIONS:
+        return None
+    facts = select(kernel.mark, kernel.other_store, kernel.store_id, kernel.epoch, kernel.last_event_seq)
+    old, new = [await place.do(lambda c: c.execute(facts).one(), writing=False) for place in (source, target)]
+    # The id is copied last: an earlier copy, brought back, has another.
+    if (new.mark, new.other_store, new.store_id) != (Mark.COPYING, source.shown, old.store_id):
+        return None
+
+    def count(connection: Connection) -> dict[str, int]:
+        return {t.name: connection.execute(select(func.count()).select_from(t)).scalar_one() for t in _HISTORY}
+
+    rows = await target.do(count)
+    await target.do(partial(set_mark, mark=Mark.NONE, epoch=new.epoch))
+    return rows, new.last_event_seq
 
 
 async def _copy_table(

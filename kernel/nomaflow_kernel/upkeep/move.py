@@ -64,7 +64,7 @@ class _Progress:
 def copy_history_to(source: str, target: str) -> CopyDone:
     """Move a history from one store to an empty one.
 
-    :raises MaintenanceRefused: if it may not be moved, or a store fails; the old one is then unchanged
+    :raises MaintenanceRefused: if it may not be moved, or a store fails; the same command again goes on from there
     :raises UnsupportedStore: if a URL names no store
     """
     began = time.perf_counter()
@@ -73,8 +73,7 @@ def copy_history_to(source: str, target: str) -> CopyDone:
     try:
         rows, last_event_seq = asyncio.run(copy_store(*places, progress=progress.add))
     except StoreError as error:
-        fix = "the old store is unchanged; empty the new one if anything was copied, then copy again"
-        raise _refusal(error, fix=fix) from None
+        raise _refusal(error, fix="correct that, then copy again") from None
     finally:
         progress.end()
     return CopyDone(

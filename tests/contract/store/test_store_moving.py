@@ -244,6 +244,24 @@ async def test_a_copy_that_was_killed_starts_no_kernel(sqlite_place: SqlitePlace
     await move(source, again)
 
 
+async def test_a_copy_that_ended_between_its_last_marks_is_finished(place: Place, other_place: SqlitePlace) -> None:
+    """No kernel may use either store then; the same copy again lets them use the new one, and copies nothing."""
+    await fill(place)
+    before = await content(place)
+    first = await move(place, other_place)
+    unfinished = f"UPDATE kernel SET mark = 'copying', other_store = '{first.source}'"
+    await other_place.sql(unfinished)
+    for left, error in ((place, StoreMoved), (other_place, StoreUnfinished)):
+        with pytest.raises(error):
+            await open_store(left.url).open()
+    again = await move(place, other_place)
+    assert (again.rows, again.last_event_seq) == (first.rows, first.last_event_seq)
+    assert await content(other_place) == before
+    assert (await refused(place, other_place)).reason == "STORE_MOVED"
+    await other_place.sql(f"{unfinished}, store_id = 'of another copy'")
+    assert (await refused(place, other_place)).reason == "STORE_MOVED"
+
+
 async def test_a_moved_history_can_be_taken_back(place: Place, other_place: SqlitePlace, tmp_path: Path) -> None:
     """A kernel refuses a moved history and names the way back; taken back, it is paused, and its counters continue."""
     await fill(place)
