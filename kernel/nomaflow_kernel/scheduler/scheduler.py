@@ -12,6 +12,8 @@ from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
+from nomaflow_kernel.history.ids import made_at_ms
+from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
@@ -71,6 +73,9 @@ class Scheduler:
         for event in await self._store.events_after(self._last_event_seq - 1, limit=1) if self._last_event_seq else ():
             # The clock may have been set back while the kernel was down.
             self._last_wall_us = max(self._last_wall_us, event.at_us)
+        for run in (await self._store.list_runs(RunFilter(), before="", limit=1)).runs:
+            # It may have been ahead, and set back, in an earlier life: what has fired by then comes again.
+            self._suspect_until_us = made_at_ms(run.run_id) * 1000
         try:
             await self._take_in_catalogue()
         except StoreError as error:

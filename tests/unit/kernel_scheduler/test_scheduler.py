@@ -114,6 +114,21 @@ async def test_a_clock_that_was_ahead_in_an_earlier_life_holds_nothing_up(bench:
     assert from_us(next_fire).strftime("%Y-%m-%dT%H:%M") == "2026-09-22T14:00"
 
 
+async def test_a_fire_of_an_earlier_life_whose_clock_was_ahead_replaces_nothing(bench: Bench) -> None:
+    """A kernel whose newest events have the right time again still asks which of the coming instants have fired."""
+    bench.jobs.add(job("a", schedule="15 14 * * *", overlap=Overlap.CANCEL_RUNNING))
+    await bench.look()
+    bench.clock.wall_us += 120_000_000
+    await bench.look()
+    bench.clock.wall_us -= 120_000_000
+    await bench.look()
+    await bench.trigger("a")
+    await bench.close()
+    await bench.open()
+    await bench.tick(120)
+    assert await bench.runs() == [("CANCELED", "14:15:00"), ("QUEUED", "14:13:20")]
+
+
 async def test_clock_set_forward_is_a_misfire_with_its_reason(bench: Bench) -> None:
     """Fires that a forward jump passed over are recorded as clock_jumped."""
     bench.jobs.add(job("a", schedule="*/10 * * * *", misfire="skip"))
