@@ -164,10 +164,10 @@ def _rewritten(field: _Field, item: str) -> str:
         if match["last"] is not None:
             raise _Refusal(f"{item!r} is not valid in the {field.name} field", _advice(field))
         return item
-    first = _number(field, match["first"])
+    first = _number(field, match["first"], item)
     if match["last"] is None:
         return str(first) if step is None else f"{first % 7 if field is _WEEKDAY else first}/{int(step)}"
-    last = _number(field, match["last"])
+    last = _number(field, match["last"], item)
     return _rewrite_range(field, item, first, last, step)
 
 
@@ -189,14 +189,15 @@ def _rewrite_range(field: _Field, item: str, first: int, last: int, step: str | 
 
 def _rewrite_nth(match: re.Match[str]) -> str:
     if match["last_weekday"] is not None:
-        return f"l{_number(_WEEKDAY, match['last_weekday']) % 7}"
+        return f"l{_number(_WEEKDAY, match['last_weekday'], match.group()) % 7}"
     nth = int(match["nth"])
     if not 1 <= nth <= 5:
         raise _Refusal(f"{match.group()!r} asks for weekday number {nth} of a month", "# takes 1 to 5")
-    return f"{_number(_WEEKDAY, match['weekday']) % 7}#{nth}"
+    return f"{_number(_WEEKDAY, match['weekday'], match.group()) % 7}#{nth}"
 
 
-def _number(field: _Field, token: str) -> int:
+def _number(field: _Field, token: str, item: str) -> int:
+    """Return the number that a digit or a name stands for in an item."""
     if token.isdigit():
         value = int(token)
         if not field.low <= value <= field.high:
@@ -204,7 +205,7 @@ def _number(field: _Field, token: str) -> int:
         return value
     if token in field.names:
         return field.names.index(token) + field.first_name
-    raise _Refusal(f"{token!r} is not valid in the {field.name} field", _advice(field))
+    raise _Refusal(f"{item!r} is not valid in the {field.name} field", _advice(field))
 
 
 def _values(field: _Field, column: list[int | str]) -> tuple[int, ...]:

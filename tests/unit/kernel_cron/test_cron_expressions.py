@@ -35,6 +35,7 @@ from nomaflow_project.cron import CronError, CronExpression, zone
         ("0 0 * * * R", "'r' is not valid in the second field"),
         ("H * * * *", "'h' is not valid in the minute field"),
         ("0 0 15W * *", "'15w' is not valid in the day of month field"),
+        ("0 0 L-3 * *", "'l-3' is not valid in the day of month field"),
         ("0 0 LW * *", "not valid in the day of month field"),
         ("0 0 * * 5L", "'5l' is not valid in the day of week field"),
         ("? * * * *", "'?' is not valid in the minute field"),
