@@ -17,8 +17,7 @@ from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
-from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
-from nomaflow_host.supervisor.thread_dumps import fault_of
+from nomaflow_host.supervisor.outcomes import finished_of, last_words, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
 if TYPE_CHECKING:
@@ -354,8 +353,8 @@ class AttemptTable:
         key, worker = attempt.order.attempt_key, attempt.worker
         if attempt.stop is not None and attempt.ladder is not None:
             attempt.stopped()
-        if exited is not None and (fault := fault_of(worker.dump())):
-            attempt.log.host_line(logging.ERROR, worker.masker.now.text(fault))
+        if words := last_words(attempt, exited):
+            attempt.log.host_line(logging.ERROR, words)
         attempt.log.close()
         worker.take_out(attempt.slot)
         del self._held[key]

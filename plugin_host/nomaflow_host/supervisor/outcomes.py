@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import fitting
+from nomaflow_host.supervisor.thread_dumps import fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,18 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
         dropped_bytes=attempt.log.dropped_bytes,
         stopped_at_us=attempt.stopped_at_us,
     )
+
+
+def last_words(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> str:
+    """Return a text for the log of an attempt whose worker has died: the reason, and the stack of a fault.
+
+    Empty if the worker lives; without the reason if the worker, or a request to stop, has given one.
+    """
+    if exited is None:
+        return ""
+    told = attempt.stop is not None or attempt.returned is not None
+    words = ("" if told else _verdict(attempt, exited)[2], fault_of(attempt.worker.dump()))
+    return attempt.worker.masker.now.text("\n".join(filter(None, words)))
 
 
 def _exit_of(exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:

@@ -35,7 +35,6 @@ from nomaflow_host.worker.leftovers import (
 )
 from nomaflow_host.worker.outcome import (
     author_traceback,
-    error_text,
     masked,
     outcome_of_exception,
     outcome_of_unawaited,
@@ -175,6 +174,7 @@ class AttemptRun:
             failed = CallOutcome(
                 state=FinishedState.FAILED, reason_code=error.reason_code, reason=message, error=message
             )
+            self._say(logging.ERROR, message)
         except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
             failed = self._outcome_of(error)
         else:
@@ -288,24 +288,31 @@ class AttemptRun:
             outcome = self._services.generation.calls.normalise(ending.value, call=prepared.info)
         except StepFailed as error:
             failed = outcome_of_exception(error, self._mask)
+            self._say(logging.ERROR, failed.error)
             return replace(failed, reason_code=getattr(error, "reason_code", failed.reason_code))
         except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
             return self._outcome_of(error)
         if self.scope.unawaited:
-            return outcome_of_unawaited(self.scope.unawaited)
+            forgotten = outcome_of_unawaited(self.scope.unawaited)
+            self._say(logging.ERROR, forgotten.error)
+            return forgotten
         for warning in outcome.warnings:
             self._say(logging.WARNING, warning)
         return outcome
 
     def _outcome_of(self, error: BaseException) -> CallOutcome:
-        """Return the outcome of an exception, after its traceback went to the log."""
+        """Return the outcome of an exception, after the log got its traceback or a line about the cancellation."""
         outcome = outcome_of_exception(error, self._mask)
         if hint := withheld_hint(error, self._services.generation.spec.withheld):
             outcome = replace(outcome, reason=outcome.reason + hint, error=outcome.error + hint)
         if outcome.state is FinishedState.FAILED:
             self._say(logging.ERROR, author_traceback(error, self._mask))
-        elif outcome.cancelled_error and self._is_asked:
-            self._say(logging.INFO, f"stopped as asked ({error_text(error, self._mask)})")
+        elif self._is_asked:
+            self._say(logging.INFO, f"stopped as asked ({outcome.error})")
+        elif outcome.cancelled_error:
+            self._say(logging.WARNING, f"{outcome.reason}\n{author_traceback(error, self._mask)}")
+        else:
+            self._say(logging.INFO, f"cancelled by its code: {outcome.error}")
         return outcome
 
     def _say(self, level: int, text: str) -> None:

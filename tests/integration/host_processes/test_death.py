@@ -45,6 +45,7 @@ async def test_a_dead_worker_is_told_in_plain_words(start_host: StartHost, spawn
         assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_died"), name
         assert cause in end.reason
         assert last in host.sink.text(key)
+        assert any(line.level == logging.ERROR and end.reason in line.message for line in host.sink.lines(key)), name
         assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED, name
 
 
