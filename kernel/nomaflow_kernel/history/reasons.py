@@ -181,7 +181,8 @@ REASONS: Mapping[str, ReasonInfo] = {
     # Processes.
     "worker_died": ReasonInfo(
         "The worker process died while the step was running.",
-        "The message names the signal or exit code; look for os._exit, crashes in native code, or memory use.",
+        "The message names the signal or exit code; look for os._exit, crashes in native code, or memory use, in a "
+        "shared worker also in the steps beside it.",
     ),
     "worker_killed": ReasonInfo(
         "The worker was killed because another step in it did not stop, or because code in it damaged it.",

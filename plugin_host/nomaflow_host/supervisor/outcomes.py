@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.values import StopRequest
 
 _LIMITS = {
-    "memory_limit": "the step's processes used more memory than memory_mb allows, and were killed",
-    "process_limit": "the step had more processes than max_processes allows, and they were killed",
+    "memory_limit": "the processes of its worker used more memory than memory_mb allows, and were killed",
+    "process_limit": "its worker had more processes than max_processes allows, and they were killed",
 }
 _FAULTS = {
     signal.SIGSEGV: "a segmentation fault",
@@ -93,7 +93,7 @@ def _verdict(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[Fi
         return attempt.returned, "", ""
     if exited is not None and exited.get("cause") is None and note is not None:
         return FinishedState.FAILED, "worker_killed", _killed(attempt, note.culprit, note.why)
-    return FinishedState.FAILED, *death_of(exited or {})
+    return FinishedState.FAILED, *death_of(exited or {}, shared=not attempt.exclusive)
 
 
 def _killed(attempt: HeldAttempt, culprit: HeldAttempt | None, why: str) -> str:
@@ -118,23 +118,27 @@ def stop_sentence(stop: StopRequest) -> str:
     return f"{stop.reason} ({stop.reason_code})"
 
 
-def death_of(exited: Mapping[str, Any]) -> tuple[str, str]:
+def death_of(exited: Mapping[str, Any], *, shared: bool) -> tuple[str, str]:
     """Return reason code and reason for a worker that ended unasked.
 
     :param exited: the reaper's message: ``code``, ``signal``, ``cause``
+    :param shared: True if the code of another step may have ended it
     """
     cause = exited.get("cause")
     if cause in _LIMITS:
         return str(cause), _LIMITS[str(cause)]
     if "error" in exited:
         return "worker_died", f"the worker could not be started: {exited['error']}"
-    return "worker_died", f"the worker died: {said_of_exit(exited.get('signal'), exited.get('code'))}"
+    cause_in_words = said_of_exit(exited.get("signal"), exited.get("code"))
+    if shared:
+        return "worker_died", f"its shared worker died, because of this step or another one in it: {cause_in_words}"
+    return "worker_died", f"the worker died: {cause_in_words}"
 
 
 def said_of_exit(signum: int | None, code: int | None) -> str:
     """Return in plain words how a process ended: by a signal, or with an exit code."""
     if signum is None:
-        return f"its code ended the process with exit code {code}"
+        return f"code in it ended the process with exit code {code}"
     if signum == signal.SIGKILL:
         return "killed by the system, probably out of memory (signal 9, SIGKILL)"
     try:

@@ -83,7 +83,9 @@ async def test_death_of_a_shared_worker_fails_all_in_it(start_host: StartHost, m
     await host.started_in(marker)
     culprit = host.run("hostile.deadly:exits_async")
     for key in (neighbour, culprit):
-        assert (await host.sink.end_of(key)).reason_code == "worker_died"
+        end = await host.sink.end_of(key)
+        assert end.reason_code == "worker_died"
+        assert "this step or another one in it" in end.reason
     again = host.run("hostile.deadly:exits_async")
     await host.sink.end_of(again)
     assert host.sink.starts[again].exclusive
