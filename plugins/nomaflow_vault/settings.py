@@ -72,9 +72,12 @@ def _value(name: str, environ: Mapping[str, str]) -> str:
     if not (environ.get(name) or environ.get(f"{name}_FILE")):
         return ""
     try:
-        return resolve_text(f"${{{name}}}", environ).strip()
+        value = resolve_text(f"${{{name}}}", environ).strip()
     except ReferenceMissing as error:
         raise SecretRefused(str(error)) from None
+    if not value.isprintable():  # an HTTP library would quote such a header whole in its error
+        raise SecretRefused(f"{name} is more than one line, or has other control characters; expected one line")
+    return value
 
 
 def _seconds(name: str, environ: Mapping[str, str], *, default: float) -> float:

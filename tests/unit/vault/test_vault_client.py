@@ -212,3 +212,12 @@ def test_a_token_may_come_from_a_file(server: VaultServer, tmp_path: Path) -> No
     settings = VaultSettings.of({"VAULT_ADDR": server.address, "VAULT_TOKEN_FILE": str(file)})
     assert Vault(settings).read("kv/team/db#user") == "ann"
     assert "root-t0ken" not in repr(settings)
+
+
+def test_a_token_of_two_lines_is_refused_and_not_quoted(server: VaultServer, tmp_path: Path) -> None:
+    """A file with a second line, such as a date, is named; the error shows nothing of it."""
+    file = tmp_path / "token"
+    file.write_text("root-t0ken\nof Monday\n")
+    with pytest.raises(SecretRefused, match="VAULT_TOKEN is more than one line") as caught:
+        _vault(server, VAULT_TOKEN="", VAULT_TOKEN_FILE=str(file)).read("kv/team/db#user")
+    assert "t0ken" not in str(caught.value)
