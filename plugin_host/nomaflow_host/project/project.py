@@ -191,7 +191,7 @@ def make_state_dir(state: Path, *, given: bool) -> None:
 
     :param given: whether a person chose it; the rights of such a folder are never changed
 
-    :raises ProjectError: if it cannot be made, or others may enter the one that was given
+    :raises ProjectError: if it cannot be made, or the one that was given is another user's, or open to others
     :raises StateUnwritable: if the disk has no room for it
     """
     try:
@@ -205,6 +205,10 @@ def make_state_dir(state: Path, *, given: bool) -> None:
         reason = reason_of(error)
         fix = "name a folder that can be written to: --state-dir DIR"
         raise ProjectError(Place(str(state)).error("bad_state_dir", f"it cannot be made: {reason}", fix=fix)) from None
-    if state.stat().st_mode & 0o077:
-        fix = f"give a --state-dir for this instance alone, which need not exist, or: chmod 700 {state}"
+    found, alone = state.stat(), "give a --state-dir for this instance alone, which need not exist"
+    if given and found.st_uid not in (os.geteuid(), 0):  # who could put a join string of theirs into it
+        problem = f"it belongs to another user, uid {found.st_uid}"
+        raise ProjectError(Place(str(state)).error("bad_state_dir", problem, fix=alone))
+    if found.st_mode & 0o077:
+        fix = f"{alone}, or: chmod 700 {state}"
         raise ProjectError(Place(str(state)).error("bad_state_dir", "others may enter this folder", fix=fix))

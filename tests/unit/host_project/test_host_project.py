@@ -294,6 +294,16 @@ def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> 
         make_state_dir(open_project(project).state_dir, given=False)
 
 
+def test_the_state_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Its owner could open it later, and lead the host to a kernel of theirs. Names such as Slurm's can be guessed."""
+    need(root=True)
+    state = tmp_path / "nomaflow-4711"
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    with pytest.raises(ProjectError, match="belongs to another user, uid 65534"):
+        make_state_dir(state, given=True)
+
+
 def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
     """A read of the pipe ends at once and names the pipe."""
     os.mkfifo(tmp_path / "jobs.toml")
