@@ -14,6 +14,7 @@ import socket
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from socketserver import TCPServer, ThreadingMixIn
@@ -35,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 _READ_SECONDS = 5.0
 _REQUEST_SECONDS = 10.0
 _AT_ONCE = 8
+_ROOM_SECONDS = 1.0
 
 LOOP_LAG = Metric(
     name="nomaflow_loop_lag_seconds",
@@ -168,28 +170,40 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Serves at most eight scrapes at a time, each in a thread that does not delay the end of the process."""
+    """Serves at most eight scrapes at a time, each in a thread that does not delay the end of the process.
+
+    Where there are eight, the one that began first makes room: whoever sends theirs slowly must not keep others out.
+    """
 
     daemon_threads = True
 
     def __init__(self, address: MetricsAddress, certificate: MetricsCertificate | None = None) -> None:
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self._open: deque[socket.socket] = deque()
         self._certificate = certificate
         if address.host:
             self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         super().__init__((address.host, address.port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or close the connection if there are enough."""
-        if self._slots.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        """Answer in a thread, or close the connection if none makes room in time."""
+        if not self._slots.acquire(blocking=False):
+            with contextlib.suppress(IndexError, OSError):  # it has ended just now
+                self._open[0].shutdown(socket.SHUT_RDWR)
+            if not self._slots.acquire(timeout=_ROOM_SECONDS):
+                self.shutdown_request(request)
+                return
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a request in its thread."""
         try:
-            super().process_request_thread(request, client_address)
+            with request.dup() as connection:  # TLS takes the request's own away
+                self._open.append(connection)
+                try:
+                    super().process_request_thread(request, client_address)
+                finally:
+                    self._open.remove(connection)
         finally:
             self._slots.release()
 
