@@ -88,6 +88,8 @@ def _definition_without_values(text: bytes) -> bytes:
         for name in ("params", "op_kwargs", "step_defaults"):
             if part.get(name):
                 part[name] = {}
+    if definition.get("alerts"):
+        definition["alerts"]["ping_url"] = None  # whoever knows it can report success there
     return json.dumps(definition, separators=(",", ":")).encode()
 
 

@@ -59,7 +59,7 @@ def kernel_of_two_teams(quotas: str = _WIDE) -> Iterator[Running]:
 
 
 def jobs(team: str) -> dict[str, Any]:
-    """Return the jobs of a team; their params and arguments hold a secret."""
+    """Return the jobs of a team; their params and arguments hold a secret, and the addresses of their checks."""
     step = {"type": "python", "name": "s", "callable": "team.code:work", "op_kwargs": {"key": SECRET}}
     return {
         "jobs": [
@@ -67,6 +67,7 @@ def jobs(team: str) -> dict[str, Any]:
                 "id": f"{team}.{name}",
                 "overlap": "allow",
                 "params": {"password": SECRET},
+                "alerts": {"ping_url": f"https://cronitor.link/p/{SECRET}/{name}"},
                 "tags": [name],
                 "steps": [step],
             }
