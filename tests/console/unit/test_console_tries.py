@@ -7,19 +7,25 @@ from starlette.routing import Match
 
 from nomaflow.client.values import AttemptView, RunView, StepView
 from nomaflow_console.pages import run
-from nomaflow_console.views.tries import tries
+from nomaflow_console.views.json_tree import JsonTrees
+from nomaflow_console.views.tries import tries, without_values
 
 
 def _run(count: int) -> RunView:
     attempts = tuple(AttemptView(attempt_key=f"r/load/{n}", attempt=n, state="FAILED") for n in range(1, count + 1))
     skipped = AttemptView(attempt_key="r/tidy/0", attempt=0, state="SKIPPED")
-    steps = StepView(name="load", index=0, attempts=attempts), StepView(name="tidy", index=1, attempts=(skipped,))
-    return RunView(run_id="run_1", job_id="j", state="FAILED", steps=steps)
+    return run_of(*attempts, more=(StepView(name="tidy", index=1, attempts=(skipped,)),))
+
+
+def run_of(*attempts: AttemptView, more: tuple[StepView, ...] = ()) -> RunView:
+    """Return a run with the tries of its first step."""
+    steps = StepView(name="load", index=0, attempts=attempts), *more
+    return RunView(run_id="run_1", job_id="j", state="FAILED", steps=steps, params={"p": 1})
 
 
 def _told(run: RunView, *, everything: bool = False, named: tuple[str, int] = ("", 0)) -> list[int]:
     """Return the numbers of the tries that are listed, and below 0 how many are left out in between."""
-    rows = tries(run, everything=everything, named=named)
+    rows = tries(run, JsonTrees(), everything=everything, named=named)
     return [row.attempt.attempt if row.attempt is not None else -row.left_out for row in rows]
 
 
@@ -48,3 +54,16 @@ def test_what_a_try_does_is_shown_whatever_its_step_is_called() -> None:
         matches = (each.matches({"type": "http", "method": "GET", "path": path}) for each in run.ROUTES)
         [found] = [scope for match, scope in matches if match is Match.FULL]
         assert (found["endpoint"], found["path_params"]) == (page, {"run_id": "r", "step": "a/b", "attempt": 2})
+
+
+def test_what_is_listed_has_trees_in_place_of_values() -> None:
+    """A remembered page holds what it shows: results may have 32 MB, and become twenty times that in memory."""
+    attempt = AttemptView(attempt_key="r/load/1", attempt=1, state="SUCCEEDED", extras={"n": [1]}, kwargs={"k": 2})
+    [row] = tries(run_of(attempt), JsonTrees())
+    assert row.attempt is not None
+    assert (row.attempt.extras, row.attempt.kwargs, row.step.attempts) == ({}, {}, ())
+    assert row.extras_line == '{"n": [1]}'
+    assert "[1]" in row.extras
+    assert "k:" in row.values
+    short = without_values(run_of(attempt))
+    assert (short.params, short.steps[0].attempts) == ({}, (row.attempt,))

@@ -40,12 +40,13 @@ from nomaflow_console.rendering import page
 from nomaflow_console.settings import ConsoleSettings
 from nomaflow_console.views import run_words
 from nomaflow_console.views.figures_told import without_run
+from nomaflow_console.views.json_tree import JsonTrees
 from nomaflow_console.views.log_lines import shown_line
 from nomaflow_console.views.needs_you import usual_of
 from nomaflow_console.views.sentences import reason_sentence, run_sentence, usually
 from nomaflow_console.views.states import run_sign
 from nomaflow_console.views.timeline import Moment, timeline
-from nomaflow_console.views.tries import TryRow, tries
+from nomaflow_console.views.tries import TryRow, tries, without_values
 
 T = TypeVar("T")
 _ERROR = logging.ERROR
@@ -102,7 +103,7 @@ async def _load(request: Request, run_id: str) -> _Known:
         run=run,
         job=job,
         stats=(stats or {}).get(run.job_id),
-        children={child.run_id: child for child in children or ()},
+        children={child.run_id: without_values(child) for child in children or ()},
         replays=replays.runs if replays is not None else (),
         generation=status.generations.get(run.host, 0),
         late=late or {},
@@ -178,13 +179,9 @@ async def _matches(request: Request, run_id: str, needle: str) -> list[dict[str,
     return [shown_line(line, row, zone) for row, line in enumerate(found)]
 
 
-def _query_of(wanted: LogFilter) -> dict[str, Any]:
-    asked = {"step": wanted.step, "try": wanted.attempt, "level": wanted.level}
-    return {name: value for name, value in asked.items() if value}
-
-
 def _query(wanted: LogFilter) -> str:
-    return urlencode(_query_of(wanted))
+    asked = {"step": wanted.step, "try": wanted.attempt, "level": wanted.level}
+    return urlencode({name: value for name, value in asked.items() if value})
 
 
 async def _opening_row(request: Request, known: _Known) -> tuple[int, int | None]:
@@ -220,11 +217,14 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
     seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
     usual, p95 = usual_of(without_run(known.stats, run.run_id))
     definition = dict(known.job.definition or {}) if known.job is not None else {}
+    trees = JsonTrees()
     changed = bool(definition and run.definition_digest and known.job and known.job.digest != run.definition_digest)
     return {
-        "run": run,
+        "run": without_values(run),
+        "params": trees.tree(run.params) if run.params else "",
+        "params_count": len(run.params),
         "here": f"/runs/{run.run_id}",
-        "job": known.job,
+        "schedule_zone": run_words.schedule_zone(known.job, run.preset),
         "sign": run_sign(run),
         "sentence": run_sentence(run),
         "why": reason_sentence(run),
@@ -242,16 +242,17 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "definition_changed": changed,
         "timeline": timeline(run, now=now, moments=moments, children=known.children),
         "failed": run_words.failed_try(run),
-        "listed_tries": _tries(request, run),
+        "listed_tries": _tries(request, run, trees),
         "all_tries": _address_of_all_tries(request),
         "seal": run_words.seal_of_run(run),
     }
 
 
-def _tries(request: Request, run: RunView) -> tuple[TryRow, ...]:
+def _tries(request: Request, run: RunView, trees: JsonTrees) -> tuple[TryRow, ...]:
     """Return the tries that the page lists; the one that the log is about is never left out."""
     wanted = filter_of(request)
-    return tuple(tries(run, everything=request.query_params.get("tries") == "all", named=(wanted.step, wanted.attempt)))
+    everything = request.query_params.get("tries") == "all"
+    return tuple(tries(run, trees, everything=everything, named=(wanted.step, wanted.attempt)))
 
 
 def _address_of_all_tries(request: Request) -> str:

@@ -226,11 +226,6 @@ def _report(run: RunView, address: str, error_line: str) -> Iterator[str]:
         yield paragraph(error_line, indent=0)
 
 
-def shown(value: Any) -> str:
-    """Return a value of JSON as text without controls; a text that is alone has no quotes."""
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
-
-
 @pass_context
 def clock(context: Context, at: datetime, timezone: str = "") -> str:
     """Return a time of day in the page's zone, for an axis."""
@@ -257,7 +252,6 @@ def words() -> dict[str, Any]:
         "fires_of": fires_of,
         "first_line": first_line,
         "hindrance": hindrance,
-        "shown": shown,
         "size": byte_size,
         "visible": lambda value: printable(str(value)),
         "visible_lines": visible,
