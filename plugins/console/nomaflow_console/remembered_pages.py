@@ -48,7 +48,7 @@ class PageMemory:
 
     All who call the kernel with the same token may read the same, as long as the kernel takes it: their pages are
     forgotten when it does not, and when nobody watches any more whether it does. The content of a page is about as
-    large as its HTML, which therefore bounds the memory.
+    large as its HTML, which therefore bounds the memory: a page leaves out of it what it does not show.
 
     :param most: characters of HTML of all pages together
     """
@@ -61,23 +61,18 @@ class PageMemory:
 
     def keep(self, request: Request, shown: ShownPage) -> None:
         """Remember a page, unless it is too large; the oldest ones are forgotten where all become too much."""
-        key = _key(request, _address(request))
-        self._forget(key)
-        if shown.characters > self._most:
-            return
-        self._pages[key] = shown
-        self._streams[_key(request, shown.stream)] = key
-        self._characters += shown.characters
-        while self._characters > self._most:
-            self._forget(next(iter(self._pages)))
+        self._put(_key(request, _address(request)), shown)
 
-    def renew(self, request: Request, context: Mapping[str, Any]) -> None:
-        """Take over what a stream has read anew for its page."""
+    def renew(self, request: Request, context: Mapping[str, Any], characters: int) -> None:
+        """Take over what a stream has read anew for its page.
+
+        :param characters: the length of its HTML
+        """
         key = self._streams.get(_key(request, stream_of(request)))
         if key is not None:
             shown = self._pages[key]
-            self._pages[key] = replace(shown, context={**shown.context, **context}, as_of=datetime.now(UTC))
-            self._pages.move_to_end(key)
+            whole, most = {**shown.context, **context}, max(shown.characters, characters)
+            self._put(key, replace(shown, context=whole, as_of=datetime.now(UTC), characters=most))
 
     def of(self, request: Request) -> ShownPage | None:
         """Return the page of a request's address as it was shown last; None if it never was."""
@@ -90,6 +85,16 @@ class PageMemory:
             self._forget(key)
         if keys:
             _log.info("%d pages that were shown by a token are no longer remembered", len(keys))
+
+    def _put(self, key: _Key, shown: ShownPage) -> None:
+        self._forget(key)
+        if shown.characters > self._most:
+            return
+        self._pages[key] = shown
+        self._streams[(*key[:2], shown.stream)] = key
+        self._characters += shown.characters
+        while self._characters > self._most:
+            self._forget(next(iter(self._pages)))
 
     def _forget(self, key: _Key) -> None:
         shown = self._pages.pop(key, None)

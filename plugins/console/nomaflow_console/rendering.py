@@ -172,8 +172,9 @@ def remembered(request: Request, shown: ShownPage) -> HTMLResponse:
 
 def live_part(request: Request, template: str, **context: Any) -> str:
     """Return the HTML of a live part of a page, and remember what it is made of as the page's."""
-    _memory(request).renew(request, context)
-    return fragment(request, template, **context)
+    html = fragment(request, template, **context)
+    _memory(request).renew(request, context, len(html))
+    return html
 
 
 def fragment(request: Request, template: str, **context: Any) -> str:

@@ -59,9 +59,9 @@ def test_a_stream_makes_its_page_newer() -> None:
     """Its live parts are remembered as they are shown, with their time; the rest of the page stays."""
     memory = PageMemory()
     memory.keep(asked("/runs"), shown(rows=1, title="Runs"))
-    memory.renew(asked("/live", "view=runs&after=9.0&once=1&as_of=5"), {"rows": 2})
-    memory.renew(asked("/live", "view=jobs&after=9.0"), {"rows": 3})
-    memory.renew(asked("/live", "view=runs&after=9.0", session=replace(ANN, token="nft_bob")), {"rows": 4})
+    memory.renew(asked("/live", "view=runs&after=9.0&once=1&as_of=5"), {"rows": 2}, 10)
+    memory.renew(asked("/live", "view=jobs&after=9.0"), {"rows": 3}, 10)
+    memory.renew(asked("/live", "view=runs&after=9.0", session=replace(ANN, token="nft_bob")), {"rows": 4}, 10)
     found = memory.of(asked("/runs"))
     assert found is not None
     assert found.context == {"rows": 2, "title": "Runs"}
@@ -85,15 +85,29 @@ def test_the_memory_is_bounded_and_forgets_what_nobody_has_read_for_longest() ->
     memory = PageMemory(most=25)
     for name in ("/a", "/b"):
         memory.keep(asked(name), shown(name[1:]))
-    memory.renew(asked("/live", "view=a"), {})
+    memory.renew(asked("/live", "view=a"), {}, 10)
     memory.keep(asked("/c"), shown("c"))
     memory.keep(asked("/huge"), shown("huge", characters=26))
     kept = [name for name in ("/a", "/b", "/c", "/huge") if memory.of(asked(name)) is not None]
     assert kept == ["/a", "/c"]
-    memory.renew(asked("/live", "view=b"), {"too": "late"})
+    memory.renew(asked("/live", "view=b"), {"too": "late"}, 10)
     memory.keep(asked("/d"), shown("d", characters=25))
     assert memory.of(asked("/d")) is not None
     assert memory.of(asked("/c")) is None
+
+
+def test_a_page_that_grows_by_its_stream_takes_the_room_of_what_it_has_become() -> None:
+    """The page of a run begins small; its tries make it large, and others are forgotten for it."""
+    memory = PageMemory(most=25)
+    for name in ("/a", "/b"):
+        memory.keep(asked(name), shown(name[1:]))
+    memory.renew(asked("/live", "view=a"), {"tries": 3}, 20)
+    assert memory.of(asked("/b")) is None
+    found = memory.of(asked("/a"))
+    assert found is not None
+    assert found.context == {"tries": 3}
+    memory.renew(asked("/live", "view=a"), {"tries": 9}, 26)
+    assert memory.of(asked("/a")) is None
 
 
 def test_the_address_of_a_stream_names_its_page() -> None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from nomaflow.client import KernelClient
 from nomaflow.client.values import AttemptView, RunView, StepView
 from nomaflow_console.kernel.calls import principal_of
+from nomaflow_console.views.tries import without_values
 
 MOST_OPEN = 50
 """Runs of a list that are shown with their steps, and open runs that a page shows; it says how many more there are."""
@@ -35,7 +36,7 @@ class KeptSteps:
         found: dict[str, RunView] = {}
         if missing:
             page = await kernel.list_runs_page(run_ids=missing, with_steps=True, page_size=MOST_OPEN)
-            found = {run.run_id: run for run in page.runs}
+            found = {run.run_id: without_values(run) for run in page.runs}
         for run in (found.get(run.run_id, run) for run in told):
             if run.state == "FAILED" and run.steps:
                 self._kept[_key(run)] = tuple(map(_in_short, run.steps))

@@ -16,6 +16,7 @@ from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.kept_steps import MOST_OPEN, KeptSteps
 from nomaflow_console.views.job_rows import PAGE, JobQuery
 from nomaflow_console.views.situation import Situation
+from nomaflow_console.views.tries import without_values
 
 _MOST_UNHAPPY, _MOST_ASKED = 60, 5
 _MOST_LEFT_OUT = 100
@@ -71,7 +72,8 @@ async def load_overview(
         kernel.summarize_runs(since=since),
     )
     known = {job.job_id: job for job in (*page.jobs, *troubled.jobs)}
-    told = (*unhappy, *waiting, *running.runs)
+    now_open = (*waiting, *map(without_values, running.runs))
+    told = (*unhappy, *now_open)
     known |= await jobs_named(kernel, [run.job_id for run in told if run.job_id not in known])
     unhappy = _not_made_good(unhappy, known.values())
     failed, stats = await asyncio.gather(
@@ -86,7 +88,7 @@ async def load_overview(
         pauses=troubled.pauses,
         hosts=hosts,
         unhappy=[with_steps.get(run.run_id, run) for run in unhappy],
-        open=(*waiting, *running.runs),
+        open=now_open,
         more_of=more_unhappy | more_waiting,
         stats=stats,
     )

@@ -27,6 +27,7 @@ from nomaflow_console.views.run_grid import run_grid
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.sentences import now_sentence
 from nomaflow_console.views.times import Zone
+from nomaflow_console.views.tries import without_values
 
 _GRID = 30
 _ROWS = 20
@@ -55,6 +56,7 @@ async def _load_runs(request: Request, job: JobView, now: datetime) -> dict[str,
         kernel.job_stats([job.job_id], last=100),
         _days(kernel, job.job_id, now),
     )
+    runs = [without_values(run) for run in recent.runs]
     zone, _ = Zone.of_cookie(request.state.session.zone).for_job(job.timezone)
     whole_since = all_days.runs[-1].queued_at if all_days.next_page_token and all_days.runs else None
     of_days = {run.run_id: run for run in (*all_days.runs, *not_run.runs)}
@@ -62,15 +64,15 @@ async def _load_runs(request: Request, job: JobView, now: datetime) -> dict[str,
     return {
         "job": job,
         "here": job_address(job.job_id),
-        "sign": job_sign(job, last_run(job, recent.runs)),
+        "sign": job_sign(job, last_run(job, runs)),
         "fires": fires_ahead(job),
         "now_text": now_sentence(job),
         "query": query,
-        "rows": run_rows(recent.runs[:_ROWS], {job.job_id: job.timezone}, query),
-        "grid": run_grid(recent.runs, job.step_names, now),
+        "rows": run_rows(runs[:_ROWS], {job.job_id: job.timezone}, query),
+        "grid": run_grid(runs, job.step_names, now),
         "weeks": recent_days(of_days.values(), now=now, zone=zone, days=_DAYS, whole_since=whole_since),
         "stats": stats.get(job.job_id),
-        "more_runs": bool(recent.next_page_token) or len(recent.runs) > _ROWS,
+        "more_runs": bool(recent.next_page_token) or len(runs) > _ROWS,
     }
 
 
