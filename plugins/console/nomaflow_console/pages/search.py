@@ -15,6 +15,7 @@ from nomaflow.client.values import HostView, RunPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.signatures import callables_called
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 
@@ -39,25 +40,12 @@ async def _runs(kernel: KernelClient, text: str) -> RunPageView:
         return RunPageView()
 
 
-async def _callables(kernel: KernelClient, hosts: list[HostView], needle: str) -> list[Any]:
-    async def of(host: HostView) -> list[Any]:
-        try:
-            found = await kernel.list_callables(host.name)
-        except KernelUnreachable:
-            raise
-        except ClientError:
-            return []
-        return [(host.name, each) for each in found.callables if needle in each.reference.casefold()]
-
-    return [one for found in await asyncio.gather(*map(of, hosts[:_MOST])) for one in found]
-
-
 async def _found(request: Request, text: str, runs: RunPageView) -> dict[str, Any]:
     kernel, needle = kernel_of(request), text.casefold()
     jobs, hosts = await asyncio.gather(
         kernel.list_jobs_page(text=text, page_size=_MOST, include_removed=True), kernel.list_hosts()
     )
-    callables = await _callables(kernel, hosts, needle) if needle else []
+    callables = await callables_called(kernel, hosts, needle) if needle else []
     of_hosts = [host for host in hosts if needle in host.name.casefold()]
     anything = jobs.jobs or of_hosts or callables or runs.runs
     near = [] if not text or anything else await _near(kernel, text, hosts)
@@ -67,7 +55,7 @@ async def _found(request: Request, text: str, runs: RunPageView) -> dict[str, An
         "jobs": jobs.jobs,
         "hosts": of_hosts[:_MOST],
         "callables": callables[:_MOST],
-        "more": max(0, jobs.total - _MOST) + max(0, len(callables) - _MOST),
+        "more": sum(max(0, number - _MOST) for number in (jobs.total, len(of_hosts), len(callables))),
         "near": near,
     }
 
