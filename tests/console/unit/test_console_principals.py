@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,24 @@ class Kernel:
 
     def __init__(self) -> None:
         self.refusal: ClientError | None = None
+        self.seq = 7
+        self.counting = asyncio.Event()
+        self.counting.set()
 
     async def get_kernel(self) -> KernelView:
         """Return what it is and who asks, or raise the refusal."""
         if self.refusal is not None:
             raise self.refusal
         caller = CallerView(name="ann", kind="user", grants=("read *",))
-        return KernelView(version="1", epoch=1, pid=0, store="sqlite", last_event_seq=7, caller=caller)
+        return KernelView(version="1", epoch=1, pid=0, store="sqlite", last_event_seq=self.seq, caller=caller)
 
     async def list_hosts(self) -> list[Any]:
         """Return none."""
         return []
 
     async def summarize_runs(self) -> list[RunCountView]:
-        """Return the open runs."""
+        """Return the open runs, once they are counted."""
+        await self.counting.wait()
         return [RunCountView(state="RUNNING", runs=3, fires=3, rows_affected=0)]
 
     async def is_serving(self) -> bool:
@@ -80,5 +85,24 @@ async def test_a_kernel_that_refuses_a_call_for_now_takes_nothing_back(
     assert (await principal.status()).last_event_seq == 7
     kernel.refusal = Unauthenticated("the token was revoked")
     assert (await principal.status()).running == 0
+    principal.asking = asking
+    await kernels.close()
+
+
+async def test_a_kernel_that_is_slow_to_count_is_not_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what it is: pages may ask it, and its runs can be canceled. One that says nothing in time is away."""
+    monkeypatch.setattr(calls, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "PAGE_SECONDS", 0.05)
+    kernels, kernel = Kernels(ConsoleSettings(project=tmp_path, address="tls://127.0.0.1:1")), Kernel()
+    principal = kernels.principal("token")
+    asking = principal.asking
+    principal.asking = kernel  # type: ignore[assignment]  # it answers as much as is asked
+    assert (await principal.status()).running == 3
+    kernel.counting.clear()
+    kernel.seq = 9
+    slow = await principal.status()
+    assert (slow.away_since, slow.running, slow.last_event_seq) == (None, 3, 9)
+    monkeypatch.setattr(kernel, "get_kernel", kernel.counting.wait)
+    assert (await principal.status()).away_since is not None
     principal.asking = asking
     await kernels.close()

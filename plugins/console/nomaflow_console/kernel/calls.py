@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from starlette.requests import Request
 
 from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, KernelUnreachable, Unauthenticated
+from nomaflow.client.values import KernelView
 from nomaflow_console.access.sessions import Session
 from nomaflow_console.kernel.hub import EventHub
 from nomaflow_console.kernel.status import KernelStatus
@@ -74,6 +75,7 @@ class Principal:
         self.hub.look_now()
 
     async def _read(self) -> KernelStatus:
+        kernel: KernelView | None = None
         try:
             async with asyncio.timeout(PAGE_SECONDS):
                 kernel = await self.asking.get_kernel()  # first: what follows is not older than its sequence
@@ -81,17 +83,25 @@ class Principal:
                     self.asking.list_hosts(), self.asking.summarize_runs(), self.asking.is_serving(),
                     self.asking.list_jobs_page(conditions=["DISABLED", "KEPT"], page_size=_MOST_TROUBLED),
                 )  # fmt: skip
-        except (KernelUnreachable, TimeoutError):
-            return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
         except Unauthenticated:
             return KernelStatus(as_of=datetime.now(UTC))
-        except ClientError:
-            # It answers, and refuses this call, as beyond a quota: what it has told stays.
-            return replace(self._status, as_of=datetime.now(UTC), away_since=None)
+        except (ClientError, TimeoutError) as error:
+            return self._as_told(kernel, error)
         runs = Counter({each.state: each.runs for each in counts})
         return KernelStatus.of(
             kernel, hosts, serving=serving, running=runs["RUNNING"], waiting=runs["QUEUED"], troubled=jobs.jobs
         )
+
+    def _as_told(self, kernel: KernelView | None, error: Exception) -> KernelStatus:
+        """Return the status of before, of a kernel that does not tell another one now.
+
+        :param kernel: what it is; None if it has not answered even that
+        """
+        if isinstance(error, KernelUnreachable) or (kernel is None and isinstance(error, TimeoutError)):
+            return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
+        # It answers, and refuses this call, as beyond a quota, or takes its time.
+        told = replace(self._status, as_of=datetime.now(UTC), away_since=None)
+        return told if kernel is None else replace(told, last_event_seq=kernel.last_event_seq, caller=kernel.caller)
 
     async def close(self) -> None:
         """Stop watching, and close both clients."""
