@@ -45,6 +45,26 @@ async def test_nothing_sticks_out_at_any_width(tabs: Tabs, path: str) -> None:
         assert await page.evaluate(STICKS_OUT) == [], width
 
 
+OUT_OF_SIGHT = """() => [...document.querySelectorAll("details.menu")].filter((menu) => {
+    menu.open = menu.checkVisibility();
+    const box = menu.lastElementChild.getBoundingClientRect(), wide = document.documentElement.scrollWidth;
+    const out = menu.open && (box.left < 0 || box.right > innerWidth || wide > innerWidth);
+    menu.open = false;
+    return out;
+  }).map((menu) => menu.querySelector("summary").innerText)"""
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_menu_that_opens_is_in_sight_at_any_width(tabs: Tabs, path: str) -> None:
+    """Wherever its button is: what is beyond the left edge of a phone, nobody can scroll to."""
+    page = await tabs.open(path, size=PHONE)
+    assert await page.evaluate(OUT_OF_SIGHT) == []
+    page = await tabs.open(path)
+    for width in (640, 756, 820, 900, 1024, 1280):
+        await page.set_viewport_size({"width": width, "height": 800})
+        assert await page.evaluate(OUT_OF_SIGHT) == [], width
+
+
 async def test_the_keys_lead_to_the_pages_and_the_help(tabs: Tabs) -> None:
     """g and a letter open a page, ? the help, / the search; while one types they are letters."""
     page = await tabs.open("/hosts", size=DESK)
