@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 
 from nomaflow.client import KernelClient, KernelUnreachable
-from nomaflow.client.values import LogChunk
+from nomaflow.client.values import LogChunk, LogLine
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter, LogIndex
+from nomaflow_console.kernel.log_pages import LogPages
 
 INFO, ERROR = 20, 40
 ERRORS = LogFilter(level=ERROR)
@@ -48,6 +49,11 @@ class Log:
                 yield [chunk]
                 if chunk.last_seq == self.breaks_after:
                     raise KernelUnreachable("the connection broke")
+
+    async def read_log_blocks(self, run_id: str, *, min_level: int, **_: Any) -> AsyncIterator[list[LogLine]]:
+        """Yield the lines of a level, block by block."""
+        async for [chunk] in self.read_log_chunks(run_id):
+            yield [line for line in chunk.lines() if line.level >= min_level]
 
     @property
     def kernel(self) -> KernelClient:
@@ -92,3 +98,10 @@ async def test_lines_that_came_before_a_break_are_rows() -> None:
         await index.rows(log.kernel, ALL_LINES)
     log.breaks_after = 0
     assert (await index.rows(log.kernel, ALL_LINES)).count == 2
+
+
+async def test_what_is_loud_is_told_without_its_texts() -> None:
+    """The marks of a timeline and of the map need none: those of a log of few lines may be hundreds of megabytes."""
+    loud = await LogPages().loud_lines(Log(INFO, ERROR, ERROR).kernel, "run_1", ALL_LINES)
+    assert loud is not None
+    assert [(line.seq, line.level, line.message) for line in loud] == [(2, ERROR, ""), (3, ERROR, "")]

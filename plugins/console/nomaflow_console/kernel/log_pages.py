@@ -6,6 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from nomaflow_console.kernel.log_index import LogFilter, LogIndex, LogRows
 
 if TYPE_CHECKING:
@@ -108,12 +110,15 @@ class LogPages:
         return 0
 
     async def loud_lines(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> tuple[LogLine, ...] | None:
-        """Return the warnings and errors of what a filter keeps, if it keeps few enough rows; else None."""
+        """Return the warnings and errors of what a filter keeps, without their texts; None if it keeps many rows.
+
+        The texts may be hundreds of megabytes.
+        """
         if (await self.rows(kernel, run_id, wanted)).count > _LONG:
             return None
         loud = LogFilter(step=wanted.step, attempt=wanted.attempt, level=max(wanted.level, _WARNING))
         blocks = _blocks(kernel, run_id, loud, limit=_LONG)
-        return tuple([line async for block in blocks for line in block])
+        return tuple([replace(line, message="") async for block in blocks for line in block])
 
     async def map(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> list[int]:
         """Return the map of a log: the highest level of each of its 200 stretches, as a number from 0 to 6."""
