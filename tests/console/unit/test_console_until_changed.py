@@ -12,17 +12,16 @@ from nomaflow_console.kernel.until_changed import UntilChanged
 
 
 class Pages:
-    """Pages of one console, with a clock of their own.
+    """Pages of one console.
 
     :ivar loads: how often the kernel was asked
     :ivar error: raised instead of an answer
     """
 
     def __init__(self) -> None:
-        self.now = 1000.0
         self.loads = 0
         self.error: Exception | None = None
-        self._kept = UntilChanged(clock=lambda: self.now)
+        self._kept = UntilChanged()
 
     async def show(self, version: Hashable = 1, *, key: Hashable = "jobs") -> int:
         """Return the number of the load that a page shows."""
@@ -53,14 +52,19 @@ async def test_an_older_version_is_another_one() -> None:
     assert [await pages.show(version) for version in (7, 6, 7)] == [1, 2, 3]
 
 
-async def test_nothing_is_shown_for_longer_than_some_seconds() -> None:
-    """Not everything that changes is an event."""
-    pages = Pages()
+async def test_nothing_is_kept_for_longer_than_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not everything that changes is an event, and what nobody asks for again takes no room. A newer one stays."""
+    pages, timers = Pages(), []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda seconds, *call: timers.append((seconds, *call)))
     assert await pages.show() == 1
-    pages.now += 4.9
-    assert await pages.show() == 1
-    pages.now += 0.2
-    assert await pages.show() == 2
+    assert await pages.show(2) == 2
+    [(seconds, forget, *first), (_, _, *second)] = timers
+    assert seconds == 5.0
+    forget(*first)
+    assert await pages.show(2) == 2
+    forget(*second)
+    assert await pages.show(2) == 3
 
 
 async def test_an_error_is_told_to_all_that_wait_and_is_not_kept() -> None:

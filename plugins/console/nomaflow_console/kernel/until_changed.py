@@ -8,7 +8,6 @@ may be some seconds old, as it is on a page that is live.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -30,7 +29,6 @@ class _Loaded:
     """
 
     version: Hashable
-    at: float
     loading: asyncio.Task[Any]
 
     @property
@@ -39,10 +37,9 @@ class _Loaded:
 
 
 class UntilChanged:
-    """Keeps what was loaded in the last seconds."""
+    """Keeps what was loaded in the last seconds, and no longer: it may be megabytes, and nobody may ask again."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._loaded: dict[Hashable, _Loaded] = {}
 
     async def of(self, key: Hashable, version: Hashable, load: Callable[[], Awaitable[T]]) -> T:
@@ -51,14 +48,17 @@ class UntilChanged:
         :param version: read before the call, so that nothing older is kept under it
         :param load: asks the kernel; its error is raised for all that wait, and is not kept
         """
-        now = self._clock()
-        self._loaded = {each: one for each, one in self._loaded.items() if now - one.at < _SECONDS and not one.failed}
         found = self._loaded.get(key)
-        if found is None or found.version != version:
-            found = _Loaded(version=version, at=now, loading=asyncio.ensure_future(load()))
+        if found is None or found.version != version or found.failed:
+            found = _Loaded(version=version, loading=asyncio.ensure_future(load()))
             found.loading.add_done_callback(take_note)
             self._loaded[key] = found
+            asyncio.get_running_loop().call_later(_SECONDS, self._forget, key, found)
         return cast("T", await asyncio.shield(found.loading))
+
+    def _forget(self, key: Hashable, loaded: _Loaded) -> None:
+        if self._loaded.get(key) is loaded:
+            del self._loaded[key]
 
 
 async def until_changed(request: Request, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
