@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nomaflow.client import KernelClient
 from nomaflow.client.values import LogChunk
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
-from nomaflow_console.kernel.log_search import _Needle, _scan, small_letters
+from nomaflow_console.kernel import log_search
+from nomaflow_console.kernel.log_index import ALL_LINES
+from nomaflow_console.kernel.log_search import Found, _Needle, _scan, search, small_letters
 from nomaflow_console.views.ansi import plain_text
 
 
@@ -90,3 +97,26 @@ def test_a_block_that_cannot_be_read_is_left_out() -> None:
     found = _scan([broken, _chunk("needle", first_seq=4)], _Needle("needle"), 0, 0)
     assert found.seqs == (4,)
     assert found.through_seq == 4
+
+
+async def test_no_more_blocks_are_read_than_can_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log is read faster than it is searched: what waits is bounded, and so is what a search does in vain."""
+    enough, sizes = threading.Event(), []
+
+    def scan(chunks: Sequence[LogChunk], *_: Any) -> Found:
+        enough.wait(30)
+        sizes.append(len(chunks))
+        return Found(seqs=(), through_seq=chunks[-1].first_seq)
+
+    class Kernel:
+        async def read_log_chunks(self, *_: Any, **__: Any) -> AsyncIterator[list[LogChunk]]:
+            for number in range(1, 501):
+                if number == 65:
+                    enough.set()
+                yield [_chunk("text", first_seq=number)]
+
+    monkeypatch.setattr(log_search, "_scan", scan)
+    kernel = cast("KernelClient", Kernel())
+    through = [part.through_seq async for part in search(kernel, "run_1", "needle", ALL_LINES)]
+    assert (sum(sizes), through[-1]) == (500, 500)
+    assert max(sizes) == 64

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_NEEDLE = 500
 """The longest text that can be searched for, in characters."""
+_MOST_WAITING = 64
+"""Blocks that wait to be searched; then no more are read. A search that nobody waits for ends after as many."""
 _STEERS = re.compile(
     rb"\\(?:[bfr]|u(?:00[0189][0-9a-f]|007f|061c|200[ef]|202[89a-e]|206[6-9]|fff[9ab]|db40"
     rb"|d[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f]))"
@@ -65,9 +67,9 @@ async def search(
     async for chunks in blocks:
         # Blocks are read while earlier ones are searched: the first are searched at once, then as many as have come.
         waiting += chunks
-        if scan is None or scan.done():
+        if scan is None or scan.done() or len(waiting) >= _MOST_WAITING:
             if scan is not None:
-                yield scan.result()
+                yield await scan
             scan = asyncio.ensure_future(asyncio.to_thread(_scan, waiting, needle, wanted.level, after_seq))
             waiting = []
     if scan is not None:
