@@ -24,6 +24,7 @@ _LEAST_PAUSE = 0.2
 _LONGEST_PAUSE = 60.0
 _UPKEEP_SECONDS = 3600.0
 _ASKED_RUNS = 50
+_AWAY = ("AWAITED", "UNREACHABLE", "DETACHED")
 
 
 class Clockwork:
@@ -122,7 +123,7 @@ class Clockwork:
             hosts = await self._calls.list_hosts()
         except ClientError:
             return None
-        return {host.name for host in hosts if any(one.state != "DETACHED" for one in host.instances)}
+        return {host.name for host in hosts if any(one.state not in _AWAY for one in host.instances)}
 
     async def _write(self) -> None:
         drafts = await self._ledger.run(lambda book: plan(book, self._alerts))

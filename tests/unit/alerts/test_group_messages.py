@@ -113,6 +113,17 @@ def test_an_end_and_a_beginning_in_one_message_are_told_once_each(rig: Rig) -> N
     assert told.body.splitlines()[-1] == "Closed: host team refused a load: recovered after 40 s"
 
 
+def test_what_fails_on_other_instances_is_told_though_one_stays_silent(rig: Rig) -> None:
+    """Nobody may ever hear of that one again."""
+    rig.job()
+    rig.event("host.unreachable", host="team", data={"silent_seconds": 20})
+    rig.ends("FAILED")
+    assert [each.subject for each in rig.wait(200, attached={"team"})] == ["host team is unreachable"]
+    [told] = rig.wait(400, attached={"team"})
+    assert told.subject == "nightly failed"
+    assert told.body.endswith("Closed: host team is unreachable: other instances serve its jobs, after 5 min")
+
+
 def test_a_problem_without_a_line_is_told_by_its_file(rig: Rig) -> None:
     """An emptied file has no line to name."""
     problem = {"severity": "error", "file": "jobs.toml", "line": 0, "message": "the file is empty, and it had jobs"}

@@ -57,6 +57,7 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
             seconds = float(data.get("silent_seconds") or 0)
             why = f"silent for {time_span(seconds)}; whether its runs go on is unknown"
             sight_host(book, "host_unreachable", host, policies, at=at, why=why)
+            book.watched.host_left(host, at=at, check_at=at + detached_after)
         case "host.attached" | "host.reattached":
             book.watched.host_back(host)
             for condition in ("host_unreachable", "host_detached"):

@@ -115,15 +115,18 @@ def _sighting(
 
 
 def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None, *, detached_after: float) -> None:
-    """Sight hosts that stay away although they have enabled jobs.
+    """Sight hosts that stay away although they have enabled jobs, and end the silence of those that do not.
 
-    :param attached: the hosts with an instance; None if the kernel does not answer, so that it is asked again
+    :param attached: the hosts with an instance that is heard; None if the kernel does not answer, so that it is asked
+        again
     """
     for host, since in book.watched.hosts_due(book.now):
         book.watched.host_back(host)
         if attached is None:
             book.watched.host_left(host, at=since, check_at=book.now + detached_after)
-        elif host not in attached:
+        elif host in attached:  # what fails there has another cause than the instance that is silent
+            book.close(f"host_unreachable|{host}", at=book.now, facts={"ended": "other instances serve its jobs,"})
+        else:
             jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
             if jobs:
                 why = f"no instance is attached; {len(jobs)} enabled jobs cannot run"
