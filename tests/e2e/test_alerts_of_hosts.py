@@ -1,4 +1,4 @@
-"""Alerts of hosts with several instances."""
+"""Alerts of hosts with several instances, and of hosts that do not come back after the kernel was away."""
 
 from __future__ import annotations
 
@@ -42,3 +42,11 @@ def test_a_silent_instance_does_not_hide_what_fails_on_the_others(system: Alerts
     eventually(lambda: "broken failed" in system.web.subjects())
     texts = [post.json["text"] for post in system.web.taken()]
     assert any("host team is unreachable: other instances serve its jobs, after" in each for each in texts)
+
+
+def test_a_host_that_does_not_come_back_to_a_kernel_is_told(system: AlertsSystem) -> None:
+    """It ended while the kernel was away, so that no kernel saw it leave."""
+    system.kill("kernel")
+    system.kill("host")
+    system.start_kernel()
+    eventually(lambda: "host team is not attached" in system.web.subjects())

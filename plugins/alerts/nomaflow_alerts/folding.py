@@ -44,6 +44,6 @@ class Folding:
             elif event.kind.startswith("host."):
                 fold_host(book, event, self.policies, detached_after=self.detached_after)
             elif event.kind.startswith("kernel."):
-                fold_kernel(book, event, self.policies, store=self.store)
+                fold_kernel(book, event, self.policies, store=self.store, detached_after=self.detached_after)
         book.set_fact("seq", max(seen, self.through))
         book.set_fact("cursor_at", book.now)

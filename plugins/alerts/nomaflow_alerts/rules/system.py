@@ -86,14 +86,19 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
             sight_host(book, "load_refused", host, policies, at=at, why=why)
 
 
-def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str) -> None:
+def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str, detached_after: float) -> None:
     """Take in an event of the kernel: on a database that kernels share, another one has taken the lead.
 
     :param store: kind of store; only one kernel can use an SQLite file, and its absence is told as silence
+    :param detached_after: seconds of a host's absence that are an incident
     """
-    end_us = event.data.get("previous_end_us")
-    if event.kind == "kernel.leading" and store == "postgresql" and end_us:
-        at, epoch = moment(event), event.data.get("epoch")
+    if event.kind != "kernel.leading":
+        return
+    at, end_us = moment(event), event.data.get("previous_end_us")
+    for host in {job.host for job in policies.jobs}:  # nobody saw one leave that does not come back to this kernel
+        book.watched.host_left(host, at=at, check_at=at + detached_after)
+    if store == "postgresql" and end_us:
+        epoch = event.data.get("epoch")
         gap = max(at - float(end_us) / 1_000_000, 0.0)
         why = (
             f"a kernel of version {event.data.get('version')} has led since then; nobody led for up to {time_span(gap)}"
