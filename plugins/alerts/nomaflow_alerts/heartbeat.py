@@ -30,9 +30,9 @@ class Pulse:
     """Asks the kernel at short intervals.
 
     :param clock: seconds since the epoch
+    :param steady: seconds that pass, whoever sets the clock
     :param changed: called when an incident opened or closed
     :ivar heard_at: when the kernel last answered; 0 for never
-    :ivar streamed_at: when its stream last sent something; 0 for never
     :ivar beat_at: when the heartbeat last went out; 0 for never
     :ivar withheld: why the heartbeat does not go out; empty if it does
     """
@@ -46,15 +46,16 @@ class Pulse:
         policies: Policies,
         changed: Callable[[], None],
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._calls, self._ledger, self._alerts, self._policies = calls, ledger, alerts, policies
-        self._changed, self._clock = changed, clock
+        self._changed, self._clock, self._steady = changed, clock, steady
         self._web = Web()
         self.heard_at = 0.0
-        self.streamed_at = 0.0
         self.beat_at = 0.0
         self.withheld = ""
-        self._since = clock()
+        self._began = self._heard = steady()
+        self._streamed = float("-inf")
         self._silent = self._unwritable = False
         self._served: dict[tuple[str, Timetable], float] = {}
         self._rows: dict[str, float] = {}
@@ -62,7 +63,8 @@ class Pulse:
 
     def heard(self) -> None:
         """Note that the stream sent something."""
-        self.heard_at = self.streamed_at = self._clock()
+        self.heard_at, self._heard = self._clock(), self._steady()
+        self._streamed = self._heard
 
     def saw(self, events: Iterable[EventView]) -> None:
         """Note the rows that came of due instants."""
@@ -106,13 +108,13 @@ class Pulse:
             serves = await self._calls.is_serving()
         except ClientError as error:
             self._answered = False
-            await self._note_silence(str(error), since=self.heard_at or self._since)
+            await self._note_silence(str(error), since=self._heard)
             return
         self._answered = True
-        self.heard_at = self._clock()
-        if not self._streams():
-            since = max(self.streamed_at, self._since)
-            await self._note_silence("it answers, but its events do not arrive", since=since)
+        self.heard_at, self._heard = self._clock(), self._steady()
+        streamed = max(self._streamed, self._began)  # a process that has just begun waits for events
+        if self._heard - streamed > _STREAM_SECONDS:
+            await self._note_silence("it answers, but its events do not arrive", since=streamed)
             return
         if self._silent:
             self._silent = False
@@ -130,13 +132,9 @@ class Pulse:
         else:
             book.close("store_unwritable", at=book.now)
 
-    def _streams(self) -> bool:
-        """Return whether events come, or bookmarks in their place; a process that has just begun waits for them."""
-        return self._clock() - max(self.streamed_at, self._since) <= _STREAM_SECONDS
-
     async def _note_silence(self, error: str, *, since: float) -> None:
-        now = self._clock()
-        if self._silent or now - since < self._alerts.kernel_silent_seconds:
+        now, silent = self._clock(), self._steady() - since
+        if self._silent or silent < self._alerts.kernel_silent_seconds:
             return
         self._silent = True
         fires = (1 for _, table in self._tables() for _ in table.slots(now, now + 3600))
@@ -145,7 +143,7 @@ class Pulse:
         def sight(book: Book) -> None:
             waiting, running = book.watched.count_runs()
             why = f"{error}; {running:,} runs were running, {waiting:,} were waiting; {due:,} fires due within an hour"
-            sight_kernel(book, "kernel_silent", self._policies, at=since, why=why, since=since)
+            sight_kernel(book, "kernel_silent", self._policies, at=now - silent, why=why, since=now - silent)
 
         await self._ledger.run(sight)
         self._changed()
@@ -157,7 +155,7 @@ class Pulse:
         """Return why the heartbeat must not go out, empty if all is well."""
         if not self._answered:
             return "the kernel does not answer"
-        if self._clock() - self.streamed_at > _STREAM_SECONDS:
+        if self._steady() - self._streamed > _STREAM_SECONDS:
             return "the kernel's events do not arrive"
         if self._unwritable:
             return "the kernel cannot write to its store"

@@ -53,20 +53,21 @@ class Kernel:
 
 
 class Watch:
-    """The pulse of a kernel, and a clock that stands still."""
+    """The pulse of a kernel, and clocks that stand still."""
 
     def __init__(self, **keys: Any) -> None:
         alerts = section(**keys)
-        self.now = HALF_PAST_TEN
+        self.now, self.passed = HALF_PAST_TEN, 0.0
         self.kernel, self.ledger, self.policies = Kernel(), Ledger(None), Policies(alerts)
         self.pulse = Pulse(
             calls=self.kernel, ledger=self.ledger, alerts=alerts, policies=self.policies,  # type: ignore[arg-type]
-            changed=lambda: None, clock=lambda: self.now,
+            changed=lambda: None, clock=lambda: self.now, steady=lambda: self.passed,
         )  # fmt: skip
 
     async def after(self, seconds: float, *, events: bool = True) -> str:
         """Let time pass, ask the kernel and return why all is not well."""
         self.now += seconds
+        self.passed += seconds
         if events:
             self.pulse.heard()
         await self.pulse._ask()
@@ -114,6 +115,20 @@ async def test_a_kernel_that_is_away_for_a_moment_is_no_incident() -> None:
         watch.kernel.there = True
         assert await watch.after(1) == ""
         assert await watch.open() == []
+
+
+@pytest.mark.parametrize("jump", [7200, -7200])
+async def test_a_clock_that_is_set_makes_no_silence_and_hides_none(jump: float) -> None:
+    """Nor does a machine that was suspended: nothing has passed meanwhile."""
+    async with watching(kernel_silent_seconds=20) as watch:
+        assert await watch.after(5) == ""
+        watch.now += jump
+        assert await watch.after(5, events=False) == ""
+        assert await watch.open() == []
+        watch.kernel.there = False
+        await watch.after(21, events=False)
+        [why] = await watch.open()
+        assert why.startswith("no kernel answers; ")
 
 
 async def test_a_kernel_that_cannot_write_is_an_incident() -> None:
