@@ -10,6 +10,7 @@ from nomaflow_alerts.ledger import Book
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings, fold_run
 from nomaflow_alerts.rules.system import fold_host, fold_kernel
+from nomaflow_alerts.rules.timers import expect_anew
 
 KINDS = ("run.queued", "run.started", "run.finished", "host", "kernel", "job")
 """The kinds of events that are read."""
@@ -36,6 +37,8 @@ class Folding:
         """Take it in."""
         book.quiet = self.quiet
         seen = int(book.fact("seq") or 0)
+        if book.now < float(book.fact("cursor_at") or 0.0):
+            expect_anew(book)
         for event in self.events:
             if event.seq <= seen:
                 continue  # a repeat after a crash of ours is taken in once

@@ -83,6 +83,24 @@ def test_nothing_was_due_while_a_job_was_switched_off() -> None:
     assert rig.incident("late").facts["slot"] == START + 6 * 3600
 
 
+def test_a_run_is_late_though_the_clock_was_a_year_ahead() -> None:
+    """What was expected of that year is not waited for, and what was late by it is over with the next run."""
+    rig = Rig()
+    rig.job(schedule="0 * * * *", late_after_minutes=30)
+    rig.event("run.queued", run_id="r", job_id="nightly")
+    rig.turn()
+    rig.now += 365 * 86_400
+    rig.event("run.started", run_id="r", job_id="nightly")
+    rig.wait(3600)
+    assert rig.open() == ["late"]
+    rig.now = START + 60
+    rig.ends("SUCCEEDED", run_id="r")
+    rig.turn()
+    assert rig.open() == []
+    rig.wait(3600 + 1801)
+    assert rig.incident("late").facts["slot"] == START + 3600
+
+
 def test_whatever_is_told_says_that_a_recipient_is_no_channel() -> None:
     """Also what no event causes: a run that takes long, one that does not start, one that is late."""
     rig = Rig()

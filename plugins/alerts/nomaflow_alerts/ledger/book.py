@@ -44,6 +44,10 @@ class Book:
         """Keep a fact."""
         self._sql("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, str(value)))
 
+    def drop_facts(self, prefix: str) -> None:
+        """Drop the facts whose names begin with a text."""
+        self._sql("DELETE FROM fact WHERE name GLOB ?", (f"{prefix}*",))
+
     # --- incidents ------------------------------------------------------------------------------------------------
 
     def sight(self, sighting: Sighting) -> Incident:

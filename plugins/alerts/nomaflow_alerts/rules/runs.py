@@ -150,9 +150,13 @@ def _succeeded(book: Book, event: EventView, rules: JobRules, host: str, slot: f
 
 
 def _makes_up(book: Book, job_id: str, preset: str, since: float) -> bool:
-    """Return whether a run is what a late incident waits for: not that of an earlier due instant."""
+    """Return whether a run is what a late incident waits for: not that of an earlier due instant.
+
+    An instant to come is of a clock that was set back.
+    """
     incident = book.open_incident(key_of("late", job_id, preset))
-    return incident is not None and since >= float(incident.facts.get("slot") or 0.0)
+    slot = float(incident.facts.get("slot") or 0.0) if incident is not None else 0.0
+    return incident is not None and (since >= slot or slot > book.now)
 
 
 def _odd_rows(event: EventView, rules: JobRules, found: Findings) -> str:

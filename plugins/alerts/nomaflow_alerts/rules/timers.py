@@ -13,6 +13,7 @@ from nomaflow_alerts.rules.system import sight_host
 
 _LOOKBACK_SECONDS = 86_400.0
 _MOST_SLOTS = 500
+_SCHEDULES = "schedule|"
 _TOLD_ALREADY = ("FAILED", "MISSED")
 _CAUSES = {
     "FAILED": "its run failed, and none has succeeded",
@@ -61,8 +62,13 @@ def expect_runs(book: Book, policies: Policies) -> None:
         book.set_fact(_fact_of(job_id, preset), "")
 
 
+def expect_anew(book: Book) -> None:
+    """Expect what is due from now on, and nothing of the time until which the clock was set back: it may be years."""
+    book.drop_facts(_SCHEDULES)
+
+
 def _fact_of(job_id: str, preset: str) -> str:
-    return f"schedule|{job_id}|{preset}"
+    return f"{_SCHEDULES}{job_id}|{preset}"
 
 
 def check_expected(book: Book, policies: Policies) -> None:
