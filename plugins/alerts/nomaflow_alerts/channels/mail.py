@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import smtplib
 import ssl
@@ -57,12 +58,14 @@ class MailChannel:
                 server: smtplib.SMTP = smtplib.SMTP_SSL(entry.host, port, timeout=self._seconds, context=context)
             else:
                 server = smtplib.SMTP(entry.host, port, timeout=self._seconds)
-            with server:
+            with contextlib.closing(server):
                 if entry.security == "starttls":
                     server.starttls(context=context)
                 if entry.username:
                     server.login(entry.username, entry.password)
                 refused = server.send_message(mail)
+                with contextlib.suppress(smtplib.SMTPException):
+                    server.putcmd("quit")  # and no wait for its answer: the server has the mail
         except smtplib.SMTPNotSupportedError as error:
             fix = '; its channel may say security = "tls" or "none"' if entry.security == "starttls" else ""
             raise NotSent(f"the mail server at {entry.host}:{port}: {error}{fix}") from None
