@@ -294,6 +294,15 @@ async def test_apprise_says_why_and_no_url(web_receiver: WebReceiver) -> None:
         await ChatChannel("nonsense", seconds=20, masker=Masker([])).send(message("ops"))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_chat_that_redirects_has_not_taken_the_message(web_receiver: WebReceiver) -> None:
+    """Where it leads, an empty request would be answered with 200."""
+    web_receiver.answer = lambda path, _: 302 if path == "/chat" else 200
+    url = web_receiver.url.replace("http", "json") + "/chat"
+    with pytest.raises(NotSent, match="302"):
+        await ChatChannel(url, seconds=20, masker=Masker([])).send(message("ops"))
+
+
 async def test_calls_that_never_return_are_bounded() -> None:
     """Five of them are enough; the next is refused, until one returns."""
     threads, gate = Threads("test"), threading.Event()

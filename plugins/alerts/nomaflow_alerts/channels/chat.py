@@ -33,7 +33,8 @@ class ChatChannel:
     def _send(self, message: Message) -> None:
         import apprise
 
-        target = apprise.Apprise()
+        # A redirect that is followed makes an empty request of a message, and its answer would count.
+        target = apprise.Apprise(asset=apprise.AppriseAsset(http_redirects=False))
         with _Log() as log:
             if not target.add(self._url):
                 raise NotSent("apprise does not know such a URL; see https://appriseit.com/services/")
