@@ -120,12 +120,17 @@ class Outbox:
         self._settle(lane, moved=lane.acked > before)
         return None
 
-    def unanswered(self, attempt_key: str) -> None:
-        """Send an attempt's events again a little later, because the kernel's answer left it out."""
+    def unanswered(self, attempt_key: str) -> bool:
+        """Send an attempt's events again a little later, because the kernel's answer left it out.
+
+        :returns: False if nothing of it is held
+        """
         lane = self._lanes.get(attempt_key)
-        if lane is not None:
-            lane.acknowledge(lane.acked)
-            self._settle(lane, moved=False)
+        if lane is None:
+            return False
+        lane.acknowledge(lane.acked)
+        self._settle(lane, moved=False)
+        return True
 
     def undelivered(self, report: AttemptReport) -> None:
         """Send a report again, since the call with it failed."""

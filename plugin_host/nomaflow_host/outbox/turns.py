@@ -20,6 +20,8 @@ _EVENT_OVERHEAD = 6
 _REPORT_OVERHEAD = 48
 _FIRST_STALL_SECONDS = 0.05
 _MAX_STALL_SECONDS = 5.0
+_MOST_STALLS = 7
+"""After so many in a row the longest stall is reached; a number that grew for an hour would overflow."""
 _LINGER_SECONDS = 0.002
 
 
@@ -122,7 +124,7 @@ class Turns:
 
         Asking again at once would be a tight loop.
         """
-        lane.stalls += 1
+        lane.stalls = min(lane.stalls + 1, _MOST_STALLS)
         lane.parked_until = self._clock() + min(_FIRST_STALL_SECONDS * 2**lane.stalls, _MAX_STALL_SECONDS)
         self.remove(lane.order.attempt_key)
         self.schedule(lane)

@@ -106,28 +106,33 @@ class Reporter:
             self._runner.kill(ack.attempt_key, "host_lost", reason)
 
     async def _failed(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
-        for report in reports:
-            self._outbox.undelivered(report)
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
+            self._take_back(reports)
             raise SessionDropped(f"the kernel accepts no reports of this session: {failure}")
         if not self._failing:
             _log.warning("a report could not be delivered and will be sent again: %s", failure)
         self._failing = True
+        if failure.kind is FailureKind.MALFORMED and self._alone and self._sets_aside(reports, failure):
+            return
+        self._take_back(reports)
         if failure.kind is FailureKind.MALFORMED:
-            self._single_out(reports, failure)
+            self._alone = _ALONE
         await asyncio.sleep(self._backoff.next())
 
-    def _single_out(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
-        """Send events one by one for a while, to find the one that the kernel cannot take; the others get through."""
-        if not self._alone:
-            self._alone = _ALONE
-        elif len(reports) == 1:
-            key = reports[0].attempt_key
-            self._alone = 0
-            if failure.code is grpc.StatusCode.INVALID_ARGUMENT:
-                self._settle(
-                    AttemptAck(attempt_key=key, acknowledged_seq=0, status=AckStatus.INVALID, detail=str(failure))
-                )
-            else:
-                # The kernel's own problem, which may pass: only this attempt waits.
-                self._outbox.unanswered(key)
+    def _take_back(self, reports: Sequence[AttemptReport]) -> None:
+        for report in reports:
+            self._outbox.undelivered(report)
+
+    def _sets_aside(self, reports: Sequence[AttemptReport], failure: CallFailure) -> bool:
+        """Set the one event aside that the kernel cannot take; return False if it is not found yet.
+
+        After a batch that the kernel cannot take, events are sent one by one for a while: the others get through.
+        """
+        if len(reports) != 1 or len(reports[0].events) > 1:
+            return False
+        key = reports[0].attempt_key
+        if failure.code is grpc.StatusCode.INVALID_ARGUMENT:
+            self._settle(AttemptAck(attempt_key=key, acknowledged_seq=0, status=AckStatus.INVALID, detail=str(failure)))
+            return True
+        # The kernel's own problem, which may pass: only this attempt waits, longer each time.
+        return self._outbox.unanswered(key)

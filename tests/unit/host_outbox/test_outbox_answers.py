@@ -203,3 +203,17 @@ def test_outcomes_that_are_told_again_fill_one_batch_after_the_other(make: Calla
     (alone,) = outbox.next_batch(1)
     outbox.undelivered(alone)
     assert [report.attempt_key for report in outbox.next_batch()] == [keys[1], keys[0]]
+
+
+def test_an_attempt_that_is_never_answered_waits_five_seconds_at_most(
+    make: Callable[..., Outbox], clock: Clock
+) -> None:
+    """Also after hours of it."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.log(KEY, chunk(b"1"))
+    for _ in range(5000):
+        assert outbox.unanswered(KEY)
+        assert outbox.next_batch() == []
+        clock.now += 5
+        assert texts(outbox.next_batch()) == {KEY: [b"1"]}
