@@ -163,8 +163,8 @@ async def test_an_answer_waits_for_what_it_answers() -> None:
     channel.answer = lambda: "down" if channel.ids[-1] in down else ""
     patient = section(channels={"ops": {"url": "json://x"}}, retry_seconds=0.05)
     async with posting({"ops": channel}, patient) as post:
-        closed = replace(message("ops", "closed"), kind="closed", data={"answers": "opened"})
-        await post.add(message("ops", "opened"), closed, message("ops", "of another"))
+        opened, closed = (replace(message("ops", kind), kind=kind, incident_ids=(1,)) for kind in ("opened", "closed"))
+        await post.add(opened, closed, message("ops", "of another"))
         await post.until(lambda book: book.outbox.message("of another").state == "sent")
         assert "closed" not in channel.ids
         down.clear()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import replace
 
 from nomaflow_alerts.ledger.records import Incident, Message
 
 _HOUR = 3600.0
 _READY = (
-    "channel = :channel AND state = 'pending' AND NOT EXISTS (SELECT 1 FROM message AS first"
-    " WHERE first.id = json_extract(message.data, '$.answers') AND first.state = 'pending')"
+    "channel = :channel AND state = 'pending' AND NOT EXISTS (SELECT 1 FROM json_each(message.data, '$.after') AS one"
+    " JOIN message AS earlier ON earlier.id = one.value WHERE earlier.state = 'pending')"
 )
-"""The readiness of a message: one that answers another waits for it. An end must not be told before its beginning."""
+"""The readiness of a message: it waits for the earlier ones about the same. No end is told before its beginning."""
+_SAME = "EXISTS (SELECT 1 FROM json_each(incident_ids) AS one JOIN json_each(?) AS other ON one.value = other.value)"
 
 LONGEST_DELAY_SECONDS = 3600
 """No try is put off for longer; one that seems to be was put off before the clock was set back, and is due."""
@@ -30,24 +30,29 @@ class Outbox:
         self._now = now
 
     def add(self, message: Message) -> None:
-        """Keep a message to be sent."""
+        """Keep a message to be sent after those that wait for the channel and tell of an incident of it."""
+        self._add(message, after=self._waiting(_SAME, message, json.dumps(message.incident_ids)))
+
+    def add_ping(self, message: Message) -> None:
+        """Keep a ping to be sent after those that wait for the same check."""
+        same = "json_extract(data, '$.check') = ?"
+        self._add(message, after=self._waiting(same, message, message.data["check"], most=1))
+
+    def _waiting(self, where: str, message: Message, value: object, *, most: int = -1) -> list[str]:
+        """Return the messages that wait for the channel of another one, the newest first; -1 for all of them."""
+        found = f"SELECT id FROM message WHERE channel = ? AND state = 'pending' AND {where}"  # noqa: S608
+        rows = self._sql(f"{found} ORDER BY rowid DESC LIMIT ?", (message.channel, value, most))
+        return [str(row[0]) for row in rows]
+
+    def _add(self, message: Message, *, after: list[str]) -> None:
         self._sql(
             "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.id, message.channel, message.kind, message.subject, message.body, message.created_at,
-                message.next_at, json.dumps(message.incident_ids), json.dumps(message.data), message.tries,
-                message.state, message.error, message.done_at,
+                message.next_at, json.dumps(message.incident_ids), json.dumps({**message.data, "after": after}),
+                message.tries, message.state, message.error, message.done_at,
             ),
         )  # fmt: skip
-
-    def add_ping(self, message: Message) -> None:
-        """Keep a ping to be sent after those that wait for the same check."""
-        row = self._sql(
-            "SELECT id FROM message WHERE channel = ? AND state = 'pending' AND json_extract(data, '$.check') = ?"
-            " ORDER BY rowid DESC LIMIT 1",
-            (message.channel, message.data["check"]),
-        ).fetchone()
-        self.add(replace(message, data={**message.data, "answers": row[0] if row else ""}))
 
     def due(self, channel: str) -> Message | None:
         """Return the message of a channel that is to be sent now, the oldest first; None if there is none."""

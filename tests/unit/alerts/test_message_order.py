@@ -1,0 +1,56 @@
+"""The order in which a channel gets what is to be said of an incident, also after it has refused some of it."""
+
+from __future__ import annotations
+
+from alerts_rig import Rig
+
+from nomaflow_alerts.ledger import Book, Message
+
+
+def refuse(rig: Rig, message: Message) -> None:
+    """Have a message refused, and tried again later."""
+    rig.work(lambda book: book.outbox.failed(message, "no", again_at=book.now + 3000))
+
+
+def ready(rig: Rig) -> str:
+    """Return the subject of the message that is to be sent now, empty for none."""
+
+    def due(book: Book) -> str:
+        message = book.outbox.due("ops")
+        return message.subject if message is not None else ""
+
+    return rig.work(due)
+
+
+def test_an_end_is_told_after_all_that_was_told_of_the_incident() -> None:
+    """Else a pager would open the alert again with a reminder that comes late, and nothing would end it."""
+    rig = Rig()
+    rig.ends("FAILED")
+    [opened] = rig.wait(40)
+    rig.work(lambda book: book.outbox.sent(opened))
+    [reminder] = rig.wait(88_000)
+    refuse(rig, reminder)
+    rig.ends("SUCCEEDED")
+    [closed] = rig.wait(400)
+    assert ready(rig) == ""
+    rig.work(lambda book: book.outbox.sent(reminder))
+    assert ready(rig) == closed.subject
+
+
+def test_one_end_of_two_incidents_waits_for_both_beginnings() -> None:
+    """They were told in messages of their own."""
+    rig = Rig()
+    rig.ends("FAILED", "one")
+    [first] = rig.wait(40)
+    rig.ends("FAILED", "two")
+    [second] = rig.wait(400)
+    for message in (first, second):
+        refuse(rig, message)
+    for job in ("one", "two"):
+        rig.ends("SUCCEEDED", job)
+    [closed] = rig.wait(400)
+    assert ready(rig) == ""
+    rig.work(lambda book: book.outbox.sent(second))
+    assert ready(rig) == ""
+    rig.work(lambda book: book.outbox.sent(first))
+    assert ready(rig) == closed.subject
