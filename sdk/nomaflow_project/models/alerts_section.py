@@ -121,6 +121,11 @@ class AlertsSection(Entry):
     host_detached_minutes: float = key(
         5.0, "Absence of a host with enabled jobs that opens an incident.", unit="minutes", gt=0, le=525_600
     )
+    scaled_hosts: tuple[str, ...] = key(
+        tuple,
+        "Hosts that have no instance while nothing waits for them, since a launcher or the like starts them; `etl-*` "
+        "stands for all that begin with `etl-`. Their absence opens no incident.",
+    )
     kernel: str = key(
         "", "Addresses of the kernels to watch, several separated by commas. Empty: the project's own kernel."
     )

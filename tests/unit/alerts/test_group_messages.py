@@ -125,6 +125,15 @@ def test_what_fails_on_other_instances_is_told_though_one_stays_silent(rig: Rig)
     assert told.body.endswith("Closed: host team is unreachable: other instances serve its jobs, after 5 min")
 
 
+def test_a_host_that_comes_when_there_is_work_may_be_away() -> None:
+    """A launcher starts its instances: it has none while nothing waits."""
+    rig = Rig(alerts=section(scaled_hosts=["etl-*"]))
+    for host in ("etl-gpu", "team"):
+        rig.job(f"job of {host}", host=host)
+        rig.event("host.detached", host=host)
+    assert [each.subject for each in rig.wait(400)] == ["host team is not attached"]
+
+
 def test_a_problem_without_a_line_is_told_by_its_file(rig: Rig) -> None:
     """An emptied file has no line to name."""
     problem = {"severity": "error", "file": "jobs.toml", "line": 0, "message": "the file is empty, and it had jobs"}

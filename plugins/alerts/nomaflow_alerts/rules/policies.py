@@ -103,6 +103,7 @@ class Policies:
         self.recipients = Recipients(alerts)
         self._rules: Sequence[AlertRule] = alerts.rules
         self._ping_hosts = frozenset(alerts.ping_hosts)
+        self._scaled_hosts = alerts.scaled_hosts
         self._jobs: dict[str, JobFacts] = {}
         self._made: dict[tuple[str, str], JobRules] = {}
 
@@ -139,6 +140,10 @@ class Policies:
         """Return the host of a job, empty if it is not known."""
         job = self._jobs.get(job_id)
         return job.host if job else ""
+
+    def may_be_away(self, host: str) -> bool:
+        """Return whether it is no incident that a host has no instance: they come when there is work."""
+        return _matches(host, self._scaled_hosts)
 
     def _effective(self, job: JobFacts) -> JobRules:
         layers = [_given(rule) for rule in self._rules if _fits(rule, job)]
@@ -185,6 +190,10 @@ def _given(rule: AlertRule) -> Mapping[str, Any]:
 
 def _fits(rule: AlertRule, job: JobFacts) -> bool:
     return all(
-        not patterns or any(fnmatch.fnmatchcase(value, pattern) for value in values for pattern in patterns)
+        not patterns or any(_matches(value, patterns) for value in values)
         for patterns, values in ((rule.jobs, (job.job_id,)), (rule.hosts, (job.host,)), (rule.tags, job.tags))
     )
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -132,7 +132,7 @@ def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None
             book.watched.host_left(host, at=since, check_at=book.now + detached_after)
         elif host in attached:  # what fails there has another cause than the instance that is silent
             book.close(f"host_unreachable|{host}", at=book.now, facts={"ended": "other instances serve its jobs,"})
-        else:
+        elif not policies.may_be_away(host):
             jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
             if jobs:
                 why = f"no instance is attached; {len(jobs)} enabled jobs cannot run"
