@@ -84,7 +84,7 @@ def test_nothing_was_due_while_a_job_was_switched_off() -> None:
 
 
 def test_a_run_is_late_though_the_clock_was_a_year_ahead() -> None:
-    """What was expected of that year is not waited for, and what was late by it is over with the next run."""
+    """Nothing expected of that year is waited for, and an incident that is late by it is over with the next run."""
     rig = Rig()
     rig.job(schedule="0 * * * *", late_after_minutes=30)
     rig.event("run.queued", run_id="r", job_id="nightly")

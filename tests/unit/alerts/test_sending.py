@@ -296,7 +296,7 @@ async def test_apprise_says_why_and_no_url(web_receiver: WebReceiver) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_a_chat_that_redirects_has_not_taken_the_message(web_receiver: WebReceiver) -> None:
-    """Where it leads, an empty request would be answered with 200."""
+    """An empty request to the place that it names would be answered with 200."""
     web_receiver.answer = lambda path, _: 302 if path == "/chat" else 200
     url = web_receiver.url.replace("http", "json") + "/chat"
     with pytest.raises(NotSent, match="302"):
