@@ -17,13 +17,14 @@ from nomaflow_host.injection.references import check_reference, described, raise
 from nomaflow_host.returned_value import EXTRAS_LIMIT, ReturnRefused, outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from nomaflow_api.v1.letters import CallOutcome
     from nomaflow_host.hooks.manager import HookHost
     from nomaflow_host.injection.callables import Kind
 
 _log = logging.getLogger("nomaflow.host.hooks")
+_ASK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,7 @@ class PreparedCall:
     :param call: takes no arguments
     :param location: ``file:line``, empty if unknown
     :param info: the call as the hooks see it
-    :param askable: True if its code can notice a request to stop: it is async, or was given ``ctx``
+    :param askable: True if its code can notice a request to stop: it is a coroutine, or was given ``ctx``
     """
 
     kind: Kind
@@ -89,13 +90,13 @@ class CallMaker:
         if plan.kind == "async":
             call: Callable[[], Any] = functools.partial(plan.target, **arguments)
         else:
-            call = functools.partial(_call_to_the_end, plan.target, arguments)
+            call = functools.partial(_call_to_the_end, plan.target, arguments, ctx.is_cancelled)
         return PreparedCall(
             kind=plan.kind,
             call=call,
             location=plan.location,
             info=info,
-            askable=plan.kind == "async" or ("ctx" in arguments and "ctx" not in values),
+            askable=inspect.iscoroutinefunction(plan.function) or ("ctx" in arguments and "ctx" not in values),
         )
 
     def normalise(self, value: Any, *, call: StepCall) -> CallOutcome:
@@ -150,14 +151,38 @@ class CallMaker:
             raise PreparationFailed("hook_failed", f"a plugin failed to {what}: {_said(error)}") from error
 
 
-def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any], is_cancelled: Callable[[], bool]) -> Any:
     """Call a sync callable; if it returns a coroutine, as a plain wrapper does, run the coroutine as well."""
     try:
         value = target(**arguments)
-        return asyncio.run(value) if inspect.iscoroutine(value) else value
+        return _run_to_the_end(value, is_cancelled) if inspect.iscoroutine(value) else value
     except StopIteration as error:
         # No future can hold a StopIteration, so raise a RuntimeError, as Python does when one leaves a coroutine.
         raise RuntimeError("the callable raised StopIteration") from error
+
+
+def _run_to_the_end(coroutine: Coroutine[Any, Any, Any], is_cancelled: Callable[[], bool]) -> Any:
+    """Run a coroutine on a loop of its own; cancel it once its run must stop, as the worker's loop does."""
+
+    async def guarded() -> tuple[Any, BaseException | None]:
+        try:
+            return await coroutine, None
+        except BaseException as error:  # noqa: BLE001 - raised below, so that its traceback begins with the author
+            return None, error
+
+    async def watched() -> tuple[Any, BaseException | None]:
+        task = asyncio.ensure_future(guarded())
+        while not task.done():
+            await asyncio.wait({task}, timeout=_ASK_SECONDS)
+            if is_cancelled():
+                task.cancel()
+                break
+        return await task
+
+    value, error = asyncio.run(watched())
+    if error is not None:
+        raise error
+    return value
 
 
 def _said(error: Exception) -> str:

@@ -89,10 +89,13 @@ async def test_a_worker_that_speaks_nonsense_is_killed(start_host: StartHost, ma
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-async def test_cooperative_async_stops_at_once(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
+@pytest.mark.parametrize("name", ["waits", "waits_behind_a_wrapper"])
+async def test_cooperative_async_stops_at_once(
+    start_host: StartHost, marker: Path, name: str, spawn_only: bool
+) -> None:
     """A step waiting in an await ends at the first request, and its worker lives on."""
     host = await start_host(spawn_only=spawn_only, cancel_grace_seconds=600)
-    key = host.run("polite:waits", {"marker": str(marker)})
+    key = host.run(f"polite:{name}", {"marker": str(marker)})
     pid = await host.started_in(marker)
     host.supervisor.cancel(cancel(key))
     end = await host.sink.end_of(key)

@@ -16,6 +16,7 @@ from generation_orders import Project, order_of
 from nomaflow_host.generation.contexts import context_of
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.worker.outcome import author_traceback
 
 WORK = '''
 from __future__ import annotations
@@ -310,12 +311,17 @@ def test_sync_wrapper_of_a_coroutine(project: Project) -> None:
             "w.py": "import functools\n"
             "def deco(f):\n  @functools.wraps(f)\n  def wrapper(*a, **k): return f(*a, **k)\n  return wrapper\n"
             "@deco\nasync def work(*, n: int): return n\n"
+            "@deco\nasync def fails(): raise SystemExit(3)\n"
             "def stops(): raise StopIteration\n"
         }
     )
     prepared = generation.prepare(order_of("w:work", kwargs_json='{"n":"5"}'), environ={})
     assert prepared.kind == "sync"
     assert prepared.call() == 5
+    assert prepared.askable
+    with pytest.raises(SystemExit) as raised:
+        generation.prepare(order_of("w:fails"), environ={}).call()
+    assert "asyncio" not in author_traceback(raised.value)
     with pytest.raises(RuntimeError, match="raised StopIteration"):
         generation.prepare(order_of("w:stops"), environ={}).call()
 

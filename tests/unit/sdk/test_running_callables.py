@@ -126,8 +126,9 @@ async def test_scripted_cancel() -> None:
             rounds += 1
         return rounds
 
-    outcome = await run_callable(waits, cancel_after=0.01)
-    assert (outcome.state, outcome.reason_code) == ("CANCELED", "canceled_by_user")
+    for waiting in (waits, lambda: waits()):
+        outcome = await run_callable(waiting, cancel_after=0.01)
+        assert (outcome.state, outcome.reason_code) == ("CANCELED", "canceled_by_user")
     outcome = await run_callable(polls, cancel_after=0.01)
     assert (outcome.state, outcome.reason_code) == ("CANCELED", "canceled_by_user")
     assert outcome.rows_affected is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import functools
 import logging
 import logging.config
 import os
@@ -15,8 +16,10 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from nomaflow import StepCancelled, StepFailed
 
@@ -48,6 +51,19 @@ async def awhoami(**_: object) -> dict[str, object]:
 async def waits(*, marker: str, **_: object) -> None:
     Path(marker).write_text(str(os.getpid()))
     await asyncio.sleep(600)
+
+
+def _plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@_plainly
+async def waits_behind_a_wrapper(*, marker: str) -> None:
+    await waits(marker=marker)
 
 
 async def waits_for(*, marker: str, **_: object) -> int:
