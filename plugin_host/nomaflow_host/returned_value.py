@@ -107,7 +107,9 @@ def _count(rows: Any) -> int | None:
     if rows is None:
         return None
     if not issubclass(type(rows), int) or type(rows) is bool:
-        raise ReturnRefused(f"rows_affected is {type(rows).__name__}, expected int or None")
+        raise ReturnRefused(
+            f"rows_affected is {type(rows).__name__}, expected int or None (give int(value), or leave it out)"
+        )
     plain = int.__index__(rows)
     if not _INT64_MIN <= plain <= _INT64_MAX:
         raise ReturnRefused("rows_affected is beyond 64 bits, expected an int from -2**63 to 2**63 - 1")

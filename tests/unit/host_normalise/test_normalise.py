@@ -87,7 +87,7 @@ def test_accepted(value: Any, rows: int | None, extras: Any) -> None:
         (-(2**63) - 1, "rows_affected is beyond 64 bits"),
         ({"rows_affected": True}, "rows_affected is bool, expected int or None"),
         ({"rows_affected": 1.0}, "rows_affected is float"),
-        ({"rows_affected": "5"}, "rows_affected is str"),
+        ({"rows_affected": "5"}, "rows_affected is str, expected int or None (give int(value), or leave it out)"),
         ({"rows_affected": 2**63}, "beyond 64 bits"),
         (StepResult(rows_affected=True), "rows_affected is bool"),
         (StepResult(extras=[("a", 1)]), "extras is list, expected a dict"),
