@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 from nomaflow.triggers import Trigger
 
@@ -23,6 +24,14 @@ def _ignore(done: float, total: float | None, message: str) -> None:
 
 def _step_logger() -> logging.Logger:
     return logging.getLogger("nomaflow.step")
+
+
+def _rebuilt(values: Mapping[str, Any]) -> RunContext:
+    return RunContext(**values)
+
+
+_OF_HERE = ("cancel_check", "progress_sink")
+"""The fields that only the process of the attempt can use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +111,16 @@ class RunContext:
             object.__setattr__(self, "trigger", Trigger(self.trigger))
         if not isinstance(self.parent_chain, tuple):
             object.__setattr__(self, "parent_chain", tuple((job, run) for job, run in self.parent_chain))
+
+    def __copy__(self) -> Self:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return replace(self, params=deepcopy(self.params, memo), previous_steps=deepcopy(self.previous_steps, memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what pickle needs: in another process a copy sees no request to stop, and reports no progress."""
+        return _rebuilt, ({each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_HERE},)
 
     def is_cancelled(self) -> bool:
         """Return True once the run is asked to stop or its time is up. Cheap enough for a tight loop."""

@@ -117,7 +117,7 @@ async def test_a_step_may_give_an_executor_very_many_pieces_of_work(start_host: 
 
 
 async def test_ctx_can_be_copied(start_host: StartHost) -> None:
-    """A copy of ctx, and its dict, have the values of ctx."""
+    """A copy of ctx, a pickled one and its dict have the values of ctx."""
     host = await start_host()
     end = await host.result("polite:copies_ctx")
     assert (end.state, end.error) == (FinishedState.SUCCEEDED, "")

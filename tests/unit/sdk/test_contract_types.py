@@ -35,6 +35,17 @@ def test_every_name_is_exported() -> None:
     assert all(hasattr(nomaflow, name) for name in nomaflow.__all__)
 
 
+def test_context_goes_to_other_processes() -> None:
+    """A copy of a context asks as the original does; one that was pickled has its values, and is never cancelled."""
+    ctx = RunContext(run_id="run_1", trigger=Trigger("cron"), params={"days": [1]}, cancel_check=lambda: True)
+    for copied in (copy.copy(ctx), copy.deepcopy(ctx), pickle.loads(pickle.dumps(ctx))):
+        assert copied == ctx
+    assert copy.copy(ctx).is_cancelled()
+    assert copy.deepcopy(ctx).is_cancelled()
+    assert copy.deepcopy(ctx).params["days"] is not ctx.params["days"]
+    assert not pickle.loads(pickle.dumps(ctx)).is_cancelled()
+
+
 def test_context_needs_nothing() -> None:
     """A context is made of what a test needs, and everything else has a harmless default."""
     ctx = RunContext(run_id="run_1")

@@ -9,6 +9,7 @@ import functools
 import logging
 import logging.config
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -183,7 +184,7 @@ def gives_work(*, pieces: int, **_: object) -> int:
 
 
 def copies_ctx(*, ctx: object, **_: object) -> dict[str, object]:
-    copied = dataclasses.asdict(copy.deepcopy(ctx))
+    copied = dataclasses.asdict(copy.deepcopy(pickle.loads(pickle.dumps(ctx))))
     return {name: copied[name] for name in ("run_id", "step_name", "attempt")}
 
 
