@@ -31,7 +31,7 @@ class CurrentAttempt:
     :param not_before_us: when a PENDING attempt may be dispatched
     :param due: the same in monotonic time, for one that waits for that; else 0
     :param exclusive: whether it uses or will use an exclusive slot
-    :param started_at_us: when a call_job step began to wait for its child
+    :param call_due: when the timeout of a call_job step ends, in monotonic time
     :param timed_out: set when a call_job step's time is up and its child is being stopped for that reason
     :param facts: what else its host has reported
     """
@@ -49,7 +49,7 @@ class CurrentAttempt:
     not_before_us: int = 0
     due: float = 0.0
     child_run_id: str = ""
-    started_at_us: int = 0
+    call_due: float = 0.0
     timed_out: Reason | None = None
     facts: AttemptFacts = NO_FACTS
 
@@ -57,16 +57,6 @@ class CurrentAttempt:
     def instance(self) -> InstanceKey:
         """The key of the instance that it was given to."""
         return self.host, self.incarnation
-
-    def call_seconds_left(self, now_us: int) -> float | None:
-        """Return the seconds that a call_job step may still wait for its child; None if there is no limit.
-
-        If the clock went back to before the start, the full time is left.
-        """
-        if not self.child_run_id or self.step.timeout_seconds is None:
-            return None
-        self.started_at_us = min(self.started_at_us, now_us)
-        return self.step.timeout_seconds - (now_us - self.started_at_us) / 1_000_000
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,6 +70,7 @@ class ActiveRun:
     :param previous: JSON texts of the steps so far, for ``ctx.previous_step``
     :param log_lines: lines stored so far
     :param latest_us: the latest time recorded for the run
+    :param due: when the job's time limit ends, in monotonic time; 0 before the start and without a limit
     :param timed_out: set when the job's time is up and a child run is being stopped for that reason
     """
 
@@ -98,6 +89,7 @@ class ActiveRun:
     log_lines: int = 0
     started_at_us: int = 0
     latest_us: int = 0
+    due: float = 0.0
     timed_out: Reason | None = None
 
     @property
@@ -160,16 +152,6 @@ class ActiveRun:
         if self.definition.timeout_seconds is None or not self.started_at_us:
             return None
         return self.started_at_us + int(self.definition.timeout_seconds * 1_000_000)
-
-    def job_us_left(self, now_us: int) -> int | None:
-        """Return the microseconds left of the job's time limit; None if it has no limit.
-
-        The result never exceeds the limit, even if the clock went back to before the start.
-        """
-        if self.definition.timeout_seconds is None:
-            return None
-        timeout_us = int(self.definition.timeout_seconds * 1_000_000)
-        return min(timeout_us, self.started_at_us + timeout_us - now_us)
 
     def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes) -> None:
         """Add a finished step to the sums and to the data that later steps may read.
@@ -252,6 +234,5 @@ def _restore_attempt(
         report_seq=last.report_seq,
         not_before_us=last.not_before_us or 0,
         child_run_id=last.child_run_id,
-        started_at_us=last.started_at_us or 0,
         facts=last.facts,
     )

@@ -48,7 +48,7 @@ def attach(
         found = find_attempt(state, key)
         if key not in held and found is not None:
             run, current = found
-            batch.send(hello.key, dispatch_order(state, run, current, batch.now_us))
+            batch.send(hello.key, dispatch_order(state, run, current, batch.now))
             if run.cancel is not None:
                 batch.send(hello.key, cancel_order(key, run.cancel))
     state.dirty_hosts.add(hello.host)

@@ -32,10 +32,11 @@ def call_job(state: EngineState, batch: Batch, run: ActiveRun) -> None:
         batch.add(StartAttempt(*run.named(), at_us=at_us, child_run_id=child))
     else:
         stepping.open_row(batch, run, AttemptState.RUNNING, started_at_us=at_us, child_run_id=child)
-    current.state, current.child_run_id, current.started_at_us = AttemptState.RUNNING, child, batch.now_us
+    current.state, current.child_run_id = AttemptState.RUNNING, child
     state.parents[child] = run.run_id
     if current.step.timeout_seconds is not None:
-        state.timers.add(batch.now + current.step.timeout_seconds, TimerKind.CALL_TIMEOUT, run.run_id)
+        current.call_due = batch.now + current.step.timeout_seconds
+        state.timers.add(current.call_due, TimerKind.CALL_TIMEOUT, run.run_id)
 
 
 def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Reason:

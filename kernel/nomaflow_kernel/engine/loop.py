@@ -315,7 +315,7 @@ class EngineLoop:
 
     async def _rebuild(self) -> None:
         await rebuilding.rebuild(self._state, self._store)
-        rebuilding.send_again(self._state, self._clock.now_us())
+        rebuilding.send_again(self._state, self._clock.monotonic())
         self._add_clock_timer()
 
     async def _publish_kept(self, published: int) -> None:

@@ -14,10 +14,13 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest
 
 
-def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now_us: int) -> DispatchOrder:
-    """Return the order for the current attempt. Each time it is sent, it is built again with the time that is left."""
+def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now: float) -> DispatchOrder:
+    """Return the order for the current attempt. Each time it is sent, it is built again with the time that is left.
+
+    :param now: the monotonic time
+    """
     record, definition, step = run.record, run.definition, current.step
-    timeout_ms, timeout_kind = _time_limit(run, step, now_us)
+    timeout_ms, timeout_kind = _time_limit(run, step, now)
     kwargs_json, params_json = step.kwargs_json, run.plan.params_json
     hidden = {key for text in (kwargs_json, params_json) for key in secret_keys(text, definition.secret_params)}
     if hidden:
@@ -86,10 +89,9 @@ def _json_bytes(text: str) -> bytes:
     return b"" if text == "{}" else text.encode("utf-8", "surrogatepass")
 
 
-def _time_limit(run: ActiveRun, step: PlannedStep, now_us: int) -> tuple[int, TimeoutKind]:
+def _time_limit(run: ActiveRun, step: PlannedStep, now: float) -> tuple[int, TimeoutKind]:
     step_ms = None if step.timeout_seconds is None else max(1, int(step.timeout_seconds * 1000))
-    job_us = run.job_us_left(now_us)
-    job_ms = None if job_us is None else max(1, job_us // 1000)
+    job_ms = None if run.definition.timeout_seconds is None else max(1, int((run.due - now) * 1000))
     if job_ms is not None and (step_ms is None or job_ms < step_ms):
         return job_ms, TimeoutKind.JOB
     if step_ms is not None:

@@ -23,13 +23,17 @@ from nomaflow_kernel.store import Store
 
 
 async def rebuild(state: EngineState, store: Store) -> None:
-    """Discard everything known about runs and read it again. Sessions of hosts and their clocks stay.
+    """Discard everything known about runs and read it again. Sessions of hosts and their clocks stay, and what waits.
+
+    A wait that this kernel has begun ends when it would have, whatever became of the wall clock. The wall clock alone
+    tells what is left of one that an earlier kernel began: nothing else is the same for two processes.
 
     :raises StoreError: if the store cannot be read
     """
     found = await store.active_runs()
     pauses = await store.pauses()
     now, now_us = state.clock.monotonic(), state.clock.now_us()
+    earlier, due_in_queue = state.active, state.timers.due_of(TimerKind.QUEUE_TIMEOUT)
     state.active, state.running, state.parents = {}, {}, {}
     state.ended_children.clear()
     state.waiting, state.continuing = WaitingRuns(), {}
@@ -46,9 +50,9 @@ async def rebuild(state: EngineState, store: Store) -> None:
         ended = state.ended.get(instance.hello.for_attempt)
         instance.used = ended is not None and ended.incarnation == instance.incarnation
     for detail in found.running:
-        _restore(state, detail, now, now_us)
+        _restore(state, detail, earlier.get(detail.run.run_id), now, now_us)
     for entry in found.queued:
-        _requeue(state, entry, now, now_us)
+        _requeue(state, entry, due_in_queue.get(entry.run_id), now, now_us)
     for instance in state.fleet:
         if not instance.introduced and not instance.attempts:
             state.fleet.remove(instance.key, now_us)
@@ -58,41 +62,51 @@ async def rebuild(state: EngineState, store: Store) -> None:
     state.dirty_hosts.update(state.continuing)
 
 
-def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> None:
+def _restore(state: EngineState, detail: RunDetail, earlier: ActiveRun | None, now: float, now_us: int) -> None:
     run = ActiveRun.stored(detail)
     run.restore(detail.attempts)
     state.active[run.run_id] = run
     state.running.setdefault(run.job_id, set()).add(run.run_id)
-    job_us = run.job_us_left(now_us)
-    if job_us is not None:
-        state.timers.add(now + job_us / 1_000_000, TimerKind.JOB_TIMEOUT, run.run_id)
+    limit = run.definition.timeout_seconds
+    if limit is not None:
+        run.due = earlier.due if earlier is not None else now + _left(limit, run.started_at_us, now_us)
+        state.timers.add(run.due, TimerKind.JOB_TIMEOUT, run.run_id)
     current = run.current
     if current is None:
         return
+    known = earlier.current if earlier is not None else None
+    if known is not None and known.key == current.key:
+        current.due, current.call_due = known.due, known.call_due
+    else:
+        current.due = now + min((current.not_before_us - now_us) / 1_000_000, longest_delay(current))
+        # Its start is the latest time that is recorded.
+        current.call_due = now + _left(current.step.timeout_seconds or 0, run.latest_us, now_us)
     if current.child_run_id:
         state.parents[current.child_run_id] = run.run_id
-        left = current.call_seconds_left(now_us)
-        if left is not None:
-            state.timers.add(now + left, TimerKind.CALL_TIMEOUT, run.run_id)
+        if current.step.timeout_seconds is not None:
+            state.timers.add(current.call_due, TimerKind.CALL_TIMEOUT, run.run_id)
     elif current.state is not AttemptState.PENDING:
         attaching.await_instance(state, run, now, now_us)
-    elif current.not_before_us > now_us:
-        # The clock may have gone back meanwhile.
-        seconds = min((current.not_before_us - now_us) / 1_000_000, longest_delay(current))
-        current.due = now + seconds
+    elif current.due > now:
         state.timers.add(current.due, TimerKind.ATTEMPT_DUE, run.run_id)
     else:
         state.await_turn(run)
 
 
-def _requeue(state: EngineState, entry: QueuedRun, now: float, now_us: int) -> None:
+def _requeue(state: EngineState, entry: QueuedRun, due: float | None, now: float, now_us: int) -> None:
     state.waiting.add(entry if explaining.needs_host(state, entry) else replace(entry, host=NO_HOST))
     if entry.queue_timeout_seconds is not None:
-        left = entry.queue_timeout_seconds - max(0, now_us - entry.queued_at_us) / 1_000_000
-        state.timers.add(now + left, TimerKind.QUEUE_TIMEOUT, entry.run_id)
+        if due is None:
+            due = now + _left(entry.queue_timeout_seconds, entry.queued_at_us, now_us)
+        state.timers.add(due, TimerKind.QUEUE_TIMEOUT, entry.run_id)
 
 
-def send_again(state: EngineState, now_us: int) -> None:
+def _left(seconds: float, since_us: int, now_us: int) -> float:
+    """Return what is left of a time: all of it, if the clock went back to before its start."""
+    return seconds - max(0, now_us - since_us) / 1_000_000
+
+
+def send_again(state: EngineState, now: float) -> None:
     """Send again the orders that attached hosts may have missed, because their commit was in doubt.
 
     The key makes a repeated dispatch harmless; a repeated cancel changes nothing.
@@ -103,7 +117,7 @@ def send_again(state: EngineState, now_us: int) -> None:
         if current is None or instance is None or instance.link is None:
             continue
         if current.state is AttemptState.DISPATCHED:
-            instance.link.send([dispatch_order(state, run, current, now_us)])
+            instance.link.send([dispatch_order(state, run, current, now)])
         if run.cancel is not None:
             instance.link.send([cancel_order(current.key, run.cancel)])
 

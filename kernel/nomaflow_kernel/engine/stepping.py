@@ -29,7 +29,8 @@ def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     state.running.setdefault(run.job_id, set()).add(run.run_id)
     batch.add(StartRun(run_id=run.run_id, job_id=run.job_id, at_us=run.started_at_us))
     if run.definition.timeout_seconds is not None:
-        state.timers.add(batch.now + run.definition.timeout_seconds, TimerKind.JOB_TIMEOUT, run.run_id)
+        run.due = batch.now + run.definition.timeout_seconds
+        state.timers.add(run.due, TimerKind.JOB_TIMEOUT, run.run_id)
     _go_on(state, batch, run)
 
 
@@ -126,7 +127,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
             dispatched_at_us=at_us,
         )
     current.state = AttemptState.DISPATCHED
-    batch.send(instance.key, dispatch_order(state, run, current, batch.now_us))
+    batch.send(instance.key, dispatch_order(state, run, current, batch.now))
     return True
 
 

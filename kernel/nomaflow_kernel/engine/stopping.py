@@ -144,14 +144,9 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     """Stop the child of a call_job step whose time is up; the step fails once the child has stopped."""
     run = state.active.get(run_id)
     current = run.current if run is not None else None
-    left = current.call_seconds_left(batch.now_us) if current is not None else None
-    if current is None or left is None:
-        return
-    if left > 0:
-        # The timer of an earlier try, or the wall clock went back.
-        state.timers.add(batch.now + left, TimerKind.CALL_TIMEOUT, run_id)
-        return
-    seconds = current.step.timeout_seconds or 0
+    seconds = current.step.timeout_seconds if current is not None and current.child_run_id else None
+    if current is None or seconds is None or current.call_due > batch.now:
+        return  # the timer of an earlier step or try
     current.timed_out = Reason(
         "timed_out", f"run {current.child_run_id} took longer than the step's {time_span(seconds)}"
     )

@@ -66,6 +66,10 @@ class Timers:
             heapq.heapify(self._heap)
             self._sweep_at = max(2 * len(self._heap), _LEAST_SWEPT)
 
+    def due_of(self, kind: TimerKind) -> dict[str, float]:
+        """Return when the timers of a kind are due, by their subjects."""
+        return {subject: due for due, _, each, subject in self._heap if each is kind}
+
     def next_due(self) -> float | None:
         """Return when the next timer is due, or None."""
         return self._heap[0][0] if self._heap else None
