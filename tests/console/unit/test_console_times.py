@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nomaflow_console.views.run_words import clock
 from nomaflow_console.views.times import Zone, city, day_title, in_words, seconds_to_midnight, until, when, zone_info
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -102,6 +103,15 @@ def test_days_have_names() -> None:
     """The heading of a day says which day it is, and how near."""
     assert day_title(datetime(2026, 11, 27, tzinfo=PARIS), NOW) == "Tomorrow, Friday 27 November"
     assert day_title(datetime(2027, 1, 1, tzinfo=PARIS), NOW) == "Friday 1 January 2027"
+    midnight = datetime(2026, 12, 31, 23, tzinfo=UTC)
+    assert day_title(datetime(2027, 1, 1, tzinfo=PARIS), midnight) == "Today, Friday 1 January"
+
+
+def test_the_axis_of_several_days_names_them() -> None:
+    """Its ticks may all be midnight."""
+    context, at = {"zone": Zone.of_cookie("Europe/Paris")}, datetime(2026, 11, 27, 23, tzinfo=UTC)
+    assert clock(context, at) == "00:00:00"  # type: ignore[arg-type]  # a context is a mapping
+    assert clock(context, at, days=3) == "28 Nov 00:00"  # type: ignore[arg-type]
 
 
 def test_a_zone_has_a_short_name() -> None:

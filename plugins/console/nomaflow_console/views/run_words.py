@@ -227,10 +227,11 @@ def _report(run: RunView, address: str, error_line: str) -> Iterator[str]:
 
 
 @pass_context
-def clock(context: Context, at: datetime, timezone: str = "") -> str:
-    """Return a time of day in the page's zone, for an axis."""
+def clock(context: Context, at: datetime, timezone: str = "", *, days: int = 0) -> str:
+    """Return a time of day in the page's zone, for an axis; with its day on one of several days."""
     zone: Zone = context["zone"]
-    return f"{at.astimezone(zone.for_job(timezone)[0]):%H:%M:%S}"
+    local = at.astimezone(zone.for_job(timezone)[0])
+    return f"{local.day} {local:%b %H:%M}" if days else f"{local:%H:%M:%S}"
 
 
 @pass_context

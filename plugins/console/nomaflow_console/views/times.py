@@ -141,9 +141,9 @@ def seconds_to_midnight(zone: tzinfo, now: datetime | None = None) -> float:
 
 def day_title(day: datetime, now: datetime) -> str:
     """Return the heading of a day: ``Today, Thursday 26 November``."""
-    days = (day.date() - now.astimezone(day.tzinfo).date()).days
-    near = {-1: "Yesterday, ", 0: "Today, ", 1: "Tomorrow, "}.get(days, "")
-    year = f" {day.year}" if day.year != now.year else ""
+    today = now.astimezone(day.tzinfo).date()
+    near = {-1: "Yesterday, ", 0: "Today, ", 1: "Tomorrow, "}.get((day.date() - today).days, "")
+    year = f" {day.year}" if day.year != today.year else ""
     return f"{near}{day:%A} {day.day} {day:%B}{year}"
 
 
