@@ -123,6 +123,23 @@ def test_a_try_says_what_kind_of_step_it_is_and_leads_to_the_events_of_its_run(
     assert 'id="event-' in events
 
 
+def test_a_step_of_the_timeline_leads_to_its_try(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """A step of a run that was called leads to the page of that run; a step that has no try leads nowhere."""
+    api = console.system.api
+    caller = api.wait(api.trigger("caller").run_id)
+    child = caller.steps[0].last.child_run_id
+    led = []
+    for run_id in (caller.run_id, child):
+        html = browser_client.get(f"/runs/{run_id}").text
+        for place, id in re.findall(r'href="([^"#]*)#(try-[^"]+)" class="name"', html):
+            assert f'id="{id}"' in (browser_client.get(place).text if place else html)
+            led.append((place, id))
+        assert html.count('<span class="name">summary</span>') == 1
+    of_child = ["try-purge-1", "try-score-1"]
+    there = [(f"/runs/{child}", each) for each in of_child]
+    assert led == [("", "try-call-1"), *there, *(("", each) for each in of_child)]
+
+
 def test_a_try_names_those_that_share_its_worker(
     console: ConsoleSystem, browser_client: httpx.Client, tmp_path: Path
 ) -> None:
