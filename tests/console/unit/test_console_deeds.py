@@ -112,6 +112,7 @@ def test_the_way_by_which_a_run_was_started_is_no_person(kind: str, words: str) 
 def test_a_run_ends_as_one_says_it(state: str, more: dict[str, Any], told: str) -> None:
     """The run is the subject of the sentence, and how it ended its verb."""
     assert _told(_event("run.finished", run_state=state, data=more), of="etl") == told
+    assert _told(_event("run.started"), of="etl") == "etl began"
 
 
 def test_a_person_does_not_end_a_run_that_was_skipped() -> None:

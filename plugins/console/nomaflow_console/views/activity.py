@@ -99,6 +99,10 @@ def _queued(event: EventView) -> Deed:
     return Deed(sign=_sign("▷", "running"), what=verb, detail=_WAYS.get(kind, ""))
 
 
+def _began(_: EventView) -> Deed:
+    return Deed(sign=_sign("▶", "running"), what="", then=" began")
+
+
 def _cancel(event: EventView) -> Deed:
     return Deed(sign=_sign("⊘", "canceled"), what="asked to cancel", detail=_quoted(event))
 
@@ -185,6 +189,7 @@ def _attached(event: EventView) -> Deed:
 
 _DEEDS: Mapping[str, Callable[[EventView], Deed]] = {
     "run.queued": _queued,
+    "run.started": _began,
     "run.cancel_requested": _cancel,
     "run.finished": _finished,
     "attempt.finished": _attempt_finished,
@@ -200,7 +205,6 @@ _DEEDS: Mapping[str, Callable[[EventView], Deed]] = {
     "job.changed": _changed,
 }
 _PLAIN: Mapping[str, tuple[str, str, str]] = {
-    "run.started": ("▶", "running", "began"),
     "attempt.pending": ("◔", "waits", "{try} waits in"),
     "attempt.dispatched": ("▷", "running", "{try} was sent to its host, in"),
     "attempt.started": ("▶", "running", "{try} began in"),
