@@ -106,7 +106,7 @@ class Tabs:
         self._contexts.clear()
 
     def _said(self, message: ConsoleMessage) -> None:
-        self._complain(f"console: {message.type} {message.text}")
+        self._complain(f"console: {message.type} {message.text} ({message.location.get('url', '')})")
 
     def _asked(self, request: Request) -> None:
         parts = urlsplit(request.url)

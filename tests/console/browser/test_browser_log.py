@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser_tabs import PHONE, Tabs
-from console_system import RUN_PAGE_PROJECT, ConsoleSystem
+from console_system import RUN_PAGE_PROJECT, ConsoleSystem, running_console
 from playwright.async_api import Page, Route, expect
 
 from nomaflow.client import TriggerOrder
 
-PROJECT = RUN_PAGE_PROJECT
 LINES = 1_000_000
 NEEDLE = 987_654
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A console that says after a minute, not after two seconds, that its kernel does not answer."""
+    with running_console(tmp_path_factory.mktemp("console"), project=RUN_PAGE_PROJECT) as made:
+        made.console.stop()
+        made.module, made.environ = "patient_console", {"PYTHONPATH": str(Path(__file__).parent)}
+        made.start()
+        yield made
 
 
 @pytest.fixture(scope="module")
