@@ -48,8 +48,7 @@ class Gate:
         session = self._sessions.read(headers)
         renews = session is not None and scope["path"] != "/live" and self._sessions.wants_renewal(session)
         cookie = self._sessions.set_cookie(session) if session is not None and renews else ""
-        named = headers.get(self._user_header, "").strip()[:_LONGEST_NAME] if self._user_header else ""
-        if session is not None and named:
+        if session is not None and self._user_header and (named := _name(headers.get(self._user_header, ""))):
             session = replace(session, name=named)
         scope.setdefault("state", {})["session"] = session
 
@@ -103,6 +102,11 @@ class Gate:
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/login?next={quote(target)}", status_code=303)
         return self._refusal(request, 401, "you are not logged in, or your session is over")
+
+
+def _name(told: str) -> str:
+    """Return the name that a header tells: proxies write UTF-8, which a header is not read as."""
+    return told.encode("latin-1").decode("utf-8", "replace").strip()[:_LONGEST_NAME]
 
 
 def _form(body: bytes) -> ImmutableMultiDict[str, str]:
