@@ -53,7 +53,15 @@ class HostApiConnector(ApiConnector):
         """
         import httpx  # only a worker that uses an API pays for it
 
-        method = method.upper()
+        target, own = httpx.URL(path.lstrip("/")), httpx.URL(self._table["base_url"])
+        if target.is_absolute_url and _server_of(target) != _server_of(own):
+            problem = f"the connector {self._name!r} has credentials for {own.host}, and sends none to {target.host}"
+            raise StepFailed(f"{problem} (call another server without the connector)")
+        return await self._sent(method.upper(), path, options)
+
+    async def _sent(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
+        import httpx  # only a worker that uses an API pays for it
+
         tries = 1 + (self._table["retries"] if method in _IDEMPOTENT else 0)
         for number in range(1, tries + 1):
             try:
@@ -80,7 +88,7 @@ class HostApiConnector(ApiConnector):
             target = self._filled(endpoint, known["path"], path or {})
             for key in ("params", "headers"):
                 options[key] = {**known[key], **(options.get(key) or {})}
-        response = await self.request(method, target, **options)
+        response = await self._sent(method.upper(), target, options)
         if response.status_code >= 400:
             problem = f"the connector {self._name!r} answered {method} {target} with {response.status_code}"
             raise StepFailed(f"{problem} {response.reason_phrase}".rstrip())
@@ -150,6 +158,10 @@ class HostApiConnector(ApiConnector):
         base = float(self._table["retry_backoff_seconds"])
         share = 0.5 + random.random() / 2  # noqa: S311  # spreads the tries of many workers
         return min(base * float(2 ** (number - 1)) * share, _MAX_WAIT_SECONDS)
+
+
+def _server_of(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
 
 
 def _tries(number: int) -> str:
