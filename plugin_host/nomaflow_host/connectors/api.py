@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _RETRIED_STATUS = frozenset({429, 502, 503, 504})
 _MAX_WAIT_SECONDS = 30.0
+_DETOURS = frozenset({".", ".."})
 _quoted = functools.partial(urllib.parse.quote, safe="")
 
 
@@ -88,6 +89,9 @@ class HostApiConnector(ApiConnector):
             target = self._filled(endpoint, known["path"], path or {})
             for key in ("params", "headers"):
                 options[key] = {**known[key], **(options.get(key) or {})}
+        if _DETOURS & _parts_of(target) - _parts_of(known["path"]):
+            place = f"the endpoint {endpoint!r} of connector {self._name!r}"
+            raise StepFailed(f"{place} cannot have '.' or '..' as a part of its path: that would name another one")
         response = await self._sent(method.upper(), target, options)
         if response.status_code >= 400:
             problem = f"the connector {self._name!r} answered {method} {target} with {response.status_code}"
@@ -162,6 +166,10 @@ class HostApiConnector(ApiConnector):
 
 def _server_of(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
+
+
+def _parts_of(path: str) -> set[str]:
+    return set(path.partition("?")[0].split("/"))
 
 
 def _tries(number: int) -> str:

@@ -18,6 +18,18 @@ FILE = """
 type = "api"
 base_url = "https://crm.example.com/v1"
 auth = { type = "bearer", token = "T" }
+endpoints.orders = { method = "DELETE", path = "/customers/{customer}/orders/{number}" }
+
+[connectors.old]
+type = "api"
+base_url = "https://crm.example.com/v1"
+auth_type = "none"
+[[connectors.old.endpoints]]
+name = "orders"
+path = "/customers/{{customer}}/orders"
+[[connectors.old.endpoints]]
+name = "rates"
+path = "https://bank.example.com/rates/{{day}}"
 """
 
 
@@ -51,3 +63,17 @@ async def test_credentials_go_to_the_server_of_the_connector_alone(
         with pytest.raises(StepFailed, match=r"has credentials for crm\.example\.com, and sends none to"):
             await api("crm").request("GET", path)
     assert sent == ["https://crm.example.com/v1/ping"] * 3
+
+
+@pytest.mark.parametrize("value", [".", ".."])
+async def test_a_value_cannot_make_an_endpoint_another_one(
+    api: Callable[[str], ApiConnector], sent: list[str], value: str
+) -> None:
+    """Dots would take away the part before them: the customer himself would be deleted, or all of them."""
+    with pytest.raises(StepFailed, match=r"'orders' of connector 'crm' cannot have '\.' or '\.\.' as a part of"):
+        await api("crm").call("orders", path={"customer": 7, "number": value})
+    with pytest.raises(StepFailed, match="'orders' of connector 'old' cannot have"):
+        await api("old").call("orders", path={"customer": value})
+    await api("crm").call("orders", path={"customer": "...", "number": "a/.."})
+    await api("old").call("rates", path={"day": "1.5"})
+    assert sent == ["https://crm.example.com/v1/customers/.../orders/a%2F..", "https://bank.example.com/rates/1.5"]
