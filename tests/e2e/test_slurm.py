@@ -110,11 +110,11 @@ def test_scancel_ends_a_step_with_its_true_cause(
 def test_an_instance_that_is_not_wanted_any_more_is_taken_out_of_the_queue(
     system: LaunchedSystem, cluster: SlurmCluster
 ) -> None:
-    """Its run was canceled before Slurm had a machine for it."""
+    """Its run was canceled before Slurm had a machine for it. A person's habits, in variables, are not the launcher's."""
     cluster.run("scontrol", "update", f"nodename={cluster.node}", "state=drain", "reason=test")
     try:
         run_id = system.start("brief", system.ledger())
-        system.launcher(cluster.environ)
+        system.launcher({**cluster.environ, "SCANCEL_NAME": "mine"})
         eventually(lambda: cluster.queue() != [])
         system.api.cancel(run_id)
         eventually(lambda: cluster.queue() == [])

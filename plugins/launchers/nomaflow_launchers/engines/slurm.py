@@ -57,7 +57,8 @@ class Slurm:
         self._section = section
         self._project = project
         # Slurm's commands take these variables as options, such as those of a person who starts the launcher by hand.
-        self._environ = {name: value for name, value in environ.items() if not name.startswith(("SBATCH_", "SQUEUE_"))}
+        options = ("SBATCH_", "SCANCEL_", "SQUEUE_")
+        self._environ = {name: value for name, value in environ.items() if not name.startswith(options)}
         self._environ["SLURM_TIME_FORMAT"] = "%s"
 
     async def listed(self, store_id: str) -> Sequence[Launched]:
