@@ -363,7 +363,7 @@ async def test_a_pod_speaks_to_its_clusters_own_server(tmp_path: Path, server: K
 
 def test_an_address_that_would_carry_secrets_in_the_clear_is_refused() -> None:
     """A given address has to be kubectl proxy's, on this machine; without one, the launcher has to be in a pod."""
-    for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x"):
+    for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x", "http://[::1"):
         with pytest.raises(EngineError, match="has to be that of kubectl proxy"):
             ApiPlace.of(url, "", {})
     with pytest.raises(EngineError, match="this is no pod of Kubernetes"):

@@ -63,8 +63,7 @@ class ApiPlace:
         :raises EngineError: if there is none, or it must not be used
         """
         if url:
-            parts = httpx.URL(url)
-            if parts.scheme != "http" or not _is_loopback(parts.host):
+            if not _is_of_proxy(url):
                 raise EngineError(
                     f"[launcher] api is {url!r}, and has to be that of kubectl proxy, such as http://127.0.0.1:8001; "
                     "in a pod leave it out"
@@ -229,10 +228,9 @@ def _text_of(file: Path) -> str:
         raise EngineError(f"the service account's {file} cannot be read: {reason}") from None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _is_of_proxy(url: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        parts = httpx.URL(url)
+        return parts.scheme == "http" and (parts.host == "localhost" or ipaddress.ip_address(parts.host).is_loopback)
+    except (httpx.InvalidURL, ValueError):
         return False
