@@ -52,7 +52,7 @@ class LauncherSection(Entry):
     poll_seconds: float = seconds(5.0, "How often the kernel and the engine are asked.", most=3600)
     python: str = key("", "The Python that runs a host on the engine's machines. Empty: the launcher's own.")
     scratch: str = key("", "Folder on the machines for what an instance stores. Empty: `$TMPDIR`, else /tmp.")
-    api: str = key("", "Address of `kubectl proxy`, if the launcher is not in a pod of Kubernetes.")
+    api: str = key("", "Address of `kubectl proxy`, such as `unix:/home/me/kube.sock`, if the launcher is in no pod.")
     namespace: str = key("", "Namespace of Kubernetes for the instances. Empty: the launcher's own.")
     pod_template: str = key("nomaflow-host", "The PodTemplate of Kubernetes from which pods are made.")
     ray_address: str = key("", "`HOST:PORT` or `ray://HOST:PORT` of Ray. Empty: the cluster of this machine.")

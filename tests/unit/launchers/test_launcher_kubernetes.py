@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,13 @@ import yaml
 from certificate_authority import Authority
 from kubernetes_models import problems
 from kubernetes_server import KubernetesServer, Object
+from machine_parts import need
 from nomaflow_launchers.engines.engine import EngineError, Order
 from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer
 from nomaflow_launchers.engines.kubernetes.cluster import Kubernetes
 from nomaflow_launchers.engines.kubernetes.reading import Job
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
+from waiting import eventually
 
 STORE = "5f0c" * 8
 SHAPE = LauncherShape(name="gpu", cpu=2.5, memory_mb=4000, gpus=1, labels={"zone": "eu", "price": "$(HOME)"})
@@ -361,9 +365,29 @@ async def test_a_pod_speaks_to_its_clusters_own_server(tmp_path: Path, server: K
     await api.aclose()
 
 
+async def test_kubectl_proxy_may_listen_on_a_socket(tmp_path: Path, server: KubernetesServer) -> None:
+    """No other user can use it then, or take its place while it is away: the launcher sends join strings there."""
+    need("kubectl")
+    socket = tmp_path / "kube.sock"
+    proxy = subprocess.Popen(
+        ["kubectl", f"--server={server.url}", "proxy", f"--unix-socket={socket}"], env={"HOME": str(tmp_path)}
+    )
+    try:
+        await eventually(socket.exists)
+        section = LauncherSection(engine="kubernetes", hosts=("team_a",), api=f"unix:{socket}")
+        async with contextlib.aclosing(Kubernetes(section, project=tmp_path, environ={})) as cluster:
+            engine_id = await cluster.start(replace(ORDER, join="nfj1.secret"))
+            assert [each.engine_id for each in await cluster.listed(STORE)] == [engine_id]
+        assert [each["stringData"] for each in server.all("secrets")] == [{"join": "nfj1.secret"}]
+        assert socket.stat().st_mode & 0o077 == 0
+    finally:
+        proxy.kill()
+        proxy.wait()
+
+
 def test_an_address_that_would_carry_secrets_in_the_clear_is_refused() -> None:
     """A given address has to be kubectl proxy's, on this machine; without one, the launcher has to be in a pod."""
-    for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x", "http://[::1"):
+    for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x", "http://[::1", "unix:kube.sock"):
         with pytest.raises(EngineError, match="has to be that of kubectl proxy"):
             ApiPlace.of(url, "", {})
     with pytest.raises(EngineError, match="this is no pod of Kubernetes"):

@@ -27,6 +27,7 @@ _SECONDS = 30.0
 _MOST_BYTES = 64 << 20
 _AT_ONCE = "500"
 _WAIT = frozenset({429, 503})
+_SOCKET = "unix:"
 T = TypeVar("T")
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each request of each look
 
@@ -47,6 +48,7 @@ class Exists(EngineError):
 class ApiPlace:
     """The place of an API server.
 
+    :param url: of its own, or that of ``kubectl proxy``, which may listen on a socket: ``unix:PATH``
     :param namespace: the namespace in which instances are started
     :param account: folder of the service account, with ``token`` and ``ca.crt``; None for ``kubectl proxy``
     """
@@ -65,8 +67,8 @@ class ApiPlace:
         if url:
             if not _is_of_proxy(url):
                 raise EngineError(
-                    f"[launcher] api is {url!r}, and has to be that of kubectl proxy, such as http://127.0.0.1:8001; "
-                    "in a pod leave it out"
+                    f"[launcher] api is {url!r}, and has to be that of kubectl proxy, such as unix:/home/me/kube.sock "
+                    "or http://127.0.0.1:8001; in a pod leave it out"
                 )
             return cls(url=url.rstrip("/"), namespace=namespace or "default")
         host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT", "443")
@@ -92,8 +94,13 @@ class ApiServer:
         context: ssl.SSLContext | bool = False
         if place.account is not None:
             context = ssl.create_default_context(cadata=_text_of(place.account / "ca.crt"))
+        url, transport = place.url, None
+        if url.startswith(_SOCKET):
+            url, transport = "http://localhost", httpx.AsyncHTTPTransport(uds=url.removeprefix(_SOCKET))
         # The environment's proxies are for the world outside, and a redirect would take the token elsewhere.
-        self._client = httpx.AsyncClient(base_url=place.url, verify=context, timeout=_SECONDS, trust_env=False)
+        self._client = httpx.AsyncClient(
+            base_url=url, verify=context, timeout=_SECONDS, trust_env=False, transport=transport
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -229,6 +236,8 @@ def _text_of(file: Path) -> str:
 
 
 def _is_of_proxy(url: str) -> bool:
+    if url.startswith(_SOCKET):
+        return Path(url.removeprefix(_SOCKET)).is_absolute()
     try:
         parts = httpx.URL(url)
         return parts.scheme == "http" and (parts.host == "localhost" or ipaddress.ip_address(parts.host).is_loopback)
