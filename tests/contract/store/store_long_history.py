@@ -79,6 +79,7 @@ _CONTENT: tuple[tuple[Table, int, int, str, Mapping[str, str]], ...] = (
             "request": """CASE n % 9 WHEN 0 THEN '{"preset":"eu"}' ELSE '{}' END""",
             "parent_chain": "'[]'",
             "queued_at_us": _AT,
+            "finished_at_us": f"CASE WHEN {_STATE} IN ('QUEUED', 'RUNNING') THEN NULL ELSE {_AT} + 1000 END",
             "replay_of": f"CASE WHEN {_IS_REPLAY} THEN '{run_id(REPLAYED)}' ELSE '' END",
             "rows_affected": "n % 1000",
             "log_levels": "CASE WHEN n % 1000 = 3 THEN 20 WHEN n % 100 = 3 THEN 12 ELSE 4 END",

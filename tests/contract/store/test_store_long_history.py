@@ -17,7 +17,7 @@ from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, V
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import Store, open_store
-from nomaflow_kernel.store.operations import events, logs, run_lists, runs, tallies
+from nomaflow_kernel.store.operations import events, logs, prune, run_lists, runs, tallies
 
 pytestmark = pytest.mark.postgres
 
@@ -148,6 +148,12 @@ def _counts(connection: Connection, **asked: Any) -> set[object]:
     return set(tallies.count_runs(connection, since_us=NOW - DAY, until_us=NOW, **asked))
 
 
+def _to_remove(connection: Connection, **asked: Any) -> list[str]:
+    given = {"job_id": "", "keep_runs": None, "before_us": None, **asked}
+    return prune.prunable_runs(connection, limit=50, proofs_after_us=NOW - DAY, **given)
+
+
+_RARE: Mapping[str, str] = {"job_id": "rare", "host": "old"}
 _ALL_JOBS = (*JOBS, "never-run")
 _SOME = tuple(map(run_id, range(0, 100_000, 2_000)))
 
@@ -168,6 +174,12 @@ OTHERS: Mapping[str, tuple[Read, int]] = {
     "a log backwards": (_log(LogFilter(before_seq=20_000), newest_first=True), _FOR_A_PAGE),
     "the heads of a log": (lambda c: logs.log_heads(c, run_id(BIG_LOG), LogFilter(), limit=100), _FOR_A_PAGE),
     "a level of a log": (_log(LogFilter(levels=0b10000, step="one", attempt=1)), _FOR_A_LOOK),
+    "runs older than a month": (lambda c: _to_remove(c, before_us=NOW - 30 * DAY), _FOR_A_PAGE),
+    "those of a job": (lambda c: _to_remove(c, job_id="heartbeat", before_us=NOW - 30 * DAY), _FOR_A_PAGE),
+    "those of a job on its host": (lambda c: _to_remove(c, **_RARE, before_us=NOW - 30 * DAY), _FOR_A_PAGE),
+    "runs of a job beyond a hundred": (lambda c: _to_remove(c, job_id="heartbeat", keep_runs=100), _FOR_A_PAGE),
+    "those of a job with few": (lambda c: _to_remove(c, **_RARE, keep_runs=100), _FOR_A_PAGE),
+    "those beyond one": (lambda c: _to_remove(c, **_RARE, keep_runs=1), _FOR_A_PAGE),
     "the logs of tries": (lambda c: logs.attempt_logs(c, run_id(BIG_LOG)), 2 * _FOR_A_LOOK),
 }
 

@@ -112,7 +112,7 @@ async def test_each_job_is_looked_at_once_however_many_runs_go(rig: Rig, tmp_pat
     looked: list[object] = []
 
     def note(_c: object, _cursor: object, statement: str, parameters: Sequence[object], *_rest: object) -> None:
-        if "runs.job_id = ?" in statement and "DESC" in statement:
+        if "(runs.job_id, runs.run_id) >=" in statement and "DESC" in statement:
             looked.append(parameters[0])
 
     policy = RetentionPolicy(days=None, keep_last_per_job=1)

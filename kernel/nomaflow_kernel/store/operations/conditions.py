@@ -37,6 +37,11 @@ def begins_with(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     return func.substr(column, 1, len(text)) == text
 
 
+def plain(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a column as an expression for which no index is used: another one is to be walked."""
+    return column.concat("")
+
+
 def is_by(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
     """Return the condition that a column's value, such as ``alice (for bob)``, has a name as its principal or its note.
 

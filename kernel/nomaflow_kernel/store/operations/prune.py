@@ -10,13 +10,15 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.store.operations.conditions import equal
+from nomaflow_kernel.store.operations.conditions import of_value, plain
 from nomaflow_kernel.store.operations.runs import job_ids
 from nomaflow_kernel.store.schema import attempts, definitions, events, kernel, log_chunks, runs
 from nomaflow_kernel.store.session import WriteSession
 
 _Conditions: TypeAlias = Sequence[ColumnElement[bool]]
 _TERMINAL = tuple(sorted(state.value for state in RUN_TERMINAL))
+_IS_TERMINAL = plain(runs.c.state).in_(_TERMINAL)
+"""Nearly all runs are: their index by state is the longest way to the oldest ones."""
 _NEXT_IN_USE = select(func.min(runs.c.definition_digest)).where(runs.c.definition_digest >= definitions.c.digest)
 """The digest of the definition, or the next higher one that a run has: so put, only the index answers it, whatever
 PostgreSQL expects of its values."""
@@ -43,7 +45,7 @@ def prunable_runs(
     :param not_host: the same for the runs of all hosts but this one
     """
     found: dict[str, None] = {}
-    of_hosts = [*equal((runs.c.host, host)), *([runs.c.host != not_host] if not_host else ())]
+    of_hosts = [plain(runs.c.host) == host] if host else [plain(runs.c.host) != not_host] if not_host else []
     if before_us is not None:
         found.update(dict.fromkeys(_finished_before(connection, job_id, of_hosts, before_us, limit)))
     if keep_runs is not None:
@@ -58,15 +60,11 @@ def prunable_runs(
 def _finished_before(
     connection: Connection, job_id: str, of_hosts: _Conditions, before_us: int, limit: int
 ) -> Sequence[str]:
-    kept: list[ColumnElement[bool]] = [
-        runs.c.run_id < first_run_id(before_us // 1000 + 1),
-        runs.c.finished_at_us < before_us,
-        runs.c.state.in_(_TERMINAL),
-        *equal((runs.c.job_id, job_id)),
-        *of_hosts,
-    ]
-    query = select(runs.c.run_id).where(*kept).order_by(runs.c.run_id).limit(limit)
-    return connection.execute(query).scalars().all()
+    high = first_run_id(before_us // 1000 + 1)
+    walk = of_value(runs.c.job_id, runs.c.run_id, job_id, high=high) if job_id else [runs.c.run_id < high]
+    query = select(runs.c.run_id).where(*walk, runs.c.finished_at_us < before_us, _IS_TERMINAL, *of_hosts)
+    order = [runs.c.job_id, runs.c.run_id] if job_id else [runs.c.run_id]
+    return connection.execute(query.order_by(*order).limit(limit)).scalars().all()
 
 
 def _beyond(
@@ -77,20 +75,16 @@ def _beyond(
     limit: int,
     proofs_after_us: int | None,
 ) -> Sequence[str]:
-    newest_first = select(runs.c.run_id).where(runs.c.job_id == job_id, *of_hosts).order_by(runs.c.run_id.desc())
+    of_job = of_value(runs.c.job_id, runs.c.run_id, job_id)
+    newest_first = select(runs.c.run_id).where(*of_job, *of_hosts).order_by(runs.c.job_id.desc(), runs.c.run_id.desc())
     first_gone = connection.execute(newest_first.offset(keep_runs).limit(1)).scalar_one_or_none()
     if first_gone is None:
         return ()
-    gone: list[ColumnElement[bool]] = [
-        runs.c.job_id == job_id,
-        *of_hosts,
-        runs.c.run_id <= first_gone,
-        runs.c.state.in_(_TERMINAL),
-    ]
+    gone = [*of_job, *of_hosts, runs.c.run_id <= first_gone, _IS_TERMINAL]
     if proofs_after_us is not None:
         proves_nothing = and_(runs.c.request_id == "", runs.c.trigger_kind != TriggerKind.CRON.value)
         gone.append(or_(proves_nothing, runs.c.finished_at_us < proofs_after_us))
-    query = select(runs.c.run_id).where(*gone).order_by(runs.c.run_id).limit(limit)
+    query = select(runs.c.run_id).where(*gone).order_by(runs.c.job_id, runs.c.run_id).limit(limit)
     return connection.execute(query).scalars().all()
 
 

@@ -17,7 +17,7 @@ from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.lookups import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.store.operations.conditions import is_by, of_value, within
+from nomaflow_kernel.store.operations.conditions import is_by, of_value, plain, within
 from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import run_of
 from nomaflow_kernel.store.schema import attempts, runs
@@ -130,10 +130,10 @@ def _search(connection: Connection, filter: RunFilter, before: str) -> _Search:
     anybodys = filter.visible is None and filter.job_ids is None
     if anybodys and (not _of_one(filter) or RUN_TERMINAL.isdisjoint(states)):
         # There are few open runs, whoever owns them.
-        kept = tuple(_plain(column) == value for column, value in _of_one(filter))
+        kept = tuple(plain(column) == value for column, value in _of_one(filter))
         search.walks = [_Walk(runs.c.state, state.value, kept) for state in states]
     else:
-        search.checked.append(_plain(runs.c.state).in_([state.value for state in states]))
+        search.checked.append(plain(runs.c.state).in_([state.value for state in states]))
     return search
 
 
@@ -146,7 +146,7 @@ def _checked(filter: RunFilter) -> _Conditions:
     """Return the conditions of a filter that no index answers."""
     checked: _Conditions = []
     if filter.exclude_job_ids:
-        checked.append(_plain(runs.c.job_id).not_in(filter.exclude_job_ids))
+        checked.append(plain(runs.c.job_id).not_in(filter.exclude_job_ids))
     if filter.trigger_kinds:
         checked.append(runs.c.trigger_kind.in_([kind.value for kind in filter.trigger_kinds]))
     if filter.triggered_by:
@@ -156,11 +156,6 @@ def _checked(filter: RunFilter) -> _Conditions:
     if filter.log_levels:
         checked.append(runs.c.log_levels.op("&")(filter.log_levels) != 0)
     return checked
-
-
-def _plain(column: ColumnElement[str]) -> ColumnElement[str]:
-    """Return a column as an expression for which no index is used: the walk has one already."""
-    return column.concat("")
 
 
 def id_range(since_us: int | None, until_us: int | None) -> tuple[str, str]:
@@ -210,7 +205,7 @@ def _whose(connection: Connection, filter: RunFilter) -> list[_Walk]:
 
 def _of_job(job_id: str, host: str) -> _Walk:
     """Return the walk of a job's runs, only of those on ``host`` unless that is empty."""
-    return _Walk(runs.c.job_id, job_id, (_plain(runs.c.host) == host,) if host else ())
+    return _Walk(runs.c.job_id, job_id, (plain(runs.c.host) == host,) if host else ())
 
 
 # --- a few runs that are named ------------------------------------------------------------------------------------
