@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, event
-from store_histories import T0, Ids, logged, queue, start
+from store_histories import T0, Ids, finish, logged, queue, start
 from store_places import SqlitePlace
 
 from nomaflow_kernel.store import Store, open_store
@@ -260,6 +260,17 @@ def test_the_lock_file_of_a_dead_kernel_does_not_matter(sqlite_place: SqlitePlac
     connection = sqlite3.connect(sqlite_place.path)
     assert connection.execute("SELECT epoch FROM kernel").fetchall() == [(1,)]
     connection.close()
+
+
+async def test_the_removal_of_a_large_log_does_not_write_it_again(store: Store, sqlite_place: SqlitePlace) -> None:
+    """SQLite's build may overwrite what is freed, which takes seconds for a run, and every trigger waits meanwhile."""
+    run_id = ids.new()
+    chunks = [logged(run_id, 1000 * n + 1, 1000, body=bytes(65_536)) for n in range(100)]
+    await store.apply([queue(run_id), start(run_id), *chunks, finish(run_id)], at_us=T0)
+    await sqlite_place.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=1) == 1
+    written = sqlite_place.path.with_name(sqlite_place.path.name + "-wal").stat().st_size
+    assert written < len(chunks) * 65_536 / 4
 
 
 async def test_a_history_whose_log_alone_is_left_is_not_begun_anew(sqlite_place: SqlitePlace, store: Store) -> None:
