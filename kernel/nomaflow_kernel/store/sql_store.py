@@ -130,7 +130,7 @@ class Store:
     remove_credentials = _writing(remove_credentials)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
-    _remove_notices = _writing(prune.remove_notices)
+    _remove_events = _writing(prune.remove_events)
 
     @property
     def waiting(self) -> int:
@@ -228,8 +228,14 @@ class Store:
         return prune.remove_runs(session, run_ids, on_gone=self._note_pruned)
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
-        """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""
-        return await self._remove_notices(before_us=before_us, limit=limit, on_gone=self._note_pruned)
+        """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted.
+
+        They are found by reading: there may be many that are younger, and no write waits until all were looked at.
+        """
+        found = await self._database.read(partial(prune.old_notices, before_us=before_us, limit=limit))
+        if found:
+            await self._remove_events(found, on_gone=self._note_pruned)
+        return len(found)
 
     def _note_pruned(self, seq: int) -> None:
         # Set before the commit, on the writer's thread: a watcher that misses an event finds that it may be gone.

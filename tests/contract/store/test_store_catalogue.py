@@ -136,3 +136,11 @@ async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
     assert [await store.prune_notices(before_us=T0 + hour, limit=1) for _ in range(2)] == [1, 0]
     assert {e.run_id for e in await store.events_after(0, limit=50)} == {young}
     assert await store.prune(job_id="", keep_runs=None, before_us=None, limit=10) == 0
+
+
+async def test_no_write_waits_while_old_notices_are_searched_for(store: Store, place: Place) -> None:
+    """A million instances that came and went are looked at one by one, which takes a reader half a second."""
+    await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")], at_us=T0)
+    (before,) = await place.sql("SELECT commits FROM kernel")
+    assert await store.prune_notices(before_us=T0, limit=1) == 0
+    assert await place.sql("SELECT commits FROM kernel") == [before]

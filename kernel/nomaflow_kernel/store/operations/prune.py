@@ -108,18 +108,19 @@ def remove_runs(session: WriteSession, run_ids: Sequence[str], *, on_gone: Calla
     return len(terminal)
 
 
-def remove_notices(connection: Connection, *, before_us: int, limit: int, on_gone: Callable[[int], None]) -> int:
-    """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted.
+def old_notices(connection: Connection, *, before_us: int, limit: int) -> Sequence[int]:
+    """Return up to ``limit`` events without a run that are older than ``before_us``, oldest first."""
+    of_no_run = select(events.c.seq).where(events.c.run_id == "", events.c.at_us < before_us)
+    return connection.execute(of_no_run.order_by(events.c.seq).limit(limit)).scalars().all()
+
+
+def remove_events(connection: Connection, seqs: Sequence[int], *, on_gone: Callable[[int], None]) -> None:
+    """Delete some events.
 
     :param on_gone: called with the newest of them, before the deletion
     """
-    of_no_run = and_(events.c.run_id == "", events.c.at_us < before_us)
-    old = select(events.c.seq).where(of_no_run).order_by(events.c.seq).limit(limit)
-    newest = connection.execute(select(func.max(old.subquery().c.seq))).scalar_one()
-    if newest is None:
-        return 0
-    _note_gone(connection, newest, on_gone)
-    return connection.execute(delete(events).where(of_no_run, events.c.seq <= newest)).rowcount
+    _note_gone(connection, max(seqs), on_gone)
+    connection.execute(delete(events).where(events.c.seq.in_(seqs)))
 
 
 def _note_gone(connection: Connection, seq: int, on_gone: Callable[[int], None]) -> None:
