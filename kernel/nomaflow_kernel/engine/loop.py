@@ -30,6 +30,15 @@ _REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PUBLISHED_TOGETHER = 500
 _MOST_BYTES = 16 * 1024 * 1024
 """The reports in one commit, up to one more: a commit of a gigabyte takes longer than the lease of a kernel lasts."""
+_ON_TIMER: Mapping[TimerKind, Callable[[EngineState, Batch, str], None]] = {
+    TimerKind.ATTEMPT_DUE: starting.attempt_due,
+    TimerKind.QUEUE_TIMEOUT: stopping.queue_timed_out,
+    TimerKind.JOB_TIMEOUT: stopping.job_timed_out,
+    TimerKind.CALL_TIMEOUT: stopping.call_timed_out,
+    TimerKind.HOST_CLOCKS: silence.check_clocks,
+    TimerKind.PAUSE_END: pausing.end_pause,
+    TimerKind.HOST_AWAY: stopping.end_stranded,
+}
 
 
 class EngineLoop:
@@ -270,26 +279,7 @@ class EngineLoop:
     def _fire_timers(self, batch: Batch) -> None:
         self._state.timers.sweep(self._state.timer_applies)
         for kind, subject in self._state.timers.take_due(batch.now):
-            match kind:
-                case TimerKind.ATTEMPT_DUE:
-                    starting.attempt_due(self._state, subject)
-                case TimerKind.QUEUE_TIMEOUT:
-                    stopping.queue_timed_out(self._state, batch, subject)
-                case TimerKind.JOB_TIMEOUT:
-                    stopping.job_timed_out(self._state, batch, subject)
-                case TimerKind.CALL_TIMEOUT:
-                    stopping.call_timed_out(self._state, batch, subject)
-                case TimerKind.HOST_CLOCKS:
-                    silence.check_clocks(self._state, batch)
-                    self._add_clock_timer()
-                case TimerKind.PAUSE_END:
-                    pausing.end_pause(self._state, batch, subject)
-                case TimerKind.HOST_AWAY:
-                    stopping.end_stranded(self._state, batch, subject)
-
-    def _add_clock_timer(self) -> None:
-        interval = max(0.05, min(1.0, self._state.settings.lease_seconds / 4))
-        self._state.timers.add(self._clock.monotonic() + interval, TimerKind.HOST_CLOCKS)
+            _ON_TIMER[kind](self._state, batch, subject)
 
     # Loading and rebuilding.
 
@@ -315,8 +305,9 @@ class EngineLoop:
 
     async def _rebuild(self) -> None:
         await rebuilding.rebuild(self._state, self._store)
-        rebuilding.send_again(self._state, self._clock.monotonic())
-        self._add_clock_timer()
+        now = self._clock.monotonic()
+        rebuilding.send_again(self._state, now)
+        silence.set_timer(self._state, now)
 
     async def _publish_kept(self, published: int) -> None:
         """Publish what a commit in doubt has stored after all: nobody else publishes it."""

@@ -8,6 +8,7 @@ from nomaflow_kernel.engine.attaching import notify, runs_of
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.retrying import retried_on_lost
 from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 
@@ -20,7 +21,12 @@ def margin_over(grace_seconds: float) -> float:
     return min(30.0, max(5.0, grace_seconds / 20))
 
 
-def check_clocks(state: EngineState, batch: Batch) -> None:
+def set_timer(state: EngineState, now: float) -> None:
+    """Set the timer for the next check."""
+    state.timers.add(now + max(0.05, min(1.0, state.settings.lease_seconds / 4)), TimerKind.HOST_CLOCKS)
+
+
+def check_clocks(state: EngineState, batch: Batch, _subject: str) -> None:
     """Check how long each instance has been silent: UNREACHABLE after the lease, its attempts LOST after the grace.
 
     If the last check is longer ago than the lease, the kernel itself was held up, for example by a suspended machine.
@@ -38,6 +44,7 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
             notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
         if silent >= state.settings.lease_seconds:
             _lose_overdue(state, batch, instance, silent)
+    set_timer(state, batch.now)
 
 
 def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:

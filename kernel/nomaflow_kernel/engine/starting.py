@@ -69,7 +69,7 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
         stepping.start_run(state, batch, run)
 
 
-def attempt_due(state: EngineState, run_id: str) -> None:
+def attempt_due(state: EngineState, _batch: Batch, run_id: str) -> None:
     """Put a run whose back-off is over in line for a slot."""
     run = state.active.get(run_id)
     if run is not None and run.current is not None and run.current.state is AttemptState.PENDING:
