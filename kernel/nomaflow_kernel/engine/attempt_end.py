@@ -11,7 +11,7 @@ from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_kernel.engine.active_run import ActiveRun
-from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import AttemptEnd, FinishAttempt
@@ -81,7 +81,7 @@ class Outcome(AttemptEnd, frozen=True, kw_only=True):
 
 
 def _facts(event: Finished, warnings: tuple[str, ...]) -> AttemptFacts:
-    facts = AttemptFacts(
+    return AttemptFacts(
         stopped_at_us=event.stopped_at_us,
         exit_status=event.exit_status,
         exit_signal=event.exit_signal,
@@ -91,7 +91,6 @@ def _facts(event: Finished, warnings: tuple[str, ...]) -> AttemptFacts:
         dropped_bytes=event.dropped_bytes,
         complete=not event.lines_lost,
     )
-    return COMPLETE if facts == COMPLETE else facts
 
 
 def _check_extras(extras_json: bytes) -> None:

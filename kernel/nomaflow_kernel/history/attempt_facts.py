@@ -38,23 +38,15 @@ class AttemptFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 NO_FACTS = AttemptFacts()
 """The facts of an attempt of which nothing was reported."""
 
-COMPLETE = AttemptFacts(complete=True)
-"""The facts of most attempts: nothing but that the last report is stored."""
-
-_COMPLETE_TEXT = '{"complete":true}'
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AttemptFacts).decode
 
 
 def dump_facts(facts: AttemptFacts) -> str:
     """Return the text that is stored; empty for no facts."""
-    if facts is COMPLETE:
-        return _COMPLETE_TEXT
     return "" if facts is NO_FACTS else _encode(facts).decode()
 
 
 def load_facts(text: str) -> AttemptFacts:
     """Return the facts that were stored; keys of a newer version are ignored."""
-    if text == _COMPLETE_TEXT:
-        return COMPLETE
     return _decode(text) if text else NO_FACTS

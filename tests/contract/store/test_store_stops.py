@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, key, logged, opened, queue, reported, start, started
 
 from nomaflow_api.v1.letters import Stopping
-from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
 from nomaflow_kernel.history.transitions import RecordRung
 from nomaflow_kernel.store import Store
@@ -70,8 +70,8 @@ async def test_most_attempts_have_no_facts_but_that_all_of_them_is_stored(store:
     run_id = Ids().new()
     await store.apply([queue(run_id), start(run_id), opened(run_id), started(run_id)], at_us=T0)
     assert (await attempt_of(store, run_id)).facts is NO_FACTS
-    await store.apply([finished(run_id, facts=COMPLETE)], at_us=T0)
-    assert (await attempt_of(store, run_id)).facts is COMPLETE
+    await store.apply([finished(run_id, facts=AttemptFacts(complete=True))], at_us=T0)
+    assert (await attempt_of(store, run_id)).facts == AttemptFacts(complete=True)
 
 
 async def test_how_much_of_each_log_is_stored(store: Store) -> None:

@@ -11,7 +11,7 @@ from nomaflow.client import values
 from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1.letters import Stopping
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_kernel.history.attempt_facts import COMPLETE, AttemptFacts
+from nomaflow_kernel.history.attempt_facts import AttemptFacts
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import (
     AttemptLogRecord,
@@ -109,7 +109,7 @@ def test_an_end_and_a_stop_are_told_in_full() -> None:
         (1, 0.0, False), (2, 5.0, True),
     ]  # fmt: skip
     assert told.stop.stopped_at is not None
-    plain = shown(attempt(facts=COMPLETE), logs={}).steps[0].attempts[0]
+    plain = shown(attempt(facts=AttemptFacts(complete=True)), logs={}).steps[0].attempts[0]
     assert (plain.exit, plain.stop, plain.warnings) == (None, None, ())
 
 
@@ -123,7 +123,7 @@ def test_a_log_is_sealed_only_if_nothing_of_it_can_be_missing() -> None:
         return log
 
     assert log_of() == values.AttemptLogView(first_seq=3, last_seq=9, lines=5, levels=12)
-    assert log_of(state=AttemptState.SUCCEEDED, facts=COMPLETE).complete
+    assert log_of(state=AttemptState.SUCCEEDED, facts=AttemptFacts(complete=True)).complete
     assert not log_of(state=AttemptState.LOST).complete
     lost = log_of(state=AttemptState.SUCCEEDED, facts=AttemptFacts(lost_lines=4, dropped_lines=2, dropped_bytes=7))
     assert (lost.complete, lost.lost_lines, lost.dropped_lines, lost.dropped_bytes) == (False, 4, 2, 7)

@@ -8,7 +8,7 @@ from rig import START_US, Rig, canceled, finished, job, started, step
 from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine, LogChunk, Stopping
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
-from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.states import AttemptState
 
 SECOND = 1_000_000
@@ -100,7 +100,7 @@ async def test_a_log_is_complete_once_the_last_report_is_stored(rig: Rig) -> Non
     key = (await host.dispatch(3)).attempt_key
     await host.report(key, started(), replace(finished(), lines_lost=True))
     one, two, three = (attempt.facts for attempt in (await rig.detail(run_id)).attempts)
-    assert one is COMPLETE or one == COMPLETE
+    assert one == AttemptFacts(complete=True)
     assert two == AttemptFacts(lost_lines=9, dropped_lines=5, dropped_bytes=50, complete=False)
     assert three == AttemptFacts()
     logs = await rig.store.attempt_logs(run_id)
