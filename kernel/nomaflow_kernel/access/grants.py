@@ -67,19 +67,18 @@ class Scope(Struct, frozen=True):
 
     def contains(self, other: Scope) -> bool:
         """Return whether this scope covers whatever the other one covers."""
-        if self.kind == "*" or self == other:
-            return True
-        return self.kind == "prefix" and other.kind in ("job", "prefix") and other.name.startswith(self.name)
+        within = self.kind == "prefix" and other.kind in ("job", "prefix") and other.name.startswith(self.name)
+        return self.kind == "*" or self == other or within
 
     def covers(self, target: Target) -> bool:
         """Return whether a target lies in this scope."""
-        if self.kind == "*":
-            return True
-        if self.kind == "job":
-            return target.job_id == self.name
-        if self.kind == "prefix":
-            return target.job_id.startswith(self.name)
-        return target.host == self.name if self.kind == "host" else self.name in target.tags
+        return (
+            self.kind == "*"
+            or (self.kind == "job" and target.job_id == self.name)
+            or (self.kind == "prefix" and target.job_id.startswith(self.name))
+            or (self.kind == "host" and target.host == self.name)
+            or (self.kind == "tag" and self.name in target.tags)
+        )
 
     def __str__(self) -> str:
         if self.kind == "*":

@@ -82,33 +82,32 @@ class Principal(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     instance: str = ""
 
+    @property
+    def is_owner(self) -> bool:
+        """True for the owner, who may do everything."""
+        return self.kind is PrincipalKind.OWNER
+
     def may(self, verb: Verb, target: Target) -> bool:
         """Return whether it may do something to a target."""
-        if self.kind is PrincipalKind.OWNER:
-            return True
-        return any(grant.verb is verb and grant.scope.covers(target) for grant in self.grants)
+        return self.is_owner or any(grant.verb is verb and grant.scope.covers(target) for grant in self.grants)
 
     def may_all(self, verb: Verb) -> bool:
         """Return whether it may do something to everything."""
-        if self.kind is PrincipalKind.OWNER:
-            return True
-        return any(grant.verb is verb and grant.scope.kind == "*" for grant in self.grants)
+        return self.is_owner or any(grant.verb is verb and grant.scope.kind == "*" for grant in self.grants)
 
     def may_some(self, verb: Verb) -> bool:
         """Return whether it may do something to anything at all."""
-        return self.kind is PrincipalKind.OWNER or any(grant.verb is verb for grant in self.grants)
+        return self.is_owner or any(grant.verb is verb for grant in self.grants)
 
     def holds(self, grant: Grant) -> bool:
         """Return whether it may do all that a grant allows."""
-        if self.kind is PrincipalKind.OWNER:
-            return True
-        return any(each.verb is grant.verb and each.scope.contains(grant.scope) for each in self.grants)
+        return self.is_owner or any(
+            each.verb is grant.verb and each.scope.contains(grant.scope) for each in self.grants
+        )
 
     def all_grants(self) -> tuple[Grant, ...]:
         """Return its grants; for the owner every verb on everything."""
-        if self.kind is PrincipalKind.OWNER:
-            return tuple(Grant(verb, Scope("*")) for verb in Verb)
-        return self.grants
+        return tuple(Grant(verb, Scope("*")) for verb in Verb) if self.is_owner else self.grants
 
     def __str__(self) -> str:
         if self.kind is not PrincipalKind.HOST:

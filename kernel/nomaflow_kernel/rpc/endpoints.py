@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError, Message
 from nomaflow_api.deadlines import LONG_CALLS, answer_seconds
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify
-from nomaflow_kernel.access.principals import Caller, PrincipalKind
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping
 from nomaflow_kernel.rpc.failed_calls import CallStatus, DeadlineExceeded, internal_status, status_of
@@ -317,7 +317,7 @@ class Endpoints:
 
     async def _while_admitted(self, method: str, context: _Context, caller: Caller, working: Awaitable[_T]) -> _T:
         """Serve a stream or a long call as long as its caller has access: a credential can be withdrawn meanwhile."""
-        if caller.principal.kind is PrincipalKind.OWNER:
+        if caller.principal.is_owner:
             return await working
         task = asyncio.ensure_future(working)
         try:

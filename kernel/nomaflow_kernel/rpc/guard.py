@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
@@ -20,25 +21,17 @@ _MOST_TRIGGERS = 1000
 """A batch of more is refused, and must not put its caller in debt for hours."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Guard:
     """Checks calls. The owner passes at once, without any look-up.
 
     :param subjects: returns the subjects of the runs that exist
-    :ivar quotas: what the callers have asked for
     """
 
-    def __init__(
-        self,
-        *,
-        catalogue: Catalogue,
-        sessions: SessionRegistry,
-        subjects: Callable[[Sequence[str]], Awaitable[Sequence[RunSubject]]],
-        quotas: Quotas,
-    ) -> None:
-        self._catalogue = catalogue
-        self._sessions = sessions
-        self._subjects = subjects
-        self.quotas = quotas
+    catalogue: Catalogue
+    sessions: SessionRegistry
+    subjects: Callable[[Sequence[str]], Awaitable[Sequence[RunSubject]]]
+    quotas: Quotas
 
     @classmethod
     def blind(cls) -> Guard:
@@ -58,7 +51,7 @@ class Guard:
         :raises QuotaExceeded: if the caller makes too many calls
         """
         rule = self.readmit(method, caller)
-        if caller.principal.kind is not PrincipalKind.OWNER:
+        if not caller.principal.is_owner:
             self.quotas.call(caller.principal, method.rpartition("/")[2])
         return rule
 
@@ -70,7 +63,7 @@ class Guard:
         """
         rule = RULES.get(method)
         principal = caller.principal
-        if principal.kind is PrincipalKind.OWNER and rule is not None:
+        if principal.is_owner and rule is not None:
             return rule
         if principal.kind is PrincipalKind.ANYONE and not (rule is not None and rule.open):
             raise NotAuthenticated
@@ -85,7 +78,7 @@ class Guard:
         :raises NotPermitted: if the caller may not do this to the target, or may not know that there is none
         :raises QuotaExceeded: if it asks for too much
         """
-        if rule.verb is None or caller.principal.kind is PrincipalKind.OWNER:
+        if rule.verb is None or caller.principal.is_owner:
             return
         self.quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
         if rule.about is About.EVERYTHING:
@@ -108,7 +101,7 @@ class Guard:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""
         permitted = caller.principal.may(verb, self.target_of_job(job_id))
         may_know = _may_know(caller.principal)
-        if self._catalogue.job(job_id) is None:
+        if self.catalogue.job(job_id) is None:
             permitted = permitted and may_know
         return None if permitted else NotPermitted(caller.principal, verb, f"job:{job_id}", may_know=may_know)
 
@@ -118,12 +111,12 @@ class Guard:
         :param host: the one that ran them
         """
         principal = caller.principal
-        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.LOGS, self._target_of_run(job_id, host))
+        return principal.is_owner or principal.may(Verb.LOGS, self._target_of_run(job_id, host))
 
     def sees_run(self, job_id: str, host: str, caller: Caller) -> bool:
         """Return whether a caller may read the runs of a job that a host has run."""
         principal = caller.principal
-        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.READ, self._target_of_run(job_id, host))
+        return principal.is_owner or principal.may(Verb.READ, self._target_of_run(job_id, host))
 
     def visible_runs(self, principal: Principal) -> VisibleRuns | None:
         """Return which runs a principal may read; None for all."""
@@ -131,7 +124,7 @@ class Guard:
             return None
         scopes = [grant.scope for grant in principal.grants if grant.verb is Verb.READ]
         tags = frozenset(scope.name for scope in scopes if scope.kind == "tag")
-        tagged = (job for job in self._catalogue.jobs() if not tags.isdisjoint(_tags_of_runs(job))) if tags else ()
+        tagged = (job for job in self.catalogue.jobs() if not tags.isdisjoint(_tags_of_runs(job))) if tags else ()
         return VisibleRuns(
             job_ids=tuple(sorted({scope.name for scope in scopes if scope.kind == "job"})),
             prefixes=tuple(sorted({scope.name for scope in scopes if scope.kind == "prefix"})),
@@ -141,18 +134,18 @@ class Guard:
 
     async def targets_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Target]:
         """Return the targets of the runs that exist."""
-        found = await self._subjects([each for each in run_ids if is_run_id(each)])
+        found = await self.subjects([each for each in run_ids if is_run_id(each)])
         return {each.run_id: self._target_of_run(each.job_id, each.host) for each in found}
 
     async def targets_of_replay(self, run_id: str) -> Sequence[Target]:
         """Return the targets that a replay of a run is about: that run, and the job where the new one goes."""
-        found = await self._subjects([run_id])
-        jobs = [job for run in found if (job := self._catalogue.job(run.job_id)) is not None]
+        found = await self.subjects([run_id])
+        jobs = [job for run in found if (job := self.catalogue.job(run.job_id)) is not None]
         return [*(self._target_of_run(run.job_id, run.host) for run in found), *map(target_of, jobs)]
 
     def target_of_job(self, job_id: str) -> Target:
         """Return the target of a job id, whether there is such a job or not."""
-        job = self._catalogue.job(job_id)
+        job = self.catalogue.job(job_id)
         return Target(job_id=job_id) if job is None else target_of(job)
 
     def _target_of_run(self, job_id: str, host: str) -> Target:
@@ -161,7 +154,7 @@ class Guard:
         The job's present tags count only if it still belongs to that host: a host that brings a job now does not open
         what others have run under its id.
         """
-        job = self._catalogue.job(job_id)
+        job = self.catalogue.job(job_id)
         tags = () if job is None or job.host != host else _tags_of_runs(job)
         return Target(job_id=job_id, host=host, tags=tags)
 
@@ -176,17 +169,17 @@ class Guard:
             raise NotPermitted(caller.principal, verb, f"host:{host}", may_know=may_know)
 
     def _knows_host(self, host: str) -> bool:
-        attached = bool(self._sessions.of_host(host))
-        return bool(host) and (attached or any(each.host == host for each in self._catalogue.hosts()))
+        attached = bool(self.sessions.of_host(host))
+        return bool(host) and (attached or any(each.host == host for each in self.catalogue.hosts()))
 
     async def _check_run(self, rule: Rule, run_id: str, caller: Caller) -> None:
-        found = await self._subjects([run_id]) if is_run_id(run_id) else ()
+        found = await self.subjects([run_id]) if is_run_id(run_id) else ()
         assert rule.verb is not None
         principal = caller.principal
         may_know = _may_know(principal)
         permitted = bool(found) or may_know
         for run in found:
-            target, job = self._target_of_run(run.job_id, run.host), self._catalogue.job(run.job_id)
+            target, job = self._target_of_run(run.job_id, run.host), self.catalogue.job(run.job_id)
             permitted = principal.may(rule.verb, target)
             if permitted and rule.verb is Verb.TRIGGER and job is not None:  # the new run goes where the job is now
                 permitted = principal.may(rule.verb, target_of(job))

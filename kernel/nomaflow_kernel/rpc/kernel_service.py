@@ -14,7 +14,7 @@ from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audited_calls import audit_each
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
-from nomaflow_kernel.access.principals import Caller, PrincipalKind
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.rpc.admission import Admission, Admitted
@@ -110,7 +110,7 @@ class KernelService(Calls):
         answers: dict[int, _Answer] = {}
         made: dict[int, TriggerCommand] = {}
         examined: dict[int, TriggerCommand] = {}
-        is_owner = caller.principal.kind is PrincipalKind.OWNER
+        is_owner = caller.principal.is_owner
         for index, request in enumerate(requests):
             refusal = None if is_owner else self._guard.job_refusal(Verb.TRIGGER, request.job_id, caller)
             if refusal is not None:

@@ -14,7 +14,7 @@ from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.lossless_json import ValueCodecError, decode_tree, loads_plain
-from nomaflow_kernel.access.principals import Caller, PrincipalKind
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
@@ -103,7 +103,7 @@ def _command(
         ),
         secret_keys=secret_keys,
         by=person(request.by, caller),
-        author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
+        author="" if caller.principal.is_owner else str(caller.principal),
         request_id=_request_id(request.request_id, caller),
         request_hash=_content_hash(request) if request.request_id else "",
     )
@@ -277,7 +277,7 @@ def sentence(text: str, field: str) -> str:
 def _request_id(text: str, caller: Caller) -> str:
     """Return the idempotency key as it is stored: each principal has keys of its own, and the owner plain ones."""
     checked = check_name(text, "request_id", ascii_only=True)
-    return f"{caller.principal}/{checked}" if checked and caller.principal.kind is not PrincipalKind.OWNER else checked
+    return f"{caller.principal}/{checked}" if checked and not caller.principal.is_owner else checked
 
 
 def _name(text: str, field: str) -> str:
