@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from nomaflow_kernel.access.audit_texts import target_of
@@ -41,22 +41,18 @@ class AuditLog:
 
     :param store: None for a kernel that does not lead, or keeps no audit: refusals are in its log only
     :param fold_seconds: how long similar rows are only counted, before their number is written
+    :ivar refused_total: outcome → the number of refused calls since the start
     """
 
     def __init__(self, *, store: Store | None, clock: Clock, fold_seconds: float = 60.0) -> None:
         self._store = store
         self._clock = clock
         self._writing: set[asyncio.Future[None]] = set()
-        self._refused_total: Counter[str] = Counter()
+        self.refused_total: Counter[str] = Counter()
         self._warned: set[str] = set()
         self._refusals = FoldedRows(self._write, on_first=self._warn, on_more=self._tell_more, seconds=fold_seconds)
         self._sessions = FoldedRows(self._write, seconds=fold_seconds)
         self._anchoring: asyncio.Task[None] | None = None
-
-    @property
-    def refused_total(self) -> Mapping[str, int]:
-        """Outcome → the number of refused calls since the start."""
-        return self._refused_total
 
     async def start(self) -> None:
         """Log the newest hash, now and once a day."""
@@ -125,7 +121,7 @@ class AuditLog:
                 self._refuse("TriggerRuns", target_of(asked), item.error.reason, caller)
 
     def _refuse(self, action: str, target: str, reason: str, caller: Caller, *, correlation: str = "") -> None:
-        self._refused_total[reason] += 1
+        self.refused_total[reason] += 1
         self._refusals.add(
             audit_row(self._clock, caller, action=action, target=target, outcome=reason, correlation=correlation)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from nomaflow_kernel.access.audit_texts import address_of, correlation_of, note_of, target_of, trace_of
@@ -17,6 +18,7 @@ _WITH_RUNS = frozenset({"TriggerRun", "TriggerRuns", "ReplayRun"})
 """Calls whose row is stored with their runs: if the engine stored no row, the call changed nothing."""
 
 
+@dataclass(kw_only=True, slots=True)
 class AuditedCall:
     """A call that changes something, until its row is written.
 
@@ -24,24 +26,20 @@ class AuditedCall:
     change that is not the engine's, the row is written after it.
 
     :param action: the rpc's name
-    :ivar request: its request
     :ivar each: the requests that become a row each; None if the call becomes one
     :ivar written: whether the row is in a commit
     :ivar target: what the call is about, if its service knows more than the request and the answer say
     :ivar correlation: the same for the credential that it is about
     """
 
-    __slots__ = ("_caller", "_clock", "action", "correlation", "each", "request", "target", "written")
-
-    def __init__(self, *, action: str, request: Any, caller: Caller, clock: Clock) -> None:
-        self.action = action
-        self.written = False
-        self.target = ""
-        self.correlation = ""
-        self.request = request
-        self.each: Sequence[Any] | None = None
-        self._caller = caller
-        self._clock = clock
+    action: str
+    request: Any
+    caller: Caller
+    clock: Clock
+    each: Sequence[Any] | None = None
+    written: bool = False
+    target: str = ""
+    correlation: str = ""
 
     @property
     def row_is_due(self) -> bool:
@@ -75,9 +73,7 @@ class AuditedCall:
         return self._row(target, note_of(self.request, response), correlation)
 
     def _row(self, target: str, note: str, correlation: str) -> AuditRecord:
-        return audit_row(
-            self._clock, self._caller, action=self.action, target=target, note=note, correlation=correlation
-        )
+        return audit_row(self.clock, self.caller, action=self.action, target=target, note=note, correlation=correlation)
 
 
 CALL: ContextVar[AuditedCall | None] = ContextVar("nomaflow_audited_call", default=None)

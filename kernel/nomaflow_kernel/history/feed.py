@@ -30,25 +30,17 @@ class EventFeed:
 
     :param last_seq: the newest event that was stored before this feed began
     :param capacity: the number of events it holds at least, once that many have passed
+    :ivar last_seq: the newest event seen
+    :ivar closed: True once the kernel is stopping: watchers end
     """
 
     def __init__(self, last_seq: int, *, capacity: int = 20_000) -> None:
-        self._last_seq = last_seq
+        self.last_seq = last_seq
         self._capacity = capacity
         self._ring: list[EventRecord] = []
         self._waiters: dict[_Place, dict[asyncio.Future[_Heard], EventFilter]] = {}
         self._subscriptions: dict[str, set[RunSubscription]] = {}
-        self._closed = False
-
-    @property
-    def last_seq(self) -> int:
-        """The highest sequence seen."""
-        return self._last_seq
-
-    @property
-    def closed(self) -> bool:
-        """True once the kernel is stopping: watchers end."""
-        return self._closed
+        self.closed = False
 
     def publish(self, events: Iterable[EventRecord]) -> None:
         """Add committed events and wake the watchers that wait for them.
@@ -56,7 +48,7 @@ class EventFeed:
         Two publishers may come out of order by a few events; all watchers then find a hole and read the store.
         """
         for event in events:
-            before = self._last_seq
+            before = self.last_seq
             self._insert(event)
             for subscription in self._subscriptions.get(event.run_id, ()):
                 subscription.push(event)
@@ -81,13 +73,13 @@ class EventFeed:
 
         :returns: False after ``timeout`` seconds without one; and the sequence through which the filter keeps none
         """
-        if self._last_seq > seq or self._closed:
+        if self.last_seq > seq or self.closed:
             return True, seq
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[_Heard] = loop.create_future()
         place = _place(filter)
         self._waiters.setdefault(place, {})[waiter] = filter
-        timer = loop.call_later(timeout, lambda: self._tell(place, [waiter], heard=False, through=self._last_seq))
+        timer = loop.call_later(timeout, lambda: self._tell(place, [waiter], heard=False, through=self.last_seq))
         try:
             return await waiter
         finally:
@@ -96,17 +88,17 @@ class EventFeed:
 
     def tail_after(self, seq: int) -> list[EventRecord] | None:
         """Return all events after ``seq``, in order; None if the feed may lack some, and the store must be read."""
-        if seq >= self._last_seq:
+        if seq >= self.last_seq:
             return []
         start = bisect_left(self._ring, seq + 1, key=lambda event: event.seq)
         tail = self._ring[start:]
-        return tail if len(tail) == self._last_seq - seq else None
+        return tail if len(tail) == self.last_seq - seq else None
 
     def subscribe(self, run_id: str) -> RunSubscription:
         """Return a subscription to one run's events and log, to be used as a context manager."""
         subscription = RunSubscription(feed=self, run_id=run_id)
         self._subscriptions.setdefault(run_id, set()).add(subscription)
-        if self._closed:
+        if self.closed:
             subscription.touch()
         return subscription
 
@@ -120,8 +112,8 @@ class EventFeed:
 
     def close(self) -> None:
         """Wake every watcher for good: the kernel is stopping."""
-        self._closed = True
-        self._wake_all(self._last_seq)
+        self.closed = True
+        self._wake_all(self.last_seq)
         for of_run in self._subscriptions.values():
             for subscription in of_run:
                 subscription.touch()
@@ -132,8 +124,8 @@ class EventFeed:
         return sum(map(len, (*self._waiters.values(), *self._subscriptions.values())))
 
     def _insert(self, event: EventRecord) -> None:
-        if event.seq > self._last_seq:
-            self._last_seq = event.seq
+        if event.seq > self.last_seq:
+            self.last_seq = event.seq
             self._ring.append(event)
             return
         index = bisect_left(self._ring, event.seq, key=lambda each: each.seq)

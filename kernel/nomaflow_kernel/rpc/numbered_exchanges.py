@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
@@ -47,6 +48,7 @@ def one_by_one(call: Callable[[Any, Caller], Awaitable[Message]]) -> ManyCalls:
     return ManyCalls(answers=answers, takes=lambda _: False)
 
 
+@dataclass(kw_only=True, slots=True)
 class NumberedExchanges:
     """The requests of one stream, while they are under way.
 
@@ -56,21 +58,13 @@ class NumberedExchanges:
     :param response: the class of the messages that are sent
     """
 
-    def __init__(
-        self,
-        *,
-        answer: Callable[[Sequence[Any]], Awaitable[Sequence[Answer]]],
-        takes: Callable[[Any], bool],
-        write: Callable[[bytes], Awaitable[None]],
-        response: type[Message],
-    ) -> None:
-        self._answer = answer
-        self._takes = takes
-        self._write = write
-        self._response: Callable[[], Any] = response
-        self._room = asyncio.Semaphore(_MOST)
-        self._ready: list[tuple[int, Answer]] = []
-        self._sending = False
+    answer: Callable[[Sequence[Any]], Awaitable[Sequence[Answer]]]
+    takes: Callable[[Any], bool]
+    write: Callable[[bytes], Awaitable[None]]
+    response: Callable[[], Any]
+    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST))
+    _ready: list[tuple[int, Answer]] = field(default_factory=list)
+    _sending: bool = False
 
     async def serve(self, messages: AsyncIterator[Any]) -> None:
         """Answer the requests of all messages. Those that are under way when they end are answered, too.
@@ -95,7 +89,7 @@ class NumberedExchanges:
         """Yield the items in groups that are answered together: those that wait for no others, and each other alone."""
         together: list[Any] = []
         for item in items:
-            if not self._takes(item.request):
+            if not self.takes(item.request):
                 yield (item,)
                 continue
             together.append(item)
@@ -106,21 +100,21 @@ class NumberedExchanges:
             yield together
 
     async def _exchange(self, items: Sequence[Any]) -> None:
-        told = await self._answer([item.request for item in items])
+        told = await self.answer([item.request for item in items])
         self._ready += zip((item.number for item in items), told, strict=True)
         if self._sending:
             return
         self._sending = True
         while self._ready:
             sent, answers = self._message()
-            await self._write(sent)
+            await self.write(sent)
             for _ in range(answers):
                 self._room.release()
         self._sending = False
 
     def _message(self) -> tuple[bytes, int]:
         """Return a message of answers that wait, and their number: one, or as many as are not too large together."""
-        message, size, taken = self._response(), 0, 0
+        message, size, taken = self.response(), 0, 0
         for number, told in self._ready:
             size += told.ByteSize() if isinstance(told, Message) else 0
             if taken and size > _MOST_BYTES:
