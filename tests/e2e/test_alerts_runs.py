@@ -58,6 +58,21 @@ def test_a_failure_is_told_and_its_end(system: AlertsSystem) -> None:
     assert system.incidents() == []
 
 
+def test_the_failure_of_a_job_is_over_with_the_job(system: AlertsSystem) -> None:
+    """Its owner has removed it from the file: no run of it will succeed."""
+    system.settings()
+    system.write(JOBS)
+    system.start_kernel()
+    system.start_host()
+    system.start_alerts()
+    system.ask("run", "failing", "--wait", code=1)
+    system.received(1)
+    system.write(JOBS.partition('[[jobs]]\nid = "failing"')[0])
+    system.ask("reload", "team")
+    assert system.received(2)[1]["subject"].startswith("failing failed: the job was removed, after")
+    assert system.incidents() == []
+
+
 def run_many(system: AlertsSystem, count: int, *, times: int) -> None:
     """Start many runs in one call, and wait until all are over."""
     orders = [TriggerOrder(job_id="failing", op_kwargs={"one": {"times": times}}) for _ in range(count)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book
 from nomaflow_alerts.rules.policies import Policies
-from nomaflow_alerts.rules.runs import Findings, fold_run
+from nomaflow_alerts.rules.runs import Findings, fold_job, fold_run
 from nomaflow_alerts.rules.system import fold_host, fold_kernel
 from nomaflow_alerts.rules.timers import expect_anew
 
@@ -44,6 +44,8 @@ class Folding:
                 continue  # a repeat after a crash of ours is taken in once
             if event.kind.startswith("run."):
                 fold_run(book, event, self.policies, self.findings)
+            elif event.kind.startswith("job."):
+                fold_job(book, event, self.policies)
             elif event.kind.startswith("host."):
                 fold_host(book, event, self.policies, detached_after=self.detached_after)
             elif event.kind.startswith("kernel."):

@@ -134,6 +134,20 @@ def test_a_host_that_comes_when_there_is_work_may_be_away() -> None:
     assert [each.subject for each in rig.wait(400)] == ["host team is not attached"]
 
 
+def test_incidents_of_a_job_end_with_the_job() -> None:
+    """No run of it will ever succeed, and a reminder each day would help nobody."""
+    rig = Rig()
+    rig.job("other")
+    for job in ("nightly", "other"):
+        rig.ends("FAILED", job)
+    rig.wait(40)
+    for job in ("nightly", "other"):  # of the other one it is another host's claim that was removed
+        rig.event("job.changed", job_id=job, data={"change": "removed"})
+    [told] = rig.wait(400)
+    assert (told.kind, told.subject) == ("closed", "nightly failed: the job was removed, after 40 s")
+    assert [each.job_id for each in rig.work(lambda book: book.open_incidents())] == ["other"]
+
+
 def test_a_problem_without_a_line_is_told_by_its_file(rig: Rig) -> None:
     """An emptied file has no line to name."""
     problem = {"severity": "error", "file": "jobs.toml", "line": 0, "message": "the file is empty, and it had jobs"}

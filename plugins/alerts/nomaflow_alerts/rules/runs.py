@@ -130,6 +130,15 @@ def _failed(book: Book, event: EventView, rules: JobRules, host: str, found: Fin
     book.sight(sighting("failed", event, rules, host, count=failures if first else 1, facts=facts))
 
 
+def fold_job(book: Book, event: EventView, policies: Policies) -> None:
+    """Take in an event of a job: no run of one that was removed can end what its runs have opened."""
+    if event.data.get("change") != "removed" or policies.job(event.job_id) is not None:
+        return
+    for incident in book.open_incidents(job_id=event.job_id):
+        if incident.condition in (*_ENDED_BY_SUCCESS, "missed"):
+            book.close(incident.key, at=moment(event), facts={"ended": "the job was removed,"})
+
+
 def _succeeded(book: Book, event: EventView, rules: JobRules, host: str, slot: float | None, found: Findings) -> None:
     preset, at = str(event.data.get("preset") or ""), moment(event)
     started_us = event.data.get("started_us")
