@@ -286,7 +286,7 @@ def test_hosts_conditions() -> None:
     rig.wait(299)
     assert rig.open() == []
     rig.wait(10)
-    assert rig.incident("host_detached").why == "no instance is attached; 1 enabled jobs cannot run"
+    assert rig.incident("host_detached").why == "no instance is attached; 1 enabled job cannot run"
     rig.event("host.attached", host="team")
     assert rig.open() == []
 

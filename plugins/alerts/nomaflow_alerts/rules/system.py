@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, Sighting
+from nomaflow_alerts.messages.wording import counted
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 from nomaflow_api.time_spans import time_span
@@ -75,7 +76,7 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
             disabled = [str(each) for each in data.get("disabled_job_ids") or ()]
             book.close(f"load_refused|{host}", at=at)
             if disabled:
-                why = f"a load disabled {len(disabled)}: {', '.join(disabled[:10])}"
+                why = f"a load disabled {counted(len(disabled), 'job')}: {', '.join(disabled[:10])}"
                 sight_host(book, "jobs_disabled", host, policies, at=at, why=why, jobs=disabled[:50])
             else:
                 book.close(f"jobs_disabled|{host}", at=at)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from nomaflow_alerts.ledger import Book, OpenRun, Sighting
+from nomaflow_alerts.messages.wording import counted
 from nomaflow_alerts.rules.policies import JobRules, Policies
 from nomaflow_alerts.rules.runs import key_of
 from nomaflow_alerts.rules.system import sight_host
@@ -135,5 +136,5 @@ def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None
         elif not policies.may_be_away(host):
             jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
             if jobs:
-                why = f"no instance is attached; {len(jobs)} enabled jobs cannot run"
+                why = f"no instance is attached; {counted(len(jobs), 'enabled job')} cannot run"
                 sight_host(book, "host_detached", host, policies, at=book.now, why=why, since=since)
