@@ -195,7 +195,7 @@ class Instance:
         while True:
             await asyncio.sleep(seconds)
             beat = pb.Heartbeat(
-                sent_at_us=_now_us(), running=len(self._held), workers_unchanged=True, generation=self._generation,
+                sent_at_us=_now_us(), workers_unchanged=True, generation=self._generation,
                 manifest_digest=self._code.digest, loaded_at_us=self._loaded_at_us,
             )  # fmt: skip
             await self._say(call, pb.AttachRequest(heartbeat=beat))

@@ -312,7 +312,6 @@ class Heartbeat(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SENT_AT_US_FIELD_NUMBER: builtins.int
-    RUNNING_FIELD_NUMBER: builtins.int
     SPILLED_BYTES_FIELD_NUMBER: builtins.int
     SATURATED_FIELD_NUMBER: builtins.int
     CODE_NEWER_FIELD_NUMBER: builtins.int
@@ -327,8 +326,6 @@ class Heartbeat(google.protobuf.message.Message):
     DRAIN_DEADLINE_AT_US_FIELD_NUMBER: builtins.int
     sent_at_us: builtins.int
     """sent_at_us is the host's own clock, returned in the acknowledgement."""
-    running: builtins.int
-    """running is how many attempts it holds."""
     spilled_bytes: builtins.int
     """spilled_bytes is how much of its unacknowledged reports lies in its spill file."""
     saturated: builtins.bool
@@ -361,7 +358,6 @@ class Heartbeat(google.protobuf.message.Message):
         self,
         *,
         sent_at_us: builtins.int = ...,
-        running: builtins.int = ...,
         spilled_bytes: builtins.int = ...,
         saturated: builtins.bool = ...,
         code_newer: builtins.bool = ...,
@@ -375,7 +371,7 @@ class Heartbeat(google.protobuf.message.Message):
         newer_files: collections.abc.Iterable[builtins.str] | None = ...,
         drain_deadline_at_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code_newer", b"code_newer", "drain_deadline_at_us", b"drain_deadline_at_us", "draining", b"draining", "generation", b"generation", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "manifest_digest", b"manifest_digest", "newer_files", b"newer_files", "running", b"running", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "spilled_bytes", b"spilled_bytes", "workers", b"workers", "workers_unchanged", b"workers_unchanged"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code_newer", b"code_newer", "drain_deadline_at_us", b"drain_deadline_at_us", "draining", b"draining", "generation", b"generation", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "manifest_digest", b"manifest_digest", "newer_files", b"newer_files", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "spilled_bytes", b"spilled_bytes", "workers", b"workers", "workers_unchanged", b"workers_unchanged"]) -> None: ...
 
 global___Heartbeat = Heartbeat
 
