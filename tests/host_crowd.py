@@ -154,6 +154,8 @@ class Instance:
 
     async def _read(self, link: Link, call: AttachCall) -> None:
         while isinstance(message := await call.read(), pb.AttachResponse):
+            for answer in message.commands.answers:
+                link.take_answer(answer)
             for command in message.commands.commands:
                 await self._obey(link, call, command)
         await call.code()
@@ -253,16 +255,17 @@ class Instance:
             await self._news.wait()
             self._news.clear()
             while batch := self._batch():
-                request = pb.ReportRequest(incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch))
+                report = pb.ReportRequest(incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch))
+                request = pb.StreamReportsRequest(report=report, host=self.host)
                 try:
-                    answer = await link.report(request, deadline_s=10)
+                    acks = await link.report(request, deadline_s=10)
                 except grpc.aio.AioRpcError as error:
                     if CallFailure.of(error).kind is not FailureKind.TRY_AGAIN:
                         raise
                     await asyncio.sleep(self._backoff.next())
                 else:
                     self._backoff.reset()
-                    for ack in open_acks(answer.acks):
+                    for ack in open_acks(acks):
                         self._settle(ack)
 
     def _batch(self) -> list[AttemptReport]:

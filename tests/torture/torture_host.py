@@ -37,7 +37,7 @@ def make_link(points: Failpoints) -> type[Link]:
     class WatchedLink(Link):
         """A link with failpoints."""
 
-        async def report(self, request: pb.ReportRequest, *, deadline_s: float) -> pb.ReportResponse:
+        async def report(self, request: pb.StreamReportsRequest, *, deadline_s: float) -> bytes:
             """Deliver events."""
             points.hit("report.before")
             call = asyncio.ensure_future(super().report(request, deadline_s=deadline_s))

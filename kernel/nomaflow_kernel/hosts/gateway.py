@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from msgspec import structs
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import Verdict
+from nomaflow_api.v1.letters import AttemptAck, Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.audit_texts import named
@@ -219,6 +220,30 @@ class HostGateway:
         :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the report is from another epoch than this kernel's
         """
+        return gateway.ReportResponse(acks=seal(await self._record(request, caller)))
+
+    async def stream_reports(
+        self, request: gateway.StreamReportsRequest, caller: Caller
+    ) -> gateway.StreamReportsResponse:
+        """Record events as :meth:`report` does. The answer is a message of the session, with the orders that follow.
+
+        :raises BadRequest: if the report as a whole cannot be read
+        :raises StaleSession: if the instance has no session, or the report is from another epoch than this kernel's
+        """
+        report = request.report
+        session = self._sessions.of_instance(_proved_name(caller) or request.host, report.incarnation)
+        if session is None or session.hello.principal != str(caller.principal):
+            raise StaleSession(f"instance {report.incarnation[:80]!r} is not attached; attach first")
+        await self._record(report, caller, answer=partial(session.answer, request.number))
+        return gateway.StreamReportsResponse()
+
+    async def _record(
+        self,
+        request: gateway.ReportRequest,
+        caller: Caller,
+        *,
+        answer: Callable[[Sequence[AttemptAck]], None] | None = None,
+    ) -> Sequence[AttemptAck]:
         host = _proved_name(caller)
         check_incarnation(request.incarnation)
         if request.epoch != self._info.epoch:
@@ -231,8 +256,7 @@ class HostGateway:
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
         self._quotas.call(caller.principal, "Report", len(reports) / _TOLD_OF_REPORT)
-        acks = await self._engine.report(request.incarnation, reports, size=len(sealed), host=host)
-        return gateway.ReportResponse(acks=seal(acks))
+        return await self._engine.report(request.incarnation, reports, size=len(sealed), host=host, answer=answer)
 
     async def introduce_manifest(
         self, request: gateway.IntroduceManifestRequest, caller: Caller

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
+from nomaflow_api.v1.letters import AttemptAck, CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine.host_messages import InstanceHello
@@ -24,8 +24,8 @@ _A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult, gateway.InspectRes
 class Session:
     """One Attach stream of one instance; an ``InstanceLink`` for the engine.
 
-    All commands that are ready when the stream can take a message go into one. Commands are numbered from 1 in the
-    order in which they were given.
+    All commands and answers that are ready when the stream can take a message go into one. Commands are numbered from 1
+    in the order in which they were given.
 
     :param loading: whether the instance has not loaded and introduced its first generation yet
     :ivar reload_by: who asked for the reload that is under way; empty if nobody did
@@ -37,6 +37,7 @@ class Session:
         self.digest = hello.manifest_digest
         self._commands: deque[gateway.Command] = deque()
         self._last_command = 0
+        self._answers: list[gateway.ReportAnswer] = []
         self._heartbeat_ack: int | None = None
         self._ready = asyncio.Event()
         self._ended: KernelError | None = None
@@ -63,6 +64,12 @@ class Session:
                 self._queue(dispatch=seal(order))
             else:
                 self._queue(cancel=seal(order))
+
+    def answer(self, number: int, acks: Sequence[AttemptAck]) -> None:
+        """Queue the answer to a report, for the same message as the orders that follow from it."""
+        if self.open:
+            self._answers.append(gateway.ReportAnswer(number=number, acks=seal(acks)))
+            self._ready.set()
 
     def end(self, reason: str) -> None:
         """End the session from the kernel's side; queued messages are dropped. Ending twice is allowed."""
@@ -137,12 +144,13 @@ class Session:
             if self._heartbeat_ack is not None:
                 ack, self._heartbeat_ack = self._heartbeat_ack, None
                 yield gateway.AttachResponse(heartbeat_ack=gateway.HeartbeatAck(sent_at_us=ack))
-            while self._commands and self.open:
+            while (self._commands or self._answers) and self.open:
                 yield self._next_batch()
 
     def _next_batch(self) -> gateway.AttachResponse:
-        """Return the waiting messages, up to a mebibyte; more only for a single command."""
-        message = gateway.AttachResponse()
+        """Return the waiting answers and commands, of these up to a mebibyte; more only for a single one."""
+        message = gateway.AttachResponse(commands=gateway.CommandBatch(answers=self._answers))
+        self._answers.clear()
         batch = message.commands.commands
         size = 0
         while self._commands:

@@ -77,18 +77,15 @@ class Endpoints:
 
         return behaviour
 
-    def exchange(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
-        """Return the gRPC behaviour of a stream of requests that are answered one after the other, as calls are.
+    def one_way(self, method: str, unary: str, call: _Call, request: type[Message]) -> _Wrapped:
+        """Return the gRPC behaviour of a stream of requests that are served one after the other, each as a call is.
 
-        An error ends the stream. While it waits for the next request, the end of the kernel ends it too.
+        Their answers go another way. An error ends the stream. While it waits for the next request, the end of the
+        kernel ends it too.
 
         :param unary: the method that each request is for
-        :param messages: describes the messages of the stream: each has one field, a request or a response of the unary
-            method
         """
         answer = self._answering(unary, call)
-        taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
-        inner, outer = messages.input_type.fields[0].name, messages.output_type.fields[0].name
 
         async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> CallStatus | None:
             async with _closing(raws) as requests:
@@ -96,13 +93,11 @@ class Endpoints:
                     self.guard.quotas.message(caller.principal, len(raw))
 
                     async def received(raw: bytes = raw) -> Message:
-                        found: Message = getattr(_decoded(taken, raw), inner)
-                        return found
+                        return _decoded(request, raw)
 
                     told = await answer(received, caller, context)
-                    if not isinstance(told, Message):
+                    if isinstance(told, CallStatus):
                         return told
-                    await context.write(given(**{outer: told}).SerializeToString())
             return None
 
         return self._while_open(method, serve)
@@ -133,7 +128,7 @@ class Endpoints:
         :param serve: returns the status of a request that was refused and ends the stream, None for its normal end
         """
 
-        async def behaviour(raws: Any, context: _Context) -> None:
+        async def behaviour(raws: Any, context: _Context) -> bytes:
             caller = self._caller(context)
             try:
                 self.guard.readmit(method, caller)
@@ -143,8 +138,7 @@ class Endpoints:
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
                 self._tell_refusal(method, None, status, caller)
-            if status is not None:
-                await _end(context, status)
+            return b"" if status is None else await _refused(context, status)
 
         return behaviour
 

@@ -16,8 +16,6 @@ from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls, one_by_one
 
 EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun", "StreamReports": "Report"}
 """Streams of requests → the unary method that each request is for."""
-_NUMBERED = frozenset({"StreamTriggers"})
-"""Those with many requests under way; on the others they are answered one after the other."""
 
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -75,8 +73,8 @@ def _method_handler(
     request = message_factory.GetMessageClass(method.input_type)
     if method.name in EXCHANGES:
         unary_path = f"{path.rpartition('/')[0]}/{EXCHANGES[method.name]}"
-        if method.name not in _NUMBERED:
-            return grpc.stream_stream_rpc_method_handler(endpoints.exchange(path, unary_path, call, method))
+        if not method.server_streaming:
+            return grpc.stream_unary_rpc_method_handler(endpoints.one_way(path, unary_path, call, request))
         calls = call if isinstance(call, ManyCalls) else one_by_one(call)
         return grpc.stream_stream_rpc_method_handler(endpoints.numbered(path, unary_path, calls, method))
     # With a time limit for the request we read it ourselves, once the caller is known: gRPC then hands over a stream.

@@ -86,7 +86,7 @@ class Conversation:
             link=link,
             outbox=outbox,
             runner=runner,
-            incarnation=identity.incarnation,
+            identity=identity,
             epoch=welcome.epoch,
         )
 
@@ -136,6 +136,8 @@ class Conversation:
                 self._clock.heard(message.heartbeat_ack.sent_at_us)
             elif kind == "commands":
                 self._commands.handle(message.commands)
+                for answer in message.commands.answers:
+                    self._link.take_answer(answer)
             elif kind == "welcome":
                 raise SessionDropped("the kernel sent a second welcome")
 

@@ -45,8 +45,7 @@ _OPTIONS = (
 class Link:
     """Two channels to one address, so that reports never hold up heartbeats.
 
-    On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for. A
-    kernel limits the calls that are open at once there, so only on a Unix socket do reports have streams of their own.
+    On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for.
 
     :param folder: of the host's identity, read now
     :raises NotJoined: if the address is on TCP and there is no usable identity
@@ -66,20 +65,22 @@ class Link:
         """Sends a generation's manifest."""
         self.renew = self._bulk.RenewCertificate
         """Asks for the next certificate."""
-        self._streams = None if is_tcp(address) else ReportStreams(self._bulk.StreamReports)
+        self._reports = ReportStreams(self._bulk.StreamReports)
 
     def attach(self) -> AttachCall:
         """Open the session's stream."""
         return self._control.Attach()
 
-    async def report(self, request: pb.ReportRequest, *, deadline_s: float) -> pb.ReportResponse:
-        """Deliver events.
+    async def report(self, request: pb.StreamReportsRequest, *, deadline_s: float) -> bytes:
+        """Deliver events and return the acks, once :meth:`take_answer` has got them from the session.
 
         :raises grpc.aio.AioRpcError: if they are not taken
         """
-        if self._streams is not None:
-            return await self._streams.deliver(request, timeout=deadline_s)
-        return await self._bulk.Report(request, timeout=deadline_s)
+        return await self._reports.deliver(request, timeout=deadline_s)
+
+    def take_answer(self, answer: pb.ReportAnswer) -> None:
+        """Take the session's answer to a report."""
+        self._reports.take_answer(answer)
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import LetterError, open_acks, seal
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES
+from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.link import Link
 
@@ -39,13 +40,13 @@ class Reporter:
         link: Link,
         outbox: Outbox,
         runner: SupervisedRunner,
-        incarnation: str,
+        identity: HostIdentity,
         epoch: int,
     ) -> None:
         self._link = link
         self._outbox = outbox
         self._runner = runner
-        self._incarnation = incarnation
+        self._identity = identity
         self._epoch = epoch
         self._alone = 0
         self._backoff = Backoff(first=0.1, most=5.0)
@@ -73,9 +74,10 @@ class Reporter:
         reports = self._outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
         if not reports:
             return
-        request = pb.ReportRequest(incarnation=self._incarnation, epoch=self._epoch, attempts=seal(reports))
+        report = pb.ReportRequest(incarnation=self._identity.incarnation, epoch=self._epoch, attempts=seal(reports))
+        request = pb.StreamReportsRequest(report=report, host=self._identity.host)
         try:
-            response = await self._link.report(request, deadline_s=_DEADLINE_SECONDS)
+            acks = await self._link.report(request, deadline_s=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
             await self._failed(reports, CallFailure.of(error))
             return
@@ -83,7 +85,7 @@ class Reporter:
             _log.info("the kernel accepts reports again")
         self._failing, self._alone = False, max(self._alone - 1, 0)
         self._backoff.reset()
-        self._apply(reports, response.acks)
+        self._apply(reports, acks)
 
     def _apply(self, reports: Sequence[AttemptReport], acks: bytes) -> None:
         try:

@@ -633,23 +633,51 @@ global___HeartbeatAck = HeartbeatAck
 
 @typing.final
 class CommandBatch(google.protobuf.message.Message):
-    """CommandBatch is one or many commands."""
+    """CommandBatch is what waited to be sent."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     COMMANDS_FIELD_NUMBER: builtins.int
+    ANSWERS_FIELD_NUMBER: builtins.int
     @property
     def commands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Command]:
         """commands are in order."""
+
+    @property
+    def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ReportAnswer]:
+        """answers are those to reports of StreamReports."""
 
     def __init__(
         self,
         *,
         commands: collections.abc.Iterable[global___Command] | None = ...,
+        answers: collections.abc.Iterable[global___ReportAnswer] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["commands", b"commands"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers", "commands", b"commands"]) -> None: ...
 
 global___CommandBatch = CommandBatch
+
+@typing.final
+class ReportAnswer(google.protobuf.message.Message):
+    """ReportAnswer answers a report of StreamReports."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    ACKS_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    """number is that of the report."""
+    acks: builtins.bytes
+    """acks are the same as those of Report."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        acks: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acks", b"acks", "number", b"number"]) -> None: ...
+
+global___ReportAnswer = ReportAnswer
 
 @typing.final
 class Command(google.protobuf.message.Message):
@@ -810,38 +838,37 @@ class StreamReportsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REPORT_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is that of the session."""
+    number: builtins.int
+    """number is the host's own for it, and that of no other report of the session."""
     @property
     def report(self) -> global___ReportRequest:
-        """report is the same as that of a call."""
+        """report is the same as that of Report."""
 
     def __init__(
         self,
         *,
         report: global___ReportRequest | None = ...,
+        host: builtins.str = ...,
+        number: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["report", b"report"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "number", b"number", "report", b"report"]) -> None: ...
 
 global___StreamReportsRequest = StreamReportsRequest
 
 @typing.final
 class StreamReportsResponse(google.protobuf.message.Message):
-    """StreamReportsResponse answers one report of a stream."""
+    """StreamReportsResponse ends a stream of reports."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    ANSWER_FIELD_NUMBER: builtins.int
-    @property
-    def answer(self) -> global___ReportResponse:
-        """answer is the same as that of a call."""
-
     def __init__(
         self,
-        *,
-        answer: global___ReportResponse | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
 
 global___StreamReportsResponse = StreamReportsResponse
 

@@ -45,7 +45,7 @@ class HostGatewayServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.FromString,
                 _registered_method=True)
-        self.StreamReports = channel.stream_stream(
+        self.StreamReports = channel.stream_unary(
                 '/nomaflow_api.v1.HostGatewayService/StreamReports',
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsResponse.FromString,
@@ -82,8 +82,8 @@ class HostGatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamReports(self, request_iterator, context):
-        """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
-        error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
+        """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
+        follow from it. An error ends the stream, and speaks of the report that has no answer yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +116,7 @@ def add_HostGatewayServiceServicer_to_server(servicer, server):
                     request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.SerializeToString,
             ),
-            'StreamReports': grpc.stream_stream_rpc_method_handler(
+            'StreamReports': grpc.stream_unary_rpc_method_handler(
                     servicer.StreamReports,
                     request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsResponse.SerializeToString,
@@ -208,7 +208,7 @@ class HostGatewayService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(
+        return grpc.experimental.stream_unary(
             request_iterator,
             target,
             '/nomaflow_api.v1.HostGatewayService/StreamReports',

@@ -53,12 +53,12 @@ class HostGatewayServiceStub:
     answer.
     """
 
-    StreamReports: grpc.StreamStreamMultiCallable[
+    StreamReports: grpc.StreamUnaryMultiCallable[
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
     ]
-    """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
-    error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
+    """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
+    follow from it. An error ends the stream, and speaks of the report that has no answer yet.
     """
 
     IntroduceManifest: grpc.UnaryUnaryMultiCallable[
@@ -90,12 +90,12 @@ class HostGatewayServiceAsyncStub:
     answer.
     """
 
-    StreamReports: grpc.aio.StreamStreamMultiCallable[
+    StreamReports: grpc.aio.StreamUnaryMultiCallable[
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
     ]
-    """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
-    error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
+    """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
+    follow from it. An error ends the stream, and speaks of the report that has no answer yet.
     """
 
     IntroduceManifest: grpc.aio.UnaryUnaryMultiCallable[
@@ -136,9 +136,9 @@ class HostGatewayServiceServicer(metaclass=abc.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest],
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse], collections.abc.AsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse]]:
-        """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
-        error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
+    ) -> typing.Union[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse, collections.abc.Awaitable[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse]]:
+        """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
+        follow from it. An error ends the stream, and speaks of the report that has no answer yet.
         """
 
     @abc.abstractmethod

@@ -232,10 +232,17 @@ class FakeGateway(HostGatewayServiceServicer):
 
     async def StreamReports(  # type: ignore[override]  # noqa: N802 - as above
         self, request_iterator: AsyncIterator[pb.StreamReportsRequest], context: Any
-    ) -> AsyncIterator[pb.StreamReportsResponse]:
+    ) -> pb.StreamReportsResponse:
         self.report_streams += 1
         async for request in request_iterator:
-            yield pb.StreamReportsResponse(answer=await self.Report(request.report, context))
+            told = await self.Report(request.report, context)
+            answer = pb.ReportAnswer(number=request.number, acks=told.acks)
+            batch = pb.CommandBatch(answers=[answer])
+            self._session_of(request.report.incarnation).outgoing.put_nowait(pb.AttachResponse(commands=batch))
+        return pb.StreamReportsResponse()
+
+    def _session_of(self, incarnation: str) -> Session:
+        return next(each for each in reversed(self.sessions) if each.hello.incarnation == incarnation)
 
     async def IntroduceManifest(  # type: ignore[override]  # noqa: N802 - as above
         self, request: pb.IntroduceManifestRequest, context: Any

@@ -6,14 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.session.report_streams import ReportStreams
 from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.failed_calls import status_of
@@ -207,6 +208,7 @@ class SimulatedLink:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._kernel = wire.kernel()
+        self._reports = ReportStreams(lambda: cast(Any, SimulatedReports(wire, self._kernel)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -218,56 +220,64 @@ class SimulatedLink:
         """Open the session's stream."""
         return SimulatedCall(self._wire, self._kernel)
 
-    async def report(self, request: pb.ReportRequest, *, deadline_s: float) -> pb.ReportResponse:
+    async def report(self, request: pb.StreamReportsRequest, *, deadline_s: float) -> bytes:
         """Deliver events, or fail, or both."""
-        wire, draw = self._wire, self._wire.rng.random()
-        if draw < wire.lost_requests:
-            await asyncio.sleep(wire.rng.uniform(0, 0.2))
-            raise rpc_error(grpc.StatusCode.UNAVAILABLE, "the request was lost")
-        reply: asyncio.Future[pb.ReportResponse] = asyncio.get_running_loop().create_future()
-        wire.up.carry(partial(self._arrive, request, reply))
-        if wire.rng.random() < wire.repeats:
-            asyncio.get_running_loop().call_later(wire.rng.uniform(0, 5), self._arrive, request, None)
-        try:
-            async with asyncio.timeout(deadline_s):
-                response = await reply
-        except TimeoutError:
-            raise rpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time") from None
-        if wire.rng.random() < wire.lost_replies:
-            raise rpc_error(grpc.StatusCode.UNAVAILABLE, "the reply was lost")
-        wire.answered.append(request)
-        return response
+        acks = await self._reports.deliver(request, timeout=deadline_s)
+        self._wire.answered.append(request.report)
+        return acks
 
-    def _arrive(self, request: pb.ReportRequest, reply: asyncio.Future[pb.ReportResponse] | None) -> None:
-        if self._kernel is None or not self._kernel.alive:
-            if reply is not None:
-                self._wire.down.carry(partial(_fail, reply, rpc_error(grpc.StatusCode.UNAVAILABLE, "refused")))
+    def take_answer(self, answer: pb.ReportAnswer) -> None:
+        """Take the session's answer to a report."""
+        self._reports.take_answer(answer)
+
+
+class SimulatedReports:
+    """A stream of reports, as ``grpc.aio`` shows it to a host. It loses and repeats requests, and loses answers."""
+
+    def __init__(self, wire: Wire, kernel: SimulatedKernel | None) -> None:
+        self._wire = wire
+        self._kernel = kernel
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._ended.__await__()
+
+    async def write(self, request: pb.StreamReportsRequest) -> None:
+        """Send a report to the kernel."""
+        wire, loop = self._wire, asyncio.get_running_loop()
+        if wire.rng.random() < wire.lost_requests:
+            loop.call_later(wire.rng.uniform(0, 0.2), self._break, "the request was lost")
             return
-        self._wire.delivered.append(request)
-        self._kernel.spawn(self._answer(self._kernel, request, reply))
+        wire.up.carry(partial(self._arrive, request))
+        if wire.rng.random() < wire.repeats:
+            loop.call_later(wire.rng.uniform(0, 5), self._arrive, request)
+        await asyncio.sleep(0)
 
-    async def _answer(
-        self, kernel: SimulatedKernel, request: pb.ReportRequest, reply: asyncio.Future[pb.ReportResponse] | None
-    ) -> None:
+    def cancel(self) -> None:
+        """Give the stream up."""
+        self._ended.cancel()
+
+    def _arrive(self, request: pb.StreamReportsRequest) -> None:
+        if self._kernel is None or not self._kernel.alive:
+            self._wire.down.carry(partial(self._break, "refused"))
+            return
+        self._wire.delivered.append(request.report)
+        self._kernel.spawn(self._record(self._kernel, request))
+
+    async def _record(self, kernel: SimulatedKernel, request: pb.StreamReportsRequest) -> None:
+        if self._wire.rng.random() < self._wire.lost_replies:
+            self._wire.down.carry(partial(self._break, "the stream was lost"))
         try:
-            response = await kernel.gateway.report(request, OWNERS_HOST)
+            await kernel.gateway.stream_reports(request, OWNERS_HOST)
         except KernelError as error:
-            if reply is not None:
-                self._wire.down.carry(partial(_fail, reply, _told(error)))
+            self._wire.down.carry(partial(self._end, _told(error)))
         except asyncio.CancelledError:
-            if reply is not None:
-                self._wire.down.carry(partial(_fail, reply, rpc_error(grpc.StatusCode.UNAVAILABLE, "reset")))
+            self._wire.down.carry(partial(self._break, "reset"))
             raise
-        else:
-            if reply is not None:
-                self._wire.down.carry(partial(_give, reply, response))
 
+    def _break(self, why: str) -> None:
+        self._end(rpc_error(grpc.StatusCode.UNAVAILABLE, why))
 
-def _give(reply: asyncio.Future[pb.ReportResponse], response: pb.ReportResponse) -> None:
-    if not reply.done():
-        reply.set_result(response)
-
-
-def _fail(reply: asyncio.Future[pb.ReportResponse], error: Exception) -> None:
-    if not reply.done():
-        reply.set_exception(error)
+    def _end(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)

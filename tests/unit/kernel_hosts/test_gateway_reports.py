@@ -8,19 +8,23 @@ from typing import Any, cast
 import grpc
 import pytest
 from gateway_session import INCARNATION, KEY
+from gateway_session import Session as ScriptedSession
 from rpc_world import ScriptedEngine, World
 
 from nomaflow_api.bounds import REPORTED_ATTEMPTS, REPORTED_EVENTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import open_acks, seal
-from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
+from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.errors import QuotaExceeded
+from nomaflow_kernel.domain.errors import QuotaExceeded, StaleSession
 from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts.gateway import HostGateway
+from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.hosts.session import Session
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.models.settings_file import QuotaSection
 
@@ -101,37 +105,68 @@ async def test_what_could_not_be_committed_is_not_acknowledged(world: World) -> 
     assert world.engine.reports == []
 
 
-async def test_reports_on_a_stream_are_answered_one_after_the_other(world: World) -> None:
-    """Each answer comes before the next report is sent, and an error speaks of its own report only."""
+async def test_reports_on_a_stream_are_answered_on_the_session(world: World) -> None:
+    """An error ends the stream and speaks of its own report only; the session goes on."""
+    session = ScriptedSession(world)
+    await session.attach()
     first = AttemptReport(attempt_key=KEY, first_seq=1, events=(b"begin",))
     second = AttemptReport(attempt_key=KEY, first_seq=2, events=(b"end",))
     stream = world.gateway.StreamReports(timeout=20)
-    for report, acknowledged in ((first, 1), (second, 2)):
-        await stream.write(_on_a_stream(report))
-        (ack,) = open_acks((await stream.read()).answer.acks)
-        assert ack.acknowledged_seq == acknowledged
+    for number, report, acknowledged in ((7, first, 1), (9, second, 2)):
+        await stream.write(_on_a_stream(report, number=number))
+        (answer,) = (await session.call.read()).commands.answers
+        (ack,) = open_acks(answer.acks)
+        assert (answer.number, ack.acknowledged_seq) == (number, acknowledged)
     assert world.engine.reports == [first, second]
     await stream.write(_on_a_stream(first, epoch=2))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stream.read()
+        await stream
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert world.engine.reports == [first, second]
+    ended = world.gateway.StreamReports(timeout=20)
+    await ended.done_writing()
+    assert await ended == gateway.StreamReportsResponse()
+
+
+async def test_a_report_on_a_stream_needs_the_session_of_its_instance(world: World) -> None:
+    """There would be nowhere to answer it."""
+    stream = world.gateway.StreamReports(timeout=20)
+    await stream.write(_on_a_stream(AttemptReport(attempt_key=KEY, first_seq=1, events=(b"begin",))))
+    with pytest.raises(grpc.aio.AioRpcError, match="is not attached; attach first") as caught:
+        await stream
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert world.engine.reports == []
+
+
+@pytest.mark.parametrize(
+    ("attached_by", "caller"),
+    [
+        (OWNER, Principal(kind=PrincipalKind.HOST, name="team")),
+        (OWNER, Principal(kind=PrincipalKind.HOST, name="other")),
+        (Principal(kind=PrincipalKind.HOST, name="team"), OWNER),
+    ],
+    ids=["a host's, of its name", "a host's, of another name", "the owner's"],
+)
+async def test_no_report_is_answered_on_the_session_of_somebody_else(attached_by: Principal, caller: Principal) -> None:
+    """Who knows an instance's id does not hear what became of its attempts, and its host hears of no others."""
+    engine, sessions = ScriptedEngine(), SessionRegistry()
+    hello = InstanceHello(
+        host="team", incarnation=INCARNATION, machine="m", pid=1, version="0", principal=str(attached_by)
+    )
+    sessions.add(Session(hello=hello))
+    report = _on_a_stream(AttemptReport(attempt_key=KEY, first_seq=1, events=(b"begin",)))
+    served = _gateway(engine, sessions)
+    with pytest.raises(StaleSession):
+        await served.stream_reports(report, Caller(principal=caller, peer="here"))
+    assert engine.reports == []
+    await served.stream_reports(report, Caller(principal=attached_by, peer="here"))
+    assert len(engine.reports) == 1
 
 
 async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
     """Else a host could say more in a large report than in many small ones."""
-    quotas = Quotas(limits=QuotaSection(), clock=StandingClock())
     answered = ScriptedEngine()
-    unused: Any = None
-    served = HostGateway(
-        engine=cast(Engine, answered),
-        manifests=unused,
-        sessions=unused,
-        audit=unused,
-        info=StoreInfo(kind="sqlite", epoch=1, last_event_seq=0),
-        settings=unused,
-        quotas=quotas,
-    )
+    served = _gateway(answered, SessionRegistry())
     caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="demo"), peer="here")
     report = _on_a_stream(*[AttemptReport(attempt_key=KEY, first_seq=1)] * 160).report
     for _ in range(1_000):
@@ -141,6 +176,19 @@ async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
     assert len(answered.reports) == 1_000 * 160  # 10,000 calls at once, and sixteen attempts are worth one
 
 
-def _on_a_stream(*reports: AttemptReport, epoch: int = 1) -> gateway.StreamReportsRequest:
+def _gateway(engine: ScriptedEngine, sessions: SessionRegistry) -> HostGateway:
+    unused: Any = None
+    return HostGateway(
+        engine=cast(Engine, engine),
+        manifests=unused,
+        sessions=sessions,
+        audit=unused,
+        info=StoreInfo(kind="sqlite", epoch=1, last_event_seq=0),
+        settings=unused,
+        quotas=Quotas(limits=QuotaSection(), clock=StandingClock()),
+    )
+
+
+def _on_a_stream(*reports: AttemptReport, epoch: int = 1, number: int = 1) -> gateway.StreamReportsRequest:
     report = gateway.ReportRequest(incarnation=INCARNATION, epoch=epoch, attempts=seal(reports))
-    return gateway.StreamReportsRequest(report=report)
+    return gateway.StreamReportsRequest(report=report, host="team", number=number)

@@ -128,16 +128,25 @@ class ScriptedEngine:
         self.detached.append(link)
 
     async def report(
-        self, incarnation: str, reports: Sequence[AttemptReport], *, size: int, host: str = ""
+        self,
+        incarnation: str,
+        reports: Sequence[AttemptReport],
+        *,
+        size: int,
+        host: str = "",
+        answer: Callable[[Sequence[AttemptAck]], None] | None = None,
     ) -> Sequence[AttemptAck]:
         """Record reports and acknowledge them."""
         await self._answer()
         self.report_sizes.append(size)
         self.reports.extend(reports)
-        return [
+        acks = [
             AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=told.first_seq + len(told.events) - 1)
             for told in reports
         ]
+        if answer is not None:
+            answer(acks)
+        return acks
 
     async def set_pause(self, pause: PauseRecord) -> None:
         """Keep a pause."""

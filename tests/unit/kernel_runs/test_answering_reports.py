@@ -1,0 +1,46 @@
+"""Answers to reports, beside the orders that follow from them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rig import Rig, finished, job, started, step
+
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, CancelOrder, DispatchOrder
+from nomaflow_api.v1.sealing import seal
+
+
+async def test_a_report_is_answered_right_after_the_orders_that_follow_from_it(rig: Rig) -> None:
+    """No turn of the loop lies between them, so that both fit into one message to the host."""
+    rig.jobs.add(job("a", step("one"), step("two")))
+    host = await rig.host()
+    await rig.trigger("a")
+    key = (await host.dispatch()).attempt_key
+    turn, ordered, answered = [0], asyncio.Event(), asyncio.Event()
+    times: dict[str, tuple[int, list[str]]] = {}
+
+    async def count_turns() -> None:
+        while not (ordered.is_set() and answered.is_set()):
+            await asyncio.sleep(0)
+            turn[0] += 1
+
+    def answer(acks: Sequence[AttemptAck]) -> None:
+        times["answer"] = turn[0], [each.attempt_key for each in host.orders if isinstance(each, DispatchOrder)]
+        assert [ack.acknowledged_seq for ack in acks] == [2]
+        answered.set()
+
+    def send(orders: Sequence[DispatchOrder | CancelOrder]) -> None:
+        host.orders.extend(orders)
+        times["order"] = turn[0], []
+        ordered.set()
+
+    host.send = send  # type: ignore[method-assign]
+    counting = asyncio.create_task(count_turns())
+    events = tuple(map(seal, (started(), finished())))
+    await rig.engine.report(
+        host.incarnation, [AttemptReport(attempt_key=key, first_seq=1, events=events)], size=1, answer=answer
+    )
+    async with asyncio.timeout(20):
+        await counting
+    assert times["answer"] == (times["order"][0], [key, key.replace("/one/", "/two/")])
