@@ -140,10 +140,15 @@ def _portable_typeddict(annotation: Any) -> Any:
     import typing_extensions  # comes with pydantic
 
     fields = {
-        name: portable(hint) if name in annotation.__required_keys__ else typing.NotRequired[portable(hint)]
+        name: portable(hint) if _needs(annotation, name, hint) else typing.NotRequired[portable(hint)]
         for name, hint in typing.get_type_hints(annotation, include_extras=True).items()
     }
     return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]  # built at run time
+
+
+def _needs(typed_dict: Any, name: str, hint: Any) -> bool:
+    """Return True if a key is required; Python itself misses a Required in a module with deferred annotations."""
+    return name in typed_dict.__required_keys__ or typing.get_origin(hint) is typing.Required
 
 
 def _is_model(annotation: type) -> bool:

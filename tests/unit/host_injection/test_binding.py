@@ -204,6 +204,13 @@ class Partial(typing.TypedDict, total=False):
     more: list[Typed]
 
 
+class Half(typing.TypedDict, total=False):
+    """A TypedDict that needs one of its keys."""
+
+    n: typing.Required[int]
+    m: int
+
+
 @dataclasses.dataclass
 class Opaque:
     """A dataclass that pydantic has no schema for."""
@@ -275,7 +282,7 @@ FITTING = [
     (Model, {"n": "5"}, Model(n=5)), (Data, {"day": "2026-01-31"}, Data(DAY)), (Data, {"day": DAY}, Data(DAY)),
     (Typed, {"n": "5"}, {"n": 5}), (Annotated[int, pydantic.Field(gt=3)], "5", 5), (Optional[Model], None, None),
     (list[Model], [{"n": 1}], [Model(n=1)]), (Partial, {}, {}), (Partial, {"more": [{"n": "5"}]}, {"more": [{"n": 5}]}),
-    (Typed | None, {"n": "5"}, {"n": 5}), (Annotated[Typed, "doc"], {"n": "5"}, {"n": 5}),
+    (Half, {"n": "5"}, {"n": 5}), (Typed | None, {"n": "5"}, {"n": 5}), (Annotated[Typed, "doc"], {"n": "5"}, {"n": 5}),
 ]  # fmt: skip
 
 
@@ -296,7 +303,7 @@ REFUSED = [
     (str, True), (str, None), (str, DAY), (str, ["a"]), (str, {"a": 1}), (Optional[int], "x"), (Optional[int], ""),
     (int | float, "x"), ("int | None", 3.5), (int | None, True), (Model, {"n": "x"}), (Model, 5),
     (Data, {"day": "soon"}),
-    (Typed, {}), (Annotated[int, pydantic.Field(gt=3)], 2), (Age, "x"),
+    (Typed, {}), (Half, {"m": 1}), (Annotated[int, pydantic.Field(gt=3)], 2), (Age, "x"),
     (Annotated[int, pydantic.AfterValidator(lambda value: value)], "x"),
     (dt.date, "soon"), (dt.date, MOMENT.replace(hour=7)), (decimal.Decimal, "x"), (Colour, "blue"),
     (Literal["a"], "b"), (list[int], ["x"]), (list[int], "1"), (dict[str, int], {"a": "x"}), (int | dt.date, "soon"),
