@@ -124,6 +124,13 @@ async def test_ctx_can_be_copied(start_host: StartHost) -> None:
     assert json.loads(end.extras_json)["attempt"] == 1
 
 
+async def test_files_of_a_step_are_private(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
+    """A file that a step creates can be read by the host's user only."""
+    host = await start_host(spawn_only=spawn_only)
+    await host.result("polite:makes_a_file", {"marker": str(marker)})
+    assert marker.stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_refused_return_fails(start_host: StartHost) -> None:
     """A value that cannot be kept fails the step, with the reason of the normaliser, which its log has too."""
     host = await start_host()

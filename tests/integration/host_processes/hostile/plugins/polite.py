@@ -188,6 +188,10 @@ def copies_ctx(*, ctx: object, **_: object) -> dict[str, object]:
     return {name: copied[name] for name in ("run_id", "step_name", "attempt")}
 
 
+def makes_a_file(*, marker: str) -> None:
+    Path(marker).touch()
+
+
 def returns_nonsense(**_: object) -> object:
     return object()
 
