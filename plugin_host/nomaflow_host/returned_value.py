@@ -107,9 +107,8 @@ def _count(rows: Any) -> int | None:
     if rows is None:
         return None
     if not issubclass(type(rows), int) or type(rows) is bool:
-        raise ReturnRefused(
-            f"rows_affected is {type(rows).__name__}, expected int or None (give int(value), or leave it out)"
-        )
+        advice = "an await is missing" if hasattr(type(rows), "__await__") else "give int(value), or leave it out"
+        raise ReturnRefused(f"rows_affected is {type(rows).__name__}, expected int or None ({advice})")
     plain = int.__index__(rows)
     if not _INT64_MIN <= plain <= _INT64_MAX:
         raise ReturnRefused("rows_affected is beyond 64 bits, expected an int from -2**63 to 2**63 - 1")

@@ -39,6 +39,11 @@ _ADVICE = {
     "bytes": "give text, such as value.decode() or value.hex()",
     "Decimal": "give int(value), float(value) or str(value)",
     "UUID": "give str(value)",
+    "PosixPath": "give str(value)",
+    "timedelta": "give value.total_seconds()",
+    "coroutine": "an await is missing",
+    "Task": "an await is missing",
+    "Future": "an await is missing",
 }
 
 
