@@ -21,7 +21,13 @@ _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncp
 _SYNC_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _EITHER = frozenset({"postgresql+psycopg"})
 _OPTIONS = ("pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "echo")
-_EXTRAS = {"asyncpg": "nomaflow[postgres]", "psycopg": "nomaflow[postgres]", "aiosqlite": "nomaflow[host]"}
+_DISTRIBUTIONS = {
+    "asyncpg": "nomaflow[postgres]",
+    "psycopg": "nomaflow[postgres]",
+    "aiosqlite": "nomaflow[host]",
+    "MySQLdb": "mysqlclient",
+}
+"""Names to install for drivers that are not called like their modules."""
 _MODULES = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}
 
 
@@ -99,8 +105,8 @@ def _made(path: str, pool: Mapping[str, Any], form: str, root: str) -> Any:
     try:
         return make(url, hide_parameters=not pool.get("show_parameters"), **options)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(error.name or "", error.name)
-        problem = f"its driver {error.name!r} is not installed (pip install {extra!r})"
+        distribution = _DISTRIBUTIONS.get(error.name or "", error.name)
+        problem = f"its driver {error.name!r} is not installed (pip install {distribution!r})"
         raise ConnectorsError(problem, path=path) from None
     except Exception as error:  # noqa: BLE001 - an error of a dialect may quote the URL, password included
         problem = f"{url.drivername} made no engine from it: {type(error).__name__}"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machine_parts import need
+from nomaflow_host.connectors.errors import ConnectorsError
 from nomaflow_host.connectors.pools import modules_of
+from nomaflow_host.connectors.registry import HostConnectorRegistry
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.reading import read_connectors
 
@@ -270,3 +272,11 @@ def test_reading_is_light(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "[]"]
+
+
+def test_a_missing_driver(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a pool names what to install, which may not be called like the driver's module."""
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    registry = HostConnectorRegistry(read('[pools.p]\nurl = "mysql://app@db/main"'))
+    with pytest.raises(ConnectorsError, match=r"its driver 'MySQLdb' is not installed \(pip install 'mysqlclient'\)"):
+        registry.pools.sync_engine("p")
