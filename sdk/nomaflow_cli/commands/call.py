@@ -110,4 +110,7 @@ def _text(outcome: dict[str, Any]) -> str:
         ("", WITH_JSON if Excerpt.of_extras(outcome["extras"]).is_cut else ""),
         ("error", paragraph(outcome["error"] or "", indent=17)),
     )
-    return "\n".join([f"{sign} {outcome['state']}", *(f"  {name:<13}  {text}" for name, text in facts if text)])
+    lines = [f"{sign} {outcome['state']}", *(f"  {name:<13}  {text}" for name, text in facts if text)]
+    if outcome["reason"] == "argument_missing":
+        lines.append("  → give an argument of the call with --param key=json")
+    return "\n".join(lines)

@@ -126,6 +126,14 @@ def project(tmp_path: Path) -> dict[str, str]:
     return {"NOMAFLOW_PROJECT": str(tmp_path)}
 
 
+async def test_a_missing_argument_is_given_by_param(command: Command, project: dict[str, str]) -> None:
+    """The error of a call without a required argument names the option that gives it."""
+    done = await command("call", "early:large", env=project)
+    assert done.code == 1
+    assert "needs 'size'" in done.out
+    assert "--param key=json" in done.out
+
+
 async def test_a_result_may_be_large(command: Command, project: dict[str, str]) -> None:
     """A result may have up to a mebibyte."""
     large = await command("call", "early:large", "-p", "size=900000", "-o", "json", env=project)
