@@ -35,7 +35,7 @@ class PreparedCall:
     :param call: takes no arguments
     :param location: ``file:line``, empty if unknown
     :param info: the call as the hooks see it
-    :param askable: True if its code can notice a request to stop: it is a coroutine, or was given ``ctx``
+    :param askable: True if its code can notice a request to stop: it is a coroutine, wraps one, or was given ``ctx``
     """
 
     kind: Kind
@@ -96,7 +96,9 @@ class CallMaker:
             call=call,
             location=plan.location,
             info=info,
-            askable=inspect.iscoroutinefunction(plan.function) or ("ctx" in arguments and "ctx" not in values),
+            askable=plan.kind == "async"
+            or inspect.iscoroutinefunction(plan.function)
+            or ("ctx" in arguments and "ctx" not in values),
         )
 
     def normalise(self, value: Any, *, call: StepCall) -> CallOutcome:

@@ -312,13 +312,19 @@ def test_sync_wrapper_of_a_coroutine(project: Project) -> None:
             "def deco(f):\n  @functools.wraps(f)\n  def wrapper(*a, **k): return f(*a, **k)\n  return wrapper\n"
             "@deco\nasync def work(*, n: int): return n\n"
             "@deco\nasync def fails(): raise SystemExit(3)\n"
+            "def plain(*, n: int): return n\n"
+            "@functools.wraps(plain)\nasync def around(**k): return plain(**k)\n"
             "def stops(): raise StopIteration\n"
         }
     )
     prepared = generation.prepare(order_of("w:work", kwargs_json='{"n":"5"}'), environ={})
     assert prepared.kind == "sync"
     assert prepared.call() == 5
-    assert prepared.askable
+    asked = {
+        name: generation.prepare(order_of(f"w:{name}", kwargs_json='{"n":5}'), environ={}).askable
+        for name in ("work", "around", "plain")
+    }
+    assert asked == {"work": True, "around": True, "plain": False}
     with pytest.raises(SystemExit) as raised:
         generation.prepare(order_of("w:fails"), environ={}).call()
     assert "asyncio" not in author_traceback(raised.value)
