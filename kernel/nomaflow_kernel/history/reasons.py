@@ -89,7 +89,7 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
     "raised_by_code": ReasonInfo(
         "The callable raised CancelledError although no cancel was requested.",
-        "Look for a task that the code itself cancels.",
+        "Read the traceback in the run's log; look for a task that the code itself cancels.",
     ),
     "return_invalid": ReasonInfo(
         "The return value is not None, an int, a dict or a StepResult, or it contains a value that JSON cannot hold.",
