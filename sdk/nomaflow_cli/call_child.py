@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
+from nomaflow_api.v1.lossless_json import ValueCodecError, decode_tree
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.output import tell
 from nomaflow_telemetry.process_log import set_up_logging
@@ -74,6 +75,10 @@ async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
 
     host = host_project()
     try:
+        op_kwargs = {key: decode_tree(value, path=key) for key, value in order["op_kwargs"].items()}
+    except ValueCodecError as error:
+        return _failed(error, "value_invalid")
+    try:
         project = host.Project.open(root, environ=os.environ)
     except host.ProjectError as error:
         return _failed(error, "project_unusable")
@@ -93,7 +98,7 @@ async def _run(order: dict[str, Any], root: Path) -> dict[str, Any]:
     try:
         outcome = await run_callable(
             order["reference"],
-            op_kwargs=order["op_kwargs"],
+            op_kwargs=op_kwargs,
             ctx=replace(TRIAL, log_level=logging.getLevelName(order["log_level"])),
             connectors=connectors,
             settings=Settings(project.spec.settings),

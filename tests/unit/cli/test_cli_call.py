@@ -85,6 +85,9 @@ async def test_a_traceback_begins_with_the_author(command: Command, tmp_path: Pa
 CODE = """
 import os, subprocess
 
+def shows(*, it, **_):
+    return {"given": repr(it)}
+
 def large(*, size, **_):
     return {"text": "a" * size}
 
@@ -124,6 +127,21 @@ def project(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "plugins" / "early.py").write_text(CODE)
     (tmp_path / "nomaflow.toml").write_text("[host]\nname = 'team'\n")
     return {"NOMAFLOW_PROJECT": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ('{"$date": "2026-01-31"}', {"extras": {"given": "datetime.date(2026, 1, 31)"}, "error": None}),
+        ('{"$date": "soon"}', {"extras": {}, "error": "it: $date holds 'soon', expected ISO text"}),
+    ],
+)
+async def test_dates_are_tagged_as_for_a_run(
+    command: Command, project: dict[str, str], given: str, told: dict[str, object]
+) -> None:
+    """A value of --param means the same to nomaflow call as to nomaflow run."""
+    done = await command("call", "early:shows", "-p", f"it={given}", "-o", "json", env=project)
+    assert {name: done.json[name] for name in told} == told
 
 
 async def test_a_missing_argument_is_given_by_param(command: Command, project: dict[str, str]) -> None:
