@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,10 @@ class ReaperLink:
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send it a command."""
         self._link.send(message, fds)
+
+    def thaw(self) -> None:
+        """Let it go on if something has frozen it, such as a step that stops its parent: it is to end that step."""
+        self.identity.signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """Close the connection, so that the reaper kills everything below itself and exits; wait for that."""

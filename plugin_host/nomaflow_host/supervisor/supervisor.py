@@ -380,6 +380,8 @@ class Supervisor:
         watch_loops(self._pool, blocked_seconds=self._settings.blocked_seconds)
         self._end_slow_starters()
         self._pool.trim()
+        if self._reaper is not None:
+            self._reaper.thaw()
         self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
 
 

@@ -159,3 +159,10 @@ async def test_a_number_beyond_all_bounds_ends_the_worker(start_host: StartHost)
     end = await host.result("hostile.meddling:tells_an_endless_number")
     assert end.reason_code == "worker_killed"
     assert "it sent an invalid message to its host" in end.reason
+
+
+async def test_a_frozen_reaper_goes_on(start_host: StartHost) -> None:
+    """A step that stops the process which ends steps is still reported, and those after it run."""
+    host = await start_host()
+    assert (await host.result("hostile.meddling:freezes_the_reaper")).reason_code == "worker_died"
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED

@@ -209,6 +209,11 @@ async def lowers_the_limits(**_: object) -> int:
     return 1
 
 
+def freezes_the_reaper(**_: object) -> None:
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os._exit(7)
+
+
 async def recurses(**_: object) -> int:
     return await recurses() + 1
 
