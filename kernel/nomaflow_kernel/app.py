@@ -61,8 +61,8 @@ from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger("nomaflow.kernel")
 _EX_CONFIG = 78
-_STORE_CLOSE_SECONDS = 3.0
-_STOP_SECONDS = 9.0
+_STOP_SECONDS = 7.5
+_STORE_CLOSE_SECONDS = 2.0  # after that: both are over in 10 s, whatever hangs
 _AGAIN_SECONDS = 1.0
 
 
