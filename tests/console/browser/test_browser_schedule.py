@@ -61,9 +61,13 @@ async def test_all_times_of_a_page_are_in_the_zone_of_its_header(
     assert name.strip() == {"UTC": "UTC", "job": "each job's zone"}.get(chosen.partition(":")[0], place)
 
 
-async def test_a_browser_that_moved_tells_its_new_zone(tabs: Tabs) -> None:
-    """A machine that was in Paris and is in Tokyo now sees Tokyo's times, after the page has loaded itself again."""
-    page = await tabs.open("/kernel", zone="Asia/Tokyo", chosen="Europe/Paris")
+@pytest.mark.parametrize("before", ["Europe/Paris", "100%"])
+async def test_a_browser_that_moved_tells_its_new_zone(tabs: Tabs, before: str) -> None:
+    """A machine that was in Paris and is in Tokyo now sees Tokyo's times, after the page has loaded itself again.
+
+    So does one whose cookie another program at the same host has written: cookies know no ports.
+    """
+    page = await tabs.open("/kernel", zone="Asia/Tokyo", chosen=before)
     await expect(page.locator("summary[aria-label^='Time zone']")).to_contain_text("Tokyo")
     await expect(page.locator("time[data-at]").first).to_have_attribute("data-at", re.compile("JST"))
 

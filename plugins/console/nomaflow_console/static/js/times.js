@@ -5,7 +5,7 @@ const YEAR = 365 * 24 * 3600;
 /** @param {string} name @returns {string} */
 function cookie(name) {
   const found = document.cookie.split("; ").find((each) => each.startsWith(name + "="));
-  return found ? decodeURIComponent(found.slice(name.length + 1)).replace(/^"|"$/g, "") : "";
+  return found ? found.slice(name.length + 1).replace(/^"|"$/g, "") : "";
 }
 
 /** @param {string} name @param {string} value */
