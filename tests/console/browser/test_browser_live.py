@@ -186,6 +186,20 @@ async def test_a_console_that_hangs_is_said_in_the_header_and_the_page_goes_on(
         console.start()
 
 
+async def test_the_next_fires_of_a_job_are_live(tabs: Tabs, console: ConsoleSystem) -> None:
+    """A fire that is over would be counted at 0 s for as long as the page is open."""
+    page = await tabs.open("/jobs/nightly-cleanup")
+    await live(page)
+    fires = page.locator("#job-fires")
+    await expect(fires.locator("li").first).to_be_visible()
+    console.system.api.pause(job_id="nightly-cleanup", why="x")
+    try:
+        await expect(fires).to_contain_text("Nothing is due while the job is paused.")
+    finally:
+        console.system.api.resume(job_id="nightly-cleanup")
+    await expect(fires.locator("li").first).to_be_visible()
+
+
 async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: ConsoleSystem) -> None:
     """The page says that the session is over; after a login in another tab the same button works, values kept."""
     tabs.allowed += ["status of 401", *_GONE]

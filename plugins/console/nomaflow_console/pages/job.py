@@ -114,7 +114,7 @@ async def _load(request: Request) -> dict[str, Any]:
 LIVE = {
     "job": LiveView(
         concerns=_concerns,
-        parts=rendered({"job-head": "parts/job_head.html", "job-runs": "parts/job_runs.html"}, _load),
+        parts=rendered({f"job-{name}": f"parts/job_{name}.html" for name in ("head", "runs", "fires")}, _load),
     )
 }
 ROUTES = [
