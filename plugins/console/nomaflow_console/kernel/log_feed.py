@@ -85,8 +85,10 @@ class _Follower:
                 while new:
                     await self._tell()
                     await asyncio.sleep(_FLOOD_PAUSE_SECONDS if new >= _FLOOD_LINES else _PAUSE_SECONDS)
-                    # Sequences have no gaps, so their number says which is the last one.
-                    new = max(0, (await self._kernel.get_run(self._run_id)).log_lines - self._after)
+                    # Sequences have no gaps, so their number says which is the last one. The run alone would come with
+                    # the results of its steps, which may be megabytes.
+                    found = await self._kernel.list_runs_page(run_ids=[self._run_id])
+                    new = max(0, sum(run.log_lines for run in found.runs) - self._after)
                     self._after += new
         finally:
             self._ended = True
