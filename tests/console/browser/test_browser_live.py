@@ -12,6 +12,8 @@ from browser_tabs import Tabs
 from console_system import ConsoleSystem
 from playwright.async_api import Page, expect
 
+from nomaflow_console.kernel.status import KernelStatus
+from nomaflow_console.rendering import environment
 from real_system import eventually
 
 _GONE = ["ERR_CONNECTION_REFUSED", "Failed to fetch", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "network error"]
@@ -184,6 +186,20 @@ async def test_a_console_that_hangs_is_said_in_the_header_and_the_page_goes_on(
         console.console.stop()
         console.module, console.environ = "nomaflow_console", {}
         console.start()
+
+
+async def test_a_button_is_off_for_the_reason_that_the_header_gives(tabs: Tabs) -> None:
+    """A kernel whose store takes nothing answers, and cannot work."""
+    context = await tabs.context()
+    await context.route("**/live?*", lambda _: None)  # the header says what it is made to say
+    page = await context.new_page()
+    await page.goto(tabs.console.url + "/pause")
+    send = page.get_by_role("button", name="Pause", exact=True)
+    await expect(send).to_be_enabled()
+    line = environment().get_template("parts/kernel_line.html").render(kernel=KernelStatus(serving=False))
+    await page.evaluate("(line) => document.getElementById('kernel-line').innerHTML = line", line)
+    await expect(send).to_be_disabled()
+    await expect(send).to_have_attribute("title", "the kernel cannot work")
 
 
 async def test_the_next_fires_of_a_job_are_live(tabs: Tabs, console: ConsoleSystem) -> None:
