@@ -217,10 +217,10 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
     seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
     usual, p95 = usual_of(without_run(known.stats, run.run_id))
     definition = dict(known.job.definition or {}) if known.job is not None else {}
-    trees = JsonTrees()
+    trees, short = JsonTrees(), without_values(run)
     changed = bool(definition and run.definition_digest and known.job and known.job.digest != run.definition_digest)
     return {
-        "run": without_values(run),
+        "run": short,
         "params": trees.tree(run.params) if run.params else "",
         "params_count": len(run.params),
         "here": f"/runs/{run.run_id}",
@@ -240,8 +240,8 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "generations": sorted({try_.generation for step in run.steps for try_ in step.attempts if try_.generation}),
         "difference": run_words.difference(run.definition, definition) if changed and run.definition else (),
         "definition_changed": changed,
-        "timeline": timeline(run, now=now, moments=moments, children=known.children),
-        "failed": run_words.failed_try(run),
+        "timeline": timeline(short, now=now, moments=moments, children=known.children),
+        "failed": run_words.failed_try(short),
         "listed_tries": _tries(request, run, trees),
         "all_tries": _address_of_all_tries(request),
         "seal": run_words.seal_of_run(run),
