@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Hashable
 
 import pytest
@@ -65,6 +67,22 @@ async def test_nothing_is_kept_for_longer_than_some_seconds(monkeypatch: pytest.
     assert await pages.show(2) == 2
     forget(*second)
     assert await pages.show(2) == 3
+
+
+async def test_what_a_newer_one_replaces_is_let_go_of_at_once() -> None:
+    """A run may be loaded four times a second, each time with all of its results."""
+
+    class Result:
+        pass
+
+    async def load() -> Result:
+        return Result()
+
+    kept = UntilChanged()
+    old = weakref.ref(await kept.of("run", 1, load))
+    await kept.of("run", 2, load)
+    gc.collect()
+    assert old() is None
 
 
 async def test_an_error_is_told_to_all_that_wait_and_is_not_kept() -> None:

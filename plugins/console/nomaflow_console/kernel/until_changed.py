@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
@@ -26,9 +27,11 @@ class _Loaded:
     """Something that was loaded, or is being loaded.
 
     :param version: another one than the version of now means that something has happened
+    :param number: tells it from what is loaded for the same key later
     """
 
     version: Hashable
+    number: int
     loading: asyncio.Task[Any]
 
     @property
@@ -41,6 +44,7 @@ class UntilChanged:
 
     def __init__(self) -> None:
         self._loaded: dict[Hashable, _Loaded] = {}
+        self._numbers = count()
 
     async def of(self, key: Hashable, version: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         """Return what was loaded for a key, if that is of the version of now.
@@ -50,14 +54,15 @@ class UntilChanged:
         """
         found = self._loaded.get(key)
         if found is None or found.version != version or found.failed:
-            found = _Loaded(version=version, loading=asyncio.ensure_future(load()))
+            found = _Loaded(version=version, number=next(self._numbers), loading=asyncio.ensure_future(load()))
             found.loading.add_done_callback(take_note)
             self._loaded[key] = found
-            asyncio.get_running_loop().call_later(_SECONDS, self._forget, key, found)
+            # The timer holds the number alone: what a newer one replaces is let go of at once.
+            asyncio.get_running_loop().call_later(_SECONDS, self._forget, key, found.number)
         return cast("T", await asyncio.shield(found.loading))
 
-    def _forget(self, key: Hashable, loaded: _Loaded) -> None:
-        if self._loaded.get(key) is loaded:
+    def _forget(self, key: Hashable, number: int) -> None:
+        if self._loaded[key].number == number:
             del self._loaded[key]
 
 
