@@ -364,6 +364,13 @@ def test_a_body_of_more_than_512_kib_is_refused(browser_client: httpx.Client) ->
     assert is_logged_in(browser_client)
 
 
+def test_the_form_of_a_job_of_a_thousand_steps_is_read(browser_client: httpx.Client) -> None:
+    """Each step has a switch and some values; a form that is not read looks as if it came from another session."""
+    many = {f"s.step-{number}.value": "1" for number in range(15_000)}
+    answer = browser_client.post("/preferences", data={"csrf": csrf_of(browser_client), "next": "/hosts", **many})
+    assert (answer.status_code, answer.headers.get("location")) == (303, "/hosts")
+
+
 def test_connections_that_ask_for_nothing_keep_nobody_out(console: ConsoleSystem, visitor: httpx.Client) -> None:
     """More of them than the console answers at once, silent or in the middle of a request, and a browser is served."""
     port = int(console.base.rpartition(":")[2])

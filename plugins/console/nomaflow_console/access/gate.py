@@ -17,7 +17,8 @@ from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.sessions import Session, Sessions
 
 MOST_BYTES = 512 * 1024
-_MOST_FIELDS = 5_000
+_MOST_FIELDS = 50_000
+"""The form of a job of a thousand steps has five thousand, if each step takes three values."""
 _LONGEST_NAME = 128
 _READS = ("GET", "HEAD")
 _OPEN = ("/login", "/static/")
