@@ -41,7 +41,7 @@ class Field:
     @property
     def name(self) -> str:
         """The name of its input."""
-        return f"s.{self.place.step}.{self.place.key}" if self.place.step else f"p.{self.place.key}"
+        return _name(self.place)
 
     @property
     def hint(self) -> str:
@@ -130,7 +130,12 @@ class Form:
 
     def at(self, place: Place) -> Field | None:
         """Return the field of a place; None if it has none."""
-        return next((each for each in self.fields.values() if each.place == place), None)
+        found = self.fields.get(_name(place))
+        return found if found is not None and found.place == place else None
+
+
+def _name(place: Place) -> str:
+    return f"s.{place.step}.{place.key}" if place.step else f"p.{place.key}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
