@@ -188,31 +188,33 @@ class HostGateway:
         """Process the host's messages until its side ends."""
         try:
             async for request in requests:
-                kind = request.WhichOneof("message")
-                if kind == "heartbeat":
-                    self._quotas.call(
-                        caller.principal, "Heartbeat", 1 + len(request.heartbeat.workers) / _WORKERS_OF_HEARTBEAT
-                    )
-                    info = read_heartbeat(request.heartbeat)
-                    self._engine.heartbeat(session.hello.key, info)
-                    session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
-                    if session.loading and not info.loading and not info.generation:
-                        self._sessions.loaded(session.hello.key)  # its first load has failed
-                elif kind == "load_state":
-                    self._quotas.call(caller.principal, "LoadState")
-                    load = structs.replace(read_load(request.load_state), by=session.reload_by)
-                    self._engine.loaded(session.hello.key, load)
-                elif kind == "reload_result":
-                    session.take_answer(request.reload_result)
-                elif kind == "check_result":
-                    session.take_answer(request.check_result)
-                elif kind == "inspect_result":
-                    session.take_answer(request.inspect_result)
-                elif kind == "hello":
-                    raise BadRequest("a second hello on one session; open a new session", field="hello")
-                # Any other message belongs to a newer protocol: a host that speaks ours needs no answer to it.
+                self._take(request, session, caller)
+                del request  # a hostile one takes 200 MiB, and the next may never come
         finally:
             session.leave()
+
+    def _take(self, request: gateway.AttachRequest, session: Session, caller: Caller) -> None:
+        kind = request.WhichOneof("message")
+        if kind == "heartbeat":
+            self._quotas.call(caller.principal, "Heartbeat", 1 + len(request.heartbeat.workers) / _WORKERS_OF_HEARTBEAT)
+            info = read_heartbeat(request.heartbeat)
+            self._engine.heartbeat(session.hello.key, info)
+            session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
+            if session.loading and not info.loading and not info.generation:
+                self._sessions.loaded(session.hello.key)  # its first load has failed
+        elif kind == "load_state":
+            self._quotas.call(caller.principal, "LoadState")
+            load = structs.replace(read_load(request.load_state), by=session.reload_by)
+            self._engine.loaded(session.hello.key, load)
+        elif kind == "reload_result":
+            session.take_answer(request.reload_result)
+        elif kind == "check_result":
+            session.take_answer(request.check_result)
+        elif kind == "inspect_result":
+            session.take_answer(request.inspect_result)
+        elif kind == "hello":
+            raise BadRequest("a second hello on one session; open a new session", field="hello")
+        # Any other message belongs to a newer protocol: a host that speaks ours needs no answer to it.
 
     async def report(self, request: gateway.ReportRequest, caller: Caller) -> gateway.ReportResponse:
         """Record events of many attempts and answer each one.

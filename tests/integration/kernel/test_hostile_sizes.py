@@ -1,0 +1,48 @@
+"""Messages that are small on the wire and large in memory: a kernel keeps none of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import psutil
+from kernel_process import DEADLINE, ScriptedHost, lasting_kernel
+
+from doors import create_token, doors_of, join_as_host, owner_channel, tls_channel
+from nomaflow_api.join_string import JoinString
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1 import event_pb2
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.job_pb2 import Problem, RefusedLoad
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from waiting import eventually
+
+
+async def test_an_idle_session_keeps_nothing_of_its_last_message() -> None:
+    """Each of 4 MB takes more than 200 MiB: with a hundred sessions, a host could fill the machine's memory."""
+    load = gateway.LoadState(refused=RefusedLoad(message="broken", problems=[Problem()] * 2_000_000))
+    with lasting_kernel("--address", "tls://127.0.0.1:0") as running:
+        doors = doors_of(running)
+        secret = await create_token(doors, kind=access.TOKEN_KIND_HOST, name="team")
+        identity, _ = await join_as_host(doors, JoinString.decode(secret).secret)
+        process = psutil.Process(running.pid)
+        async with (
+            tls_channel(doors.hosts, doors.authorities, identity=identity) as channel,
+            owner_channel(doors) as own,
+        ):
+            reader: Any = KernelServiceStub(own)
+
+            async def taken(number: int) -> bool:
+                asked = event_pb2.ListEventsRequest(kinds=["host.reload_refused"])
+                return len((await reader.ListEvents(asked, timeout=DEADLINE)).events) == number
+
+            hosts = [ScriptedHost() for _ in range(3)]
+            for host in hosts:
+                await host.attach(channel)
+            before = process.memory_info().rss
+            for number, host in enumerate(hosts, 1):
+                await host.say(gateway.AttachRequest(load_state=load))
+                await eventually(partial(taken, number))
+            assert process.memory_info().rss - before < 400 * 2**20
+            for host in hosts:
+                await host.leave()
