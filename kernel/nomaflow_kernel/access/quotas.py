@@ -88,7 +88,7 @@ class Quotas:
             self._charge(principal, method, rate, most, cost, f"calls {method} more often than {often}")
 
     def message(self, principal: Principal, size: int) -> None:
-        """Count a message of a host's session.
+        """Count a message of a stream.
 
         :param size: its bytes
         :raises QuotaExceeded: if it is too much
@@ -96,17 +96,24 @@ class Quotas:
         if principal.kind is PrincipalKind.HOST:
             rate, most = _HOST_BYTES
             self._charge(principal, "bytes", rate, most, size, f"sends more than {rate:,.0f} bytes a second")
+        else:
+            self.request(principal, size)
 
-    def request(self, principal: Principal, size: int, triggers: int) -> None:
-        """Count what a call asks for.
+    def request(self, principal: Principal, size: int) -> None:
+        """Count the request of a call.
 
-        :param size: of the request, in bytes
-        :param triggers: how many runs it would start
+        :param size: its bytes
         :raises QuotaExceeded: if it is too much
         """
         self._take(principal, "bytes", "bytes_per_second", size)
-        if triggers:
-            self._take(principal, "runs", "triggers_per_second", triggers)
+
+    def triggers(self, principal: Principal, count: int) -> None:
+        """Count the runs that a request would start.
+
+        :raises QuotaExceeded: if they are too many
+        """
+        if count:
+            self._take(principal, "runs", "triggers_per_second", count)
 
     @contextmanager
     def stream(self, principal: Principal) -> Iterator[None]:

@@ -70,7 +70,9 @@ class Endpoints:
 
             async def received() -> Message:
                 self._count(caller, context)
-                return _decoded(request, raw if self.body_seconds is None else await _body(raw, self.body_seconds))
+                body: bytes = raw if self.body_seconds is None else await _body(raw, self.body_seconds)
+                self.guard.quotas.request(caller.principal, len(body))
+                return _decoded(request, body)
 
             told = await answer(received, caller, context)
             return told.SerializeToString() if isinstance(told, Message) else await _refused(context, told)
@@ -269,6 +271,7 @@ class Endpoints:
                     else:
                         if self.body_seconds is not None:
                             raw = await _body(raw, self.body_seconds)
+                        self.guard.quotas.request(caller.principal, len(raw))
                         message = _decoded(request, raw)
                         await self.guard.check(rule, message, caller)
                         responses = call(message, caller)
@@ -293,15 +296,10 @@ class Endpoints:
         self.audit.refused(method, request, status.reason, caller, error_id=status.error_id, about=status.about)
 
     def _caller(self, context: _Context) -> Caller:
-        authorization, traceparent = "", ""
-        for key, value in context.invocation_metadata() or ():
-            if isinstance(value, str) and key == "authorization":
-                authorization = value
-            elif isinstance(value, str) and key == "traceparent":
-                traceparent = value
+        told = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         certificate = b"".join(context.auth_context().get("x509_pem_cert", ())) if self.shows_certificate else b""
-        principal = self.identify(authorization, certificate)
-        return Caller(principal=principal, peer=context.peer(), traceparent=traceparent)
+        principal = self.identify(told.get("authorization", ""), certificate)
+        return Caller(principal=principal, peer=context.peer(), traceparent=told.get("traceparent", ""))
 
     def _count(self, caller: Caller, context: _Context) -> None:
         """Count a call until it is over. It is not before the caller takes the answer, and some never do."""

@@ -73,14 +73,14 @@ class Guard:
         return rule
 
     async def check(self, rule: Rule, request: Any, caller: Caller) -> None:
-        """Check a request's target, and count what it asks for.
+        """Check a request's target, and count the runs that it would start.
 
         :raises NotPermitted: if the caller may not do this to the target, or may not know that there is none
         :raises QuotaExceeded: if it asks for too much
         """
         if rule.verb is None or caller.principal.is_owner:
             return
-        self.quotas.request(caller.principal, request.ByteSize(), _triggers(rule, request))
+        self.quotas.triggers(caller.principal, _triggers(rule, request))
         if rule.about is About.EVERYTHING:
             caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.JOB:

@@ -110,3 +110,19 @@ async def test_triggers_streams_waiting_runs_and_bytes_have_limits(tight: Access
     assert 0 < wait <= 10  # 20,000 bytes at 1,024 a second, of which ten seconds are free
     runs = (await tight.as_("owner")("ListRuns", states=[run_pb2.RUN_STATE_QUEUED])).runs
     assert [run.trigger.by for run in runs] == ["ann"] * 3
+
+
+async def test_bytes_are_counted_before_they_are_decoded(tight: AccessWorld) -> None:
+    """Four megabytes of nothing cost a fifth of a second to decode: whoever sent them all the time kept others out."""
+    channel = tight.channel("ann")
+    service = "/nomaflow_api.v1.KernelService/"
+    codes = []
+    for begin, name in (
+        (channel.unary_unary, "GetRun"),
+        (channel.unary_stream, "WatchEvents"),
+        (channel.stream_stream, "StreamTriggers"),
+    ):
+        given: Any = b"\xff" * 20_000
+        sent = iter([given]) if name == "StreamTriggers" else given
+        codes.append(await begin(service + name)(sent, metadata=tight.metadata("ann")).code())
+    assert codes == [_CODE.INVALID_ARGUMENT, _CODE.RESOURCE_EXHAUSTED, _CODE.RESOURCE_EXHAUSTED]

@@ -71,18 +71,19 @@ def test_a_refused_call_costs_nothing(quotas: Quotas, clock: HandClock) -> None:
 
 def test_a_batch_above_the_allowance_is_taken_once_and_paid_for_afterwards(quotas: Quotas, clock: HandClock) -> None:
     """Otherwise it could never be started; thirty runs a minute and a batch of 100 mean over two minutes of silence."""
-    quotas.request(ANN, 10, 100)
-    assert wait_of(quotas.request, ANN, 10, 1) == pytest.approx((1 + 70) / 0.5)
+    quotas.triggers(ANN, 100)
+    assert wait_of(quotas.triggers, ANN, 1) == pytest.approx((1 + 70) / 0.5)
     clock.now += 142
-    quotas.request(ANN, 10, 1)
-    assert wait_of(quotas.request, ANN, 10, 30) > 0
+    quotas.triggers(ANN, 1)
+    assert wait_of(quotas.triggers, ANN, 30) > 0
 
 
 def test_large_requests_use_up_their_own_allowance(quotas: Quotas) -> None:
-    """Bytes are counted besides calls."""
-    quotas.request(ANN, 10_240, 0)
-    assert wait_of(quotas.request, ANN, 512, 0) == pytest.approx(0.5)
-    quotas.request(BEN, 512, 0)
+    """Bytes are counted besides calls, those of a stream's messages too."""
+    quotas.request(ANN, 10_000)
+    quotas.message(ANN, 240)
+    assert wait_of(quotas.request, ANN, 512) == wait_of(quotas.message, ANN, 512) == pytest.approx(0.5)
+    quotas.request(BEN, 512)
 
 
 def test_a_closed_stream_makes_room_for_another(quotas: Quotas) -> None:
@@ -101,7 +102,8 @@ def test_the_owner_hosts_and_who_is_refused_anyway_have_no_account(quotas: Quota
     for principal in (OWNER, ANYONE, Principal(kind=PrincipalKind.HOST, name="teama")):
         for _ in range(100):
             quotas.call(principal)
-            quotas.request(principal, 10**9, 10**6)
+            quotas.request(principal, 10**9)
+            quotas.triggers(principal, 10**6)
         with quotas.stream(principal), quotas.stream(principal), quotas.stream(principal):
             pass
     assert not quotas._buckets
