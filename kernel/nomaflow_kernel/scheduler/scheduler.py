@@ -52,8 +52,6 @@ class Scheduler:
         self._stored: dict[tuple[str, str], tuple[int | None, str]] = {}
         self._knows_stored = False
         self._wake = asyncio.Event()
-        self._settling: list[asyncio.Future[None]] = []
-        self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._changed: set[str] | None = None
         self._keys: dict[str, set[tuple[str, str]]] = {}
@@ -101,17 +99,6 @@ class Scheduler:
             self._changed.update(job_ids)
         self._wake.set()
 
-    async def settle(self) -> None:
-        """Check catalogue and clock now, and return when all due fires have been handed over."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._settling.append(future)
-        self.jobs_changed()
-        await future
-
-    def next_fire_us(self, job_id: str, preset: str = "") -> int | None:
-        """Return the next fire of a schedule, or None."""
-        return self._next.get((job_id, preset))
-
     def next_due_us(self) -> int | None:
         """Return the earliest fire of all, or None."""
         return self._next.next_us()
@@ -120,33 +107,32 @@ class Scheduler:
         return len(self._next)
 
     async def _run(self) -> None:
-        failed = False
-        while not self._stopping:
-            settling, self._settling = self._settling, []
-            try:
-                self._look_at_clock()
-                if not self._knows_stored:
-                    await self._read_stored()
-                if self._changed is None or self._changed:
-                    await self._take_in_catalogue()
-                if self._back_to_us is not None:
-                    await self._go_back(self._back_to_us)
-                await self._fire_due()
-                failed, self._cause = False, _HELD_UP
-            except KernelStopping:
-                self._stopping = True
-            except StoreError as error:
-                failed = True
-                self._forget()
-                _LOG.warning("due fires could not be stored, trying again: %s", error.message)
-            for waiter in settling:
-                if not waiter.done():
-                    waiter.set_result(None)
-            if not self._stopping:
-                await happens_within(self._wake, _RETRY_SECONDS if failed else self._seconds_to_next())
-                self._wake.clear()
+        while await self._look():
+            await happens_within(self._wake, self._seconds_to_next())
+            self._wake.clear()
+
+    async def _look(self) -> bool:
+        """Look at the clock and the catalogue, and hand over all due fires; return False if the kernel is stopping."""
+        try:
+            self._look_at_clock()
+            if not self._knows_stored:
+                await self._read_stored()
+            if self._changed is None or self._changed:
+                await self._take_in_catalogue()
+            if self._back_to_us is not None:
+                await self._go_back(self._back_to_us)
+            await self._fire_due()
+            self._cause = _HELD_UP
+        except KernelStopping:
+            return False
+        except StoreError as error:
+            self._forget()
+            _LOG.warning("due fires could not be stored, trying again: %s", error.message)
+        return True
 
     def _seconds_to_next(self) -> float:
+        if not self._knows_stored:
+            return _RETRY_SECONDS
         at = self._next.next_us()
         if at is None:
             return _LONGEST_SLEEP_SECONDS

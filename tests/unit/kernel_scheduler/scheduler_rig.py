@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -15,15 +16,39 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.scheduler import Scheduler
 
 
+class AskedScheduler(Scheduler):
+    """A scheduler that a test asks to look now, and for the next fires that it knows."""
+
+    asking: tuple[asyncio.Future[None], ...] = ()
+
+    async def look_now(self) -> None:
+        """Have catalogue and clock checked, and return when all due fires have been handed over."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.asking = (*self.asking, future)
+        self.jobs_changed()
+        await future
+
+    async def _look(self) -> bool:
+        asking, self.asking = self.asking, ()
+        goes_on = await super()._look()
+        for future in asking:
+            future.set_result(None)
+        return goes_on
+
+    def next_fire_us(self, job_id: str, preset: str = "") -> int | None:
+        """Return the next fire of a schedule, or None."""
+        return self._next.get((job_id, preset))
+
+
 class Bench(Rig):
     """The rig with a scheduler."""
 
-    scheduler: Scheduler
+    scheduler: AskedScheduler
 
     async def open(self) -> None:
         """Start store, engine and scheduler."""
         await super().open()
-        self.scheduler = Scheduler(
+        self.scheduler = AskedScheduler(
             store=self.store,
             clock=self.clock,
             jobs=self.jobs,
@@ -44,7 +69,7 @@ class Bench(Rig):
 
     async def look(self) -> None:
         """Have the scheduler look at catalogue and clock."""
-        await self.scheduler.settle()
+        await self.scheduler.look_now()
 
     async def runs(self, *states: RunState) -> list[tuple[str, str]]:
         """Return (state, scheduled instant) of the runs, oldest first."""
