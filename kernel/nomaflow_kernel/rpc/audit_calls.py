@@ -54,18 +54,15 @@ class AuditCalls(Calls):
             for first in range(0, len(rows), _PAGE):
                 yield _response(rows[first : first + _PAGE])
             cursor = max([cursor, newest, *(row.seq for row in rows[-1:])])
-        elif filter == AuditFilter():
-            before = await self._hash_before(cursor)
-            async for page in self._pages(cursor, filter):
-                cursor = page[-1].seq
-                yield _response(page, before)
-                before = page[-1].hash
+        chained = filter == AuditFilter() and not request.tail
+        before = await self._hash_before(cursor) if chained else ""
         while True:
             newest = (await self._store.audit_ends()).seq
             if newest > cursor:
                 async for page in self._pages(cursor, filter):
                     cursor = page[-1].seq
-                    yield _response(page)
+                    yield _response(page, before)
+                    before = page[-1].hash if chained else ""
                 cursor = max(cursor, newest)  # rows that the filter leaves out are not looked at again
             if not request.follow:
                 return

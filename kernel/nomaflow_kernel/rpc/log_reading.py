@@ -30,7 +30,6 @@ _MOST_CHUNKS = 100
 _PAGE_BYTES = 1024 * 1024
 _HEADS = 2_000
 _MAX_TAIL = 10_000
-"""The set of all levels that lines have."""
 _BLOCK_LINES = 512
 _BLOCK_BYTES = 256 * 1024
 _RECHECK_SECONDS = 10.0

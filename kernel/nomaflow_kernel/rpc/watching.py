@@ -130,14 +130,11 @@ class Watching(Calls):
         sight = EventSight(guard=self._guard, principal=caller.principal, message=self._messages.of)
         told, spoke_at = cursor, time.monotonic()
         while True:
-            if self._store.pruned_through_seq > max(cursor, told):
-                told = self._store.pruned_through_seq
-                yield _pruned(cursor, told)
             async for page, through in self._news(cursor, filter):
                 # Checked after the page was read: events missing from it were removed before.
                 if self._store.pruned_through_seq > max(cursor, told):
                     told = self._store.pruned_through_seq
-                    yield _pruned(cursor, told)
+                    yield kernel.WatchEventsResponse(pruned=kernel.PrunedEvents(after_seq=cursor, through_seq=told))
                 for events in _together(await sight.shown(page)):
                     yield kernel.WatchEventsResponse(events=events)
                     cursor, spoke_at = events[-1].seq, time.monotonic()
@@ -153,9 +150,6 @@ class Watching(Calls):
                 await asyncio.sleep(request.linger_ms / 1000)
             if self._feed.closed:
                 raise KernelStopping
-            if not heard:
-                spoke_at = time.monotonic()
-                yield kernel.WatchEventsResponse(bookmark_seq=cursor)
 
     async def _refuse_ahead(self, after_seq: int) -> None:
         newest = max(self._feed.last_seq, self._store.pruned_through_seq)
@@ -164,15 +158,14 @@ class Watching(Calls):
             raise CursorAhead(after_seq, newest)
 
     async def _news(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
-        """Yield the events after a cursor in pages, each with the sequence that it reaches, until there are no more."""
+        """Yield the events after a cursor in pages, each with the sequence that it reaches; the last may be empty."""
         while (tail := self._feed.tail_after(cursor)) is None:
             seen = self._feed.last_seq
             async for page in self._pages(cursor, filter):
                 cursor = page[-1].seq if page else cursor
                 yield page, cursor
             cursor = max(cursor, seen)
-        if tail:
-            yield [event for event in tail if filter.keeps(event)], tail[-1].seq
+        yield [event for event in tail if filter.keeps(event)], tail[-1].seq if tail else cursor
 
     async def _pages(self, after: int, filter: EventFilter) -> AsyncIterator[Sequence[EventRecord]]:
         """Yield the stored events after a sequence, page by page, until there are no more."""
@@ -206,10 +199,6 @@ def _together(events: Iterable[event_pb2.Event]) -> Iterator[list[event_pb2.Even
             page = Page()
     if page.entries:
         yield page.entries
-
-
-def _pruned(after_seq: int, through_seq: int) -> kernel.WatchEventsResponse:
-    return kernel.WatchEventsResponse(pruned=kernel.PrunedEvents(after_seq=after_seq, through_seq=through_seq))
 
 
 def _without_values(event: EventRecord) -> event_pb2.Event:
