@@ -34,6 +34,11 @@ def credentials_meant(
     )
 
 
+def is_good(record: TokenRecord | CertificateRecord, now_us: int) -> bool:
+    """Return whether a credential has neither been withdrawn nor expired."""
+    return record.revoked_at_us is None and now_us < record.expires_at_us
+
+
 def hosts_shut_out(
     withdrawn: Iterable[CertificateRecord], certificates: Iterable[CertificateRecord], *, now_us: int
 ) -> set[str]:
@@ -41,7 +46,7 @@ def hosts_shut_out(
 
     The withdrawal of a certificate for a single instance shuts out that instance, and not its host.
     """
-    good = {each.host for each in certificates if each.revoked_at_us is None and now_us < each.expires_at_us}
+    good = {each.host for each in certificates if is_good(each, now_us)}
     return {each.host for each in withdrawn if each.revoked_at_us is not None and not each.instance} - good
 
 

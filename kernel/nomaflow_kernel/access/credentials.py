@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from nomaflow_kernel.access.credential_ends import credentials_meant, ended, forgotten, hosts_shut_out
+from nomaflow_kernel.access.credential_ends import credentials_meant, ended, forgotten, hosts_shut_out, is_good
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.reserved_ids import ReservedIds
@@ -111,14 +111,13 @@ class Credentials:
     def of_certificate(self, *, host: str, serial: str) -> Principal:
         """Return the host that a verified certificate names; ``ANYONE`` if it is withdrawn or was never issued."""
         record = self._certificates.get(serial.lower())
-        now = self._clock.now_us()
-        if record is None or record.host != host or record.revoked_at_us is not None or record.expires_at_us <= now:
+        if record is None or record.host != host or not self._is_good(record):
             return ANYONE
         instance = record.token_id if record.instance else ""
         return Principal(kind=PrincipalKind.HOST, name=host, credential=record.serial, instance=instance)
 
-    def _is_good(self, record: TokenRecord) -> bool:
-        return record.revoked_at_us is None and self._clock.now_us() < record.expires_at_us
+    def _is_good(self, record: TokenRecord | CertificateRecord) -> bool:
+        return is_good(record, self._clock.now_us())
 
     def _note_use(self, held: _Held) -> None:
         """Note a use, unless one of the last minute is noted; it is stored later, together with those of others."""

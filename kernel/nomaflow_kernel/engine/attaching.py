@@ -17,7 +17,7 @@ from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, Ins
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.placement import uses_exclusive
 from nomaflow_kernel.engine.reporting import find_attempt
-from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.event_kinds import NoticeKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
@@ -133,7 +133,7 @@ def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Ver
             action, cancel = VerdictAction.CANCEL, cancel_order(current.key, run.cancel)
         else:
             action = VerdictAction.KEEP
-    elif ended is not None and ended.host == hello.host and _result_is_wanted(ended):
+    elif ended is not None and ended.host == hello.host and ended.result_is_wanted:
         # Its result is still wanted, as an event. An attempt that the history does not know, because it was restored
         # from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered again.
         action, seq = VerdictAction.KEEP, ended.final_seq
@@ -141,10 +141,6 @@ def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Ver
         running = held.state in (HeldState.DISPATCHED, HeldState.RUNNING)
         action = VerdictAction.KILL if running else VerdictAction.FORGET
     return Verdict(attempt_key=held.attempt_key, action=action, acknowledged_seq=seq, cancel=cancel)
-
-
-def _result_is_wanted(ended: EndedAttempt) -> bool:
-    return ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost
 
 
 def declare_ended(state: EngineState, batch: Batch, key: InstanceKey, *, evidence: str, by: str) -> int | None:

@@ -201,15 +201,13 @@ def _answer_ended(state: EngineState, batch: Batch, reporter: Reporter, told: At
     if last_seq <= ended.final_seq:
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=ended.final_seq)
     events = _opened(told.events)
-    lost = ended.state is AttemptState.LOST
     if events and isinstance(events[-1], Finished):
         _note_late_result(batch, told.attempt_key, ended, Outcome.reported(events[-1]))
-    elif lost and not ended.retry_on_lost:
-        # Its code may still run, and its result is still wanted: a host that was fenced now would never report it.
+    elif ended.result_is_wanted:  # a host that was fenced now would never report it
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
     return _refuse(
         told,
-        AckStatus.FENCED if lost else AckStatus.CONFLICT,
+        AckStatus.FENCED if ended.state is AttemptState.LOST else AckStatus.CONFLICT,
         f"the attempt ended as {ended.state} after event {ended.final_seq}",
     )
 

@@ -170,7 +170,8 @@ class WaitingRuns:
         :returns: None if none may start
         """
         lanes = self._hosts.get(host, {})
-        in_turn = (run for priority in sorted(lanes, reverse=True) for run in _oldest(lanes[priority]))
+        lines = (runs for priority in sorted(lanes, reverse=True) for runs in lanes[priority].values())
+        in_turn = (next(iter(runs.values())) for runs in lines)
         run = next(filter(may_start, in_turn), None)
         if run is None:
             return None
@@ -179,10 +180,6 @@ class WaitingRuns:
         if run.job_id in lane:
             lane.move_to_end(run.job_id)
         return run
-
-
-def _oldest(lane: _Lane) -> Iterator[QueuedRun]:
-    return (next(iter(turns.values())) for turns in lane.values())
 
 
 def _group(run: QueuedRun) -> tuple[str, str, TriggerKind]:

@@ -78,6 +78,11 @@ class EndedAttempt(Struct, frozen=True, kw_only=True):
     exists: bool = True
     retry_on_lost: bool = False
 
+    @property
+    def result_is_wanted(self) -> bool:
+        """True if its code may still run, and what it reports at its end is kept as an event."""
+        return self.exists and self.state is AttemptState.LOST and not self.retry_on_lost
+
 
 @dataclass(kw_only=True, slots=True)
 class Batch:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_kernel.access.credential_ends import credentials_meant, hosts_shut_out
+from nomaflow_kernel.access.credential_ends import credentials_meant, hosts_shut_out, is_good
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.token_orders import INSTANCE_SECONDS, TokenOrder, check_host_name
@@ -90,11 +90,11 @@ class AccessCalls(Calls):
 
     async def list_tokens(self, request: access.ListTokensRequest, _caller: Caller) -> access.ListTokensResponse:
         """Return a page of the tokens, without secrets."""
-        now = self._clock.now_us()
+        now, ended_too = self._clock.now_us(), request.include_ended
         kept = {
             (_digits(each.created_at_us), each.token_id): each
             for each in self._credentials.tokens()
-            if request.name in ("", each.name) and (request.include_ended or _works(each, now))
+            if request.name in ("", each.name) and (ended_too or (is_good(each, now) and each.uses_left != 0))
         }
         tokens, more = _page(kept, self._token, request.page_token)
         return access.ListTokensResponse(tokens=tokens, next_page_token=more)
@@ -128,7 +128,7 @@ class AccessCalls(Calls):
         kept = {
             (_digits(each.issued_at_us), each.serial): each
             for each in self._credentials.certificates()
-            if request.host in ("", each.host) and (request.include_ended or _holds(each, now))
+            if request.host in ("", each.host) and (request.include_ended or is_good(each, now))
         }
         certificates, more = _page(kept, partial(encode, access.Certificate), request.page_token)
         return access.ListCertificatesResponse(certificates=certificates, next_page_token=more)
@@ -194,11 +194,3 @@ def _require_no_more(grants: Iterable[Grant], caller: Caller) -> None:
     for grant in grants:
         if not caller.principal.holds(grant):
             raise NotPermitted(caller.principal, "give", str(grant))
-
-
-def _works(token: TokenRecord, now_us: int) -> bool:
-    return token.revoked_at_us is None and token.expires_at_us > now_us and token.uses_left != 0
-
-
-def _holds(certificate: CertificateRecord, now_us: int) -> bool:
-    return certificate.revoked_at_us is None and certificate.expires_at_us > now_us
