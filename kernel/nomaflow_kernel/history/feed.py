@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Self
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.history.lookups import EventFilter
@@ -56,7 +56,9 @@ class EventFeed:
                 self._wake_all(before)
             elif event.seq > before and self._waiters:
                 self._wake(event, before)
-        self._trim()
+        # By half, so that the copy is paid for once per capacity and not once per event.
+        if len(self._ring) > 2 * self._capacity:
+            del self._ring[: -self._capacity]
 
     def touch_log(self, run_id: str) -> None:
         """Wake the followers of a run's log: lines were committed."""
@@ -94,21 +96,19 @@ class EventFeed:
         tail = self._ring[start:]
         return tail if len(tail) == self.last_seq - seq else None
 
-    def subscribe(self, run_id: str) -> RunSubscription:
-        """Return a subscription to one run's events and log, to be used as a context manager."""
-        subscription = RunSubscription(feed=self, run_id=run_id)
-        self._subscriptions.setdefault(run_id, set()).add(subscription)
+    @contextmanager
+    def subscribe(self, run_id: str) -> Iterator[RunSubscription]:
+        """Return a context with a subscription to one run's events and log."""
+        subscription, of_run = RunSubscription(), self._subscriptions.setdefault(run_id, set())
+        of_run.add(subscription)
         if self.closed:
             subscription.touch()
-        return subscription
-
-    def unsubscribe(self, subscription: RunSubscription) -> None:
-        """Forget a subscription. Unsubscribing twice is allowed."""
-        of_run = self._subscriptions.get(subscription.run_id)
-        if of_run is not None:
+        try:
+            yield subscription
+        finally:
             of_run.discard(subscription)
             if not of_run:
-                del self._subscriptions[subscription.run_id]
+                del self._subscriptions[run_id]
 
     def close(self) -> None:
         """Wake every watcher for good: the kernel is stopping."""
@@ -131,11 +131,6 @@ class EventFeed:
         index = bisect_left(self._ring, event.seq, key=lambda each: each.seq)
         if index == len(self._ring) or self._ring[index].seq != event.seq:
             self._ring.insert(index, event)
-
-    def _trim(self) -> None:
-        # By half, so that the copy is paid for once per capacity and not once per event.
-        if len(self._ring) > 2 * self._capacity:
-            del self._ring[: -self._capacity]
 
     def _wake(self, event: EventRecord, before: int) -> None:
         for place in (("job", event.job_id), ("host", event.host), _ELSEWHERE):
@@ -176,18 +171,10 @@ class RunSubscription:
     It holds at most a thousand events; a slower watcher is told to read the store.
     """
 
-    def __init__(self, *, feed: EventFeed, run_id: str) -> None:
-        self.run_id = run_id
-        self._feed = feed
+    def __init__(self) -> None:
         self._events: deque[EventRecord] = deque()
         self._overflowed = False
         self._changed = asyncio.Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._feed.unsubscribe(self)
 
     def push(self, event: EventRecord) -> None:
         """Add an event; called by the feed."""
