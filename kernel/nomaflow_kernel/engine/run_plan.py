@@ -52,6 +52,11 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
         return frozenset(json.loads(self.kwargs_json))
 
     @property
+    def runs(self) -> bool:
+        """True if it is switched on, and no output of an earlier run takes its place."""
+        return self.enabled and self.reuse is None
+
+    @property
     def calls_job(self) -> bool:
         """True if the kernel runs the step itself."""
         return self.type == CALL_JOB_STEP
@@ -100,7 +105,7 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
         steps=steps,
-        first=next((step for step in steps if step.enabled and step.reuse is None), None),
+        first=next((step for step in steps if step.runs), None),
         job_params=of_job,
         run_params=of_run,
         params_json=_dump({**of_job, **of_run}),

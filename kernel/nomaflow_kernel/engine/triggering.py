@@ -209,13 +209,13 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
         return []
     warnings = _misspelt_params(state, command, draft)
     for step in draft.plan.steps:
-        if step.enabled and step.strict_keys and not step.calls_job and step.reuse is None:
+        if step.runs and step.strict_keys and not step.calls_job:
             manifest = state.jobs.manifest(draft.host)
             refusal, ignored = check_keys(step.callable, manifest, step.strict_keys, step.given_keys)
             if refusal is not None:
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]
-        elif command.request.op_kwargs.get(step.name) and not (step.enabled and step.reuse is None):
+        elif command.request.op_kwargs.get(step.name) and not step.runs:
             warnings.append(f"step {step.name!r} does not run, so the values that were given for it are not used")
     return warnings
 

@@ -14,7 +14,6 @@ from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
-from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.hosts.errors import HostLoading
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -117,7 +116,7 @@ class Admission:
         """Yield the steps that will run in a host and get a value from the caller."""
         for step in draft.plan.steps:
             given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
-            if given and _runs_in_host(step):
+            if given and step.runs and not step.calls_job:
                 yield CheckedStep(
                     step=step.name,
                     callable=step.callable,
@@ -135,10 +134,6 @@ def _first(steps: Sequence[CheckedStep]) -> Sequence[CheckedStep]:
     """
     sizes = accumulate(len(step.kwargs_json) + sum(map(len, step.given_keys)) for step in steps)
     return steps[: max(1, sum(size <= VALUES_BYTES for size in sizes))]
-
-
-def _runs_in_host(step: PlannedStep) -> bool:
-    return step.enabled and step.reuse is None and not step.calls_job
 
 
 def _field(problem: ValueProblem, op_kwargs: Mapping[str, Mapping[str, Any]]) -> str:

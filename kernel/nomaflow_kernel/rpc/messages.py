@@ -89,7 +89,7 @@ def planned_values(draft: Draft) -> list[run_pb2.StepValues]:
     """Return what each step that would run gets, merged from all layers, up to 2 MiB; secret values are ``***``."""
     found, left = [], VALUES_BYTES
     for step in draft.plan.steps:
-        if step.enabled and step.reuse is None:
+        if step.runs:
             values = given_values(step, draft.definition.secret_params)
             left -= len(values)
             if left < 0:
