@@ -186,7 +186,8 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
     current.host = current.host or run.host
     instance = state.fleet.get(current.instance)
     if instance is None:
-        instance = Instance.awaited(*current.instance)
+        # An earlier kernel has assigned attempts to it; more is not known of it.
+        instance = Instance(hello=InstanceHello(host=current.host, incarnation=current.incarnation))
         instance.heard(now, now_us)
         state.fleet.add(instance)
     current.exclusive = uses_exclusive(state, run.host, current.step)

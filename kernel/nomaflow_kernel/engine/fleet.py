@@ -43,11 +43,6 @@ class Instance:
     reserved: dict[str, Resources] = field(default_factory=dict)
     used: bool = False
 
-    @classmethod
-    def awaited(cls, host: str, incarnation: str) -> Instance:
-        """Return an instance that is known only from attempts that an earlier kernel assigned to it."""
-        return cls(hello=InstanceHello(host=host, incarnation=incarnation))
-
     @property
     def host(self) -> str:
         """The name of its host."""
@@ -83,11 +78,6 @@ class Instance:
         self.last_heard, self.last_heartbeat_us = now, now_us
         self.unreachable_since_us = self.lost_at_us = None
         self.retried_on_lost = 0
-
-    def note_grace(self, grace: float | None, *, lease: float) -> None:
-        """Note how long it may be silent until the next of its attempts is LOST; None if it holds none."""
-        since = self.unreachable_since_us
-        self.lost_at_us = None if grace is None or since is None else since + int((grace - lease) * 1_000_000)
 
     @property
     def serves(self) -> bool:
@@ -215,7 +205,3 @@ class Fleet:
     def held(self, host: str) -> int:
         """Return how many attempts all instances of a host hold."""
         return sum(instance.running for instance in self.of_host(host))
-
-    def introduced(self) -> list[Instance]:
-        """Return every instance that has introduced itself."""
-        return [instance for instance in self._instances.values() if instance.introduced]

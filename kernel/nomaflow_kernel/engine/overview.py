@@ -42,7 +42,7 @@ def engine_overview(state: EngineState, *, turns: int) -> EngineOverview:
         running=len(state.active),
         attempts=Counter(str(run.current.state) for run in state.active.values() if run.current is not None),
         queued={host: state.waiting.count_of_host(host) for host in state.waiting.hosts()},
-        instances=tuple(state.fleet.introduced()),
+        instances=tuple(instance for instance in state.fleet if instance.introduced),
         timers=len(state.timers),
         next_timer_seconds=None if due is None else due - state.clock.monotonic(),
         pauses=len(state.pauses),

@@ -65,6 +65,6 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
         graces.append(grace)
         if run.cancel is None and run.timed_out is None:
             instance.retried_on_lost += retried_on_lost(run, run.attempt)
-    instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
+    instance.lost_at_us = batch.now_us + int((min(graces) - silent) * 1_000_000) if graces else None
     if not instance.attempts and instance.link is None:
         state.forget(instance, batch.now_us)

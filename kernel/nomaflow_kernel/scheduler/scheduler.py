@@ -266,13 +266,7 @@ class Scheduler:
             self._next.put(key, schedule.next_after_us(now_us))
             next_fires.append(schedule.keeps(self._next.get(key)))
         if suspect:
-            triggers = await self._without_taken(triggers)
+            # The store refuses fires that have run, but only after they have cancelled another run, for example.
+            taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
+            triggers = [trigger for trigger in triggers if trigger.slot not in taken]
         await self._commit(next_fires, triggers=triggers, unrun=unrun)
-
-    async def _without_taken(self, triggers: Sequence[TriggerCommand]) -> list[TriggerCommand]:
-        """Return the fires that have not run.
-
-        The store would refuse the others too, but only after they had cancelled another run, for example.
-        """
-        taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
-        return [trigger for trigger in triggers if trigger.slot not in taken]
