@@ -94,7 +94,8 @@ class Overlaps:
         return begin - LOOK_BACK, min(self.plan.end, begin + _WINDOW)
 
     def _span(self, owner: Owner, fires: int) -> _Span:
-        running, done, length = fires, 1, max(ceil(self.seconds.get(owner.job_id) or 0), 1)
+        usual = min(self.seconds.get(owner.job_id) or 0, (LOOK_BACK + _WINDOW).total_seconds())
+        running, done, length = fires, 1, max(ceil(usual), 1)
         while done < length:
             step = min(done, length - done)
             running |= running << step

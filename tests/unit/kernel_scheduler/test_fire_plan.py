@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta, tzinfo
 from time import process_time
 
@@ -145,6 +146,17 @@ def test_frequent_schedules_tell_what_runs_at_their_fires() -> None:
     assert overlaps(plan(("a", "*/5 * * * *"), ("at", "3 13 * * *"), hours=3), {"a": 200.0}) == {"a": ["at"]}
     assert overlaps(plan(("a", "*/5 * * * *"), ("at", "3 13 * * *"), hours=1), {"a": 200.0}) == {}
     assert overlaps(plan(("a", "*/5 * * * *"), ("at", "3 13 * * *"), hours=9), {"a": 200.0}, held="at") == {}
+
+
+def test_a_run_of_ten_years_costs_no_more_than_the_time_that_is_looked_at() -> None:
+    """A clock that was set ahead during a job's only run makes years of what is usual for it."""
+    made = plan(("a", "*/5 * * * *"), ("b", "2-59/5 * * * *"))
+    tracemalloc.start()
+    try:
+        assert overlaps(made, {"a": 3650 * 86_400.0}) == {"a": ["b"], "b": ["a"]}
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:
