@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -23,9 +24,9 @@ def spawn_only(request: pytest.FixtureRequest) -> bool:
     return request.param == "spawn"
 
 
-@pytest.fixture
-async def start_host() -> AsyncIterator[StartHost]:
-    """Start hosts; at the end stop them and assert that no process and no descriptor is left."""
+@asynccontextmanager
+async def hosts_to_start() -> AsyncIterator[StartHost]:
+    """Give a function that starts hosts; at the end stop them and assert that no process and no descriptor is left."""
     hosts: list[Host] = []
     before = set(open_files())
     others = pids_below(os.getpid())
@@ -39,19 +40,45 @@ async def start_host() -> AsyncIterator[StartHost]:
             assert outcome.accepted, (outcome.reasons, outcome.output_tail)
         return host
 
-    yield start
     left: list[int] = []
-    async with AsyncExitStack() as stack:
-        for host in hosts:
-            reaper = host.supervisor.reaper_identity.pid
-            left += [reaper, *(pids_below(reaper) if reaper else [])]
-            stack.push_async_callback(host.supervisor.stop)
-            stack.push_async_callback(host.supervisor.stop)
+    try:
+        yield start
+    finally:
+        async with AsyncExitStack() as stack:
+            for host in hosts:
+                reaper = host.supervisor.reaper_identity.pid
+                left += [reaper, *(pids_below(reaper) if reaper else [])]
+                stack.push_async_callback(host.supervisor.stop)
+                stack.push_async_callback(host.supervisor.stop)
     assert still_alive(left, seconds=10) == []
     assert set(open_files()) <= before
     # What the session shares, as its database server, starts processes at will.
     known = {*others, *(pid for other in others for pid in pids_below(other))}
     assert still_alive(set(pids_below(os.getpid())) - known, seconds=10) == []
+
+
+@pytest.fixture
+async def start_host() -> AsyncIterator[StartHost]:
+    """Start hosts of a test's own."""
+    async with hosts_to_start() as start:
+        yield start
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def host_of_module() -> AsyncIterator[Host]:
+    """Start a host with the usual settings for the tests of a module that leave it as they find it.
+
+    One whose step costs others their worker has a host of its own: no code that was in it shares a worker again.
+    """
+    async with hosts_to_start() as start:
+        yield await start()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def host(host_of_module: Host) -> AsyncIterator[Host]:
+    """Give the host of the module; whatever a test leaves running in it ends with the test."""
+    yield host_of_module
+    await host_of_module.end_what_runs()
 
 
 @pytest.fixture

@@ -13,8 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nomaflow_api.v1.letter_words import FinishedState, LogCodec
-from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder, Finished, LogChunk, Progress, Started, Stopping
+from nomaflow_api.v1.letters import (
+    AttemptOrder,
+    CancelOrder,
+    DispatchOrder,
+    Finished,
+    LogChunk,
+    Progress,
+    Started,
+    Stopping,
+)
 from nomaflow_api.v1.log_lines import LogLine, decode_line, split_lines
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.generation.spec import ProjectSpec
@@ -30,9 +41,11 @@ from processes import is_alive, pids_below, process_name
 from waiting import PATIENCE, eventually
 
 __all__ = [
-    "HOSTILE", "Host", "Sink", "StartHost", "descriptors_left", "is_alive", "pids_below", "process_name",
+    "HOSTILE", "Host", "Sink", "StartHost", "descriptors_left", "is_alive", "pids_below", "process_name", "shared",
 ]  # fmt: skip
 
+shared = pytest.mark.asyncio(loop_scope="module")
+"""Marks a test that takes the fixture ``host``: the loop in which the host that a module shares was started."""
 HOSTILE = Path(__file__).parent / "hostile"
 UNFORKABLE = Path(__file__).parent / "unforkable"
 
@@ -214,6 +227,12 @@ class Host:
 
     async def result(self, callable_: str, kwargs: dict[str, Any] | None = None, **order: Any) -> Ended:
         return await self.sink.end_of(self.run(callable_, kwargs, **order))
+
+    async def end_what_runs(self) -> None:
+        """Cancel every attempt that a test has left running, so politely that its worker lives on."""
+        for key in self.sink.starts.keys() - self.sink.ends.keys():
+            self.supervisor.cancel(CancelOrder(attempt_key=key, reason_code="canceled_by_user", by="ann", why="over"))
+        await self.sink.until(lambda: self.supervisor.running == 0)
 
     async def started_in(self, marker: Path) -> int:
         """Wait until hostile code runs and return the pid it runs in."""

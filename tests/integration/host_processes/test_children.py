@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, is_alive, pids_below
+from harness import Host, StartHost, is_alive, pids_below, shared
 
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import CancelOrder
@@ -29,14 +29,12 @@ async def assert_runs_on(host: Host, neighbour: str, marker: Path) -> None:
     assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 11, ())
 
 
+@shared
 @pytest.mark.parametrize(
     "name", ["forgets_its_child", "waits_for_its_child", "runs_its_child_in_a_thread", "calls_system_in_a_thread"]
 )
-async def test_a_cancel_ends_child_processes_without_their_worker(
-    start_host: StartHost, marker: Path, name: str
-) -> None:
+async def test_a_cancel_ends_child_processes_without_their_worker(host: Host, marker: Path, name: str) -> None:
     """A child that runs on after the cancel of its step is dead before CANCELED is reported; neighbours run on."""
-    host = await start_host(shared_workers=1)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
     for script in SCRIPTS:
@@ -49,12 +47,10 @@ async def test_a_cancel_ends_child_processes_without_their_worker(
     await assert_runs_on(host, neighbour, go)
 
 
+@shared
 @pytest.mark.parametrize("script", SCRIPTS)
-async def test_a_return_ends_child_processes_without_their_worker(
-    start_host: StartHost, marker: Path, script: str
-) -> None:
+async def test_a_return_ends_child_processes_without_their_worker(host: Host, marker: Path, script: str) -> None:
     """A child that outlives its step is dead before SUCCEEDED is reported, with a note; neighbours run on."""
-    host = await start_host(shared_workers=1)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
     end = await host.result("hostile.children:returns_before_its_child", {"marker": str(marker), "script": script})
@@ -64,12 +60,10 @@ async def test_a_return_ends_child_processes_without_their_worker(
     await assert_runs_on(host, neighbour, go)
 
 
+@shared
 @pytest.mark.parametrize("how", ["posix_spawn", "spawn", "forkserver"])
-async def test_a_process_started_without_subprocess_ends_with_its_step(
-    start_host: StartHost, marker: Path, how: str
-) -> None:
+async def test_a_process_started_without_subprocess_ends_with_its_step(host: Host, marker: Path, how: str) -> None:
     """A step's process counts as left by it, whatever started it; neighbours run on."""
-    host = await start_host(shared_workers=1)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
     end = await host.result("hostile.children:leaves_a_process", {"marker": str(marker), "how": how})
@@ -105,12 +99,10 @@ async def test_processes_started_in_several_threads_at_once_end_with_their_step(
     await assert_runs_on(host, neighbour, go)
 
 
+@shared
 @pytest.mark.parametrize("name", ["leaves_an_orphan", "leaves_an_orphan_of_c_code"])
-async def test_an_orphan_counts_for_no_step_that_has_started_no_process(
-    start_host: StartHost, marker: Path, name: str
-) -> None:
+async def test_an_orphan_counts_for_no_step_that_has_started_no_process(host: Host, marker: Path, name: str) -> None:
     """A neighbour returns at once, without a note, and the orphan lives until its own step returns."""
-    host = await start_host(shared_workers=1)
     go, end_it = marker.with_name("go"), marker.with_name("end")
     neighbour, _ = await neighbour_of(host, go)
     key = host.run(f"hostile.children:{name}", {"marker": str(marker), "go": str(end_it)})
@@ -136,11 +128,9 @@ async def test_dead_orphans_are_reaped_beside_other_steps(start_host: StartHost,
     await assert_runs_on(host, neighbour, go)
 
 
-async def test_a_helper_that_a_neighbour_s_thread_has_from_c_code_is_not_ended(
-    start_host: StartHost, marker: Path
-) -> None:
+@shared
+async def test_a_helper_that_a_neighbour_s_thread_has_from_c_code_is_not_ended(host: Host, marker: Path) -> None:
     """Steps take turns in the threads of the executor: a child of such a thread need not be that of its present one."""
-    host = await start_host(shared_workers=1)
     go, mine = marker.with_name("go"), marker.with_name("mine")
     neighbour = host.run("hostile.children:has_a_helper_of_c_code", {"marker": str(marker), "go": str(go)})
     helper = ProcessIdentity.of(await host.started_in(marker))

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import StartHost, is_alive, pids_below
+from harness import Host, StartHost, is_alive, pids_below, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.reaper.proc import ProcessIdentity
@@ -49,15 +49,13 @@ async def test_a_dead_worker_is_told_in_plain_words(start_host: StartHost, spawn
         assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED, name
 
 
+@shared
 @pytest.mark.parametrize(
     ("name", "outermost"),
     [("segfaults", "segfaults"), ("segfaults_async", "segfaults_async"), ("segfaults_in_a_thread", "_fault")],
 )
-async def test_a_segfault_leaves_the_author_s_stack_in_the_log(
-    start_host: StartHost, name: str, outermost: str
-) -> None:
+async def test_a_segfault_leaves_the_author_s_stack_in_the_log(host: Host, name: str, outermost: str) -> None:
     """One error of the log has it, and no frame of the worker, of its event loop or of another thread."""
-    host = await start_host()
     key = host.run(f"hostile.deadly:{name}")
     await host.sink.end_of(key)
     [stack] = [line for line in host.sink.lines(key) if "Fatal Python error: Segmentation fault" in line.message]
@@ -68,9 +66,9 @@ async def test_a_segfault_leaves_the_author_s_stack_in_the_log(
     assert not any(part in text for part in ("nomaflow_host", "asyncio/", "Extension modules", "select"))
 
 
-async def test_a_segfault_of_a_forked_process_is_in_the_log(start_host: StartHost) -> None:
+@shared
+async def test_a_segfault_of_a_forked_process_is_in_the_log(host: Host) -> None:
     """faulthandler's stack reaches the log through the pipe: the step itself goes on."""
-    host = await start_host()
     key = host.run("hostile.deadly:forks_a_segfault")
     assert (await host.sink.end_of(key)).rows_affected == signal.SIGSEGV
     assert "in forks_a_segfault" in host.sink.text(key)
@@ -91,9 +89,9 @@ async def test_death_of_a_shared_worker_fails_all_in_it(start_host: StartHost, m
     assert host.sink.starts[again].exclusive
 
 
-async def test_daemon_of_a_dead_worker_is_gone_first(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_daemon_of_a_dead_worker_is_gone_first(host: Host, marker: Path) -> None:
     """The daemon of a worker that died by itself is dead before the attempt is reported as failed."""
-    host = await start_host()
     end = await host.result("hostile.deadly:leaves_daemon_and_dies", {"marker": str(marker)})
     assert end.reason_code == "worker_died"
     assert not is_alive(int(Path(f"{marker}.child").read_text()))

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, is_alive
+from harness import Host, StartHost, is_alive, shared
 
 from nomaflow_api.v1.letter_words import FinishedState
 from waiting import eventually
@@ -54,9 +54,9 @@ async def test_a_child_that_comes_back_is_ended(start_host: StartHost, marker: P
         assert (await host.result(later)).state is FinishedState.SUCCEEDED
 
 
-async def test_a_child_that_stays_is_not_left_behind(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_a_child_that_stays_is_not_left_behind(host: Host, marker: Path) -> None:
     """A child that was forked beside neighbours and runs on is dead before the end of its step is reported."""
-    host = await start_host(shared_workers=1)
     await with_neighbour(host, marker)
     end = await host.result("hostile.forking:child_stays", {"marker": f"{marker}.fork"})
     assert end.state is FinishedState.SUCCEEDED
@@ -64,10 +64,10 @@ async def test_a_child_that_stays_is_not_left_behind(start_host: StartHost, mark
     assert not is_alive(int(Path(f"{marker}.fork.child").read_text()))
 
 
+@shared
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-async def test_multiprocessing_works_and_keeps_its_helpers(start_host: StartHost, method: str) -> None:
+async def test_multiprocessing_works_and_keeps_its_helpers(host: Host, method: str) -> None:
     """Pools and processes of each start method work, and what the library keeps for itself is no leftover."""
-    host = await start_host(shared_workers=1)
     for name in ("processes", "processes_on_the_loop") * 2:
         key = host.run(f"hostile.forking:{name}", {"method": method})
         end = await host.sink.end_of(key)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from harness import StartHost
+from harness import Host, StartHost, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
@@ -43,18 +43,18 @@ async def test_every_way_of_logging(start_host: StartHost, spawn_only: bool) -> 
         assert not any(other in text for other in keys if other != tag)
 
 
-async def test_what_is_printed_without_a_line_feed_keeps_the_level_of_its_stream(start_host: StartHost) -> None:
+@shared
+async def test_what_is_printed_without_a_line_feed_keeps_the_level_of_its_stream(host: Host) -> None:
     """The unfinished last line of stderr is a warning, as each before it."""
-    host = await start_host()
     key = host.run("polite:logs_everywhere", {"tag": "a"})
     await host.sink.end_of(key)
     levels = {line.message: line.level for line in host.sink.lines(key)}
     assert (levels["a no newline"], levels["a an open end on stderr"]) == (20, 30)
 
 
-async def test_log_level_of_the_run(start_host: StartHost) -> None:
+@shared
+async def test_log_level_of_the_run(host: Host) -> None:
     """An attempt's log level decides, even if others with another level share its worker."""
-    host = await start_host(shared_workers=1)
     debug = host.run("polite:logs_everywhere", {"tag": "d"}, log_level="DEBUG")
     error = host.run("polite:logs_everywhere", {"tag": "e"}, log_level="ERROR")
     await host.sink.end_of(debug)
@@ -82,16 +82,16 @@ async def test_a_handler_that_prints_through_a_console_doubles_nothing(start_hos
     assert [line.message for line in host.sink.lines(key)] == ["said richly"]
 
 
-async def test_records_carry_the_attempt(start_host: StartHost) -> None:
+@shared
+async def test_records_carry_the_attempt(host: Host) -> None:
     """record.run_id, .step and .attempt are set before filters see a record."""
-    host = await start_host()
     end = await host.result("polite:attributes", run_id="run_7", attempt=3)
     assert json.loads(end.extras_json) == {"run_id": "run_7", "step": "step", "attempt": 3}
 
 
-async def test_a_hundred_thousand_lines_in_order(start_host: StartHost) -> None:
+@shared
+async def test_a_hundred_thousand_lines_in_order(host: Host) -> None:
     """100,000 lines of one step are all there, in order, in chunks within their bounds."""
-    host = await start_host()
     key = host.run("polite:floods", {"count": 100_000})
     await host.sink.end_of(key)
     numbers = [int(line.message.split()[1]) for line in host.sink.lines(key)]
@@ -100,9 +100,9 @@ async def test_a_hundred_thousand_lines_in_order(start_host: StartHost) -> None:
     assert {chunk.levels for chunk in host.sink.chunks[key]} == {1 << 2}
 
 
-async def test_any_bytes_and_long_lines(start_host: StartHost) -> None:
+@shared
+async def test_any_bytes_and_long_lines(host: Host) -> None:
     """Bytes that are not UTF-8 survive, long lines come in marked pieces, children's output is there."""
-    host = await start_host()
     key = host.run("polite:writes_bytes")
     await host.sink.end_of(key)
     lines = host.sink.lines(key)
@@ -115,9 +115,9 @@ async def test_any_bytes_and_long_lines(start_host: StartHost) -> None:
     assert "".join(piece.message for piece in pieces) == "y" * 200_000
 
 
-async def test_output_of_children_in_a_shared_worker_is_marked(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_output_of_children_in_a_shared_worker_is_marked(host: Host, marker: Path) -> None:
     """A child's output belongs to the only attempt running; among several it goes to each of them, marked."""
-    host = await start_host(shared_workers=1)
     alone = host.run("polite:child_in_shared")
     await host.sink.end_of(alone)
     assert [line.flags for line in host.sink.lines(alone) if "async child" in line.message] == [0]
@@ -131,9 +131,9 @@ async def test_output_of_children_in_a_shared_worker_is_marked(start_host: Start
         assert [line.flags for line in host.sink.lines(key) if "async child" in line.message] == [SHARED]
 
 
-async def test_a_forked_child_may_log(start_host: StartHost) -> None:
+@shared
+async def test_a_forked_child_may_log(host: Host) -> None:
     """A process that a step forks logs through the pipe, and the ring keeps one writer."""
-    host = await start_host()
     key = host.run("polite:forks_and_logs")
     assert (await host.sink.end_of(key)).state is FinishedState.SUCCEEDED
     text = host.sink.text(key)
@@ -142,9 +142,9 @@ async def test_a_forked_child_may_log(start_host: StartHost) -> None:
     assert "parent goes on" in text
 
 
-async def test_an_end_is_not_told_before_its_last_lines(start_host: StartHost) -> None:
+@shared
+async def test_an_end_is_not_told_before_its_last_lines(host: Host) -> None:
     """A step that has returned ends once its lines are read, however long they may not be."""
-    host = await start_host()
     host.sink.open = False
     key = host.run("polite:floods", {"count": 10})
     await host.sink.until(lambda: key in host.sink.starts)
@@ -155,9 +155,9 @@ async def test_an_end_is_not_told_before_its_last_lines(start_host: StartHost) -
     assert len(host.sink.lines(key)) == 10
 
 
-async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> None:
+@shared
+async def test_a_closed_sink_holds_the_worker_back(host: Host) -> None:
     """A closed sink stops reading and loses nothing; the step waits and then ends with every line."""
-    host = await start_host()
     host.sink.open = False
     key = host.run("polite:floods", {"count": 60_000})
     await host.sink.until(lambda: key in host.sink.starts)
@@ -169,9 +169,9 @@ async def test_a_closed_sink_holds_the_worker_back(start_host: StartHost) -> Non
     assert len(host.sink.lines(key)) == 60_000
 
 
-async def test_max_log_bytes_drops_with_exact_counts(start_host: StartHost) -> None:
+@shared
+async def test_max_log_bytes_drops_with_exact_counts(host: Host) -> None:
     """Lines over max_log_bytes are dropped, and one line says how many."""
-    host = await start_host()
     key = host.run("polite:floods", {"count": 5000}, max_log_bytes=100_000)
     await host.sink.end_of(key)
     *kept, marker = host.sink.lines(key)
@@ -180,9 +180,9 @@ async def test_max_log_bytes_drops_with_exact_counts(start_host: StartHost) -> N
     assert sum("max_log_bytes" in line.message for line in host.sink.lines(key)) == 1
 
 
-async def test_progress_comes_coalesced(start_host: StartHost) -> None:
+@shared
+async def test_progress_comes_coalesced(host: Host) -> None:
     """A thousand progress calls send few events, the last one among them, before finished."""
-    host = await start_host()
     key = host.run("polite:progresses")
     await host.sink.end_of(key)
     said = host.sink.said[key]
@@ -190,9 +190,9 @@ async def test_progress_comes_coalesced(start_host: StartHost) -> None:
     assert (said[-1].done, said[-1].total, said[-1].message) == (999.0, 999.0, "at 999")
 
 
-async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_lines_come_while_the_step_runs(host: Host, marker: Path) -> None:
     """A line of a running step is in the sink within a moment, even from an exclusive worker's print."""
-    host = await start_host()
     key = host.run("polite:speaks_and_waits", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
     await host.sink.until(lambda: "speaking" in host.sink.text(key))
     assert key not in host.sink.ends

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import StartHost
+from harness import Host, StartHost, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from waiting import eventually
@@ -75,9 +75,9 @@ async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path) -> N
             assert (await host.result(later)).state is FinishedState.SUCCEEDED, name
 
 
-async def test_a_step_does_not_leave_its_handlers_behind(start_host: StartHost) -> None:
+@shared
+async def test_a_step_does_not_leave_its_handlers_behind(host: Host) -> None:
     """Signal handlers and the timer that a step set are restored for the next step in its worker."""
-    host = await start_host(shared_workers=1)
     for isolation, name in ((Isolation.BY_KIND, ""), (Isolation.EXCLUSIVE, "_in_a_thread")):
         assert (await host.result("hostile.meddling:sets_handlers", isolation=isolation)).rows_affected == 1
         assert (await host.result(f"hostile.meddling:has_a_child_that_fails{name}")).rows_affected == 3
@@ -90,9 +90,9 @@ async def test_a_step_that_patches_asyncio_does_not_patch_its_worker(start_host:
     assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
 
 
-async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_lines_that_are_overwritten_are_counted(host: Host, marker: Path) -> None:
     """A line that code in the worker has damaged is reported as lost; its neighbours are there, and the step ends."""
-    host = await start_host()
     host.sink.open = False
     key = host.run("hostile.meddling:overwrites_a_line", {"marker": str(marker)})
     await eventually(marker.exists)
@@ -102,9 +102,9 @@ async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, mar
     assert messages == ["before", "after", "1 line of the log was damaged in the worker's memory and is lost"]
 
 
-async def test_recursion_without_end_fails_its_step(start_host: StartHost) -> None:
+@shared
+async def test_recursion_without_end_fails_its_step(host: Host) -> None:
     """An endless recursion fails only its own step, as an exception."""
-    host = await start_host()
     assert "RecursionError" in (await host.result("hostile.meddling:recurses")).reason
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, descriptors_left
+from harness import Host, StartHost, descriptors_left, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.channel.ring.page import MAX_SLOTS
@@ -54,9 +54,9 @@ async def test_every_exception_is_told(start_host: StartHost, spawn_only: bool) 
     assert len({start.worker_pid for start in host.sink.starts.values()}) == 2
 
 
-async def test_an_exception_that_cannot_be_looked_at_ends_its_step(start_host: StartHost) -> None:
+@shared
+async def test_an_exception_that_cannot_be_looked_at_ends_its_step(host: Host) -> None:
     """Whatever the class of an exception does when it is asked, its attempt ends, with the place in its log."""
-    host = await start_host()
     key = host.run("polite:raises_the_unspeakable")
     end = await host.sink.end_of(key)
     assert (end.state, end.reason_code) == (FAILED, "step_failed")
@@ -79,9 +79,9 @@ async def test_a_step_without_a_thread_fails(start_host: StartHost, tmp_path: Pa
     )  # fmt: skip
 
 
-async def test_exception_types_are_the_mro(start_host: StartHost) -> None:
+@shared
+async def test_exception_types_are_the_mro(host: Host) -> None:
     """The classes of an exception are named, most derived first, and those of a group's members for ``retry_on``."""
-    host = await start_host()
     end = await host.result("polite:raises", {"what": "value"})
     assert end.exception_types == ("builtins.ValueError", "builtins.Exception", "builtins.BaseException")
     end = await host.result("polite:raises", {"what": "group"})
@@ -90,9 +90,9 @@ async def test_exception_types_are_the_mro(start_host: StartHost) -> None:
     assert len(set(end.exception_types)) == len(end.exception_types)
 
 
-async def test_tracebacks_of_threads_are_the_author_s(start_host: StartHost) -> None:
+@shared
+async def test_tracebacks_of_threads_are_the_author_s(host: Host) -> None:
     """An exception in a thread, or in work of an executor, is told without a frame of the worker's."""
-    host = await start_host()
     key = host.run("polite:raises_in_threads")
     end = await host.sink.end_of(key)
     assert end.error == "ValueError: a bad value"
@@ -102,23 +102,23 @@ async def test_tracebacks_of_threads_are_the_author_s(start_host: StartHost) -> 
     assert "nomaflow_host" not in text
 
 
-async def test_system_exit_in_a_task_ends_no_worker(start_host: StartHost) -> None:
+@shared
+async def test_system_exit_in_a_task_ends_no_worker(host: Host) -> None:
     """A task of the author's that raises SystemExit leaves the worker's loop running."""
-    host = await start_host(shared_workers=1)
     assert (await host.result("polite:exit_in_a_task")).rows_affected == 2
     assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
 
 
-async def test_a_step_may_give_an_executor_very_many_pieces_of_work(start_host: StartHost) -> None:
+@shared
+async def test_a_step_may_give_an_executor_very_many_pieces_of_work(host: Host) -> None:
     """The time to record one does not grow with the number of those that wait."""
-    host = await start_host()
     end = await host.result("polite:gives_work", {"pieces": 50_000})
     assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, 50_000), end.error
 
 
-async def test_ctx_can_be_copied(start_host: StartHost) -> None:
+@shared
+async def test_ctx_can_be_copied(host: Host) -> None:
     """A copy of ctx, a pickled one and its dict have the values of ctx."""
-    host = await start_host()
     end = await host.result("polite:copies_ctx")
     assert (end.state, end.error) == (FinishedState.SUCCEEDED, "")
     assert json.loads(end.extras_json)["attempt"] == 1
@@ -131,18 +131,18 @@ async def test_files_of_a_step_are_private(start_host: StartHost, marker: Path, 
     assert marker.stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_refused_return_fails(start_host: StartHost) -> None:
+@shared
+async def test_a_refused_return_fails(host: Host) -> None:
     """A value that cannot be kept fails the step, with the reason of the normaliser, which its log has too."""
-    host = await start_host()
     key = host.run("polite:returns_nonsense")
     end = await host.sink.end_of(key)
     assert (end.state, end.reason_code, end.not_started) == (FAILED, "return_invalid", False)
     assert end.error in host.sink.text(key)
 
 
-async def test_what_cannot_start_fails_before_the_call(start_host: StartHost) -> None:
+@shared
+async def test_what_cannot_start_fails_before_the_call(host: Host) -> None:
     """A failed preparation is reported with its reason code: nothing started, and the log has only the error."""
-    host = await start_host()
     for callable_, code in (
         ("polite:nobody", "callable_not_found"),
         ("nowhere:nobody", "callable_not_found"),
@@ -223,9 +223,9 @@ async def test_a_stop_after_one_that_gave_up_waiting_is_legal(
     await host.supervisor.stop()
 
 
-async def test_a_start_names_its_process_whoever_is_heard_first(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_a_start_names_its_process_whoever_is_heard_first(host: Host, marker: Path) -> None:
     """A worker may say that a step has started before the reaper's word that the worker has is read."""
-    host = await start_host()
     key = host.run("polite:waits_for", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
     await asyncio.sleep(0)  # the order goes out, and then this loop stands still
     running, until = Path(f"{marker}.running"), time.monotonic() + 20

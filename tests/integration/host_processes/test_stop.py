@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import StartHost, is_alive
+from harness import Host, StartHost, is_alive, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation, TimeoutKind
 from nomaflow_api.v1.letters import CancelOrder
@@ -79,9 +79,9 @@ async def test_cancel_stops_async_code_in_workers_of_its_own(start_host: StartHo
     await asyncio.gather(*map(stops, STUBBORN_ASYNC))
 
 
-async def test_a_worker_that_speaks_nonsense_is_killed(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_a_worker_that_speaks_nonsense_is_killed(host: Host, marker: Path) -> None:
     """A step that writes rubbish to every descriptor it finds loses its worker, and harms nothing else."""
-    host = await start_host()
     end = await host.result("hostile.stubborn:poisons_its_own_socket", {"marker": str(marker)})
     assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
     assert "an invalid message" in end.reason
@@ -114,10 +114,10 @@ async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker:
     assert is_alive(pid)
 
 
+@shared
 @pytest.mark.parametrize(("kind", "code"), [(TimeoutKind.STEP, "timed_out"), (TimeoutKind.JOB, "job_timed_out")])
-async def test_timeouts_use_the_same_ladder(start_host: StartHost, marker: Path, kind: TimeoutKind, code: str) -> None:
+async def test_timeouts_use_the_same_ladder(host: Host, marker: Path, kind: TimeoutKind, code: str) -> None:
     """A timed-out step is FAILED with the reason of whose time it was, and dead."""
-    host = await start_host()
     key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)}, timeout_ms=2000, timeout_kind=kind)
     end = await host.sink.end_of(key)
     assert (end.state, end.reason_code) == (FinishedState.FAILED, code)
@@ -152,13 +152,11 @@ async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path
     assert (end.state, end.reason_code, end.rows_affected) == (FinishedState.FAILED, "timed_out", 42)
 
 
+@shared
 @pytest.mark.parametrize("name", ["leaves_a_thread", "leaves_executor_work"])
 @pytest.mark.parametrize("isolation", [Isolation.SHARED, Isolation.EXCLUSIVE])
-async def test_what_outlives_a_return_is_stopped(
-    start_host: StartHost, marker: Path, name: str, isolation: Isolation
-) -> None:
+async def test_what_outlives_a_return_is_stopped(host: Host, marker: Path, name: str, isolation: Isolation) -> None:
     """A thread or work that a step leaves behind is its code: SUCCEEDED is reported after its end, with a note."""
-    host = await start_host()
     end = await host.result(f"hostile.stubborn:{name}", {"marker": str(marker)}, isolation=isolation)
     assert end.state is FinishedState.SUCCEEDED
     assert end.rows_affected in (3, 7)
@@ -186,9 +184,9 @@ async def test_daemon_left_by_a_return_is_killed(start_host: StartHost, marker: 
     assert not is_alive(int(Path(f"{marker}.child").read_text()))
 
 
-async def test_daemon_of_an_async_step_among_neighbours(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_daemon_of_an_async_step_among_neighbours(host: Host, marker: Path) -> None:
     """A daemon in a shared worker is dead before its step is reported as succeeded, and its neighbours run on."""
-    host = await start_host(shared_workers=1)
     neighbour = host.run("polite:waits", {"marker": str(marker.with_name("neighbour"))})
     pid = await host.started_in(marker.with_name("neighbour"))
     end = await host.result("hostile.stubborn:daemonises_async", {"marker": str(marker)})
@@ -198,9 +196,9 @@ async def test_daemon_of_an_async_step_among_neighbours(start_host: StartHost, m
     assert neighbour not in host.sink.ends
 
 
-async def test_children_of_neighbours_are_let_be(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_children_of_neighbours_are_let_be(host: Host, marker: Path) -> None:
     """A step that ends is not blamed for the child processes of those that run on beside it."""
-    host = await start_host(shared_workers=1)
     other = host.run("polite:has_children_until", {"marker": str(marker)})
     await host.started_in(Path(f"{marker}.running"))
     assert (await host.result("polite:anoop")).warnings == ()
@@ -227,9 +225,9 @@ async def test_shared_kill_names_the_culprit(start_host: StartHost, marker: Path
     assert host.sink.starts[again].exclusive
 
 
-async def test_exclusive_kill_has_no_collateral(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_exclusive_kill_has_no_collateral(host: Host, marker: Path) -> None:
     """Killing an exclusive worker touches no other step."""
-    host = await start_host()
     others = [marker.with_name(f"other{n}") for n in range(3)]
     keys = [host.run("polite:waits_for", {"marker": str(each)}) for each in others]
     keys += [host.run("polite:polls", {"marker": str(marker.with_name("sync"))})]
@@ -244,9 +242,9 @@ async def test_exclusive_kill_has_no_collateral(start_host: StartHost, marker: P
         assert (await host.sink.end_of(key)).rows_affected == 11
 
 
-async def test_second_cancel_and_unknown_key_are_no_ops(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_second_cancel_and_unknown_key_are_no_ops(host: Host, marker: Path) -> None:
     """The first cancel's reason stays; cancelling what is not there, or has ended, does nothing."""
-    host = await start_host()
     key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)})
     await host.started_in(marker)
     host.supervisor.cancel(cancel(key))
@@ -342,9 +340,9 @@ async def test_a_worker_that_ends_by_sigterm_just_before_its_host_drains_was_dra
     assert host.sink.ends[key].reason_code == "host_draining"
 
 
-async def test_every_rung_is_logged_with_its_time(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_every_rung_is_logged_with_its_time(host: Host, marker: Path) -> None:
     """The attempt's log tells each rung from the logger nomaflow.host."""
-    host = await start_host()
     key = host.run("hostile.stubborn:deaf_worker", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
     await host.started_in(marker)
     host.supervisor.cancel(cancel(key))
