@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def test_another_real_user_is_refused_too(plant: Path, tmp_path: Path) -> None:
     """A user who walks into a directory of root's runs what root put there, and not what a third one did."""
     nobody = pwd.getpwnam("nobody")
     for path in (tmp_path, *tmp_path.parents):
-        if path == Path("/tmp"):  # the parents of pytest's own directories
+        if path == Path(tempfile.gettempdir()):  # the parents of pytest's own directories
             break
         path.chmod(0o755)
     # That user may not be able to read this interpreter, so it is loaded before.

@@ -184,9 +184,8 @@ async def test_printing_writes_nothing(command: Command, project: Path, root: Pa
 
 async def test_what_cannot_be_installed_is_refused(command: Command, project: Path, tmp_path: Path) -> None:
     """A project that services could not see, a wrong name and a place that cannot be written are named."""
-    temporary = tmp_path / "team"
-    temporary.mkdir()
-    unseen = await command("service", "install", str(temporary), "--print")
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        unseen = await command("service", "install", temporary, "--print")
     assert (unseen.code, "temporary directory" in unseen.err) == (2, True)
     misnamed = await command("service", "install", str(project), "--print", "--name", "../../team")
     assert (misnamed.code, "'../../team' is not a valid host name" in misnamed.err) == (2, True)
