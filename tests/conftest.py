@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from postgres_server import PostgresServer
@@ -20,6 +21,24 @@ pytest_plugins = ["machine_parts", "red_tests"]
 
 
 _IS_FIRST = "PYTEST_XDIST_WORKER" not in os.environ
+
+
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30
+"""Bytes of memory that must be free for the files of tests: a whole run keeps less than one GiB."""
+
+
+def _keep_files_in_memory() -> None:
+    """Have the files of tests in memory, where there is room and programs may be run from there.
+
+    A disk asks a tenth of all CPU for them, and a wait for each commit of the many stores.
+    """
+    if "TMPDIR" in os.environ or not _MEMORY.is_dir() or not os.access(_MEMORY, os.W_OK):
+        return
+    found = os.statvfs(_MEMORY)
+    room = min(found.f_bavail * found.f_frsize, psutil.virtual_memory().available)
+    if room >= _ROOM and not found.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 def _remove_bytecode_of_earlier_projects(kept: Path) -> None:
@@ -42,6 +61,7 @@ def _keep_bytecode() -> None:
     sys.pycache_prefix, sys.dont_write_bytecode = os.environ["PYTHONPYCACHEPREFIX"], False
 
 
+_keep_files_in_memory()
 _keep_bytecode()
 # A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -333,7 +333,9 @@ async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path
 
 async def test_the_disk_of_the_history_is_the_one_that_fills(tmp_path: Path) -> None:
     """A history on another disk than the project has a line about the room there."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+    disk = tmp_path.stat().st_dev
+    other = next(path for path in ("/dev/shm", "/tmp", "/var/tmp") if Path(path).stat().st_dev != disk)
+    with tempfile.TemporaryDirectory(dir=other) as elsewhere:
         for folder, checks in ((tmp_path, False), (Path(elsewhere), True)):
             store = open_store(f"sqlite:///{folder / 'kernel.db'}")
             await store.open()
