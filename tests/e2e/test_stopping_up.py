@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,15 @@ steps = [{ callable = "work:deaf" }]
 """
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a project; nothing of it may be left."""
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "work.py").write_text(CODE)
-    (tmp_path / "jobs.toml").write_text(JOBS)
-    (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 600\n')
+@contextmanager
+def started(project: Path) -> Iterator[subprocess.Popen[str]]:
+    """Write a project and start it; nothing of it may be left."""
+    (project / "plugins").mkdir()
+    (project / "plugins" / "work.py").write_text(CODE)
+    (project / "jobs.toml").write_text(JOBS)
+    (project / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 600\n')
     process = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow_cli", "up", str(tmp_path), "-o", "json", "--no-console"],
+        [sys.executable, "-m", "nomaflow_cli", "up", str(project), "-o", "json", "--no-console"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -77,11 +78,35 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         below = pids_below(process.pid)
         yield process
     finally:
+        below += pids_below(process.pid)
         process.kill()
         process.communicate()
         for each in filter(is_alive, below):
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a project that its test stops."""
+    with started(tmp_path) as process:
+        yield process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lasting:
+    """A project that outlives the crashes of its parts."""
+
+    up: subprocess.Popen[str]
+    project: Path
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    """Start one project for the tests in which its parts crash."""
+    project = tmp_path_factory.mktemp("lasting")
+    with started(project) as process:
+        yield Lasting(up=process, project=project)
 
 
 def stored(project: Path) -> dict[str, tuple[str, str]]:
@@ -184,36 +209,36 @@ def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[st
     eventually(left.is_gone)
 
 
-def test_a_killed_kernel_is_started_again_beside_its_host(up: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_killed_kernel_is_started_again_beside_its_host(lasting: Lasting, tmp_path: Path) -> None:
     """One line says who ended, how, and when it restarts; the host's workers continue and their result counts."""
     ledger = Ledger(file=tmp_path / "ledger")
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+    with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
         run = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
         worker = ledger.pid("may_finish")
         old = client.get_kernel().pid
         os.kill(old, signal.SIGKILL)
-        crashed = _lines_until(up, type="part")[-1]
-        assert {key: crashed[key] for key in ("name", "state", "pid", "exit", "again_in")} == {
-            "name": "kernel", "state": "crashed", "pid": old, "exit": "killed by SIGKILL", "again_in": 0.5,
+        crashed = _lines_until(lasting.up, type="part", pid=old)[-1]
+        assert {key: crashed[key] for key in ("name", "state", "exit", "again_in")} == {
+            "name": "kernel", "state": "crashed", "exit": "killed by SIGKILL", "again_in": 0.5,
         }  # fmt: skip
-        assert _lines_until(up, type="part")[-1]["state"] == "started"
+        assert _lines_until(lasting.up, type="part")[-1]["state"] == "started"
         Path(f"{ledger.file}.go").touch()
         ended = client.wait(run)
         assert (ended.state, [one.worker_pid for one in ended.steps[0].attempts]) == ("SUCCEEDED", [worker])
     assert len(ledger.entries("finished")) == 1
 
 
-def test_a_killed_host_is_started_again(up: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_killed_host_is_started_again(lasting: Lasting, tmp_path: Path) -> None:
     """A killed host takes its step with it, which is reported, and its successor serves."""
     ledger = Ledger(file=tmp_path / "ledger")
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+    with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
         first = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
         ledger.wait_for("may_finish")
-        host = client.list_hosts()[0].instances[0].pid
+        host = _pid_of(client, "host")
         os.kill(host, signal.SIGKILL)
-        crashed = _lines_until(up, type="part")[-1]
-        assert (crashed["name"], crashed["pid"], crashed["exit"]) == ("host", host, "killed by SIGKILL")
-        assert _lines_until(up, type="part", state="started")[-1]["pid"] != host
+        crashed = _lines_until(lasting.up, type="part", pid=host)[-1]
+        assert (crashed["name"], crashed["state"], crashed["exit"]) == ("host", "crashed", "killed by SIGKILL")
+        assert _lines_until(lasting.up, type="part", state="started")[-1]["pid"] != host
         ended = client.wait(first)
         assert (ended.state, ended.reason and ended.reason.code) == ("FAILED", "host_crashed")
         Path(f"{ledger.file}.go").touch()
@@ -222,22 +247,17 @@ def test_a_killed_host_is_started_again(up: subprocess.Popen[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize(("part", "broken"), [("kernel", "[kernel]\nlease_seconds = 'long'\n"), ("host", "[host\n")])
-def test_a_crash_beside_broken_settings_ends_nothing(
-    up: subprocess.Popen[str], tmp_path: Path, part: str, broken: str
-) -> None:
+def test_a_crash_beside_broken_settings_ends_nothing(lasting: Lasting, part: str, broken: str) -> None:
     """A part that comes back to settings that it cannot use says so, and serves again once they are mended."""
-    settings = tmp_path / "nomaflow.toml"
+    settings = lasting.project / "nomaflow.toml"
     good = settings.read_text()
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        (host,) = client.list_hosts()
-        old = client.get_kernel().pid if part == "kernel" else host.instances[0].pid
+    with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
+        old = eventually(lambda: _pid_of(client, part))
         settings.write_text(good + broken)
         os.kill(old, signal.SIGKILL)
-        assert up.stdout is not None
         said: dict[str, Any] = {}
-        while not (said.get("type") == "part" and "exit code 78" in (said.get("exit") or "")):
-            said = json.loads(up.stdout.readline())
-        assert said["name"] == part
+        while "exit code 78" not in (said.get("exit") or ""):
+            said = _lines_until(lasting.up, type="part", name=part)[-1]
         assert said["again_in"] is not None
         assert any("nomaflow.toml" in line or "lease_seconds" in line for line in said["tail"])
         settings.write_text(good)
