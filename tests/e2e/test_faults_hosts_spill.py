@@ -59,12 +59,12 @@ def test_a_spill_file_at_its_cap(system: FaultSystem) -> None:
     program.chmod(0o700)
     host = system.start_host("team", python=str(program), environ={"TEST_HOLDS_REPORTS": str(hold)})
     hold.touch()
-    works = [system.work(job, lines=25_000, width=400) for job in ("sync_shout", "shout")]
+    works = [system.work(job, lines=12_500, width=400) for job in ("sync_shout", "shout")]
     for work in works:
         work.ledger.wait_for("hundred")
     queued = eventually(lambda: _held(system))
     counts = eventually(lambda: _standing_still(system, works))
-    assert max(counts) < 250
+    assert max(counts) < 125
     assert not any(work.ledger.entries("end") for work in works)
     seen = system.instance("team", pid=host.pid)
     assert seen is not None
