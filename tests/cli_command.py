@@ -15,12 +15,14 @@ from typing import Any
 
 import warm_start
 
-__all__ = ["CLI_MODULES", "Answer", "Command", "command_in", "run_command"]
+__all__ = ["CLI_MODULES", "Answer", "Command", "command_in", "run_as_given", "run_command"]
 
 CLI_MODULES = (
     "nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*",
     "google.protobuf.descriptor_pb2", "pydantic.dataclasses",
+    "rapidfuzz.process", "tree_sitter_toml", "typer.rich_utils", "rich.markdown",
 )  # fmt: skip
+"""What commands import, some of it only for a page of help, a check or a word that is misspelt."""
 _SECONDS = 240.0
 
 
@@ -47,6 +49,11 @@ def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping
     :param environ: what its environment has in addition to that of the tests
     """
     env = {**os.environ, "COLUMNS": "200", **(environ or {})}
+    return run_as_given(*arguments, folder=folder, stdin=stdin, env=env)
+
+
+def run_as_given(*arguments: str, folder: Path, env: Mapping[str, str], stdin: str = "") -> Answer:
+    """Run the command line in a folder, with this environment and no other."""
     program = ["nomaflow_cli", *arguments]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
