@@ -204,8 +204,8 @@ def test_each_command_that_a_text_of_the_product_names_exists() -> None:
 
 async def test_characters_that_a_terminal_lacks_are_spelled_out(command: Command, tmp_path: Path) -> None:
     """With an old locale, such as en_US without UTF-8, the output has escapes like standard error's."""
-    (tmp_path / "jobs.toml").write_text("jobs = []\n")
+    (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "one"\nsteps = [{ callable = "work:one" }]\n')
     for encoding in ("latin-1", "ascii", "ascii:surrogateescape"):  # the last is that of LC_ALL=C without UTF-8
-        done = await command("doctor", str(tmp_path), env={"PYTHONIOENCODING": encoding})
-        assert "\\u2714 Python " in done.out, done.err
+        done = await command("check", str(tmp_path), "--no-import", env={"PYTHONIOENCODING": encoding})
+        assert "\\u2714 one" in done.out, done.err
         assert "Traceback" not in done.err

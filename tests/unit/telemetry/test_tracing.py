@@ -125,7 +125,9 @@ def test_a_trace_that_is_not_sampled_has_no_spans_of_ours() -> None:
     assert context.header.endswith("-00")
 
 
-async def test_a_collector_that_does_not_answer_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_collector_that_does_not_answer_holds_up_no_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Closing gives up after its time, and says so."""
     monkeypatch.setattr("nomaflow_telemetry.tracing._CLOSE_SECONDS", 0.1)
     tracing, _ = kept()
@@ -141,6 +143,7 @@ async def test_a_collector_that_does_not_answer_holds_up_no_end(monkeypatch: pyt
 
     async with asyncio.timeout(PATIENCE):
         await Tracing(provider=Stuck(), ids=None).close()
+        assert caplog.messages == ["the last spans could not be exported within 0.1 s"]
         await tracing.close()
     release.set()
 
