@@ -17,6 +17,8 @@ from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
+_ANSWERS = 100
+"""Answers to reports that wait to be sent, at most. A host has two reports under way."""
 _Answer = gateway.ReloadResult | gateway.CheckResult | gateway.InspectResult
 _A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult, gateway.InspectResult)
 
@@ -66,8 +68,14 @@ class Session:
                 self._queue(cancel=seal(order))
 
     def answer(self, number: int, acks: Sequence[AttemptAck]) -> None:
-        """Queue the answer to a report, for the same message as the orders that follow from it."""
-        if self.open:
+        """Queue the answer to a report, for the same message as the orders that follow from it.
+
+        A host that reports on and never reads ends its session: its answers would fill the kernel's memory.
+        """
+        if len(self._answers) >= _ANSWERS:
+            self._answers.clear()
+            self.end(f"its host reads none of {_ANSWERS} answers to its reports")
+        elif self.open:
             self._answers.append(gateway.ReportAnswer(number=number, acks=seal(acks)))
             self._ready.set()
 

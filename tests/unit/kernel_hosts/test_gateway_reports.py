@@ -22,6 +22,7 @@ from nomaflow_kernel.domain.errors import QuotaExceeded, StaleSession
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
+from nomaflow_kernel.hosts.errors import SessionSuperseded
 from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
@@ -161,6 +162,20 @@ async def test_no_report_is_answered_on_the_session_of_somebody_else(attached_by
     assert engine.reports == []
     await served.stream_reports(report, Caller(principal=attached_by, peer="here"))
     assert len(engine.reports) == 1
+
+
+async def test_a_host_that_never_reads_its_answers_ends_its_session() -> None:
+    """Each report may have a thousand acks, and a hostile host reports without end."""
+    session = Session(hello=InstanceHello(host="team", incarnation=INCARNATION))
+    acks = [AttemptAck(attempt_key=KEY, acknowledged_seq=1)]
+    for number in range(100):
+        session.answer(number, acks)
+    assert session.open
+    session.answer(100, acks)
+    with pytest.raises(SessionSuperseded, match="its host reads none of 100 answers to its reports"):
+        await anext(session.messages())
+    session.answer(101, acks)
+    assert not session.open
 
 
 async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
