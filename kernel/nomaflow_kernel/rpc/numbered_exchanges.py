@@ -75,15 +75,19 @@ class NumberedExchanges:
         async with asyncio.TaskGroup() as under_way:
             try:
                 async for message in messages:
-                    check_count(message.items, _MOST, "items")
-                    for items in self._groups(message.items):
-                        for _ in items:
-                            await self._room.acquire()
-                        under_way.create_task(self._exchange(items))
+                    await self._begin(message.items, under_way)
+                    del message  # a hostile one takes 100 MiB, and the next may never come
             except KernelError as error:
                 wrong = error
         if wrong is not None:
             raise wrong
+
+    async def _begin(self, items: Sequence[Any], under_way: asyncio.TaskGroup) -> None:
+        check_count(items, _MOST, "items")
+        for group in self._groups(items):
+            for _ in group:
+                await self._room.acquire()
+            under_way.create_task(self._exchange(group))
 
     def _groups(self, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         """Yield the items in groups that are answered together: those that wait for no others, and each other alone."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import grpc.aio
 import psutil
 from kernel_process import DEADLINE, ScriptedHost, lasting_kernel
 
 from doors import create_token, doors_of, join_as_host, owner_channel, tls_channel
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
-from nomaflow_api.v1 import event_pb2
+from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.job_pb2 import Problem, RefusedLoad
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from real_system import address_of
 from waiting import eventually
 
 
@@ -46,3 +49,20 @@ async def test_an_idle_session_keeps_nothing_of_its_last_message() -> None:
             assert process.memory_info().rss - before < 400 * 2**20
             for host in hosts:
                 await host.leave()
+
+
+async def test_an_idle_stream_of_triggers_keeps_nothing_of_its_last_message() -> None:
+    """A caller may have fifty of them."""
+    values = [run_pb2.StepValues()] * 2_000_000
+    hostile = [{"number": 1, "request": kernel.TriggerRunRequest(job_id="none", step_values=values)}]
+    with lasting_kernel() as running:
+        process = psutil.Process(running.pid)
+        async with grpc.aio.insecure_channel(address_of(running.project)) as own:
+            streams = [KernelServiceStub(own).StreamTriggers(timeout=DEADLINE) for _ in range(6)]
+            before = process.memory_info().rss
+            for stream in streams:
+                await stream.write(kernel.StreamTriggersRequest(items=hostile))
+                assert [item.status != b"" for item in (await stream.read()).items] == [True]
+            assert process.memory_info().rss - before < 450 * 2**20
+            for stream in streams:
+                stream.cancel()
