@@ -25,9 +25,9 @@ _DAY_US = 86_400_000_000
 
 
 class RetentionSweeper:
-    """Deletes the history that the retention policies release, at the shortest of their intervals.
+    """Deletes the history that the retention policies release, at the interval of the kernel's own.
 
-    :param default: the policy of jobs whose file sets none
+    :param default: the kernel's own policy, for jobs whose file sets none
     :param audit_days: age at which rows of the audit are deleted, whatever becomes of runs; None to keep all
     :param also: deletes whatever else is too old and returns its number; called at each sweep
     """
@@ -63,8 +63,7 @@ class RetentionSweeper:
 
     async def _run(self) -> None:
         while True:
-            policies = (self._default, *self._of_hosts().values())
-            await asyncio.sleep(60 * min(policy.sweep_interval_minutes for policy in policies))
+            await asyncio.sleep(60 * self._default.sweep_interval_minutes)
             try:
                 gone = await self.sweep()
                 await self.sweep_audit()

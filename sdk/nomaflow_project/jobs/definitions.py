@@ -72,7 +72,13 @@ class RetentionPolicy(Entry):
         ge=1,
         le=1_000_000_000,
     )
-    sweep_interval_minutes: int = key(60, "How often to prune.", unit="minutes", ge=1, le=1440)
+    sweep_interval_minutes: int = key(
+        60,
+        "How often to prune. A jobs.toml cannot change it: the kernel prunes for all hosts together.",
+        unit="minutes",
+        ge=1,
+        le=1440,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -226,6 +227,28 @@ async def test_the_audit_has_a_retention_of_its_own(rig: Rig, tmp_path: Path) ->
     assert await sweeper.sweep_audit() == 2599
     verdict = await rig.store.verify_audit()
     assert (verdict.rows, verdict.first_seq, verdict.bad_seq) == (401, 2600, 0)
+
+
+async def test_a_host_does_not_set_the_pace_of_the_kernel(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep looks at the jobs of all hosts, so how often there is one is the kernel's own policy alone."""
+    swept: list[int] = []
+    of_host = dataclasses.replace(load(tmp_path, ""), retention=RetentionPolicy(sweep_interval_minutes=0))
+    sweeper = RetentionSweeper(
+        store=rig.store, clock=rig.clock, catalogue=brought(demo=of_host), default=RetentionPolicy()
+    )
+
+    async def sweep() -> int:
+        swept.append(1)
+        return 0
+
+    monkeypatch.setattr(sweeper, "sweep", sweep)
+    await sweeper.start()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    await sweeper.stop()
+    assert swept == []
 
 
 async def test_a_stop_does_not_wait_for_a_store_that_hangs(
