@@ -10,8 +10,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 
     :param lease_seconds: silence after which a host gets no new work
     :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
-    :param max_waiting: number of waiting runs at which triggers are refused
-    :param max_waiting_of_author: the same for the runs of one user or service
+    :param max_waiting: the most runs that wait; of a host, as many as then there is still room for
+    :param max_waiting_of_author: the most waiting runs of one user or service
     """
 
     lease_seconds: float = 20.0

@@ -43,8 +43,12 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     if draft is None or draft.job is None or draft.job is not state.jobs.job(command.job_id):
         draft = draft_run(state, command)
     ignored = _check_keys(state, command, draft)
-    if len(state.waiting) >= state.settings.max_waiting:
-        raise QuotaExceeded(f"{len(state.waiting)} runs are waiting, the maximum; try again when fewer are waiting")
+    of_host, free = state.waiting.count_of_host(draft.host), state.settings.max_waiting - len(state.waiting)
+    if of_host >= free:  # so no host can fill the queue for the others: two share two thirds of it, and so on
+        raise QuotaExceeded(
+            f"{of_host} runs of host {draft.host!r} are waiting, the most while {len(state.waiting)} wait in all; "
+            "try again when fewer are waiting"
+        )
     mine, most = state.waiting.count_of_author(command.author), state.settings.max_waiting_of_author
     if command.author and mine >= most:
         raise QuotaExceeded(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 from rig import PlayedHost, Rig, command, job, step
 
+from nomaflow_kernel.domain.errors import QuotaExceeded
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
@@ -154,3 +156,27 @@ def test_runs_that_only_their_data_shows_to_need_no_host_keep_their_order() -> N
     waiting.move(entries[:2], "*")
     assert waiting.next_ids("*", 5) == waiting.of_job("calls") == ids
     assert waiting.next_ids("demo", 5) == []
+
+
+async def test_no_host_fills_the_queue_for_the_others(rig: Rig) -> None:
+    """A host's runs may be as many as there is still room for: half of the queue if it is alone, less beside others."""
+    rig.jobs.add(job("a", overlap="allow"), job("b", overlap="allow", host="other"))
+    rig.settings = structs.replace(rig.settings, max_waiting=10)
+    await rig.restart()
+    for job_id, most in (("a", 5), ("b", 3)):
+        for _ in range(most):
+            await rig.trigger(job_id)
+        with pytest.raises(QuotaExceeded, match=f"^{most} runs of host"):
+            await rig.trigger(job_id)
+
+
+async def test_the_last_place_is_taken_and_no_more(rig: Rig) -> None:
+    """The whole queue has its bound, too."""
+    hosts = [f"host-{number}" for number in range(4)]
+    rig.jobs.add(*(job(host, overlap="allow", host=host) for host in hosts))
+    rig.settings = structs.replace(rig.settings, max_waiting=3)
+    await rig.restart()
+    for host in hosts[:3]:
+        await rig.trigger(host)
+    with pytest.raises(QuotaExceeded, match="0 runs of host 'host-3' are waiting, the most while 3 wait in all"):
+        await rig.trigger(hosts[3])
