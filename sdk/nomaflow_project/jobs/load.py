@@ -129,8 +129,8 @@ def load_job_files(
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
         # What a job that stays says of its file says more than the file's own problem: that it had jobs.
-        told = {(each.code, each.file, each.path): each for job in kept for each in job.problems}
-        problems = [replace(told.get((each.code, each.file, each.path), each), job_id=each.job_id) for each in problems]
+        told = {each.subject: each for job in kept for each in job.problems}
+        problems = [replace(told.get(each.subject, each), job_id=each.job_id) for each in problems]
         illegible = kept or any(problem.is_error for problem in problems)
         retention = retention or (before.retention if illegible else None)
         jobs = keep_invalid([*blame_misplaced_schedules(jobs, before), *kept], before)
