@@ -94,6 +94,7 @@ _TEXTS: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
 
 _FREE = frozenset(
     {
+        "reason_code",
         "reason_message",
         "error",
         "trigger_by",

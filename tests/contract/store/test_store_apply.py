@@ -311,7 +311,7 @@ async def test_any_text_a_program_can_produce_is_kept(store: Store) -> None:
     """NUL, lone surrogates, quotes and a megabyte of error neither fail the batch nor change another column."""
     run_id = ids.new()
     nasty = "a\x00b\ud800'; DROP TABLE runs; --\n\x1b[31m" + "é" * 1_000_000
-    reason = Reason("step_failed", nasty)
+    reason = Reason("step\x00failed", nasty)
     await store.apply([queue(run_id), start(run_id), opened(run_id), started(run_id)], at_us=T0)
     result = await store.apply(
         [
@@ -324,7 +324,7 @@ async def test_any_text_a_program_can_produce_is_kept(store: Store) -> None:
     assert result.lost == frozenset()
     kept = nasty.replace("\x00", "␀").replace("\ud800", "\\ud800")
     found = await detail(store, run_id)
-    assert found.run.reason == Reason("step_failed", kept)
+    assert found.run.reason == Reason("step␀failed", kept)
     assert (found.run.error, found.attempts[0].error, found.attempts[0].extras_json) == (kept, kept, b"\x00\xff")
     events = await store.events_after(result.events[0].seq - 1, limit=10)
     assert events[0].data == {"progress": "not json \x00"}
