@@ -100,6 +100,8 @@ class Intake:
             reader = asyncio.create_task(self._read(client, after, from_start=from_start))
             reader.add_done_callback(self._note_end)
             try:
+                if after >= self._behind_until:
+                    await self._catch_up()
                 while True:
                     await self._take_in(await self._batch())
             finally:
@@ -125,8 +127,6 @@ class Intake:
         await self._ledger.run(begin)
         self._behind_until, self.caught_up, self._unsure = await self._newest(kernel), False, False
         self._catalogue.note_change()
-        if seq >= self._behind_until:
-            await self._catch_up()
         return seq, not seq
 
     async def _lose_cursor(self, why: str) -> None:
@@ -150,13 +150,17 @@ class Intake:
             from_start=from_start,
             kinds=KINDS,
             linger_seconds=_GATHER_SECONDS,
-            on_pruned=self._queue.put_nowait,
-            on_bookmark=self._queue.put_nowait,
+            on_pruned=self._put,
+            on_bookmark=self._put,
         )
         async with aclosing(events) as items:  # type: ignore[type-var]  # a generator
             async for event in items:
                 await self._room.acquire()
-                self._queue.put_nowait(event)
+                self._put(event)
+
+    def _put(self, item: EventView | PrunedView | int) -> None:
+        self._heard()
+        self._queue.put_nowait(item)
 
     def _note_end(self, reader: asyncio.Task[None]) -> None:
         """Have the error that ended the reader raised after what it had read: nothing comes any more."""
@@ -178,7 +182,6 @@ class Intake:
         return items  # type: ignore[return-value]  # without errors
 
     async def _take_in(self, items: Sequence[EventView | PrunedView | int]) -> None:
-        self._heard()
         events = [item for item in items if isinstance(item, EventView)]
         self._saw(events)
         if self._unsure or any(event.kind == "kernel.leading" for event in events):

@@ -58,6 +58,41 @@ async def test_the_end_of_the_reader_ends_the_intake(tmp_path: Path) -> None:
     await ledger.close()
 
 
+async def test_a_stream_is_heard_while_very_many_jobs_are_read(tmp_path: Path) -> None:
+    """To read 100,000 of them takes minutes, in which the kernel is not silent."""
+    rig = Rig()
+    ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
+    await ledger.open()
+    await ledger.run(lambda book: book.set_fact("seq", 2))
+    intake, kernel = _after_a_start(ledger, rig, newest=2)
+    reading, heard = asyncio.Event(), asyncio.Event()
+
+    async def get_kernel() -> KernelView:
+        return kernel
+
+    async def refresh() -> None:
+        reading.set()
+        await asyncio.Event().wait()
+
+    async def watch_events(*, on_bookmark: Any, **_: Any) -> AsyncIterator[EventView]:
+        await reading.wait()
+        on_bookmark(2)
+        await asyncio.Event().wait()
+        yield EventView(seq=3, at=None, kind="kernel.started")
+
+    intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
+    intake._catalogue.refresh = refresh  # type: ignore[method-assign]
+    intake._heard = heard.set
+    client: Any = SimpleNamespace(watch_events=watch_events)
+    intake._stream = lambda _: nullcontext(client)  # type: ignore[assignment,return-value]
+    taking = asyncio.create_task(intake.run())
+    async with asyncio.timeout(5):
+        await heard.wait()
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
+    await ledger.close()
+
+
 async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
     """It is asked about one of the events, and each question takes seconds: failures are told without the answers."""
     asked: list[str] = []
