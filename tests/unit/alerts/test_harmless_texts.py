@@ -43,6 +43,19 @@ def test_secrets_of_channels_are_masked() -> None:
     assert masker.masked(text) == "*** *** *** *** *** *** mx"
 
 
+def test_a_secret_is_masked_where_it_was_cut_or_made_harmless() -> None:
+    """Nothing of it is told: not its first half before the cut of a long line, not the URL whose @ pings nobody."""
+    url, secret = "mailtos://jobs:hunter22@example.org", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    hook = {"type": "webhook", "url": "https://x.example/hook", "secret": secret}
+    for why in (f"HTTPError for {url}", "x" * 580 + secret, "x" * 280 + url + "y" * 900):
+        rig = Rig(alerts=section(channels={"ops": {"url": url}, "hook": hook}))
+        rig.ends("FAILED", why=why)
+        told = rig.wait(40)[0]
+        for text in (told.body, str(told.data)):
+            assert "hunter22" not in text
+            assert "whsec_" not in text
+
+
 def test_a_hostile_log_in_a_message() -> None:
     """A megabyte, a mention, markup and a secret in the lines of a run."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

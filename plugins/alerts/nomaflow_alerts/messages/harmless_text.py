@@ -13,6 +13,7 @@ BODY_BYTES = 8192
 
 _LINE_CHARACTERS = 300
 _SHORTEST_SECRET = 6
+_CUT = "…"
 _MENTION = re.compile(r"@(?=\w)|<(?=[!@#/a-zA-Z])|(?<=<)!")
 _JOINER = "\u2060"
 """A word joiner: nothing to see, and what follows a sign is no name any more."""
@@ -23,7 +24,7 @@ def plain(text: str, *, most: int = _LINE_CHARACTERS) -> str:
     # Cut first: a line may have a megabyte.
     shown = printable(text[: most * 2])
     if len(shown) > most or len(text) > most * 2:
-        shown = shown[:most] + "…"
+        shown = shown[:most] + _CUT
     return _MENTION.sub(lambda found: found[0] + _JOINER, shown)
 
 
@@ -34,7 +35,7 @@ def cut(text: str, most: int = BODY_BYTES) -> str:
         return raw.decode("utf-8")
     kept = raw[: most - 32].decode("utf-8", "ignore")
     whole, _, _ = kept.rpartition("\n")
-    return (whole or kept) + "\n… (cut)"
+    return f"{whole or kept}\n{_CUT} (cut)"
 
 
 class Masker:
@@ -44,8 +45,10 @@ class Masker:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        found = sorted({each for each in secrets if len(each) >= _SHORTEST_SECRET}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, found))) if found else None
+        known = {each for each in secrets if len(each) >= _SHORTEST_SECRET}
+        harmless = {plain(each, most=len(each)) for each in known}
+        self._secrets = sorted(known | harmless, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, self._secrets)))
 
     @classmethod
     def of(cls, alerts: AlertsSection) -> Masker:
@@ -58,5 +61,15 @@ class Masker:
         return cls(secrets)
 
     def masked(self, text: str) -> str:
-        """Return a text without the secrets."""
-        return self._pattern.sub("***", text) if self._pattern is not None else text
+        """Return a text without the secrets, and without the beginnings of those that were cut."""
+        if not self._secrets:
+            return text
+        *cut_ones, last = self._pattern.sub("***", text).split(_CUT)
+        return _CUT.join([*map(self._without_beginning, cut_ones), last])
+
+    def _without_beginning(self, text: str) -> str:
+        for secret in self._secrets:
+            for size in range(min(len(secret) - 1, len(text)), _SHORTEST_SECRET - 1, -1):
+                if text.endswith(secret[:size]):
+                    return f"{text[:-size]}***"
+        return text

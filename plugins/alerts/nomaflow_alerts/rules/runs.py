@@ -123,7 +123,7 @@ def _failed(book: Book, event: EventView, rules: JobRules, host: str, found: Fin
     facts = {
         "code": event.reason.code if event.reason else "",
         "step": event.data.get("failed_step") or "",
-        "error": str(event.data.get("error") or "")[:500],
+        "error": str(event.data.get("error") or "")[:1000],  # more than a message shows
         "since": since,
         "child_job": found.child_jobs.get(event.run_id, ""),
     }
