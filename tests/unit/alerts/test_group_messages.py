@@ -125,6 +125,24 @@ def test_what_fails_on_other_instances_is_told_though_one_stays_silent(rig: Rig)
     assert told.body.endswith("Closed: host team is unreachable: other instances serve its jobs, after 5 min")
 
 
+def test_a_job_that_fails_again_and_again_is_one_job(rig: Rig) -> None:
+    """Several incidents of one job are no several jobs; of two jobs they are two."""
+    rig.ends("FAILED")
+    rig.wait(40)
+    for job in ("nightly", "nightly", "other"):
+        rig.ends("SUCCEEDED", job)
+        rig.ends("FAILED", job)
+    for job in ("nightly", "other"):
+        rig.ends("SUCCEEDED", job)
+    [told] = rig.wait(400)
+    assert told.subject == "Closed: 2 jobs of team failed"
+    for _ in range(3):
+        rig.ends("FAILED")
+        rig.ends("SUCCEEDED")
+    [told] = rig.wait(400)
+    assert told.subject == "Closed: nightly failed ×3"
+
+
 def test_a_host_that_comes_when_there_is_work_may_be_away() -> None:
     """A launcher starts its instances: it has none while nothing waits."""
     rig = Rig(alerts=section(scaled_hosts=["etl-*"]))

@@ -51,7 +51,7 @@ def title(incident: Incident) -> str:
 
 
 def group_title(incidents: Sequence[Incident]) -> str:
-    """Return the one line of several incidents: ``17 jobs of billing failed``."""
+    """Return the one line of several incidents: ``17 jobs of billing failed``, or ``nightly failed ×3`` of one job."""
     if len(incidents) == 1:
         return title(incidents[0])
     hosts = {each.host for each in incidents}
@@ -59,7 +59,10 @@ def group_title(incidents: Sequence[Incident]) -> str:
     conditions = Counter(each.condition for each in incidents)
     first, of_first = conditions.most_common(1)[0]
     if len(conditions) == 1 and first in JOB_CONDITIONS:
-        return f"{of_first:,} jobs{where} {JOB_CONDITIONS[first][1]}"
+        jobs = len({job_name(each) for each in incidents})
+        if jobs == 1:
+            return f"{title(incidents[0])} ×{of_first:,}"
+        return f"{jobs:,} jobs{where} {JOB_CONDITIONS[first][1]}"
     names = [(name.replace("_", " "), number) for name, number in conditions.most_common(4)]
     parts = ", ".join(f"{name} ×{number:,}" if number > 1 else name for name, number in names)
     return f"{len(incidents):,} incidents{where}: {parts}"
