@@ -54,3 +54,12 @@ def test_one_end_of_two_incidents_waits_for_both_beginnings() -> None:
     assert ready(rig) == ""
     rig.work(lambda book: book.outbox.sent(first))
     assert ready(rig) == closed.subject
+
+
+def test_what_waits_to_be_told_is_told_once_after_a_quiet_time() -> None:
+    """A process was killed before it told of an incident, and the next one began two days later."""
+    rig = Rig()
+    rig.ends("FAILED")
+    rig.now += 2 * 86_400
+    rig.work(Book.announce_open)
+    assert [each.subject for each in rig.wait(400)] == ["nightly failed"]

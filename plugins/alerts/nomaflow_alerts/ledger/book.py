@@ -155,8 +155,9 @@ class Book:
             self._sql("INSERT OR IGNORE INTO notice VALUES (?, ?, ?, ?)", (incident.id, channel, kind, at))
 
     def announce_open(self) -> None:
-        """Give each open incident that was never told something to say: the end of a quiet time."""
-        for each in self._incidents("closed_at IS NULL AND told_at IS NULL AND behind = 0", ()):
+        """Give each open incident that was never told something to say, if it has not: the end of a quiet time."""
+        silent = "closed_at IS NULL AND told_at IS NULL AND behind = 0 AND id NOT IN (SELECT incident_id FROM notice)"
+        for each in self._incidents(silent, ()):
             self._add_notices(each, "found", self.now)
 
     def add_reminders(self, *, after_seconds: float) -> None:
