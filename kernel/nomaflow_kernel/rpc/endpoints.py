@@ -89,17 +89,13 @@ class Endpoints:
         """
         answer = self._answering(unary, call)
 
-        async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> CallStatus | None:
-            async with _closing(raws) as requests:
-                while (raw := await self._next(requests)) is not None:
-                    self.guard.quotas.message(caller.principal, len(raw))
-
-                    async def received(raw: bytes = raw) -> Message:
-                        return _decoded(request, raw)
-
-                    told = await answer(received, caller, context)
-                    if isinstance(told, CallStatus):
-                        return told
+        async def serve(caller: Caller, context: _Context) -> CallStatus | None:
+            while (raw := await self._next(context)) is not None:
+                self.guard.quotas.message(caller.principal, len(raw))
+                told = await answer(partial(_received, request, raw), caller, context)
+                del raw  # it may have 4 MiB, and the next may never come
+                if isinstance(told, CallStatus):
+                    return told
             return None
 
         return self._while_open(method, serve)
@@ -114,29 +110,26 @@ class Endpoints:
         """
         taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
 
-        async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> None:
+        async def serve(caller: Caller, context: _Context) -> None:
             answer = partial(self._answers, unary, calls, caller)
-            async with _closing(raws) as requests:
-                exchanges = NumberedExchanges(answer=answer, takes=calls.takes, write=context.write, response=given)
-                await exchanges.serve(self._until_the_end(requests, taken, caller))
+            exchanges = NumberedExchanges(answer=answer, takes=calls.takes, write=context.write, response=given)
+            await exchanges.serve(self._until_the_end(context, taken, caller))
 
         return self._while_open(method, serve)
 
-    def _while_open(
-        self, method: str, serve: Callable[[AsyncIterator[bytes], Caller, _Context], Awaitable[CallStatus | None]]
-    ) -> _Wrapped:
+    def _while_open(self, method: str, serve: Callable[[Caller, _Context], Awaitable[CallStatus | None]]) -> _Wrapped:
         """Return the gRPC behaviour of a stream of requests, which lasts as long as its caller has access.
 
         :param serve: returns the status of a request that was refused and ends the stream, None for its normal end
         """
 
-        async def behaviour(raws: Any, context: _Context) -> bytes:
+        async def behaviour(_: Any, context: _Context) -> bytes:
             caller = self._caller(context)
             try:
                 self.guard.readmit(method, caller)
                 self._count(caller, context)
                 with self.guard.quotas.stream(caller.principal):
-                    status = await self._while_admitted(method, context, caller, serve(raws, caller, context))
+                    status = await self._while_admitted(method, context, caller, serve(caller, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
                 self._tell_refusal(method, None, status, caller)
@@ -144,19 +137,18 @@ class Endpoints:
 
         return behaviour
 
-    async def _until_the_end(
-        self, raws: AsyncIterator[bytes], message: type[Message], caller: Caller
-    ) -> AsyncIterator[Message]:
+    async def _until_the_end(self, context: _Context, message: type[Message], caller: Caller) -> AsyncIterator[Message]:
         """Yield the messages of a stream until its end.
 
         :raises KernelStopping: if the kernel stops before
         """
-        while (raw := await self._next(raws)) is not None:
+        while (raw := await self._next(context)) is not None:
             self.guard.quotas.message(caller.principal, len(raw))
             yield _decoded(message, raw)
+            del raw
 
-    async def _next(self, requests: AsyncIterator[bytes]) -> bytes | None:
-        """Return the next request of a stream; None at its end.
+    async def _next(self, context: _Context) -> bytes | None:
+        """Return the next request of a stream; None at its end. gRPC's own iterator would keep the last one meanwhile.
 
         :raises KernelStopping: if the kernel stops before it has come
         """
@@ -164,7 +156,7 @@ class Endpoints:
         assert task is not None
         self.waiting.add(task)
         try:
-            return await anext(requests, None)
+            return await _read(context)
         except asyncio.CancelledError:
             if task in self.waiting:
                 raise
@@ -267,7 +259,7 @@ class Endpoints:
                 self._count(caller, context)
                 with self.guard.quotas.stream(caller.principal):
                     if many:
-                        responses = call(self._decoded_all(request, raw, caller), caller)
+                        responses = call(self._decoded_all(request, context, caller), caller)
                     else:
                         if self.body_seconds is not None:
                             raw = await _body(raw, self.body_seconds)
@@ -284,13 +276,11 @@ class Endpoints:
 
         return behaviour
 
-    async def _decoded_all(
-        self, request: type[Message], raws: AsyncIterator[bytes], caller: Caller
-    ) -> AsyncIterator[Message]:
-        async with _closing(raws) as messages:
-            async for raw in messages:
-                self.guard.quotas.message(caller.principal, len(raw))  # before it costs anything
-                yield _decoded(request, raw)
+    async def _decoded_all(self, request: type[Message], context: _Context, caller: Caller) -> AsyncIterator[Message]:
+        while (raw := await _read(context)) is not None:
+            self.guard.quotas.message(caller.principal, len(raw))  # before it costs anything
+            yield _decoded(request, raw)
+            del raw
 
     def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:
         self.audit.refused(method, request, status.reason, caller, error_id=status.error_id, about=status.about)
@@ -378,6 +368,15 @@ async def _end(context: _Context, status: CallStatus) -> None:
 async def _refused(context: _Context, status: CallStatus) -> bytes:
     await _end(context, status)
     return b""  # never reached: abort raises
+
+
+async def _read(context: _Context) -> bytes | None:
+    raw = await context.read()
+    return None if raw is grpc.aio.EOF else raw
+
+
+async def _received(request: type[Message], raw: bytes) -> Message:
+    return _decoded(request, raw)
 
 
 def _decoded(request: type[Message], raw: bytes) -> Message:

@@ -175,6 +175,7 @@ class ScriptedHost:
         self.welcome: gateway.Welcome | None = None
         self.commands: asyncio.Queue[gateway.Command] = asyncio.Queue()
         self.acks: asyncio.Queue[int] = asyncio.Queue()
+        self.answers: asyncio.Queue[gateway.ReportAnswer] = asyncio.Queue()
         self._outgoing: asyncio.Queue[gateway.AttachRequest | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
         self._stub: Any = None
@@ -238,6 +239,8 @@ class ScriptedHost:
                         await self.say(gateway.AttachRequest(check_result=taken))
                     else:
                         await self.commands.put(command)
+                for answer in message.commands.answers:
+                    await self.answers.put(answer)
                 if message.HasField("heartbeat_ack"):
                     await self.acks.put(message.heartbeat_ack.sent_at_us)
 

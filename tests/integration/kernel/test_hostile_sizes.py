@@ -15,8 +15,11 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.job_pb2 import Problem, RefusedLoad
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letters import AttemptReport
+from nomaflow_api.v1.sealing import seal
 from real_system import address_of
 from waiting import eventually
 
@@ -66,3 +69,27 @@ async def test_an_idle_stream_of_triggers_keeps_nothing_of_its_last_message() ->
             assert process.memory_info().rss - before < 450 * 2**20
             for stream in streams:
                 stream.cancel()
+
+
+async def test_an_idle_stream_of_reports_keeps_nothing_of_its_last_message() -> None:
+    """A host may have hundreds of them."""
+    events = tuple(b"x" * 90_000 for _ in range(40))
+    with lasting_kernel() as running:
+        process = psutil.Process(running.pid)
+        async with grpc.aio.insecure_channel(address_of(running.project)) as own:
+            host = ScriptedHost()
+            await host.attach(own)
+            report = gateway.ReportRequest(
+                incarnation=host.incarnation,
+                epoch=host.epoch,
+                attempts=seal([AttemptReport(attempt_key="run_none/a/1", first_seq=1, events=events)]),
+            )
+            streams = [HostGatewayServiceStub(own).StreamReports(timeout=DEADLINE) for _ in range(40)]
+            before = process.memory_info().rss
+            for number, stream in enumerate(streams, 1):
+                await stream.write(gateway.StreamReportsRequest(report=report, host=host.name, number=number))
+                assert (await host.answers.get()).number == number
+            assert process.memory_info().rss - before < 80 * 2**20
+            for stream in streams:
+                stream.cancel()
+            await host.leave()
