@@ -102,7 +102,6 @@ async def test_a_subscription_hears_of_its_run_only() -> None:
         assert await mine.wait(10)
         assert not mine.take()
     assert feed.watcher_count == 0
-    feed.unsubscribe(mine)
 
 
 async def test_a_subscription_that_is_not_read_says_that_it_lost_events_once() -> None:
