@@ -20,7 +20,7 @@ from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ApplyResult
-from nomaflow_kernel.history.transitions import Notice, Transition
+from nomaflow_kernel.history.transitions import AppendLog, Notice, Transition
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import LeadLost, StoreBusy, StoreError, StoreUnavailable
 
@@ -246,7 +246,7 @@ class EngineLoop:
                 instance.link.send(orders)
         if result.events:
             self._feed.publish(result.events)
-        for run_id in decisions.logged_runs:
+        for run_id in {each.chunk.run_id for each in decisions.transitions if isinstance(each, AppendLog)}:
             self._feed.touch_log(run_id)
         decisions.settle(result)
         if decisions.wanted_specs:

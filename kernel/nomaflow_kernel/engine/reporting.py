@@ -181,7 +181,6 @@ def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Lo
         )
     )
     run.log_lines += event.line_count
-    batch.logged_runs.add(run.run_id)
 
 
 def _progress_json(event: Progress) -> str:

@@ -97,7 +97,6 @@ class Batch:
     now: float = 0.0
     transitions: list[Transition] = field(default_factory=list)
     orders: dict[InstanceKey, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
-    logged_runs: set[str] = field(default_factory=set)
 
     def add(self, transition: Transition) -> None:
         """Add a transition."""
