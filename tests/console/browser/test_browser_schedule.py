@@ -9,6 +9,7 @@ from browser_tabs import Tabs, axe_findings
 from console_system import ConsoleSystem
 from playwright.async_api import expect
 
+from nomaflow_console.assets import STATIC
 from real_system import eventually
 
 NIGHTS = [
@@ -116,6 +117,30 @@ async def test_the_list_of_fires_stays_under_the_pointer(tabs: Tabs, console: Co
         jobs.write_text(scheduled)
         api.reload_host("demo")
         api.resume(job_id="nightly-cleanup")
+
+
+async def test_a_list_of_thousands_of_fires_waits_without_a_search_for_each(tabs: Tabs) -> None:
+    """A day may have ten thousand: to look through the page for each row of a fresh list froze it for seconds."""
+    page = await tabs.browser.new_page()
+    await page.set_content("<main></main>")
+    await page.add_script_tag(content=f"{(STATIC / 'js' / 'held.js').read_text()}\nwindow.Held = HeldWhole;")
+    script = """() => {
+      const list = (count, word) => `<div id="list"><div id="new-rows"></div>${
+        Array.from({ length: count }, (_, at) => `<p data-row id="row-${at}">${word}</p>`).join("")}</div>`;
+      document.body.innerHTML = list(500, "old");
+      const fresh = document.createElement("template"), held = new Held("list", "row");
+      const search = Element.prototype.querySelector;
+      fresh.innerHTML = list(499, "new");
+      let searches = 0;
+      Element.prototype.querySelector = function (text) { searches++; return search.call(this, text); };
+      held.hold(fresh.content);
+      const shown = fresh.content.querySelectorAll("p");
+      return [searches, held.count, shown.length, shown[0].textContent, shown[499].textContent];
+    }"""
+    searches, *told = await page.evaluate(script)
+    assert told == [-1, 500, "new", "old"]
+    assert searches < 5
+    await page.close()
 
 
 async def test_a_schedule_that_fires_often_is_one_line(tabs: Tabs) -> None:

@@ -59,14 +59,14 @@ class HeldWhole extends HeldRows {
   /** @param {DocumentFragment} fresh */
   hold(fresh) {
     const list = fresh.querySelector(`#${this.id}`), old = this.list;
-    const rows = (/** @type {Element} */ of) => [...of.querySelectorAll("[data-row][id]")];
+    const rows = (/** @type {Element} */ of) => new Map([...of.querySelectorAll("[data-row][id]")].map((row) => [row.id, row]));
     if (!list || !old) return;
-    const known = rows(old).map((row) => row.id), now = rows(list);
-    this.count = now.filter((row) => !known.includes(row.id)).length || Math.min(now.length - known.length, 0);
+    const known = rows(old), now = rows(list);
+    this.count = [...now].filter(([id]) => !known.has(id)).length || Math.min(now.size - known.size, 0);
     if (!this.count) return;
     this.latest = list.cloneNode(true);
     const kept = /** @type {Element} */ (old.cloneNode(true));
-    for (const row of now) kept.querySelector(`[id="${CSS.escape(row.id)}"]`)?.replaceWith(row.cloneNode(true));
+    for (const [id, row] of rows(kept)) row.replaceWith(now.get(id) ?? row);
     kept.querySelector(`#${this.place}`)?.replaceWith(this.say());
     list.replaceWith(kept);
   }

@@ -71,7 +71,7 @@
   // What changes something is off, with the reason, while nobody would do it.
   const buttons = () => {
     const away = line.querySelector(".is-away");
-    const why = over ? "your session is over" : silentSince ? "the console does not answer" : !away ? "" : `the kernel ${away.matches("a") ? "cannot work" : "does not answer"}`;
+    const why = over ? "your session is over" : silentSince ? "the console does not answer" : away ? `the kernel ${away.matches("a") ? "cannot work" : "does not answer"}` : "";
     for (const button of document.querySelectorAll('button:not([type="button"])')) {
       // A button may stand outside its form.
       if (!button.form?.matches("[method=post]:not([data-always])")) continue;

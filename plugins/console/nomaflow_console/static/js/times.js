@@ -2,11 +2,8 @@
 
 const YEAR = 365 * 24 * 3600;
 
-/** @param {string} name @returns {string} */
-function cookie(name) {
-  const found = document.cookie.split("; ").find((each) => each.startsWith(name + "="));
-  return found ? found.slice(name.length + 1).replace(/^"|"$/g, "") : "";
-}
+/** The zone that the cookie says. */
+const zone = () => /(?:^|; )zone="?([^";]*)/.exec(document.cookie)?.[1] || "";
 
 /** @param {string} name @param {string} value */
 function keep(name, value) {
@@ -15,11 +12,10 @@ function keep(name, value) {
 
 // The zone, once it is another one than the server knows. The page is loaded again, since the server renders times.
 const yours = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const told = cookie("zone");
-const [mode, known] = told.includes(":") ? told.split(":") : ["", told];
+const [known, mode] = zone().split(":").reverse();
 if (yours && known !== yours) {
   keep("zone", mode ? `${mode}:${yours}` : yours);
-  if (document.querySelector("time[data-at]") && cookie("zone").endsWith(yours)) location.reload();
+  if (document.querySelector("time[data-at]") && zone().endsWith(yours)) location.reload();
 }
 
 /** A time span as the server writes it: nomaflow_api/time_spans.py. @param {number} seconds */
