@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_host.worker.scope import current_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nomaflow_host.worker.scope import AttemptScope
 
 _MARK = "_nomaflow_wrapped"
@@ -50,6 +52,19 @@ def set_log_level(level: int) -> None:
 def show_warnings_again() -> None:
     """Forget which warnings were shown, so that each attempt shows its own."""
     warnings.simplefilter("default", append=True)
+
+
+def keep_warning_filters() -> Callable[[], None]:
+    """Return a function that sets the filters of warnings as they are now: a step's own must not fail the next one."""
+    show_warnings_again()  # adds a filter, once
+    kept = list(warnings.filters)
+
+    def restore() -> None:
+        if warnings.filters != kept:
+            warnings.resetwarnings()
+            warnings.filters.extend(kept)  # type: ignore[attr-defined]  # a list, which typeshed calls a sequence
+
+    return restore
 
 
 def record_text(record: logging.LogRecord) -> str:

@@ -29,7 +29,7 @@ from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.reaper.tree_limits import be_killed_first
 from nomaflow_host.worker.attempt_run import AttemptRun
-from nomaflow_host.worker.capture import set_log_level, show_warnings_again
+from nomaflow_host.worker.capture import keep_warning_filters, set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
 from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
@@ -246,9 +246,12 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     connectors = ConnectorSet.from_json(bootstrap["connectors"])
     emitter.masker = WorkerMasker({*connectors.secrets, *credentials_in(os.environ)})
 
+    restore_warning_filters = keep_warning_filters()
+
     def restore() -> None:
         streams.install()
         restore_signals()
+        restore_warning_filters()
 
     services = WorkerServices(
         loop=loop,

@@ -83,6 +83,18 @@ async def test_a_step_does_not_leave_its_handlers_behind(host: Host) -> None:
         assert (await host.result(f"hostile.meddling:has_a_child_that_fails{name}")).rows_affected == 3
 
 
+async def test_a_step_does_not_leave_its_filters_of_warnings_behind(start_host: StartHost) -> None:
+    """A warning neither fails the next step in its worker, nor is it missing in its log."""
+    host = await start_host()
+    for action in ("error", "ignore"):
+        await host.result("hostile.meddling:filters_warnings", {"action": action})
+        key = host.run("hostile.meddling:warns")
+        end = await host.sink.end_of(key)
+        assert (end.error, end.rows_affected) == ("", 1)
+        assert "of its own" in host.sink.text(key)
+    assert len({start.worker_pid for start in host.sink.starts.values()}) == 1
+
+
 async def test_a_step_that_patches_asyncio_does_not_patch_its_worker(start_host: StartHost) -> None:
     """The worker's own machinery keeps the functions that it began with."""
     host = await start_host(shared_workers=1)

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from nomaflow import RunContext
 
@@ -142,6 +144,16 @@ async def has_a_child_that_fails(**_: object) -> int:
 def has_a_child_that_fails_in_a_thread(**_: object) -> int:
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     return subprocess.run(["sh", "-c", "exit 3"], check=False).returncode
+
+
+def filters_warnings(*, action: Literal["error", "ignore"]) -> int:
+    warnings.simplefilter(action)
+    return 1
+
+
+def warns() -> int:
+    warnings.warn("of its own", stacklevel=1)
+    return 1
 
 
 async def sets_a_wakeup_descriptor(**_: object) -> int:
