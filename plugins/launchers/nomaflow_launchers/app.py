@@ -109,7 +109,8 @@ class _Launcher:
         # The list comes first: an instance that attaches in between counts as coming, and one less is started.
         listed = await self._engine.listed(store_id)
         launched = [each for each in listed if each.host in self._section.hosts]  # the others are another launcher's
-        hosts = await self._kernel.list_hosts()
+        # Another team's instance may have the same id on an engine of its own, or say that it has.
+        hosts = [each for each in await self._kernel.list_hosts() if each.name in self._section.hosts]
         await self._witness.look(hosts, epoch=served.epoch, left={each.engine_id for each in launched})
         attached = frozenset(_engine_ids(hosts, lambda each: each.state in _SERVED))
         wanted = await self._kernel.list_wanted()

@@ -91,10 +91,10 @@ def _runs(number: int, host: str = "team") -> Launched:
     return Launched(engine_id=str(number), host=host, shape="default", running_seconds=600)
 
 
-def _host(state: str, number: int = 1, *, running: int = 1) -> HostView:
+def _host(state: str, number: int = 1, *, running: int = 1, name: str = "team") -> HostView:
     has = ResourcesView(labels={"launcher.job": str(number)})
     instance = InstanceView(incarnation=f"inc-{number}", state=state, running=running, has=has)
-    return HostView(name="team", state=state, instances=(instance,))
+    return HostView(name=name, state=state, instances=(instance,))
 
 
 @pytest.mark.parametrize("state", ["AWAITED", "DETACHED", "UNREACHABLE", "LOADING"])
@@ -137,6 +137,13 @@ async def test_an_instance_that_never_serves_is_stuck(parts: _Parts) -> None:
     parts.instances, parts.hosts = (_runs(1), _runs(2)), (_host("LOADING", running=0),)
     await _launcher(parts).turn()
     assert parts.ended == ["1", "2"]
+
+
+async def test_what_another_teams_instances_say_of_themselves_counts_for_them_alone(parts: _Parts) -> None:
+    """Their engine may give the same ids, and a hostile one could pass for all that the launcher has started."""
+    parts.instances, parts.hosts = (_runs(1),), (_host("ATTACHED", name="other"),)
+    await _launcher(parts).turn()
+    assert parts.ended == ["1"]
 
 
 async def test_instances_of_another_launcher_are_left_alone(parts: _Parts) -> None:
