@@ -191,7 +191,7 @@ class FrameSocket:
         del self._in[: middle + more]
         try:
             message, end = _decode(body.decode("ascii"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}") from error
         if end < size or not isinstance(message, dict):
             raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}")

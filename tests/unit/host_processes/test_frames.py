@@ -70,10 +70,11 @@ def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]
         b"\0\0\0\x02\0\0\0\0[]",
         b"\0\0\0\x03\0\0\0\0{}]",
         b'\0\0\0\x0b\0\0\0\0{"fds": 99}',
+        b"\0\0\x27\x10\0\0\0\0" + b"[" * 10_000,
     ],
 )
 def test_rubbish_is_refused(rubbish: bytes) -> None:
-    """A length beyond the bound, broken JSON, no object, and descriptors that never came are errors."""
+    """A length beyond the bound, broken or too deep JSON, no object, and descriptors that never came are errors."""
     here, there = socket.socketpair()
     link = FrameSocket(there)
     with here:
