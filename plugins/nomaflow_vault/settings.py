@@ -59,10 +59,14 @@ class VaultSettings:
         return settings
 
     def _check(self) -> None:
-        parts = urlsplit(self.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.address)
+            scheme, host, _ = parts.scheme, parts.hostname, parts.port
+        except ValueError:  # half an address of IPv6, or a port that is none
+            scheme = host = ""
+        if scheme not in ("http", "https") or not host:
             raise SecretRefused("VAULT_ADDR is not set to the vault's address, such as https://vault.example.com:8200")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        if scheme == "http" and not _is_loopback(host):
             raise SecretRefused("VAULT_ADDR is http:// on another machine, which would show the token; use https://")
         if not self.token and not (self.role_id and self.secret_id):
             raise SecretRefused("there is no login: set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID")

@@ -191,6 +191,8 @@ def test_tls_trusts_the_named_authority_only(tmp_path: Path) -> None:
     [
         ({}, "VAULT_ADDR is not set"),
         ({"VAULT_ADDR": "vault:8200"}, "VAULT_ADDR is not set"),
+        ({"VAULT_ADDR": "https://[::1"}, "VAULT_ADDR is not set"),
+        ({"VAULT_ADDR": "https://vault.example.com:port"}, "VAULT_ADDR is not set"),
         ({"VAULT_ADDR": "http://vault.example.com:8200", "VAULT_TOKEN": "t"}, "would show the token"),
         ({"VAULT_ADDR": "https://v"}, "there is no login"),
         ({"VAULT_ADDR": "https://v", "VAULT_TOKEN_FILE": "/no/such"}, "VAULT_TOKEN_FILE"),
