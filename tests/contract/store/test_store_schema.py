@@ -72,6 +72,17 @@ async def test_sqlite_tables_are_those_of_the_code_to_the_letter(store: Store, p
     assert [_plain(row) for row in migrated] == [_plain(row) for row in made]
 
 
+async def test_every_store_has_its_indexes_in_the_same_order(sqlite_place: SqlitePlace) -> None:
+    """SQLite chooses by it between two that are equally good; in another order, the same read may cost much more."""
+    store = open_store(sqlite_place.url)
+    await store.open()
+    await store.close()
+    query = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'runs' AND sql IS NOT NULL"
+    names = [str(name) for (name,) in await sqlite_place.sql(f"{query} ORDER BY rowid")]
+    assert len(names) > 5
+    assert names == sorted(names)
+
+
 def _plain(row: tuple[object, ...]) -> str:
     return " ".join(str(row).replace("\\n", " ").replace("\\t", " ").split())
 
