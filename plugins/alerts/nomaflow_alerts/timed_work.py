@@ -65,16 +65,20 @@ class Clockwork:
     async def _turn(self) -> None:
         if self._intake.caught_up:
             await self._check()
-        if not self._intake.quiet:
+        if await self._ledger.run(self._may_tell):
             await self._write()
         loop = asyncio.get_running_loop()
         if loop.time() - self._upkeep_at > _UPKEEP_SECONDS:
             self._upkeep_at = loop.time()
             await self._ledger.run(Book.purge)
 
+    def _may_tell(self, book: Book) -> bool:
+        """Return whether messages are written: not while old events are read, unless the kernel ended meanwhile."""
+        return not self._intake.quiet or book.open_incident("kernel_silent") is not None
+
     def _next_due(self, book: Book) -> tuple[float, float]:
         checks = book.watched.next_check_at() if self._intake.caught_up else None
-        messages = None if self._intake.quiet else next_message_at(book, self._alerts)
+        messages = next_message_at(book, self._alerts) if self._may_tell(book) else None
         known = [each for each in (checks, messages) if each is not None]
         return min(known, default=book.now + _LONGEST_PAUSE), book.now
 

@@ -6,12 +6,13 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from alerts_rig import START, Rig
+from alerts_rig import START, Rig, section
 
 from nomaflow.client import NotFound
 from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.runs import Findings
+from nomaflow_alerts.rules.system import sight_host, sight_kernel
 from nomaflow_alerts.timed_work import Clockwork
 
 
@@ -51,6 +52,32 @@ async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
     assert await ledger.run(lambda book: book.open_incidents()) == []
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
+    await ledger.close()
+
+
+async def test_a_kernel_that_ends_while_its_history_is_read_is_told() -> None:
+    """Whatever was found in the history waits for its end; this does not, since that may never come."""
+    rig = Rig(alerts=section(group_wait_seconds=0))
+    ledger = Ledger(None, clock=lambda: rig.now)
+    await ledger.open()
+
+    async def no_details(_: Any) -> dict[int, Any]:
+        return {}
+
+    work = Clockwork(
+        ledger=ledger, alerts=rig.alerts, policies=rig.policies, calls=KernelWithoutRuns(),  # type: ignore[arg-type]
+        intake=SimpleNamespace(caught_up=False, quiet=True),  # type: ignore[arg-type]
+        sender=SimpleNamespace(wake=lambda: None),  # type: ignore[arg-type]
+        templates=rig.templates, masker=rig.masker,
+        details=SimpleNamespace(of=no_details),  # type: ignore[arg-type]
+    )  # fmt: skip
+    await ledger.run(lambda book: sight_host(book, "load_refused", "team", rig.policies, at=book.now, why="no"))
+    await work._turn()
+    assert await ledger.run(lambda book: book.outbox.listed()) == []
+    await ledger.run(lambda book: sight_kernel(book, "kernel_silent", rig.policies, at=book.now, why="gone"))
+    await work._turn()
+    [told] = await ledger.run(lambda book: book.outbox.listed())
+    assert told.subject == "the kernel is silent"
     await ledger.close()
 
 
