@@ -13,6 +13,7 @@ from nomaflow.client.values import EventView
 from nomaflow_alerts.channels.channel import NotSent
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Book, Ledger
+from nomaflow_alerts.messages.wording import counted
 from nomaflow_alerts.rules.policies import Policies, Timetable
 from nomaflow_alerts.rules.system import sight_kernel
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -137,12 +138,13 @@ class Pulse:
         if self._silent or silent < self._alerts.kernel_silent_seconds:
             return
         self._silent = True
-        fires = (1 for _, table in self._tables() for _ in table.slots(now, now + 3600))
-        due = sum(itertools.islice(fires, _COUNTED_FIRES))
+        tables = self._tables()
+        fires = sum(itertools.islice((1 for _, table in tables for _ in table.slots(now, now + 3600)), _COUNTED_FIRES))
+        due = f"; {counted(fires, 'fire')} due within an hour" if tables else ""  # else the jobs may not be known
 
         def sight(book: Book) -> None:
             waiting, running = book.watched.count_runs()
-            why = f"{error}; {running:,} runs were running, {waiting:,} were waiting; {due:,} fires due within an hour"
+            why = f"{error}; {running:,} runs were running, {waiting:,} were waiting{due}"
             sight_kernel(book, "kernel_silent", self._policies, at=now - silent, why=why, since=now - silent)
 
         await self._ledger.run(sight)

@@ -94,9 +94,7 @@ async def test_a_kernel_without_events_is_silent() -> None:
     async with watching(kernel_silent_seconds=20) as watch:
         assert await watch.after(0, events=False) == "the kernel's events do not arrive"
         await watch.after(31, events=False)
-        assert await watch.open() == [
-            "it answers, but its events do not arrive; 0 runs were running, 0 were waiting; 0 fires due within an hour"
-        ]
+        assert await watch.open() == ["it answers, but its events do not arrive; 0 runs were running, 0 were waiting"]
         assert await watch.after(1) == ""
         assert await watch.open() == []
 
@@ -115,6 +113,19 @@ async def test_a_kernel_that_is_away_for_a_moment_is_no_incident() -> None:
         watch.kernel.there = True
         assert await watch.after(1) == ""
         assert await watch.open() == []
+
+
+async def test_a_silence_says_how_many_fires_pass_by_if_the_jobs_are_known() -> None:
+    """A process that began after the kernel had ended knows none, and must not say that nothing is due."""
+    for known in (True, False):
+        async with watching() as watch:
+            if known:
+                hourly(watch)
+            watch.kernel.there = False
+            await watch.after(61, events=False)
+            [why] = await watch.open()
+            assert why.endswith("; 1 fire due within an hour") == known
+            assert ("due" in why) == known
 
 
 @pytest.mark.parametrize("jump", [7200, -7200])
