@@ -10,6 +10,8 @@ from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, SetPause
 
 _ENDED_PAUSE_SECONDS = 60.0
+_LOOK_SECONDS = 5.0
+"""Seconds until a pause ends, at the latest, if the wall clock is set to after its end."""
 
 
 def set_pause(state: EngineState, batch: Batch, pause: PauseRecord) -> None:
@@ -17,7 +19,7 @@ def set_pause(state: EngineState, batch: Batch, pause: PauseRecord) -> None:
     batch.add(SetPause(pause=pause))
     state.pauses[pause.scope, pause.name] = pause
     if pause.until_us is not None:
-        _set_timer(state, pause, batch.now + (pause.until_us - batch.now_us) / 1_000_000)
+        _set_timer(state, pause, batch.now, (pause.until_us - batch.now_us) / 1_000_000)
 
 
 def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: str = "") -> bool:
@@ -41,8 +43,7 @@ def end_pause(state: EngineState, batch: Batch, timer: str) -> None:
     if pause.ends_by(batch.now_us):
         clear_pause(state, batch, scope, name)
     else:
-        # The two clocks drift apart.
-        _set_timer(state, pause, batch.now + (pause.until_us - batch.now_us) / 1_000_000)
+        _set_timer(state, pause, batch.now, (pause.until_us - batch.now_us) / 1_000_000)
 
 
 def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
@@ -52,8 +53,15 @@ def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float
         if pause.until_us is not None:
             # A pause that ended while the kernel was down stays for a while: the fires in its time are only judged now.
             left = (pause.until_us - now_us) / 1_000_000
-            _set_timer(state, pause, now + (left if left > 0 else _ENDED_PAUSE_SECONDS))
+            if left > 0:
+                _set_timer(state, pause, now, left)
+            else:
+                state.timers.add(now + _ENDED_PAUSE_SECONDS, TimerKind.PAUSE_END, _subject(pause))
 
 
-def _set_timer(state: EngineState, pause: PauseRecord, due: float) -> None:
-    state.timers.add(due, TimerKind.PAUSE_END, f"{pause.until_us}/{pause.scope}/{pause.name}")
+def _set_timer(state: EngineState, pause: PauseRecord, now: float, left: float) -> None:
+    state.timers.add(now + min(left, _LOOK_SECONDS), TimerKind.PAUSE_END, _subject(pause))
+
+
+def _subject(pause: PauseRecord) -> str:
+    return f"{pause.until_us}/{pause.scope}/{pause.name}"

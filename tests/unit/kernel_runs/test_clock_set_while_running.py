@@ -6,6 +6,7 @@ import pytest
 from rig import PlayedHost, Rig, command, failed, job, step
 
 from nomaflow_api.v1.letters import CancelOrder
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.definitions import Overlap
@@ -102,3 +103,18 @@ async def test_a_queue_timeout_is_as_long_though_a_commit_fails(rig: Rig, hours:
     assert await rig.state(run_id) is RunState.QUEUED
     await rig.advance(2)
     assert await rig.state(run_id) is RunState.FAILED
+
+
+async def test_a_pause_ends_though_the_clock_has_jumped_over_its_end(rig: Rig) -> None:
+    """Its end is an instant of the wall clock: the run that it held up starts within seconds."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    now = rig.clock.now_us()
+    pause = PauseRecord(scope="job", name="a", by="", why="", since_us=now, until_us=now + HOUR_US // 2)
+    await rig.engine.set_pause(pause)
+    await rig.trigger("a")
+    await rig.advance(6)
+    assert host.orders == []
+    rig.clock.wall_us += HOUR_US
+    await rig.advance(6)
+    assert len(host.orders) == 1
