@@ -353,10 +353,11 @@ class Credentials:
         return record, secret
 
     def _check_kind(self, order: TokenOrder) -> None:
-        """Check that no principal can be mistaken for another."""
+        """Check that no principal can be mistaken for another. A host's name is told as such: ``host:NAME``."""
+        if order.kind == "host":  # launchers order many: each must cost the same, however many there are
+            return
         for each in self.tokens():
-            other_kind = each.kind != order.kind and "host" not in (each.kind, order.kind)
-            if each.name == order.name and other_kind and self._is_good(each):
+            if each.name == order.name and each.kind not in (order.kind, "host") and self._is_good(each):
                 raise BadRequest(
                     f"the name {order.name!r} is that of a {each.kind}; choose another, or revoke that first",
                     field="name",

@@ -108,6 +108,12 @@ async def test_what_ended_instances_had_is_forgotten_after_a_day(kernel: Kernel)
     assert withdrawn.read_text() == ""
 
 
+async def test_a_launch_costs_the_same_however_many_there_were(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever may launch instances of one host could keep the kernel busy: 0.1 s for each, after an hour."""
+    monkeypatch.setattr(kernel.credentials, "tokens", lambda: pytest.fail("it looks at every token"))
+    await kernel.credentials.create(ORDER, created_by="slurm")
+
+
 async def test_a_life_of_more_than_400_days_is_refused(kernel: Kernel) -> None:
     """The bound is named."""
     order = TokenOrder(kind="host", name="teamb", joins=True, instance_seconds=401 * DAY)
