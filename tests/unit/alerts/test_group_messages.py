@@ -143,6 +143,14 @@ def test_a_job_that_fails_again_and_again_is_one_job(rig: Rig) -> None:
     assert told.subject == "Closed: nightly failed ×3"
 
 
+def test_a_host_that_does_not_come_back_is_told_though_nobody_saw_it_leave(rig: Rig) -> None:
+    """It ended while no kernel was there; of the one that came back at once nothing is told."""
+    rig.job("other", host="back")
+    rig.event("kernel.leading", data={"version": "1", "epoch": 2})
+    rig.event("host.attached", host="back")
+    assert [each.subject for each in rig.wait(400, attached={"back"})] == ["host team is not attached"]
+
+
 def test_a_host_that_comes_when_there_is_work_may_be_away() -> None:
     """A launcher starts its instances: it has none while nothing waits."""
     rig = Rig(alerts=section(scaled_hosts=["etl-*"]))
