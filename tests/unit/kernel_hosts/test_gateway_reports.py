@@ -149,7 +149,7 @@ async def test_a_report_on_a_stream_needs_the_session_of_its_instance(world: Wor
     ids=["a host's, of its name", "a host's, of another name", "the owner's"],
 )
 async def test_no_report_is_answered_on_the_session_of_somebody_else(attached_by: Principal, caller: Principal) -> None:
-    """Who knows an instance's id does not hear what became of its attempts, and its host hears of no others."""
+    """A caller that knows the id of an instance hears nothing of its attempts, and its host hears of no others."""
     engine, sessions = ScriptedEngine(), SessionRegistry()
     hello = InstanceHello(
         host="team", incarnation=INCARNATION, machine="m", pid=1, version="0", principal=str(attached_by)
