@@ -13,7 +13,7 @@ from docs.making.configuration_text import INTRODUCTION, PROBLEM_CODES, SCHEDULE
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from nomaflow_kernel.history.reasons import REASONS
+from nomaflow_kernel.history.reason_texts import REASONS
 from nomaflow_project.jobs.definitions import JobsFile
 from nomaflow_project.models.connectors_file import ConnectorsFile
 from nomaflow_project.models.settings_file import SettingsFile
@@ -137,7 +137,7 @@ def reason_codes_markdown() -> str:
         "# Reason codes\n\n"
         "Every state of a run or an attempt other than SUCCEEDED carries a reason: one of these codes, and a sentence\n"
         "with the particulars. Codes are stable; sentences may change. This page is generated (`make docs`) from\n"
-        "`nomaflow_kernel.history.reasons`.\n\n"
+        "`nomaflow_kernel.history.reason_texts`.\n\n"
         f"| code | meaning | what to do |\n|---|---|---|\n{rows}\n"
     )
 

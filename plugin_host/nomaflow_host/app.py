@@ -37,7 +37,7 @@ from nomaflow_host.project.run_as import check_niceness, user_of
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity
-from nomaflow_host.session.session import HostSession
+from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.reload import VANISHED_SECONDS
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor

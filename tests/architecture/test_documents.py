@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.generation.manifest import IMPORT_FIX
-from nomaflow_kernel.history.reasons import REASONS
+from nomaflow_kernel.history.reason_texts import REASONS
 from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
 from nomaflow_project.check.project import check_project
 

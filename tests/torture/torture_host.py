@@ -16,7 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 from failpoints import Failpoints
 
 import nomaflow_host.app
-import nomaflow_host.session.session
+import nomaflow_host.session.reconnecting
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, Finished
 from nomaflow_host.__main__ import main as host_main
@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
         (nomaflow_host.app, "Outbox", make_outbox(points)),
         (nomaflow_host.app, "SpillStore", small_spill_store),
         (nomaflow_host.app, "SupervisedRunner", make_runner(points)),
-        (nomaflow_host.session.session, "Link", make_link(points)),
+        (nomaflow_host.session.reconnecting, "Link", make_link(points)),
         (spill, "Segment", make_segment(points)),
     ):
         assert hasattr(module, name), f"{module.__name__} has no {name!r} any more"

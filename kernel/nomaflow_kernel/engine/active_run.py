@@ -12,7 +12,7 @@ from nomaflow_kernel.engine.run_plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition

@@ -19,7 +19,7 @@ from nomaflow_kernel.engine.placement import uses_exclusive
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.event_kinds import NoticeKind
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import Notice
 

@@ -12,7 +12,7 @@ from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import AttemptEnd, FinishAttempt
 

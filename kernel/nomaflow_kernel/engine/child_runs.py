@@ -14,7 +14,7 @@ from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Ancestor, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import FinishRun, StartAttempt

@@ -7,7 +7,7 @@ from msgspec import Struct
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine.run_plan import RunPlan
 from nomaflow_kernel.history.lookups import RunDetail
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Ancestor, Fold, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import JobDefinition

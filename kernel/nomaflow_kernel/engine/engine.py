@@ -36,7 +36,7 @@ from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunCount, StoreInfo
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, PauseRecord, RunRecord
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store import Store

@@ -19,7 +19,7 @@ from nomaflow_kernel.engine.placement import (
 )
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
-from nomaflow_kernel.history.reasons import Reason, ReasonWithCommand
+from nomaflow_kernel.history.reason_texts import Reason, ReasonWithCommand
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition

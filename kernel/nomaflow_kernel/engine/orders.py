@@ -10,7 +10,7 @@ from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import CancelRequest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nomaflow_kernel.engine import stopping
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import CancelRequest
 from nomaflow_project.jobs.definitions import Overlap
 

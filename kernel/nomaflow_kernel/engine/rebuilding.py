@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from nomaflow_kernel.engine import attaching, explaining
 from nomaflow_kernel.engine.active_run import ActiveRun
+from nomaflow_kernel.engine.next_try import longest_delay
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
-from nomaflow_kernel.engine.retrying import longest_delay
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind

@@ -17,7 +17,7 @@ from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.ids import split_attempt_key
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, RecordRung, StartAttempt

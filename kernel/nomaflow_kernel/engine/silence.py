@@ -6,10 +6,10 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import own_instances, stepping
 from nomaflow_kernel.engine.attaching import notify, runs_of
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.retrying import retried_on_lost
+from nomaflow_kernel.engine.next_try import retried_on_lost
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState
 
 

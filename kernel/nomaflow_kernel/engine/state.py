@@ -27,7 +27,7 @@ from nomaflow_kernel.engine.settings import EngineSettings
 from nomaflow_kernel.engine.timers import OF_NO_RUN, TimerKind, Timers
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition

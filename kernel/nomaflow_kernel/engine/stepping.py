@@ -9,14 +9,14 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
+from nomaflow_kernel.engine.next_try import next_try
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
 from nomaflow_kernel.engine.placement import pick, uses_exclusive
-from nomaflow_kernel.engine.retrying import next_try
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.ids import attempt_key
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import DispatchAttempt, FinishRun, OpenAttempt, StartRun, end_data

@@ -17,7 +17,7 @@ from nomaflow_kernel.engine.run_plan import NO_PLAN, RunPlan, plan_run
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import (
     Fold,
     QueuedRun,

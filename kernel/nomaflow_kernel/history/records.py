@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 

@@ -17,7 +17,7 @@ from nomaflow_api.v1.letters import Stopping
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.event_kinds import NoticeKind
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import (
     AttemptRecord,
     CancelRequest,

@@ -14,8 +14,8 @@ from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
 from nomaflow_kernel.rpc.guard import target_of
+from nomaflow_kernel.rpc.hidden_values import callable_without_values, module_without_values
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_count

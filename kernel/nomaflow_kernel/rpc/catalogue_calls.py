@@ -19,8 +19,8 @@ from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.hosts import HostAttached
 from nomaflow_kernel.hosts.incoming import check_incarnation
-from nomaflow_kernel.rpc.discretion import host_without_values, reload_without_names, reload_without_values
 from nomaflow_kernel.rpc.guard import target_of
+from nomaflow_kernel.rpc.hidden_values import host_without_values, reload_without_names, reload_without_values
 from nomaflow_kernel.rpc.job_pages import shown_job
 from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs, warned_jobs
 from nomaflow_kernel.rpc.messages import host_message, job_message

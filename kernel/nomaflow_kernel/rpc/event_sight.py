@@ -10,8 +10,8 @@ from nomaflow_api.v1 import event_pb2
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.principals import Principal
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.rpc.discretion import event_without_values
 from nomaflow_kernel.rpc.guard import Guard
+from nomaflow_kernel.rpc.hidden_values import event_without_values
 from nomaflow_kernel.rpc.messages import event_message
 
 _REMEMBERED = 10_000

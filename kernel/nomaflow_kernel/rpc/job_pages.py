@@ -20,8 +20,8 @@ from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.lookups import LastState
 from nomaflow_kernel.history.records import PauseRecord, RunRecord
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
 from nomaflow_kernel.rpc.guard import Guard, target_of
+from nomaflow_kernel.rpc.hidden_values import job_without_owner, job_without_values, run_without_values
 from nomaflow_kernel.rpc.messages import job_message, pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls, KernelParts

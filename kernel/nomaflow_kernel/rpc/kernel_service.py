@@ -19,8 +19,8 @@ from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelErro
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.discretion import response_without_values
 from nomaflow_kernel.rpc.failed_calls import status_of
+from nomaflow_kernel.rpc.hidden_values import response_without_values
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls
 from nomaflow_kernel.rpc.parts import Calls, KernelParts

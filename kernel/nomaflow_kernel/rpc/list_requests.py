@@ -11,7 +11,7 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.event_kinds import EVENT_KINDS
 from nomaflow_kernel.history.lookups import EventFilter, RunFilter
-from nomaflow_kernel.history.reasons import REASONS
+from nomaflow_kernel.history.reason_texts import REASONS
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.requests import (

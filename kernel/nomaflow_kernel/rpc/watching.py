@@ -19,8 +19,8 @@ from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
-from nomaflow_kernel.rpc.discretion import event_without_values
 from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
+from nomaflow_kernel.rpc.hidden_values import event_without_values
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import Page

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.engine.commands import TriggerCommand, UnrunCommand
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold, PauseRecord, RunRequest, TriggerKind
 from nomaflow_kernel.scheduler.misfires import sort_out
 from nomaflow_kernel.scheduler.schedules import KnownSchedule

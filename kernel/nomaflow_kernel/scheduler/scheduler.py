@@ -14,7 +14,7 @@ from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.lookups import RunFilter
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
 from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule, schedules_of

@@ -10,7 +10,7 @@ from msgspec import Struct, to_builtins
 
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.facts import HostIdentity
-from nomaflow_host.session.session import HostSession
+from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_telemetry.stacks import process_stacks
 

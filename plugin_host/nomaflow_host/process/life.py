@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.session.session import HostSession
+from nomaflow_host.session.reconnecting import HostSession
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from nomaflow.client import ClientError, KernelClient, KernelFailed
 from nomaflow.client.values import EventView, KernelView, PrunedView
 from nomaflow_alerts.catalogue import Catalogue
-from nomaflow_alerts.folding import KINDS, Folding
+from nomaflow_alerts.event_batches import KINDS, Folding
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import end_unseen

@@ -12,7 +12,7 @@ from nomaflow.client import KernelClient, KernelPlace
 from nomaflow.client.values import EventView, from_micros, iso
 from nomaflow_alerts.app import kernel_clients
 from nomaflow_alerts.catalogue import Catalogue
-from nomaflow_alerts.folding import Folding
+from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.messages.composing import compose, next_message_at, plan
 from nomaflow_alerts.messages.harmless_text import Masker

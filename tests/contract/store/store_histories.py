@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import (
     AttemptRecord,
     Fold,

@@ -20,7 +20,7 @@ from store_histories import (
 )
 
 from nomaflow_kernel.history.lookups import RunDetail
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Ancestor, CancelRequest, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import (
     ATTEMPT_TERMINAL,

@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only
 from store_histories import T0, Ids, finish, folded, logged, opened, queue, start
 
 from nomaflow_kernel.history.lookups import RunCount, RunFilter, VisibleRuns
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import Store

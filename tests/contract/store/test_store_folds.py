@@ -5,7 +5,7 @@ from __future__ import annotations
 from store_histories import T0, Ids, folded, queue
 
 from nomaflow_kernel.history.lookups import RunDetail
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import Store

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, reported, start, started
 
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store import Store
 

@@ -80,7 +80,7 @@ async def test_a_kernel_that_accepts_and_never_answers(
     tmp_path: Path, host: MakeHost, gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host gives up on a socket that never answers, and finds the real kernel through its address file."""
-    monkeypatch.setattr("nomaflow_host.session.session._WELCOME_SECONDS", 0.5)
+    monkeypatch.setattr("nomaflow_host.session.reconnecting._WELCOME_SECONDS", 0.5)
     with socket.socket(socket.AF_UNIX) as blackhole:
         blackhole.bind(str(tmp_path / "black.sock"))
         blackhole.listen()

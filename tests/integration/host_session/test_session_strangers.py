@@ -23,7 +23,7 @@ from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity
-from nomaflow_host.session.session import HostSession
+from nomaflow_host.session.reconnecting import HostSession
 
 UNKNOWN_FIELD = b"\xfa\x3f\x05hello"  # field 1023, five bytes: of a newer release
 

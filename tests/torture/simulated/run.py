@@ -23,7 +23,7 @@ from simulated_network import SimulatedLink
 from simulated_schedule import Schedule
 from simulated_store import make_template
 
-import nomaflow_host.session.session as session_module
+import nomaflow_host.session.reconnecting as session_module
 from nomaflow_kernel.store.sqlite import writing_engine
 
 _HASH_SEED = "0"

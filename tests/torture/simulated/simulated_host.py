@@ -19,7 +19,7 @@ from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotNeeded
 from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
-from nomaflow_host.session.session import HostSession
+from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 
 __all__ = ["PlayedCode", "SimulatedHost"]

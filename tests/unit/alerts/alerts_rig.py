@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from nomaflow.client.values import EventView, ReasonView
-from nomaflow_alerts.folding import Folding
+from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message
 from nomaflow_alerts.messages.composing import compose, next_message_at, plan
 from nomaflow_alerts.messages.details import Details

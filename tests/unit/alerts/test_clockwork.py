@@ -9,7 +9,7 @@ from typing import Any
 from alerts_rig import START, Rig, section
 
 from nomaflow.client import NotFound
-from nomaflow_alerts.folding import Folding
+from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.runs import Findings
 from nomaflow_alerts.rules.system import sight_host, sight_kernel

@@ -14,7 +14,7 @@ from alerts_rig import Rig, section
 
 from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView, KernelView, ReasonView
-from nomaflow_alerts.folding import Folding
+from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.policies import Policies

@@ -24,7 +24,7 @@ from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.history.lookups import RunCount
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition

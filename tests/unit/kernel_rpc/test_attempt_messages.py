@@ -23,7 +23,7 @@ from nomaflow_kernel.history.records import (
 )
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc import attempt_messages
-from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
+from nomaflow_kernel.rpc.hidden_values import event_without_values, run_without_values
 from nomaflow_kernel.rpc.messages import run_detail_message
 
 SECOND = 1_000_000

@@ -18,7 +18,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunCount
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FinishRun, Notice, QueueRun, StartRun

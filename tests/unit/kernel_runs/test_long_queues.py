@@ -14,7 +14,7 @@ from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
 from nomaflow_kernel.history.lookups import RunDetail
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_project.jobs.definitions import Overlap, StepDefinition
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_kernel.scheduler.misfires import sort_out
 from nomaflow_project.jobs.definitions import Misfire

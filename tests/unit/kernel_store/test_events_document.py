@@ -8,7 +8,7 @@ from pathlib import Path
 import nomaflow_kernel
 from nomaflow_kernel.history import transitions
 from nomaflow_kernel.history.event_kinds import CORE_EVENTS, EVENT_KINDS
-from nomaflow_kernel.rpc.discretion import EVENT_FACTS
+from nomaflow_kernel.rpc.hidden_values import EVENT_FACTS
 
 KERNEL = Path(nomaflow_kernel.__file__).parent
 DOCUMENT = (KERNEL.parents[1] / "docs" / "events.md").read_text()

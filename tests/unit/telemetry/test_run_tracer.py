@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import EventRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.observing.tracing import RunTracer

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nomaflow_alerts.ledger import Book, Incident, Message, Notice
-from nomaflow_alerts.messages.causes import put_behind_causes
+from nomaflow_alerts.messages.common_causes import put_behind_causes
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.payload import payload

@@ -13,7 +13,7 @@ from nomaflow_api.v1 import callable_pb2, event_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
 from nomaflow_kernel.catalogue.wording import texts_without_owner
-from nomaflow_kernel.history.reasons import REASONS
+from nomaflow_kernel.history.reason_texts import REASONS
 
 _HIDDEN = "hidden: it needs the grant `logs`"
 EVENT_FACTS = frozenset(
