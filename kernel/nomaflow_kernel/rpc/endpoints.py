@@ -91,7 +91,6 @@ class Endpoints:
 
         async def serve(caller: Caller, context: _Context) -> CallStatus | None:
             while (raw := await self._next(context)) is not None:
-                self.guard.quotas.message(caller.principal, len(raw))
                 told = await answer(partial(_received, request, raw), caller, context)
                 del raw  # it may have 4 MiB, and the next may never come
                 if isinstance(told, CallStatus):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -73,23 +74,39 @@ async def test_an_idle_stream_of_triggers_keeps_nothing_of_its_last_message() ->
 
 async def test_an_idle_stream_of_reports_keeps_nothing_of_its_last_message() -> None:
     """A host may have hundreds of them."""
-    events = tuple(b"x" * 90_000 for _ in range(40))
     with lasting_kernel() as running:
         process = psutil.Process(running.pid)
         async with grpc.aio.insecure_channel(address_of(running.project)) as own:
             host = ScriptedHost()
             await host.attach(own)
-            report = gateway.ReportRequest(
-                incarnation=host.incarnation,
-                epoch=host.epoch,
-                attempts=seal([AttemptReport(attempt_key="run_none/a/1", first_seq=1, events=events)]),
-            )
-            streams = [HostGatewayServiceStub(own).StreamReports(timeout=DEADLINE) for _ in range(40)]
             before = process.memory_info().rss
-            for number, stream in enumerate(streams, 1):
-                await stream.write(gateway.StreamReportsRequest(report=report, host=host.name, number=number))
-                assert (await host.answers.get()).number == number
+            streams = [await _reports_at_length(own, host, 1, first) for first in range(1, 41)]
             assert process.memory_info().rss - before < 80 * 2**20
             for stream in streams:
                 stream.cancel()
             await host.leave()
+
+
+async def test_a_host_on_tcp_may_report_more_than_its_session_may_carry() -> None:
+    """Its log is limited by what the kernel can commit, and not by the quota for what hosts say of themselves."""
+    with lasting_kernel("--address", "tls://127.0.0.1:0") as running:
+        doors = doors_of(running)
+        secret = await create_token(doors, kind=access.TOKEN_KIND_HOST, name="team")
+        identity, _ = await join_as_host(doors, JoinString.decode(secret).secret)
+        async with tls_channel(doors.hosts, doors.authorities, identity=identity) as channel:
+            host = ScriptedHost()
+            await host.attach(channel)
+            (await _reports_at_length(channel, host, 12, 1)).cancel()  # 43 MB, where 16 MiB and 2 a second are allowed
+            await host.leave()
+
+
+async def _reports_at_length(channel: grpc.aio.Channel, host: ScriptedHost, count: int, first: int) -> Any:
+    """Send reports of 3.6 MB each of an attempt that the kernel does not know, one after another on one stream."""
+    told = AttemptReport(attempt_key="run_none/a/1", first_seq=1, events=tuple(b"x" * 90_000 for _ in range(40)))
+    report = gateway.ReportRequest(incarnation=host.incarnation, epoch=host.epoch, attempts=seal([told]))
+    stream = HostGatewayServiceStub(channel).StreamReports(timeout=DEADLINE)
+    for number in range(first, first + count):
+        await stream.write(gateway.StreamReportsRequest(report=report, host=host.name, number=number))
+        async with asyncio.timeout(DEADLINE):
+            assert (await host.answers.get()).number == number
+    return stream
