@@ -74,7 +74,7 @@ class PodEmulator:
         (container,) = pod["spec"]["containers"]
         environ = {each["name"]: _value(each, pod) for each in container.get("env", ())}
         command = [_expanded(word, environ) for word in (*container["command"], *container.get("args", ()))]
-        script = "\n".join(["set -e", *self._mounts(pod, container, room), 'exec "$@"'])
+        script = " &&\n".join([*self._mounts(pod, container, room), 'exec "$@"'])
         with open(room / "log", "ab") as log:
             self._running[uid] = subprocess.Popen(
                 ["unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script, "sh", *command],
@@ -98,7 +98,11 @@ class PodEmulator:
             yield f"mkdir -p {shlex.quote(mount['mountPath'])}"
             yield f"mount --bind {shlex.quote(str(source))} {shlex.quote(mount['mountPath'])}"
         if container.get("securityContext", {}).get("readOnlyRootFilesystem"):
-            yield "mount -o remount,bind,ro /"
+            ours = next(folder for folder in (room, *room.parents) if folder.is_mount())
+            for disk in sorted({"/", str(ours)}):
+                yield f"mount -o remount,bind,ro {shlex.quote(disk)}"
+            # Otherwise no test would notice a host that writes where it may not.
+            yield f"! touch {shlex.quote(str(room / 'written'))} 2> /dev/null"
 
     def _fill(self, folder: Path, volume: Object) -> None:
         """Write the files of a secret, as whoever reads them in a container finds them: the owner is root."""
