@@ -164,7 +164,7 @@ def _settle_ended(state: EngineState, batch: Batch, instance: Instance, reason: 
     :param told: the reason given for the end of its session, if it has one
     """
     runs = runs_of(state, instance)
-    state.forget(instance, batch.now_us)  # first, so that no next try goes to it
+    state.forget(instance, batch.now, batch.now_us)  # first, so that no next try goes to it
     for run in runs:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
@@ -202,4 +202,4 @@ def detach(state: EngineState, batch: Batch, key: InstanceKey, link: InstanceLin
     instance.link = None
     notify(batch, instance, "host.detached")
     if not instance.attempts:
-        state.forget(instance, batch.now_us)
+        state.forget(instance, batch.now, batch.now_us)

@@ -78,7 +78,7 @@ class Engine:
             ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
             secrets=secrets or SecretParams(),
-            fleet=Fleet(since_us=clock.now_us()),
+            fleet=Fleet(clock.monotonic(), clock.now_us()),
         )
         self.secrets = self._state.secrets
         """Opens secret params, for values that a host checks."""
@@ -362,7 +362,8 @@ class Engine:
 
     def absent_since_us(self, host: str) -> int | None:
         """Return since when a host has no instance, at the earliest since the kernel's start; None if it has one."""
-        return self._state.fleet.absent_since_us(host)
+        absent = self._state.fleet.absent_since(host)
+        return None if absent is None else absent[1]
 
     def holdup(self, run_id: str, attempts: Container[str] | None = None) -> Reason | None:
         """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it.

@@ -136,15 +136,16 @@ class Instance:
 class Fleet:
     """All instances, by key and by host.
 
-    :param since_us: the kernel's start
+    :param since: the kernel's start, monotonic seconds
+    :param since_us: the same as wall time
     """
 
-    def __init__(self, since_us: int = 0) -> None:
-        self._since_us = since_us
+    def __init__(self, since: float = 0.0, since_us: int = 0) -> None:
+        self._since = (since, since_us)
         self._instances: dict[InstanceKey, Instance] = {}
         self._by_host: dict[str, dict[InstanceKey, Instance]] = {}
         self._own: dict[str, Instance] = {}
-        self._left_us: dict[str, int] = {}
+        self._left: dict[str, tuple[float, int]] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
@@ -160,12 +161,12 @@ class Fleet:
         if instance.hello.for_attempt:
             self._own[instance.hello.for_attempt] = instance
 
-    def remove(self, key: InstanceKey, at_us: int) -> None:
+    def remove(self, key: InstanceKey, now: float, now_us: int) -> None:
         """Forget an instance that has left."""
         instance = self._instances.pop(key, None)
         if instance is not None:
             self._by_host[instance.host].pop(key, None)
-            self._left_us[instance.host] = at_us
+            self._left[instance.host] = (now, now_us)
             if self.own(instance.hello.for_attempt) is instance:
                 del self._own[instance.hello.for_attempt]
 
@@ -185,9 +186,12 @@ class Fleet:
         """Return whether any instance of the host is attached or awaited."""
         return bool(self._by_host.get(host))
 
-    def absent_since_us(self, host: str) -> int | None:
-        """Return since when a host has no instance, at the earliest since the kernel's start; None if it has one."""
-        return None if self.has_instance(host) else self._left_us.get(host, self._since_us)
+    def absent_since(self, host: str) -> tuple[float, int] | None:
+        """Return since when a host has no instance, at the earliest since the kernel's start; None if it has one.
+
+        In monotonic seconds, and as wall time.
+        """
+        return None if self.has_instance(host) else self._left.get(host, self._since)
 
     def has_serving(self, host: str) -> bool:
         """Return whether any instance of the host accepts new work of any kind."""

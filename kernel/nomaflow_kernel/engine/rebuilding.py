@@ -55,7 +55,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
         _requeue(state, entry, due_in_queue.get(entry.run_id), now, now_us)
     for instance in state.fleet:
         if not instance.introduced and not instance.attempts:
-            state.fleet.remove(instance.key, now_us)
+            state.fleet.remove(instance.key, now, now_us)
     for host in state.waiting.hosts():
         state.timers.add(now, TimerKind.HOST_AWAY, host)
     state.dirty_hosts.update(state.waiting.hosts())

@@ -67,4 +67,4 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
             instance.retried_on_lost += retried_on_lost(run, run.attempt)
     instance.lost_at_us = batch.now_us + int((min(graces) - silent) * 1_000_000) if graces else None
     if not instance.attempts and instance.link is None:
-        state.forget(instance, batch.now_us)
+        state.forget(instance, batch.now, batch.now_us)

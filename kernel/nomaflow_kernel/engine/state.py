@@ -232,11 +232,11 @@ class EngineState:
             instance.release(current.key)
             self.dirty_hosts.add(instance.host)
 
-    def forget(self, instance: Instance, now_us: int) -> None:
+    def forget(self, instance: Instance, now: float, now_us: int) -> None:
         """Forget an instance that has left; the runs that wait for its host are looked at if it was the last one."""
-        self.fleet.remove(instance.key, now_us)
+        self.fleet.remove(instance.key, now, now_us)
         if not self.fleet.has_instance(instance.host):
-            self.timers.add(self.clock.monotonic(), TimerKind.HOST_AWAY, instance.host)
+            self.timers.add(now, TimerKind.HOST_AWAY, instance.host)
 
     def timer_applies(self, kind: TimerKind, subject: str) -> bool:
         """Return whether a timer may still change something: that of a run that has ended does not."""

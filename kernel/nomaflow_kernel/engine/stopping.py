@@ -61,13 +61,12 @@ def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
     Called when a host has left, at the kernel's start, and after a change of the catalogue; where the minute is not
     over, a timer calls it then.
     """
-    since_us = state.fleet.absent_since_us(host)
-    if host == NO_HOST or since_us is None or not state.waiting.count_of_host(host):
+    absent = state.fleet.absent_since(host)
+    if host == NO_HOST or absent is None or not state.waiting.count_of_host(host):
         return
-    absent = (batch.now_us - since_us) / 1_000_000
-    if absent < _AWAY_SECONDS:
-        # The wall clock may have been set back.
-        state.timers.add(batch.now + min(_AWAY_SECONDS - absent, _AWAY_SECONDS), TimerKind.HOST_AWAY, host)
+    over = absent[0] + _AWAY_SECONDS  # not by the wall clock, which may be set
+    if batch.now < over:
+        state.timers.add(over, TimerKind.HOST_AWAY, host)
         return
     why = f"host {host!r} is not attached, and the job names another host now"
     cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")

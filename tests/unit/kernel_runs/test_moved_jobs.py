@@ -76,6 +76,23 @@ async def test_a_run_that_no_host_would_run_is_canceled_a_minute_after_the_host_
     assert (ended.state, ended.reason and ended.reason.code) == (RunState.CANCELED, "canceled_by_move")
 
 
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_clock_that_is_set_changes_nothing_of_the_minute(rig: Rig, hours: int) -> None:
+    """The catalogue changes when the host has been away for seconds: that asks how long it has been."""
+    rig.jobs.add(job("a"))
+    host = await rig.host(generation=0)
+    run_id = (await rig.trigger("a")).run_id
+    rig.jobs.add(job("a", host="other"))
+    rig.engine.detach(host.key, host)
+    await rig.settle()
+    rig.clock.wall_us += hours * 3_600_000_000
+    rig.engine.jobs_changed()
+    await rig.settle()
+    assert await rig.state(run_id) is RunState.QUEUED
+    await rig.advance(61)
+    assert await rig.state(run_id) is RunState.CANCELED
+
+
 async def test_a_new_kernel_waits_for_the_hosts_of_waiting_runs(rig: Rig) -> None:
     """A change of the catalogue before the former host has come back ends nothing; the end of the minute does."""
     rig.jobs.add(job("a"))
