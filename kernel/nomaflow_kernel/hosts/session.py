@@ -17,8 +17,8 @@ from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
-_ANSWERS = 100
-"""Answers to reports that wait to be sent, at most. A host has two reports under way."""
+_ANSWER_BYTES = 1024 * 1024
+"""Answers to reports that wait to be sent, at most, a hundred bytes each besides their acks."""
 _Answer = gateway.ReloadResult | gateway.CheckResult | gateway.InspectResult
 _A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult, gateway.InspectResult)
 
@@ -40,6 +40,7 @@ class Session:
         self._commands: deque[gateway.Command] = deque()
         self._last_command = 0
         self._answers: list[gateway.ReportAnswer] = []
+        self._answer_bytes = 0
         self._heartbeat_ack: int | None = None
         self._ready = asyncio.Event()
         self._ended: KernelError | None = None
@@ -72,11 +73,15 @@ class Session:
 
         A host that reports on and never reads ends its session: its answers would fill the kernel's memory.
         """
-        if len(self._answers) >= _ANSWERS:
+        if not self.open:
+            return
+        told = seal(acks)
+        self._answer_bytes += 100 + len(told)
+        if self._answers and self._answer_bytes > _ANSWER_BYTES:
             self._answers.clear()
-            self.end(f"its host reads none of {_ANSWERS} answers to its reports")
-        elif self.open:
-            self._answers.append(gateway.ReportAnswer(number=number, acks=seal(acks)))
+            self.end("its host does not read the answers to its reports")
+        else:
+            self._answers.append(gateway.ReportAnswer(number=number, acks=told))
             self._ready.set()
 
     def end(self, reason: str) -> None:
@@ -159,6 +164,7 @@ class Session:
         """Return the waiting answers and commands, of these up to a mebibyte; more only for a single one."""
         message = gateway.AttachResponse(commands=gateway.CommandBatch(answers=self._answers))
         self._answers.clear()
+        self._answer_bytes = 0
         batch = message.commands.commands
         size = 0
         while self._commands:

@@ -13,6 +13,7 @@ from rpc_world import ScriptedEngine, World
 
 from nomaflow_api.bounds import REPORTED_ATTEMPTS, REPORTED_EVENTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.letter_words import AckStatus
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import open_acks, seal
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
@@ -165,17 +166,30 @@ async def test_no_report_is_answered_on_the_session_of_somebody_else(attached_by
 
 
 async def test_a_host_that_never_reads_its_answers_ends_its_session() -> None:
-    """Each report may have a thousand acks, and a hostile host reports without end."""
+    """A hostile host reports without end: as much as it likes in each report, or next to nothing."""
+    refused = AttemptAck(attempt_key=KEY, acknowledged_seq=0, status=AckStatus.INVALID, detail="x" * 500)
+    for acks, kept in (([refused] * 1_000, 1), ([], 10_000)):
+        session = Session(hello=InstanceHello(host="team", incarnation=INCARNATION))
+        for number in range(kept):
+            session.answer(number, acks)
+        assert session.open
+        for number in range(kept):
+            session.answer(number, acks)
+        with pytest.raises(SessionSuperseded, match="its host does not read the answers to its reports"):
+            await anext(session.messages())
+        session.answer(0, acks)
+        assert not session.open
+
+
+async def test_answers_that_are_read_leave_room_for_others() -> None:
+    """The bound is one of those that wait."""
     session = Session(hello=InstanceHello(host="team", incarnation=INCARNATION))
-    acks = [AttemptAck(attempt_key=KEY, acknowledged_seq=1)]
-    for number in range(100):
+    acks = [AttemptAck(attempt_key=KEY, acknowledged_seq=1, detail="x" * 500)] * 1_000
+    messages = session.messages()
+    for number in range(4):
         session.answer(number, acks)
+        assert [answer.number for answer in (await anext(messages)).commands.answers] == [number]
     assert session.open
-    session.answer(100, acks)
-    with pytest.raises(SessionSuperseded, match="its host reads none of 100 answers to its reports"):
-        await anext(session.messages())
-    session.answer(101, acks)
-    assert not session.open
 
 
 async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
