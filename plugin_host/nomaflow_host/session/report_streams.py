@@ -23,10 +23,11 @@ class ReportStreams:
     :param method: opens a stream
     """
 
+    _numbers = count(1)  # of the process: an answer to a report of an earlier channel is no other report's
+
     def __init__(self, method: Callable[[], ReportStream]) -> None:
         self._method = method
         self._idle: list[_Stream] = []
-        self._numbers = count(1)
         self._under_way: dict[int, asyncio.Future[bytes]] = {}
 
     async def deliver(self, request: pb.StreamReportsRequest, *, timeout: float) -> bytes:  # noqa: ASYNC109  # answered with gRPC's error

@@ -19,13 +19,15 @@ class _Stream:
 
     def __init__(self, *, write: Exception | None = None, end: Exception | None = None, ends: bool = False) -> None:
         self._write = write
+        self.numbers: list[int] = []
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if end is not None:
             self._end.set_exception(end)
         elif ends:
             self._end.set_result(None)
 
-    async def write(self, _request: Any) -> None:
+    async def write(self, request: Any) -> None:
+        self.numbers.append(request.number)
         if self._write is not None:
             raise self._write
 
@@ -79,10 +81,22 @@ async def test_an_answer_goes_to_the_report_with_its_number() -> None:
         return opened[-1]
 
     streams = ReportStreams(opens)
-    for number in (1, 2):
+    for _ in range(2):
         delivery = asyncio.create_task(streams.deliver(pb.StreamReportsRequest(), timeout=20))
         await asyncio.sleep(0)
+        number = opened[0].numbers[-1]
         streams.take_answer(pb.ReportAnswer(number=number + 1, acks=b"of another"))
         streams.take_answer(pb.ReportAnswer(number=number, acks=b"its own"))
         assert await delivery == b"its own"
     assert len(opened) == 1
+
+
+async def test_a_report_has_the_number_of_no_earlier_one() -> None:
+    """A kernel that reads a report of the last channel late answers it on the session that is open then."""
+    opened = [_Stream(), _Stream()]
+    for each in opened:
+        streams = ReportStreams(lambda stream=each: cast(Any, stream))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await streams.deliver(pb.StreamReportsRequest(), timeout=0.01)
+    first, second = (stream.numbers for stream in opened)
+    assert first < second
