@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.private_file import mode_open_to_others
+from nomaflow_project.reading.regular_files import reason_of
 
 _LOG = logging.getLogger(__name__)
 _SOON_SECONDS = 14 * 86_400
@@ -122,8 +123,7 @@ def _read(path: Path, what: str) -> bytes:
         with path.open("rb") as file:
             return file.read(_FILE_BYTES)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise CertificateRefused(f"cannot read the {what} {str(path)!r}: {reason}") from None
+        raise CertificateRefused(f"cannot read the {what} {str(path)!r}: {reason_of(error)}") from None
 
 
 def read_key(path: Path) -> bytes:
@@ -187,7 +187,7 @@ def _load(server: ssl.SSLContext, cert: Path, key: Path) -> None:
             )
         raise CertificateRefused(text) from None
     except OSError as error:
-        raise CertificateRefused(f"cannot read {str(cert)!r} or {str(key)!r}: {error.strerror}") from None
+        raise CertificateRefused(f"cannot read {str(cert)!r} or {str(key)!r}: {reason_of(error)}") from None
 
 
 def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]:

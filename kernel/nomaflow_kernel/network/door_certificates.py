@@ -14,6 +14,7 @@ from nomaflow_api.addresses import host_and_port
 from nomaflow_kernel.network.certificates import CertificateFiles, CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_project.reading.regular_files import reason_of
 
 if TYPE_CHECKING:
     from nomaflow_kernel.network.authority import Authority
@@ -80,8 +81,8 @@ def door_certificates(settings: KernelSettings, addresses: DoorAddresses) -> Doo
     try:
         authority = Authority(folder, names=names)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise CertificateRefused(f"cannot keep this kernel's authority in {str(folder)!r}: {reason}") from None
+        why = f"cannot keep this kernel's authority in {str(folder)!r}: {reason_of(error)}"
+        raise CertificateRefused(why) from None
     own = CertificateFiles(cert=authority.cert, key=authority.key)
     return DoorCertificates(authority=authority, own=own, given=given, given_ca=given_ca)
 

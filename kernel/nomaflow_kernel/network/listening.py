@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_project.models.kernel_addresses import unfit_socket
+from nomaflow_project.reading.regular_files import reason_of
 
 _PROBE_SECONDS = 2.0
 
@@ -71,8 +72,7 @@ def private_directory(path: Path) -> None:
         if stat.S_IMODE(found.st_mode) & 0o077:
             path.chmod(0o700)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise AddressRefused(f"cannot make the directory {str(path)!r}: {reason.lower()}") from None
+        raise AddressRefused(f"cannot make the directory {str(path)!r}: {reason_of(error)}") from None
 
 
 def refuse_answered(address: str) -> None:
@@ -112,8 +112,7 @@ def _check_private(directory: Path) -> None:
     try:
         found = directory.stat()
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise AddressRefused(f"cannot use the directory {str(directory)!r} for a socket: {reason}") from None
+        raise AddressRefused(f"cannot use the directory {str(directory)!r} for a socket: {reason_of(error)}") from None
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise AddressRefused(
             f"the directory {str(directory)!r} is accessible to other users, who could use a socket in it; "
@@ -136,7 +135,7 @@ def publish_address(file: Path, address: str) -> None:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise AddressUntold(
-            f"cannot write {str(file)!r}: {(error.strerror or type(error).__name__).lower()}; "
+            f"cannot write {str(file)!r}: {reason_of(error)}; "
             "hosts and clients find the kernel by that file; check its directory and the free disk space"
         ) from None
 
@@ -166,8 +165,7 @@ def why_not_listened(address: str) -> Exception:
         return AddressRefused(f"{told}: permission denied; choose a port above 1023, those below are for root")
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            why = (error.strerror or str(error)).lower()
-            return AddressAway(f"{told}: {why}; correct it, or give this machine that address")
+            return AddressAway(f"{told}: {reason_of(error)}; correct it, or give this machine that address")
     return AddressInUse(f"{told}: the port is taken; stop what listens there, or choose another")
 
 
@@ -177,6 +175,6 @@ def _why_not_bound(address: str) -> str:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.bind(path)
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return reason_of(error)
     os.unlink(path)
     return "it could not be bound a moment ago"

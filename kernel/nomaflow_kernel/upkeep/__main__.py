@@ -29,6 +29,7 @@ with imports_frozen():
     from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
     from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
     from nomaflow_kernel.upkeep.restore import restore
+    from nomaflow_project.reading.regular_files import reason_of
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
@@ -51,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print({"refused": {"reason": "BAD_SETTINGS", "message": str(error), "fix": fix}})
         return 1
     except OSError as error:
-        what = (error.strerror or type(error).__name__).lower()
         fix = "run it as the project's owner, or see who may read and write there"
-        _print({"refused": {"reason": "FILE_UNUSABLE", "message": f"{str(error.filename)!r}: {what}", "fix": fix}})
+        message = f"{str(error.filename)!r}: {reason_of(error)}"
+        _print({"refused": {"reason": "FILE_UNUSABLE", "message": message, "fix": fix}})
         return 1
     _print({"done": to_builtins(done)})
     return 0

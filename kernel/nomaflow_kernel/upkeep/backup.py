@@ -12,6 +12,7 @@ from msgspec import Struct
 from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
 from nomaflow_kernel.upkeep.history_file import check_history, sync
+from nomaflow_project.reading.regular_files import reason_of
 
 _IF_DAMAGED = (
     "no backup was written, and earlier ones are untouched; "
@@ -52,7 +53,7 @@ def back_up(history: Path, target: Path) -> BackupDone:
             facts = check_history(draft, shown=history, if_damaged=_IF_DAMAGED)
             _publish(draft, target)
     except (OSError, sqlite3.Error) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = reason_of(error) if isinstance(error, OSError) else error
         raise MaintenanceRefused(
             f"cannot write the backup {str(target)!r}: {why}",
             reason="BACKUP_FAILED",

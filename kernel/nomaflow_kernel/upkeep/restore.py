@@ -24,6 +24,7 @@ from nomaflow_kernel.upkeep.history_file import (
     read_facts,
     sync,
 )
+from nomaflow_project.reading.regular_files import reason_of
 
 _IF_DAMAGED = "nothing was changed; try another backup"
 _WHY = "the history was restored from a backup; look at what is QUEUED, then: nomaflow resume"
@@ -74,7 +75,7 @@ def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: in
         with _locked(history):
             return _restore(backup, history, force=force, pause=pause, now_us=now_us, began=began)
     except (OSError, sqlite3.Error, StoreUnavailable) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = reason_of(error) if isinstance(error, OSError) else error
         raise MaintenanceRefused(
             f"cannot restore into {str(history)!r}: {why}",
             reason="RESTORE_FAILED",

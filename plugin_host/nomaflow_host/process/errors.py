@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nomaflow_project.reading.regular_files import reason_of
+
 if TYPE_CHECKING:
     from nomaflow_project.reading.problems import Problem
 
@@ -62,9 +64,8 @@ class StateUnwritable(HostError, OSError):
 
     def __init__(self, directory: Path, error: OSError) -> None:
         """Name the directory, the cause and the way out."""
-        reason = (error.strerror or type(error).__name__).lower()
         super().__init__(
-            f"the host's state cannot be written to {str(directory)!r}: {reason}\n"
+            f"the host's state cannot be written to {str(directory)!r}: {reason_of(error)}\n"
             "  fix: free disk space, or make the directory writable for the host's user; then start the host again"
         )
 

@@ -13,6 +13,7 @@ import grpc.aio
 
 from nomaflow.client.errors import NotTrusted
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
+from nomaflow_project.reading.regular_files import reason_of
 
 __all__ = ["Pair", "handshake_failure", "open_channel"]
 
@@ -120,7 +121,7 @@ def _read_authorities(ca: Path | bytes) -> bytes:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text.decode("ascii"))
     except OSError as error:
         # An SSLError is an OSError too: the file then holds no certificate.
-        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else (error.strerror or str(error)).lower()
+        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else reason_of(error)
     except ValueError:
         why = "it holds no certificate"
     else:

@@ -14,6 +14,7 @@ from typing import Any
 
 from nomaflow.client.errors import Unauthenticated
 from nomaflow_api.private_file import mode_open_to_others, write_private
+from nomaflow_project.reading.regular_files import reason_of
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "ProfileFolder", "configuration_directory"]
 
@@ -108,8 +109,7 @@ class ProfileFolder:
                 fix=f"there is {known}" if known else "log in with a join string: nomaflow login FILE",
             ) from None
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            raise Unauthenticated(f"cannot read the profile {str(path)!r}: {why}", fix=_AGAIN) from None
+            raise Unauthenticated(f"cannot read the profile {str(path)!r}: {reason_of(error)}", fix=_AGAIN) from None
         except (ValueError, KeyError, TypeError):
             raise Unauthenticated(f"the profile {str(path)!r} is damaged", fix=_AGAIN) from None
         if mode:
