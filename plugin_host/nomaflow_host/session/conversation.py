@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from nomaflow_api.bounds import WORKERS_OF_INSTANCE
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
+from nomaflow_host.session.encoding import load_message, loaded_message
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
@@ -161,7 +162,7 @@ class Conversation:
             sent_at_us=time.time_ns() // 1000,
             code_newer=bool(status.newer_files),
             newer_files=[fitting(name) for name in status.newer_files],
-            workers=[] if unchanged else worker_messages(status.workers),
+            workers=[] if unchanged else status.workers[:WORKERS_OF_INSTANCE],
             workers_unchanged=unchanged,
         )
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 
-from nomaflow_api.bounds import KEYS_OF_INSTANCE, WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.session.facts import HostIdentity, HostStatus
-from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
+from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.problems import Problem
 
 PROTOCOL_MIN = 1
@@ -95,13 +93,3 @@ def _problem_messages(problems: Sequence[Problem]) -> Iterator[job_pb2.Problem]:
 def _sentence(text: str) -> str:
     text = fitting(text)
     return text if len(text) <= _MAX_SENTENCE else text[: _MAX_SENTENCE - 1] + "…"
-
-
-def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
-    """Return a heartbeat's lines about worker processes: no more, and with no more attempts, than a kernel takes."""
-    told, room = [], KEYS_OF_INSTANCE
-    for each in islice(workers, WORKERS_OF_INSTANCE):
-        keys = each.attempt_keys[:room]
-        room -= len(keys)
-        told.append(encode(pb.HostWorker, each, attempt_keys=keys))
-    return told

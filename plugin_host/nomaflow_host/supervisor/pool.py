@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _IDLE_SECONDS = 30.0
 _KEYS_OF_WORKER = 100
-_KEYS_IN_ALL = 1_000
+KEYS_IN_ALL = 1_000
+"""Attempts that the statuses of all workers name: a kernel takes four times as many."""
 _RSS_STEP = 4 << 20
 """Sizes are reported in steps of this size: a heartbeat leaves out workers if nothing about them has changed."""
 
@@ -55,7 +56,7 @@ class WorkerPool:
     def statuses(self) -> list[WorkerStatus]:
         """Return the status of each started worker."""
         found: list[WorkerStatus] = []
-        keys_left = _KEYS_IN_ALL
+        keys_left = KEYS_IN_ALL
         for worker in self:
             if worker.pid:
                 named = islice(worker.attempts.values(), min(_KEYS_OF_WORKER, keys_left))

@@ -12,6 +12,7 @@ from fake_gateway import abort_with
 from msgspec.structs import replace
 from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
+from nomaflow_api.bounds import WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import Isolation, TimeoutKind
 from nomaflow_api.v1.sealing import open_order
@@ -65,12 +66,14 @@ async def test_an_order_with_all_values_at_their_limits_arrives(gateway: MakeGat
 
 
 async def test_heartbeats_come_at_the_kernels_interval(gateway: MakeGateway, host: MakeHost) -> None:
-    """Heartbeats carry the host's state, and the list of workers only when it changed."""
+    """Heartbeats carry the host's state, and the list of workers only when it changed, no more than a kernel takes."""
     kernel = await gateway(heartbeat_interval_ms=50)
     mine = host()
     session = await kernel.session()
     mine.runner.now = replace(
-        mine.runner.now, running=1, workers=(WorkerStatus(pid=5, exclusive=True, generation=1, running=1),)
+        mine.runner.now,
+        running=1,
+        workers=(WorkerStatus(pid=5, exclusive=True, generation=1, running=1),) * (WORKERS_OF_INSTANCE + 1),
     )
     session.dispatch(KEY)
     await mine.runner.until(lambda: bool(mine.runner.accepted))
@@ -78,7 +81,7 @@ async def test_heartbeats_come_at_the_kernels_interval(gateway: MakeGateway, hos
     await kernel.journal.until(lambda: len(session.heartbeats) >= count + 3)
     with_workers = [beat for beat in session.heartbeats if not beat.workers_unchanged]
     assert len(with_workers) <= 2
-    assert with_workers[-1].workers[0].pid == 5
+    assert [each.pid for each in with_workers[-1].workers] == [5] * WORKERS_OF_INSTANCE
     assert session.heartbeats[-1].workers_unchanged
 
 
