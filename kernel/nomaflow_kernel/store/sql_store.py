@@ -98,7 +98,8 @@ class Store:
     def __init__(self, *, database: Database, observer: CommitObserver | None = None) -> None:
         self._database = database
         self._observer = observer
-        self._pruned_through_seq = 0
+        self.pruned_through_seq = 0
+        """The newest event that retention has removed, 0 for none: all later ones exist."""
         self._counts = SliceCounts()
 
     active_runs = _reading(runs.active_runs)
@@ -144,13 +145,8 @@ class Store:
         """
         self._counts = SliceCounts()
         info = await self._database.open()
-        self._pruned_through_seq = info.pruned_through_seq
+        self.pruned_through_seq = info.pruned_through_seq
         return info
-
-    @property
-    def pruned_through_seq(self) -> int:
-        """The newest event that retention has removed, 0 for none: all later ones exist."""
-        return self._pruned_through_seq
 
     async def close(self) -> None:
         """Finish waiting operations and close the store. Closing twice is allowed."""
@@ -239,7 +235,7 @@ class Store:
 
     def _note_pruned(self, seq: int) -> None:
         # Set before the commit, on the writer's thread: a watcher that misses an event finds that it may be gone.
-        self._pruned_through_seq = max(self._pruned_through_seq, seq)
+        self.pruned_through_seq = max(self.pruned_through_seq, seq)
 
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
         """Append rows to the audit, numbered and chained in the order given; they are submitted when this returns."""
