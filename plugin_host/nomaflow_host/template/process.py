@@ -13,18 +13,14 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from nomaflow_host.channel.frames import Frame, FrameSocket, first_frames
-from nomaflow_host.compat import install_liberty_aliases
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.reaper.proc import die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.template.forking import fork_to_reaper, unforkable
-from nomaflow_host.worker.capture import install_log_capture
 from nomaflow_host.worker.emitter import write_all
-from nomaflow_host.worker.process import WorkerChannels, run_worker
+from nomaflow_host.worker.process import WorkerChannels, prepare_for_plugins, run_worker
 from nomaflow_host.worker.sources import keep_no_fresh_bytecode, read_sources
-from nomaflow_host.worker.tracking import install_tracking
-from nomaflow_host.worker.unawaited import install_unawaited_capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,10 +124,7 @@ def main() -> int:
     for fd in (FIRST_FD, FIRST_FD + 1):
         os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own signature
     os.umask(0o077)
-    install_log_capture()
-    install_tracking()
-    install_unawaited_capture()
-    install_liberty_aliases()
+    prepare_for_plugins()
     keep_no_fresh_bytecode()
     Template(control=control, reaper=reaper).run()
     return 0

@@ -5,14 +5,7 @@ from __future__ import annotations
 from nomaflow_api.import_freeze import imports_frozen
 
 with imports_frozen():
-    from nomaflow_host.compat import install_liberty_aliases
-    from nomaflow_host.worker.capture import install_log_capture
-    from nomaflow_host.worker.process import WorkerChannels, run_worker
-    from nomaflow_host.worker.tracking import install_tracking
-    from nomaflow_host.worker.unawaited import install_unawaited_capture
+    from nomaflow_host.worker.process import WorkerChannels, prepare_for_plugins, run_worker
 
-install_log_capture()
-install_tracking()
-install_unawaited_capture()
-install_liberty_aliases()
+prepare_for_plugins()
 run_worker(WorkerChannels.inherited(), generation=None)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.worker.scope import AttemptScope
 
-_MARK = "_nomaflow_wrapped"
 _plain_handle = logging.Logger.handle
 _plain_call_handlers = logging.Logger.callHandlers
 _plain_set_level = logging.Logger.setLevel
@@ -28,10 +27,7 @@ _formatter = logging.Formatter()
 
 
 def install_log_capture() -> None:
-    """Wrap the logging module of this process. Calling it again changes nothing."""
-    if getattr(logging.Logger.handle, _MARK, False):
-        return
-    setattr(_handle, _MARK, True)
+    """Wrap the logging module of this process. Call it once."""
     logging.Logger.handle = _handle  # type: ignore[method-assign]  # the purpose of this module
     logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign]  # the purpose of this module
     # The level of the root logger is the run's log level; a plugin's dictConfig or basicConfig must not undo it.

@@ -22,6 +22,7 @@ from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, first_frames
 from nomaflow_host.channel.ring.page import RingPage
 from nomaflow_host.channel.ring.writer import RingWriter
+from nomaflow_host.compat import install_liberty_aliases
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.given_values import GivenValues
@@ -29,7 +30,7 @@ from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.reaper.tree_limits import be_killed_first
 from nomaflow_host.worker.attempt_run import AttemptRun
-from nomaflow_host.worker.capture import keep_warning_filters, set_log_level, show_warnings_again
+from nomaflow_host.worker.capture import install_log_capture, keep_warning_filters, set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
 from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
@@ -38,6 +39,8 @@ from nomaflow_host.worker.signals import install_signals
 from nomaflow_host.worker.sources import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
+from nomaflow_host.worker.tracking import install_tracking
+from nomaflow_host.worker.unawaited import install_unawaited_capture
 from nomaflow_host.worker.usage import resident_bytes
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.worker_environment import credentials_in
@@ -214,6 +217,14 @@ class _HostLink(AsyncLink):
 def _leave(_error: FrameError | None) -> NoReturn:
     """End this process, because its host is gone."""
     os._exit(0)
+
+
+def prepare_for_plugins() -> None:
+    """Capture what code in this process logs, starts and drops. Call it once, before any plugin is imported."""
+    install_log_capture()
+    install_tracking()
+    install_unawaited_capture()
+    install_liberty_aliases()
 
 
 def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> NoReturn:

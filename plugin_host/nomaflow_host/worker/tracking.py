@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.worker.scope import AttemptScope
 
-_MARK = "_nomaflow_wrapped"
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _STANDARD = ("concurrent.futures", "asyncio", "multiprocessing", "logging.handlers")
 _WORKS_FOR_ANY = concurrent.futures.thread._worker  # noqa: SLF001  # a thread of an executor has no other mark
@@ -32,10 +31,7 @@ _plain_submit = ThreadPoolExecutor.submit
 
 
 def install_tracking() -> None:
-    """Wrap threads, executors and subprocesses of this process. Calling it again changes nothing."""
-    if getattr(threading.Thread.start, _MARK, False):
-        return
-    setattr(_start, _MARK, True)
+    """Wrap threads, executors and subprocesses of this process. Call it once."""
     threading.Thread.start = _start  # type: ignore[method-assign]  # the purpose of this module
     ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign, assignment]  # the purpose of this module
     record_children()
