@@ -19,7 +19,7 @@ from nomaflow_kernel.rpc.event_pages import EventPages
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.fire_calls import FireCalls
 from nomaflow_kernel.rpc.handlers import methods_of
-from nomaflow_kernel.rpc.inspecting import InspectCalls
+from nomaflow_kernel.rpc.inspect_calls import InspectCalls
 from nomaflow_kernel.rpc.job_pages import JobPages
 from nomaflow_kernel.rpc.kernel_service import KernelService
 from nomaflow_kernel.rpc.log_reading import LogCalls

@@ -10,8 +10,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
-from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
 from nomaflow_kernel.upkeep.history_file import check_history, sync
+from nomaflow_kernel.upkeep.sqlite_copy import copy_history, draft_beside
 from nomaflow_project.reading.regular_files import reason_of
 
 _IF_DAMAGED = (

@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
 from nomaflow_kernel.upkeep.history_file import (
     HistoryFacts,
     beside,
@@ -24,6 +23,7 @@ from nomaflow_kernel.upkeep.history_file import (
     read_facts,
     sync,
 )
+from nomaflow_kernel.upkeep.sqlite_copy import copy_history, draft_beside
 from nomaflow_project.reading.regular_files import reason_of
 
 _IF_DAMAGED = "nothing was changed; try another backup"

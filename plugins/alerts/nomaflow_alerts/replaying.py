@@ -14,7 +14,7 @@ from nomaflow_alerts.app import kernel_clients
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
-from nomaflow_alerts.messages.composing import compose, next_message_at, plan
+from nomaflow_alerts.messages.grouping_and_digests import compose, next_message_at, plan
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import Policies

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from nomaflow.client import ClientError, KernelClient, NotFound
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Book, Ledger, OpenRun
-from nomaflow_alerts.messages.composing import compose, details_wanted, next_message_at, plan
 from nomaflow_alerts.messages.details import KernelDetails
+from nomaflow_alerts.messages.grouping_and_digests import compose, details_wanted, next_message_at, plan
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import Policies

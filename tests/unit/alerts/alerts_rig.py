@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from nomaflow.client.values import EventView, ReasonView
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message
-from nomaflow_alerts.messages.composing import compose, next_message_at, plan
 from nomaflow_alerts.messages.details import Details
+from nomaflow_alerts.messages.grouping_and_digests import compose, next_message_at, plan
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import JobFacts, Policies, Timetable

@@ -22,7 +22,7 @@ from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.history.records import AttemptRecord
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import OpenAttempt, StartRun
-from nomaflow_kernel.rpc import inspecting
+from nomaflow_kernel.rpc import inspect_calls
 
 
 class InspectedHost(PlayedHost):
@@ -114,7 +114,7 @@ async def test_a_host_that_does_not_answer_is_told(
     world: World, host: InspectedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer comes in time, and says so."""
-    monkeypatch.setattr(inspecting, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(inspect_calls, "_ANSWER_SECONDS", 0.1)
     await running(world)
     host.silent = True
     seen = await inspect(world)
