@@ -20,6 +20,7 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.invocation import APP
 from nomaflow_cli.output import discard_output, print_error
+from nomaflow_cli.parsers import require_values
 
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -74,6 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     as_json = _wants_json(arguments)
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
+        require_values(arguments)
         answer = _application(arguments)(args=list(arguments), prog_name="nomaflow", standalone_mode=False)
         sys.stdout.flush()
     except CliError as error:

@@ -17,7 +17,6 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.parsers import directory
 
 APP = typer.Typer(
     name="nomaflow",
@@ -38,7 +37,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 """The modules that a part needs and the base installation does not have, by the name of the extra."""
 
 _PROJECT_HELP = "Project directory; default: found from the working directory."
-Directory = Annotated[Path | None, typer.Argument(metavar="DIR", help=_PROJECT_HELP, parser=directory)]
+Directory = Annotated[Path | None, typer.Argument(metavar="DIR", help=_PROJECT_HELP, parser=Path)]
 ProjectOption = Annotated[Path | None, typer.Option("--project", envvar="NOMAFLOW_PROJECT", help=_PROJECT_HELP)]
 CaOption = Annotated[
     Path | None,

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 from nomaflow_api.byte_sizes import byte_size
@@ -20,6 +20,24 @@ _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
 _MAX_SECRET = 64 * 1024
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECONDS = 365_000 * 86400
+
+
+def require_values(words: Iterable[str]) -> None:
+    """Check that no word of a command line is empty, and no ``--option=`` either.
+
+    Such a value comes from a variable that is not set: ``pause "$JOB"`` would pause everything.
+
+    :raises CliError: if one is
+    """
+    for before, word in pairwise(("", *words)):
+        option, equals, value = word.partition("=")
+        if word and not (option.startswith("--") and equals and not value):
+            continue
+        named = option or before.partition("=")[0]
+        raise CliError(
+            f"{named} is empty" if named.startswith("-") else "an argument is empty",
+            fix="give it a value, or leave it out; a variable that is not set makes an empty one",
+        )
 
 
 def parse_params(given: Iterable[str]) -> dict[str, Any]:
@@ -48,26 +66,6 @@ def parse_op_kwargs(given: Iterable[str]) -> dict[str, dict[str, Any]]:
             raise CliError(f"--op-kwarg {text!r} names no step", fix=f"write {form}")
         values.setdefault(step, {})[key] = _parse_value(value, option=f"--op-kwarg {name}")
     return values
-
-
-def parse_key(text: str | None) -> str:
-    """Return an idempotency key; empty if none is given.
-
-    :raises CliError: if one is given and is empty, such as that of a variable that is not set
-    """
-    if text == "":
-        raise CliError("--key is empty", fix="give the request a key of its own, or leave --key out")
-    return text or ""
-
-
-def directory(text: str) -> Path:
-    """Return the path of a directory.
-
-    :raises CliError: if it is empty, such as that of a variable that is not set: the working directory is not meant
-    """
-    if not text:
-        raise CliError("DIR is empty", fix="name a directory; . is the one that you are in")
-    return Path(text)
 
 
 def parse_switches(given: Iterable[str]) -> dict[str, bool]:

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 import nomaflow_cli
-from nomaflow_cli import parsers
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.options import argument
@@ -19,9 +18,7 @@ _SCAFFOLD = Path(nomaflow_cli.__file__).parent / "scaffold"
 @local_command("init")
 def init(
     invocation: Invocation,
-    directory: Path = argument(
-        "Project directory; created if it does not exist.", metavar="DIR", parser=parsers.directory
-    ),
+    directory: Path = argument("Project directory; created if it does not exist.", metavar="DIR", parser=Path),
 ) -> None:
     """Create a small working project: a job, callables and a pool."""
     files = {

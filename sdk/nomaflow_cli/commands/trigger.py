@@ -27,7 +27,6 @@ from nomaflow_cli.output import answer, console, print_warnings, say, tell
 from nomaflow_cli.parsers import (
     hidden_value,
     level_number,
-    parse_key,
     parse_op_kwargs,
     parse_params,
     parse_switches,
@@ -43,9 +42,7 @@ if TYPE_CHECKING:
 
 _PARAMS = repeated("Override a param of the job, as key=json; repeatable.", "-p")
 _OP_KWARGS = repeated("Override an op_kwarg of a step, as step.key=json; repeatable.")
-_KEY = option(
-    "Idempotency key: repeating a request with the same key starts no second run.", default=None, callback=parse_key
-)
+_KEY = option("Idempotency key: repeating a request with the same key starts no second run.")
 _WAIT = flag("Wait until the run ends, and exit with its exit code.", "-w")
 _FOLLOW = flag("Show steps and log lines live until the run ends.", "-f")
 

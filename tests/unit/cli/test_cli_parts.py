@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from cli_command import Command
+from fake_kernel import FakeKernel
 from nomaflow_cli.commands.processes import _hung_up
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
@@ -25,12 +26,27 @@ async def test_init_here_names_no_directory(command: Command) -> None:
     assert "now: nomaflow up\nand in another terminal, here: nomaflow run cleanup --follow" in made.out
 
 
-@pytest.mark.parametrize("name", ["init", "up"])
-async def test_an_empty_directory_is_not_the_working_one(command: Command, tmp_path: Path, name: str) -> None:
-    """It is that of a variable that is not set."""
-    done = await command(name, "")
-    assert (done.code, "DIR is empty" in done.err) == (2, True)
-    assert list((tmp_path / "cwd").iterdir()) == []
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("init", ""), "an argument"),
+        (("up", ""), "an argument"),
+        (("pause", ""), "an argument"),
+        (("pause", "--host", ""), "--host"),
+        (("resume", "--host="), "--host"),
+        (("check", "--trust", ""), "--trust"),
+        (("runs", "--token="), "--token"),
+        (("kernel", ".", "--store", ""), "--store"),
+        (("run", "nightly", "--token=nft1.secret", "-p", "api_key=secret", ""), "an argument"),
+    ],
+)
+async def test_an_empty_value_is_not_one_that_is_not_given(
+    kernel: FakeKernel, command: Command, tmp_path: Path, words: tuple[str, ...], named: str
+) -> None:
+    """It is that of a variable that is not set; else it would mean everything, the working directory, or a login."""
+    done = await command(*words, env={"NOMAFLOW_ADDRESS": kernel.address})
+    assert (done.code, done.err.splitlines()[0]) == (2, f"✘ {named} is empty")
+    assert (kernel.requests, list((tmp_path / "cwd").iterdir())) == ({}, [])
 
 
 _INTERRUPTED = """
