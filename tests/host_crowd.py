@@ -188,8 +188,8 @@ class Instance:
     async def _introduce(self, link: Link, *, explicit: bool) -> None:
         self._crowd.told.introduced += 1
         request = pb.IntroduceManifestRequest(
-            incarnation=self.incarnation, digest=self._code.digest, manifest_json_zlib=self._code.packed,
-            explicit=explicit, loaded_at_us=self._loaded_at_us,
+            host=self.host, incarnation=self.incarnation, digest=self._code.digest,
+            manifest_json_zlib=self._code.packed, explicit=explicit, loaded_at_us=self._loaded_at_us,
         )  # fmt: skip
         await link.introduce(request, timeout=60)
 

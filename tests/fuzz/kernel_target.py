@@ -287,7 +287,7 @@ class FuzzedKernel:
 
     async def _introduce(self) -> None:
         request = gateway.IntroduceManifestRequest(
-            incarnation=self.incarnation, digest="sha256:" + hashlib.sha256(MANIFEST).hexdigest(),
+            host="team", incarnation=self.incarnation, digest="sha256:" + hashlib.sha256(MANIFEST).hexdigest(),
             manifest_json_zlib=zlib.compress(MANIFEST), explicit=True,
         )  # fmt: skip
         path = "/nomaflow_api.v1.HostGatewayService/IntroduceManifest"

@@ -206,12 +206,8 @@ class HostGateway:
             self._quotas.call(caller.principal, "LoadState")
             load = structs.replace(read_load(request.load_state), by=session.reload_by)
             self._engine.loaded(session.hello.key, load)
-        elif kind == "reload_result":
-            session.take_answer(request.reload_result)
-        elif kind == "check_result":
-            session.take_answer(request.check_result)
-        elif kind == "inspect_result":
-            session.take_answer(request.inspect_result)
+        elif kind in ("reload_result", "check_result", "inspect_result"):
+            session.take_answer(getattr(request, kind))
         elif kind == "hello":
             raise BadRequest("a second hello on one session; open a new session", field="hello")
         # Any other message belongs to a newer protocol: a host that speaks ours needs no answer to it.
@@ -233,9 +229,7 @@ class HostGateway:
         :raises StaleSession: if the instance has no session, or the report is from another epoch than this kernel's
         """
         report = request.report
-        session = self._sessions.of_instance(_proved_name(caller) or request.host, report.incarnation)
-        if session is None or session.hello.principal != str(caller.principal):
-            raise StaleSession(f"instance {report.incarnation[:80]!r} is not attached; attach first")
+        session = self._session_of(request.host, report.incarnation, caller)
         await self._record(report, caller, answer=partial(session.answer, request.number))
         return gateway.StreamReportsResponse()
 
@@ -268,9 +262,7 @@ class HostGateway:
         :raises StaleSession: if the caller has attached no such instance
         """
         check_incarnation(request.incarnation)
-        hello = self._hello_of(request, caller)
-        if hello is None:
-            raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
+        hello = self._session_of(request.host, request.incarnation, caller).hello
         audit_about(f"host:{hello.host}")
         turn = self._introducing.setdefault(hello.host, asyncio.Lock())
         await turn.acquire()
@@ -284,9 +276,16 @@ class HostGateway:
         introducing.add_done_callback(introduced)
         return await asyncio.shield(introducing)
 
-    def _hello_of(self, request: gateway.IntroduceManifestRequest, caller: Caller) -> InstanceHello | None:
-        host, principal = _proved_name(caller), str(caller.principal)
-        return self._sessions.hello_of(request.incarnation, host=host, principal=principal)
+    def _session_of(self, host: str, incarnation: str, caller: Caller) -> Session:
+        """Return the session of an instance that the caller has attached.
+
+        :param host: as the caller says; a name that it has proved counts instead
+        :raises StaleSession: if it has attached none such
+        """
+        session = self._sessions.of_instance(_proved_name(caller) or host, incarnation)
+        if session is None or session.hello.principal != str(caller.principal):
+            raise StaleSession(f"instance {incarnation[:80]!r} is not attached; attach first")
+        return session
 
     async def _introduce(
         self, request: gateway.IntroduceManifestRequest, hello: InstanceHello, caller: Caller
@@ -314,7 +313,7 @@ class HostGateway:
                     asked=asked,
                     leads=not hello.for_attempt,
                     size=size,
-                    wanted=lambda: self._hello_of(request, caller) is not None,
+                    wanted=lambda: self._sessions.of_instance(*hello.key) is not None,
                 )
             except BadRequest:
                 self._sessions.loaded(hello.key)  # it will not send it again

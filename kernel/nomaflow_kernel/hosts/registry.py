@@ -112,18 +112,6 @@ class SessionRegistry:
     def _expects(self) -> bool:
         return self._expected_until > 0.0 and time.monotonic() < self._expected_until
 
-    def hello_of(self, incarnation: str, *, host: str = "", principal: str = "") -> InstanceHello | None:
-        """Return the introduction of an instance that the caller may speak for; None if it has attached none such.
-
-        :param host: the host name that the caller has proved; empty for the owner
-        :param principal: the caller. The owner speaks for the instances that attached at the owner's door
-        """
-        if host:
-            session = self.of_instance(host, incarnation)
-            return None if session is None else session.hello
-        hellos = (each.hello for each in self._sessions.values() if each.open and each.hello.incarnation == incarnation)
-        return next((hello for hello in hellos if hello.principal == principal), None)
-
     def digests_beside(self, hello: InstanceHello) -> frozenset[str]:
         """Return the digests that the other attached instances of a host serve."""
         others = (each for each in self.of_host(hello.host) if each.hello.incarnation != hello.incarnation)

@@ -15,7 +15,7 @@ from nomaflow.client.backoff import Backoff
 from nomaflow_api.bounds import MANIFEST_PACKED_BYTES
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.session.facts import Manifest
+from nomaflow_host.session.facts import HostIdentity, Manifest
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import Link
 from nomaflow_host.supervisor.values import LoadOutcome
@@ -34,9 +34,9 @@ _NO_ROOM = "STORE_FULL"
 class Introducer:
     """Introduces manifests, across sessions: requests made while the kernel is away are done when it is back."""
 
-    def __init__(self, *, runner: SupervisedRunner, incarnation: str) -> None:
+    def __init__(self, *, runner: SupervisedRunner, identity: HostIdentity) -> None:
         self._runner = runner
-        self._incarnation = incarnation
+        self._identity = identity
         self._explicit = False
         self._wanted = asyncio.Event()
         self._asked = asyncio.Event()
@@ -123,7 +123,8 @@ class Introducer:
             self._give_up(manifest, _too_large(len(packed)))
             return True
         request = pb.IntroduceManifestRequest(
-            incarnation=self._incarnation,
+            incarnation=self._identity.incarnation,
+            host=self._identity.host,
             digest=manifest.digest,
             manifest_json_zlib=packed,
             explicit=explicit,

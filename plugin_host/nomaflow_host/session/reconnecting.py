@@ -70,7 +70,7 @@ class HostSession:
         self._boot_clock = boot_clock
         self._tell = tell
         self._clock = KernelClock(clock=boot_clock)
-        self._introducer = Introducer(runner=runner, incarnation=identity.incarnation)
+        self._introducer = Introducer(runner=runner, identity=identity)
         self._renewer = Renewer(folder=folder)
         self._guard = GraceGuard(clock=self._clock, outbox=outbox, runner=runner)
         self._backoff = Backoff(first=0.5, most=_LONGEST_PAUSE)

@@ -883,6 +883,7 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
     MANIFEST_JSON_ZLIB_FIELD_NUMBER: builtins.int
     EXPLICIT_FIELD_NUMBER: builtins.int
     LOADED_AT_US_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the instance."""
     digest: builtins.str
@@ -899,6 +900,8 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
     """loaded_at_us is when the generation was loaded, microseconds since the epoch by the host's clock. A load that is
     newer than the catalogue counts also where its digest was seen before, unless another instance serves the catalogue.
     """
+    host: builtins.str
+    """host is that of the session."""
     def __init__(
         self,
         *,
@@ -907,8 +910,9 @@ class IntroduceManifestRequest(google.protobuf.message.Message):
         manifest_json_zlib: builtins.bytes = ...,
         explicit: builtins.bool = ...,
         loaded_at_us: builtins.int = ...,
+        host: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest", "explicit", b"explicit", "incarnation", b"incarnation", "loaded_at_us", b"loaded_at_us", "manifest_json_zlib", b"manifest_json_zlib"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "explicit", b"explicit", "host", b"host", "incarnation", b"incarnation", "loaded_at_us", b"loaded_at_us", "manifest_json_zlib", b"manifest_json_zlib"]) -> None: ...
 
 global___IntroduceManifestRequest = IntroduceManifestRequest
 

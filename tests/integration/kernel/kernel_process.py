@@ -264,6 +264,7 @@ class ScriptedHost:
         raw = json.dumps(body, sort_keys=True).encode()
         return await self._stub.IntroduceManifest(
             gateway.IntroduceManifestRequest(
+                host=self.name,
                 incarnation=self.incarnation,
                 digest=digest_of(body),
                 manifest_json_zlib=zlib.compress(raw),

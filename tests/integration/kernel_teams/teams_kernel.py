@@ -244,6 +244,7 @@ class Team:
         digest = "sha256:" + hashlib.sha256(body).hexdigest()
         answer = await self.stub.IntroduceManifest(
             gateway.IntroduceManifestRequest(
+                host=host or self.host,
                 incarnation=incarnation or self.incarnation,
                 digest=digest,
                 manifest_json_zlib=zlib.compress(body),

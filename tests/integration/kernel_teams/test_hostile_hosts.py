@@ -47,7 +47,7 @@ async def test_a_host_attaches_under_the_name_of_its_certificate_only(teams: Tea
     assert await refusal(a.attach()) == "PERMISSION_DENIED"
     assert (await teams.audited("Attach", "PERMISSION_DENIED", "host:teama")).target in ("", "host:teamb")
     assert await _content(teams) == before
-    assert teams.sessions.hello_of("incarnation-evil") is None
+    assert teams.sessions.of_instance("teamb", "incarnation-evil") is None
     await b.report(key, started(), succeeded())
     await teams.reaches(run_id, RunState.SUCCEEDED)
 

@@ -21,6 +21,7 @@ from waiting import eventually
 def packed(body: bytes, *, digest: str = "", explicit: bool = False) -> gateway.IntroduceManifestRequest:
     """Return the introduction of a manifest."""
     return gateway.IntroduceManifestRequest(
+        host="team",
         incarnation=INCARNATION,
         digest=digest or "sha256:" + hashlib.sha256(body).hexdigest(),
         manifest_json_zlib=zlib.compress(body),
@@ -47,10 +48,13 @@ def manifest(*job_ids: str, host: str = "team") -> bytes:
         packed(manifest(host="other")),
         packed(b" " * (16 * 1024 * 1024 + 1)),
         gateway.IntroduceManifestRequest(
-            incarnation=INCARNATION, digest="sha256:" + "0" * 64, manifest_json_zlib=b"not zlib"
+            host="team", incarnation=INCARNATION, digest="sha256:" + "0" * 64, manifest_json_zlib=b"not zlib"
         ),
         gateway.IntroduceManifestRequest(
-            incarnation=INCARNATION, digest="sha256:" + "0" * 64, manifest_json_zlib=zlib.compress(b"x" * 999)[:-6]
+            host="team",
+            incarnation=INCARNATION,
+            digest="sha256:" + "0" * 64,
+            manifest_json_zlib=zlib.compress(b"x" * 999)[:-6],
         ),
     ],
     ids=["digest", "digest form", "no json", "no object", "deep", "other host", "bomb", "no zlib", "cut"],
@@ -111,7 +115,7 @@ async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> N
     await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
     await second.attach(host="other", incarnation="incarnation-2")
     request = packed(manifest("a", "z", host="other"))
-    request.incarnation = "incarnation-2"
+    request.host, request.incarnation = "other", "incarnation-2"
     assert list((await world.gateway.IntroduceManifest(request, timeout=10)).disabled_job_ids) == ["a"]
     jobs = (await world.client.ListJobs(kernel.ListJobsRequest(), timeout=10)).jobs
     assert [(job.job_id, job.host, job.owner, job.valid) for job in jobs] == [

@@ -31,7 +31,7 @@ def introduction(manifest: Any) -> gateway.IntroduceManifestRequest:
     body = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
     return gateway.IntroduceManifestRequest(
-        incarnation=INCARNATION, digest=digest, manifest_json_zlib=zlib.compress(body)
+        host="team", incarnation=INCARNATION, digest=digest, manifest_json_zlib=zlib.compress(body)
     )
 
 
@@ -186,12 +186,12 @@ async def test_all_manifests_together_have_a_bound(world: World, monkeypatch: py
     monkeypatch.setattr(service, "CATALOGUE_BYTES", 15_000)
     await second.attach(host="other", incarnation="incarnation-2")
     large = introduction({"host": "other", "callables": callables(100)})
-    large.incarnation = "incarnation-2"
+    large.host, large.incarnation = "other", "incarnation-2"
     with pytest.raises(grpc.aio.AioRpcError, match=r"expected at most 15,000 together; forget hosts") as caught:
         await world.gateway.IntroduceManifest(large, timeout=30)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     small = introduction({"host": "other", "callables": callables(10)})
-    small.incarnation = "incarnation-2"
+    small.host, small.incarnation = "other", "incarnation-2"
     await world.gateway.IntroduceManifest(small, timeout=30)
     await world.gateway.IntroduceManifest(introduction(of(callables=callables(90))), timeout=30)
     for session in (first, second):

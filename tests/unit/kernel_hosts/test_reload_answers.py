@@ -118,7 +118,7 @@ async def test_an_id_of_another_host_is_told(world: World) -> None:
     await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
     await second.attach(host="other", incarnation="incarnation-2")
     request = packed(manifest("a", host="other"))
-    request.incarnation = "incarnation-2"
+    request.host, request.incarnation = "other", "incarnation-2"
     await world.gateway.IntroduceManifest(request, timeout=10)
     (problem,) = (await reloaded(world, second, digest=request.digest, host="other")).problems
     assert problem.message == "job 'a' is disabled: the id 'a' belongs to the host 'team'"
