@@ -133,8 +133,7 @@ class Catalogue:
 
     def manifest(self, host: str) -> Mapping[str, Any]:
         """Return the manifest that a host introduced last; an empty one if it has introduced none."""
-        known = self._hosts.get(host)
-        return {} if known is None else known.manifest
+        return self.host(host).manifest
 
     def max_parallel(self, host: str) -> int | None:
         """Return how many steps a host runs at once, over all its instances; None for no such limit."""

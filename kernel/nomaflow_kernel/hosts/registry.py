@@ -27,15 +27,11 @@ class SessionRegistry:
     def __init__(self) -> None:
         self._sessions: dict[InstanceKey, Session] = {}
         self._reloading: set[str] = set()
-        self._stopped = False
+        self.stopped = False
+        """True once the kernel is stopping: no new session is welcome."""
         self._changed = asyncio.Event()
         self._restless = False
         self._expected_until = 0.0
-
-    @property
-    def stopped(self) -> bool:
-        """True once the kernel is stopping: no new session is welcome."""
-        return self._stopped
 
     def add(self, session: Session) -> None:
         """Add a session; it replaces an older one of the same instance."""
@@ -172,6 +168,6 @@ class SessionRegistry:
 
     def stop(self) -> None:
         """End every session: the kernel is stopping."""
-        self._stopped = True
+        self.stopped = True
         for session in list(self._sessions.values()):
             session.refuse(KernelStopping())

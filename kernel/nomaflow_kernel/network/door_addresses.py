@@ -75,9 +75,7 @@ def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> Door
     doors = tcp_doors(settings.addresses, settings.hosts_addresses, settings.join_addresses)
     return DoorAddresses(
         owner=tuple(default_socket(settings.project, environ) if each == _OWN_SOCKET else each for each in sockets),
-        clients=doors.clients,
-        hosts=doors.hosts,
-        joining=doors.joining,
+        **doors._asdict(),
     )
 
 
