@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.letters import DispatchOrder
-from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.session.facts import HostStatus, Manifest
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
@@ -43,7 +42,6 @@ class SupervisedRunner:
         self._draining = False
         self._drain_deadline_at_us = 0
         self._loading = True
-        self._manifest: Manifest | None = None
         self.cancel = supervisor.cancel
         """Stops an attempt by the ladder; an unknown key does nothing."""
         self.kill = supervisor.kill
@@ -93,11 +91,7 @@ class SupervisedRunner:
     def manifest(self) -> Manifest | None:
         """Return the manifest of the serving generation."""
         generation = self._supervisor.generation
-        if generation is None:
-            return None
-        if self._manifest is None or self._manifest.digest != generation.digest:
-            self._manifest = Manifest(digest=generation.digest, body=manifest_bytes(generation.manifest))
-        return self._manifest
+        return None if generation is None else Manifest(digest=generation.digest, body=generation.body)
 
     async def reload(self, *, force: bool) -> LoadOutcome:
         """Load the project's code again beside the serving one. An unreadable project is refused like bad code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import re
 import time
@@ -19,7 +20,7 @@ from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
 from nomaflow_host.supervisor.load_changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.manifest_masking import masked_manifest
-from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
+from nomaflow_host.supervisor.serving_generation import ServingGeneration
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_project.reading.files import SETTINGS_FILE
@@ -238,11 +239,13 @@ class GenerationLoader:
     ) -> ServingGeneration:
         if loaded["unforkable_reason"]:
             _log.info("workers are spawned, not forked: %s", loaded["unforkable_reason"])
+        body = manifest_bytes(loaded["manifest"])
         return ServingGeneration(
             number=template.number,
             project=project,
             manifest=loaded["manifest"],
-            digest=digest_of(manifest_bytes(loaded["manifest"])),
+            body=body,
+            digest=f"sha256:{hashlib.sha256(body).hexdigest()}",
             loaded_at_us=time.time_ns() // 1000,
             unforkable_reason=loaded["unforkable_reason"],
             stamp=stamp,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 class ServingGeneration:
     """One generation and its template.
 
+    :param body: its manifest in the bytes that the digest is computed from
     :param template: its number in the reaper; None once it has ended
     :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
     :param stamp: the state of the project's files when it was loaded
@@ -31,6 +31,7 @@ class ServingGeneration:
     number: int
     project: Project
     manifest: Mapping[str, Any]
+    body: bytes = field(repr=False)
     digest: str
     loaded_at_us: int
     unforkable_reason: str
@@ -62,8 +63,3 @@ class ServingGeneration:
         """Pair of flags: it offers asynchronous callables, it offers synchronous ones."""
         kinds = {each.get("kind") for each in self.manifest["callables"].values()}
         return "async" in kinds, "sync" in kinds
-
-
-def digest_of(manifest_bytes: bytes) -> str:
-    """Return a manifest's digest in its only written form."""
-    return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"
