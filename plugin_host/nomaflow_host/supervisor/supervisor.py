@@ -370,15 +370,11 @@ class Supervisor:
             if not (outcome := await self.load()).accepted:
                 _log.error("the code cannot be loaded again after the reaper died: %s", "; ".join(outcome.reasons))
 
-    def _end_slow_starters(self) -> None:
-        """Kill workers that have not become ready within the time limit of a load."""
+    def _tick(self) -> None:
+        watch_loops(self._pool, blocked_seconds=self._settings.blocked_seconds)
         limit = self._settings.load_seconds
         for worker in self._pool.overdue(limit):
             worker.kill(f"it did not become ready within {limit:g} s")
-
-    def _tick(self) -> None:
-        watch_loops(self._pool, blocked_seconds=self._settings.blocked_seconds)
-        self._end_slow_starters()
         self._pool.trim()
         if self._reaper is not None:
             self._reaper.thaw()
