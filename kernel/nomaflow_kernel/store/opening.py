@@ -9,10 +9,10 @@ from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
 from nomaflow_kernel.history.lookups import CommitObserver
-from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
+from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS, SqlDatabase
 from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.lease_row import LeasePolicy
-from nomaflow_kernel.store.sql_store import Database, Store
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file
 
 _OPTIONS = frozenset(
@@ -45,7 +45,7 @@ def open_store(
     return Store(database=database, observer=observer)
 
 
-def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
+def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> SqlDatabase:
     if file := sqlite_file(given):
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.lookups import ApplyResult, CommitObserver, ForgottenHost, RunCount, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.operations import (
     audit,
     duplicates,
@@ -36,26 +37,6 @@ _PRUNED_TOGETHER = 50
 """Number of runs removed in one transaction: small, so that no other write waits long."""
 
 _ROWS_VERIFIED_TOGETHER = 1000
-
-
-class Database(Protocol):
-    """A database that runs the store's operations."""
-
-    @property
-    def waiting(self) -> int:
-        """The number of operations that wait for the writer."""
-
-    async def open(self) -> StoreInfo:
-        """Migrate the schema and take the store for this kernel alone."""
-
-    async def close(self) -> None:
-        """Finish waiting operations and close the database."""
-
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run a query in a read transaction of its own."""
-
-    def write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
-        """Run an operation, possibly with others, in a transaction guarded by the epoch."""
 
 
 def _reading(
@@ -95,7 +76,7 @@ class Store:
     :param observer: called after each applied batch
     """
 
-    def __init__(self, *, database: Database, observer: CommitObserver | None = None) -> None:
+    def __init__(self, *, database: SqlDatabase, observer: CommitObserver | None = None) -> None:
         self._database = database
         self._observer = observer
         self.pruned_through_seq = 0

@@ -106,7 +106,7 @@ def make_template(path: Path) -> None:
 
 
 class SimulatedDatabase:
-    """A ``Database`` for :class:`~nomaflow_kernel.store.sql_store.Store`, of one kernel's life.
+    """Stands for the ``SqlDatabase`` of a store, for one kernel's life.
 
     :param engine: connects to the file; shared by all schedules, so that statements are compiled once
     :param committed_at: filled with when each event was committed, virtual seconds
