@@ -64,8 +64,8 @@ MORE_JOBS = "".join(
 )
 OTHER_VERSION = """
 import sys
-from nomaflow_host.session import encoding, session
-for module in (encoding, session):
+from nomaflow_host.session import encoding, reconnecting
+for module in (encoding, reconnecting):
     module.PROTOCOL_MIN, module.PROTOCOL_MAX = 2, 3
 from nomaflow_host.__main__ import main
 sys.exit(main())
