@@ -79,6 +79,22 @@ def command_group(name: str, meaning: str, *, runs_alone: bool = False) -> typer
     return group
 
 
+def names_subcommand(context: typer.Context) -> bool:
+    """Return whether a command of a group is named, and not the group's own.
+
+    :raises CliError: if options stand before its name: they are the group's, and it would go on without them
+    """
+    named = context.invoked_subcommand
+    for each in context.command.params if named else ():
+        source = context.get_parameter_source(each.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise CliError(
+                f"{each.opts[0]} stands before {named!r}, which would go on without it",
+                fix=f"options of {named!r} stand behind it; see {context.command_path} {named} --help",
+            )
+    return named is not None
+
+
 class Output(enum.StrEnum):
     """The output format."""
 

@@ -12,7 +12,7 @@ from nomaflow_cli import pages
 from nomaflow_cli.audit_file import Anchor, new_file, verify_file, write_header, write_line
 from nomaflow_cli.exit_codes import ExitCode
 from nomaflow_cli.formatting import count
-from nomaflow_cli.invocation import Invocation, command_group, remote_command
+from nomaflow_cli.invocation import Invocation, command_group, names_subcommand, remote_command
 from nomaflow_cli.kernel_access import first, similar, talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
@@ -39,7 +39,7 @@ def audit(
     tail: int = option("Number of rows, from the end; 0 shows all.", "-n", default=50, min=0, max=10_000),
 ) -> None:
     """Print the audit: every change and every refusal. With -o json, each row is one object."""
-    if context.invoked_subcommand is not None:
+    if names_subcommand(context):
         return
     after = parse_instant(since, option="--since")
 

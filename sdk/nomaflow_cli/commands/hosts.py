@@ -9,7 +9,7 @@ import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.exit_codes import ExitCode
-from nomaflow_cli.invocation import Invocation, command_group, remote_command
+from nomaflow_cli.invocation import Invocation, command_group, names_subcommand, remote_command
 from nomaflow_cli.kernel_access import talk, why_none
 from nomaflow_cli.options import argument, flag
 from nomaflow_cli.output import answer
@@ -26,7 +26,7 @@ _GROUP = command_group("hosts", "List hosts with their instances, or forget one.
 @remote_command(group=_GROUP)
 def hosts(*, context: typer.Context, invocation: Invocation) -> None:
     """List the known hosts, their instances and the code they have loaded."""
-    if context.invoked_subcommand is not None:
+    if names_subcommand(context):
         return
 
     async def ask(kernel: KernelClient) -> tuple[Sequence[HostView], str]:

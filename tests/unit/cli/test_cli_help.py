@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
+from fake_kernel import FakeKernel
 
 WIDTH = {"COLUMNS": "80"}
 
@@ -64,3 +65,18 @@ async def test_a_file_is_no_project(command: Command, tmp_path: Path) -> None:
         f"✘ not a directory: '{tmp_path}/jobs.toml'",
         f"  → name the project's directory, such as {tmp_path}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("hosts --address unix:/other forget team", "--address stands before 'forget'"),
+        ("audit -n 5 verify", "--tail stands before 'verify'"),
+    ],
+)
+async def test_an_option_before_a_command_of_a_group_is_not_lost(
+    kernel: FakeKernel, command: Command, words: str, told: str
+) -> None:
+    """Behind `hosts --address OTHER`, `forget` would turn to the kernel of the project or of the environment."""
+    done = await command(*words.split(), env={"NOMAFLOW_ADDRESS": kernel.address})
+    assert (done.code, told in done.err, kernel.requests) == (2, True, {}), done
