@@ -16,7 +16,7 @@ from nomaflow_cli.invocation import Invocation, command_group, names_subcommand,
 from nomaflow_cli.kernel_access import first, similar, talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.parsers import parse_instant
+from nomaflow_cli.parsers import parse_moment
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def audit(
     refused: bool = flag("Show only what was refused."),
     principal: str = option("Show only what this user, service or host:NAME did."),
     action: str = option("Show only this action, such as TriggerRun."),
-    since: str = option("Show only rows at or after this ISO 8601 time."),
+    since: str = option("Show only rows since: a span such as 1h, or an ISO 8601 time."),
     tail: int = option("Number of rows, from the end; 0 shows all.", "-n", default=50, min=0, max=10_000),
 ) -> None:
     """Print the audit: every change and every refusal. With -o json, each row is one object."""
     if names_subcommand(context):
         return
-    after = parse_instant(since, option="--since")
+    after = parse_moment(since, option="--since")
 
     async def ask(kernel: KernelClient) -> None:
         out = None if invocation.as_json else console()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ async def test_options_are_the_request_s(kernel: FakeKernel, command: Command) -
     expected = access.ReadAuditRequest(follow=True, refused=True, principal="anna", action="CancelRun")
     expected.since.FromJsonString("2026-11-26T08:00:00Z")
     assert narrow == expected
+
+
+async def test_a_span_before_now_begins_the_rows(kernel: FakeKernel, command: Command) -> None:
+    """As it does for events and runs."""
+    begun = datetime.now(UTC)
+    done = await command("audit", "--since", "1h", "--address", kernel.address)
+    [asked] = kernel.audit.requests
+    assert done.code == 0
+    assert timedelta(hours=-1) <= asked.since.ToDatetime(UTC) - begun <= timedelta(minutes=-59)
 
 
 async def test_rows_for_programs(kernel: FakeKernel, command: Command) -> None:
