@@ -202,6 +202,16 @@ def test_each_command_that_a_text_of_the_product_names_exists() -> None:
     assert sorted(each for each in told if known[each[1]] and each[2] and each[2] not in known[each[1]]) == []
 
 
+def test_the_documents_name_every_reason_of_the_command() -> None:
+    """A program that reads errors finds each of them, those of the kernel's service in the other page."""
+    root = Path(__file__).parents[3]
+    told = "".join((root / "docs" / name).read_text("utf-8") for name in ("cli.md", "grpc_api.md"))
+    sources = "".join(path.read_text("utf-8") for path in (root / "sdk" / "nomaflow_cli").rglob("*.py"))
+    reasons = set(re.findall(r"(?:reason=|_refusal\()\"([A-Z_]+)\"", sources))
+    assert len(reasons) > 20
+    assert {each for each in reasons if not re.search(rf"\b{each}\b", told)} == set()
+
+
 async def test_characters_that_a_terminal_lacks_are_spelled_out(command: Command, tmp_path: Path) -> None:
     """With an old locale, such as en_US without UTF-8, the output has escapes like standard error's."""
     (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "one"\nsteps = [{ callable = "work:one" }]\n')
