@@ -46,6 +46,10 @@ def install(
     force: bool = _FORCE,
 ) -> None:
     """Write systemd units for a project's kernel, host, console and alerts, and print the command that starts them."""
+    if user and run_as:
+        raise CliError(
+            "--user and --run-as cannot be used together", fix="a user's units run as that user: leave one out"
+        )
     wanted_parts = {only} if only else {Part.KERNEL, Part.HOST}
     for part in sorted(wanted_parts):
         require_extra(part.value)

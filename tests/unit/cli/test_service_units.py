@@ -189,6 +189,8 @@ async def test_what_cannot_be_installed_is_refused(command: Command, project: Pa
     assert (unseen.code, "temporary directory" in unseen.err) == (2, True)
     misnamed = await command("service", "install", str(project), "--print", "--name", "../../team")
     assert (misnamed.code, "'../../team' is not a valid host name" in misnamed.err) == (2, True)
+    lost = await command("service", "install", str(project), "--print", "--user", "--run-as", "nobody")
+    assert (lost.code, "--user and --run-as cannot be used together" in lost.err) == (2, True)
     (tmp_path / "image").mkdir()
     (tmp_path / "image" / "etc").write_text("a file")
     full = await command("service", "install", str(project), "--root", str(tmp_path / "image"))
