@@ -218,12 +218,14 @@ def cron(
     from nomaflow_project.check.planning import cron_batch, cron_fires
     from nomaflow_project.cron import CronError
 
+    if batch == bool(expression):
+        raise CliError(
+            "cron takes an expression or --batch, and not both", fix="give one, as in: nomaflow cron '*/5 * * * *'"
+        )
     if batch:
         for line in cron_batch(sys.stdin, now=lambda: datetime.now(UTC)):
             say(line)
         return
-    if not expression:
-        raise CliError("no cron expression", fix="give one, as in: nomaflow cron '*/5 * * * *', or --batch")
     # Everything that this command prints is UTC, so a time without a zone is, too.
     begin = parse_instant(start, option="--from", zone=UTC) or datetime.now(UTC)
     try:
