@@ -47,12 +47,13 @@ def backup(
         published = ProjectAddress(project=project).current()
     except KernelUnreachable:
         published = ""
-    if invocation.addresses not in ((), (published,)):  # the store of another kernel may be on another machine
-        given = ", ".join(invocation.addresses)
+    named = invocation.addresses or tuple(filter(None, (invocation.profile,)))
+    if named not in ((), (published,)):  # the store of another kernel may be on another machine
+        given = ", ".join(named)
         raise CliError(
             f"a backup is made from a project's files, and project {str(project)!r} is not that of kernel {given!r}",
             reason="OTHER_MACHINE",
-            fix="run the command in the kernel's project, on the kernel's machine, without --address",
+            fix="run the command in the kernel's project, on the kernel's machine, without --address and --profile",
         )
     kernel = _running_kernel(replace(invocation, project=project, address=[published])) if published else None
     if kernel is not None and kernel.store != "sqlite":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ async def test_init_here_names_no_directory(command: Command) -> None:
         (("check", "--trust", ""), "--trust"),
         (("runs", "--token="), "--token"),
         (("kernel", ".", "--store", ""), "--store"),
+        (("run", "nightly", "--key", ""), "--key"),
         (("run", "nightly", "--token=nft1.secret", "-p", "api_key=secret", ""), "an argument"),
     ],
 )
@@ -47,6 +49,17 @@ async def test_an_empty_value_is_not_one_that_is_not_given(
     done = await command(*words, env={"NOMAFLOW_ADDRESS": kernel.address})
     assert (done.code, done.err.splitlines()[0]) == (2, f"✘ {named} is empty")
     assert (kernel.requests, list((tmp_path / "cwd").iterdir())) == ({}, [])
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOMAFLOW_PROFILE": "prod"}])
+async def test_a_backup_is_not_one_of_another_kernel_than_named(
+    command: Command, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """The history of the project that one happens to be in would pass for that of the kernel of a login."""
+    (tmp_path / "cwd" / "jobs.toml").touch()
+    named = () if environ else ("--profile", "prod")
+    done = await command("backup", "history.db", *named, "-o", "json", env=environ)
+    assert (done.code, json.loads(done.err)["error"]["reason"]) == (2, "OTHER_MACHINE")
 
 
 _INTERRUPTED = """
