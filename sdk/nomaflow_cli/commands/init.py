@@ -26,15 +26,15 @@ def init(
         for path in _SCAFFOLD.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    existing = sorted(name for name in files if (directory / name).exists())
-    if existing:
-        raise CliError(
-            f"{str(directory)!r} already has {', '.join(existing)}; nothing was written",
-            reason="ALREADY_THERE",
-            fix="name another directory, or move these away",
-        )
     begun: list[Path] = []
     try:
+        existing = sorted(name for name in files if (directory / name).exists())
+        if existing:
+            raise CliError(
+                f"{str(directory)!r} already has {', '.join(existing)}; nothing was written",
+                reason="ALREADY_THERE",
+                fix="name another directory, or move these away",
+            )
         for name, body in files.items():
             begun.append(directory / name)
             begun[-1].parent.mkdir(parents=True, exist_ok=True)

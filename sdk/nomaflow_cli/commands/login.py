@@ -102,7 +102,11 @@ def _read(file: str) -> JoinString:
     try:
         join = JoinString.read(file)
     except OSError as error:
-        raise CliError(f"the file {file!r} cannot be read: {error.strerror}", reason="FILE_UNUSABLE") from None
+        raise CliError(
+            f"the file {file!r} cannot be read: {error.strerror}",
+            reason="FILE_UNUSABLE",
+            fix="name a file that you may read; - is standard input",
+        ) from None
     except JoinStringError as error:
         raise CliError(str(error), reason="BAD_JOIN_STRING", fix=_CREATE) from None
     if join.kind == "host":

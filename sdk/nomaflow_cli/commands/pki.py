@@ -53,7 +53,10 @@ def export(
         else:
             replace_file(file, pem, new_mode=0o644)
     except OSError as error:
-        raise CliError(f"cannot write {str(file)!r}: {(error.strerror or 'an error').lower()}") from None
+        raise CliError(
+            f"cannot write {str(file)!r}: {(error.strerror or 'an error').lower()}",
+            fix="name a file in a directory that you may write",
+        ) from None
     answer(invocation, {"file": str(file)}, f"wrote the authorities to {file}")
 
 

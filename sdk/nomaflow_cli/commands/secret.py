@@ -51,7 +51,9 @@ def keygen(
         ) from None
     except OSError as error:
         raise CliError(
-            f"the key file {str(file)!r} cannot be written: {(error.strerror or '').lower()}", reason="UNWRITABLE"
+            f"the key file {str(file)!r} cannot be written: {(error.strerror or '').lower()}",
+            reason="UNWRITABLE",
+            fix="name a file in a directory that you may write",
         ) from None
     then = "`nomaflow secret rotate` encrypts the values of the older keys again" if old else "keep it safe"
     answer(

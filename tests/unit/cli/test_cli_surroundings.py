@@ -158,6 +158,22 @@ async def test_half_a_project_is_not_left(command: Command, tmp_path: Path) -> N
     assert (await command("init", str(project))).code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (("init", "x" * 300), "→ name another directory"),
+        (("login", "none"), "→ name a file that you may read"),
+        (("secret", "keygen", "none/team.key"), "→ name a file in a directory that you may write"),
+    ],
+)
+async def test_a_path_that_cannot_be_used_leads_to_one_that_can(
+    command: Command, words: tuple[str, ...], way_out: str
+) -> None:
+    """A closed directory is met like a name that is too long: no traceback."""
+    done = await command(*words)
+    assert (done.code, "Traceback" in done.err, way_out in done.err) == (2, False, True), done
+
+
 async def test_alerts_that_do_not_answer_are_there(command: Command, tmp_path: Path) -> None:
     """A process that is stopped, or whose channel takes long, need not be started once more."""
     state = tmp_path / "cwd" / ".nomaflow"
