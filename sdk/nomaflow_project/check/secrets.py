@@ -194,8 +194,8 @@ def _trees(files: ProjectFiles) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _paths(files: ProjectFiles) -> Iterator[Path]:
-    for name, tree, _ in _trees(files):
-        if tree is not None and (files.root / name).exists():
+    for name, *_ in _trees(files):
+        if (files.root / name).exists():
             yield files.root / name
 
 

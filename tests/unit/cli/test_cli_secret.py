@@ -134,3 +134,28 @@ async def test_a_place_without_a_text_is_refused(project: Path, place: str, said
     assert (done.code, said in done.err) == (2, True), done.err
     assert (project / "connectors.toml").read_text() == text
     assert VALUE not in done.out + done.err
+
+
+async def test_a_value_in_a_file_that_is_no_toml_is_rotated_too(project: Path) -> None:
+    """The old key is removed after a rotation, and the file is corrected at some time."""
+    command = command_in(project)
+    await command("secret", "keygen", "team.key")
+    old = (await command("secret", "set", stdin=VALUE)).out.strip()
+    (project / "connectors.toml").write_text(f'[pools.default\npassword = "{old}"\n')
+    await command("secret", "keygen", "team.key")
+    done = await command("secret", "rotate", "-o", "json")
+    assert (done.code, json.loads(done.out)["changed"]) == (0, {"connectors.toml": 1})
+    new = (project / "connectors.toml").read_text().partition('"')[2].partition('"')[0]
+    newest = (project / "team.key").read_text().splitlines()[0]
+    assert (new != old, ring_of(newest, "").decrypt(new)) == (True, VALUE)
+
+
+@pytest.mark.parametrize("words", [("set",), ("show-key-id",), ("rotate",)])
+async def test_a_key_is_not_said_to_be_missing_where_its_name_cannot_be_read(
+    project: Path, words: tuple[str, ...]
+) -> None:
+    """Not another key is needed then, but a correction of nomaflow.toml."""
+    with (project / "nomaflow.toml").open("a") as settings:
+        settings.write('[host]\nname = "team"\n')
+    done = await command_in(project)("secret", *words, stdin=VALUE)
+    assert (done.code, "nomaflow.toml cannot be read: line 3:" in done.err, "keygen" in done.err) == (2, True, False)
