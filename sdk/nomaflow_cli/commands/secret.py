@@ -13,7 +13,7 @@ from nomaflow_cli.invocation import Directory, Invocation, command_group, local_
 from nomaflow_cli.options import argument, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.parsers import hidden_value
-from nomaflow_cli.project import project_of
+from nomaflow_cli.project import host_table, project_of
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -122,8 +122,10 @@ def rotate_secrets(*, invocation: Invocation, directory: Directory = None) -> No
     from nomaflow_project.check.secrets import rotate
     from nomaflow_project.reading.encryption import Undecipherable
 
+    project = project_of(invocation, directory)
+    _keys(project)
     try:
-        done = rotate(project_of(invocation, directory), os.environ)
+        done = rotate(project, os.environ)
     except Undecipherable as error:
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix, exit_code=ExitCode.FAILED) from None
     except OSError as error:
@@ -149,4 +151,5 @@ def _keys(project: Path) -> KeyRing:
     try:
         return keys_of(project, os.environ)
     except Undecipherable as error:
+        host_table(project)  # a file that cannot be read may name a key
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix) from None
