@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PROGRAMS = "nomaflow|chmod|chown|journalctl|kill|openssl|pip|sudo|systemctl"
 _PIECE = re.compile(
     r"`[^`]*`\S*"
-    rf"|(?:(?<=: )|(?<=→ ))(?:{_PROGRAMS}|--[a-z]\S*) (?:'[^']*'|(?![,;] ).)+\S?"  # a command, or an option
+    rf"|(?:(?<=: )|(?<=→ )|(?<=  ))(?:{_PROGRAMS}|--[a-z]\S*) (?:'[^']*'|(?![,;] |  ).)+\S?"  # a command, or an option
     r"|(?<=: )\[(?:(?!; ).)+\S?"  # a table of TOML and a key
     r"|(?<!\S)'[^']*'(?!\w)\S*"
     r"|\S+"

@@ -10,6 +10,7 @@ from rich.text import Text
 from nomaflow.client.values import AuthorityView, CertificateView, IssuedToken, TokenView, WithdrawnView
 from nomaflow_cli.formatting import age, count
 from nomaflow_cli.pages.cells import Column, Rows, facts, when
+from nomaflow_cli.wrapping import Hanging
 from nomaflow_telemetry.visible_text import printable
 
 
@@ -26,7 +27,8 @@ def tokens_page(
     if certificates:
         parts += [Text("")] if parts else []
         parts.append(Rows(_CERTIFICATE_COLUMNS, certificates))
-    return Group(*parts) if parts else Text(nothing or "there are none; make one with: nomaflow token create")
+    told = nothing or "there are none; make one with: nomaflow token create"
+    return Group(*parts) if parts else Hanging(Text(told))
 
 
 def issued_page(issued: IssuedToken) -> RenderableType:

@@ -111,7 +111,8 @@ def job_page(job: JobView, recent: Sequence[RunView], stats: JobStatsView | None
     if recent:
         parts.append(runs_table(recent))
     else:
-        parts.append(Text(f"no runs yet; start one with: nomaflow run {printable(job.job_id)} --follow", style="dim"))
+        start = f"nomaflow run {printable(job.job_id)} --follow"
+        parts.append(Hanging(Text(f"no runs yet; start one with: {start}", style="dim")))
     return Group(*parts)
 
 

@@ -84,7 +84,7 @@ def started_page(run: RunView) -> RenderableType:
     """Return the summary of a run if it is over, else the answer to its trigger."""
     if not run.terminal:
         return started_line(run)
-    log = Text(f"log: nomaflow logs {printable(run.run_id)}", style="dim")
+    log = Hanging(Text(f"log: nomaflow logs {printable(run.run_id)}", style="dim"))
     return Group(summary(run), log) if run.log_lines else summary(run)
 
 
@@ -98,9 +98,9 @@ def _is_cut(step: StepView) -> bool:
     return Excerpt.of_extras(step.last.extras).is_cut
 
 
-def _whole(run: RunView) -> Text:
+def _whole(run: RunView) -> Hanging:
     """Return how to see all of what a page has cut."""
-    return Text(f"shortened; whole: nomaflow show {printable(run.run_id)} -o json", style="dim")
+    return Hanging(Text(f"shortened; whole: nomaflow show {printable(run.run_id)} -o json", style="dim"))
 
 
 def run_page(run: RunView) -> RenderableType:
@@ -118,7 +118,8 @@ def run_page(run: RunView) -> RenderableType:
         parts.append(_whole(run))
     parts.extend(attempt_notes(run))
     if run.log_lines:
-        parts.append(Text(f"\nlog: nomaflow logs {printable(run.run_id)}  ({log_seal(run)})", style="dim"))
+        log = Text(f"\nlog: nomaflow logs {printable(run.run_id)}  ({log_seal(run)})", style="dim")
+        parts.append(Hanging(log))
     return Group(*parts)
 
 

@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 
 from cli_command import run_command
+from fake_kernel import make_run
+from nomaflow.client.values import RunView
+from nomaflow_api.v1.message_codec import decode
+from nomaflow_cli.output import console
+from nomaflow_cli.pages.access import tokens_page
+from nomaflow_cli.pages.runs import run_page, started_page
 from nomaflow_cli.wrapping import broken
 
 PATIENCE = 60.0
@@ -48,6 +54,25 @@ def test_a_page_is_legible_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
     problem = done.out.partition("\n\n")[2].partition("\n\n")[0].splitlines()
     assert [line[0] for line in problem] == ["!"] + [" "] * (len(problem) - 1), done.out
     assert any(line.endswith('[host] accept_jobs_from = ["team"]') for line in problem), done.out
+
+
+def test_the_next_command_on_the_page_of_a_run_is_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever stands around it; so is the one that a list without tokens names."""
+    monkeypatch.setenv("COLUMNS", "40")
+    run_id = f"run_{'1' * 26}"
+    waits, done = (decode(RunView, make_run(run_id, state, log_lines=3)) for state in ("QUEUED", "SUCCEEDED"))
+    for page in (started_page(waits), started_page(done), run_page(done), tokens_page([], [])):
+        console().print(page)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    logs = f"nomaflow logs {run_id}"
+    assert [line for line in lines if "nomaflow" in line] == [
+        f"  {logs} --follow",
+        f"{logs}",
+        f"{logs}",
+        "nomaflow token create",
+    ]
 
 
 def test_an_error_is_legible_on_a_narrow_terminal(tmp_path: Path) -> None:
