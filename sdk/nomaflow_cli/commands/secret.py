@@ -109,7 +109,7 @@ def list_secrets(*, invocation: Invocation, directory: Directory = None) -> Exit
     for each in uses:
         key = f" (key {each.key_id})" if each.key_id else ""
         place = f"{each.file}:{each.line}" if each.line else each.file
-        lines.append(printable(f"{each.state:<16}{place}  {each.path}  {each.source}{key}"))
+        lines.append(printable(f"{each.state:<16}{place}  {each.path}  {each.source}{key}".rstrip()))
         if each.problem:
             lines.append(printable(f"{'':<16}{each.problem}"))
     answer(invocation, {"secrets": [asdict(each) for each in uses]}, "\n".join(lines) or "no file refers to a secret")

@@ -75,7 +75,7 @@ class Rotated:
 def secret_uses(root: Path, environ: Mapping[str, str]) -> tuple[SecretUse, ...]:
     """Return every place of the project's files that refers to a secret, in order of file and place.
 
-    In connectors.toml, every variable counts as one.
+    In connectors.toml, every variable counts as one. The files that cannot be read come last, without a place.
     """
     files = ProjectFiles(root, environ)
     uses = [
@@ -86,7 +86,16 @@ def secret_uses(root: Path, environ: Mapping[str, str]) -> tuple[SecretUse, ...]
         if is_secret(reference) or all_secret
     ]
     lines = with_lines([Place(each.file, each.path).error("", "") for each in uses], root)
-    return tuple(replace(each, line=found.line) for each, found in zip(uses, lines, strict=True))
+    return (*(replace(each, line=found.line) for each, found in zip(uses, lines, strict=True)), *_unread(files))
+
+
+def _unread(files: ProjectFiles) -> Iterator[SecretUse]:
+    connectors, _ = files.path_of("connectors")
+    others = (parse_toml_file(connectors, name=shown_path(connectors, files.root)), *files.written)
+    for error in (files.error, *(each.error for each in others)):
+        if error is not None and error.code != "missing_file":
+            told = f"which secrets it refers to is not known: {error.message} (nomaflow check)"
+            yield SecretUse(file=error.file, path="", source="", state="unreadable", line=error.line, problem=told)
 
 
 def keys_of(root: Path, environ: Mapping[str, str]) -> KeyRing:

@@ -88,6 +88,10 @@ async def test_a_list_of_unreadable_secrets_exits_1(project: Path) -> None:
     listed = await command_in(project)("secret", "list")
     assert listed.code == 1
     assert "connectors.toml:3  pools.a.password  file none" in listed.out
+    (project / "connectors.toml").write_text('[pools.a\npassword = "file:none"\n')
+    broken = await command_in(project)("secret", "list")
+    assert (broken.code, broken.out.split()[:2]) == (1, ["unreadable", "connectors.toml:1"])
+    assert "which secrets it refers to is not known: expected" in broken.out
     (project / "connectors.toml").unlink()
     empty = await command_in(project)("secret", "list")
     assert (empty.code, empty.out.strip()) == (0, "no file refers to a secret")
