@@ -19,6 +19,7 @@ from nomaflow_telemetry.visible_text import printable
 if TYPE_CHECKING:
     from nomaflow_project.reading.encryption import KeyRing
 
+_FILES = "name a file of the project, and run the command as the user whom it belongs to"
 _GROUP = command_group("secret", "Encrypt values of a project's files, and list them.")
 
 
@@ -91,7 +92,7 @@ def set_value(
         raise CliError(str(error), fix="name a key whose value is a text; see `nomaflow secret list`") from None
     except OSError as error:
         problem = f"the file {str(file)!r} cannot be read or replaced: {(error.strerror or '').lower()}"
-        raise CliError(problem, reason="UNWRITABLE", exit_code=ExitCode.FAILED) from None
+        raise CliError(problem, reason="UNWRITABLE", fix=_FILES, exit_code=ExitCode.FAILED) from None
     answer(
         invocation,
         {"file": name, "path": key, "key_id": ring.ids[0]},
@@ -130,7 +131,7 @@ def rotate_secrets(*, invocation: Invocation, directory: Directory = None) -> No
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix, exit_code=ExitCode.FAILED) from None
     except OSError as error:
         problem = f"the file {error.filename!r} cannot be replaced: {(error.strerror or '').lower()}"
-        raise CliError(problem, reason="UNWRITABLE", exit_code=ExitCode.FAILED) from None
+        raise CliError(problem, reason="UNWRITABLE", fix=_FILES, exit_code=ExitCode.FAILED) from None
     lines = [f"{printable(name)}: {count} encrypted again" for name, count in done.changed.items()]
     lines.append(f"{done.unchanged} had the newest key already")
     answer(invocation, {"changed": dict(done.changed), "unchanged": done.unchanged}, "\n".join(lines))

@@ -59,6 +59,8 @@ async def test_what_cannot_be_encrypted_says_why(project: Path) -> None:
     await command("secret", "keygen", "team.key")
     empty = await command("secret", "set", stdin="\n")
     assert (empty.code, "the value is empty" in empty.err) == (2, True)
+    absent = await command("secret", "set", "--in", "none.toml:a", stdin=VALUE)
+    assert (absent.code, "→ name a file of the project" in absent.err) == (1, True)
     (project / "team.key").chmod(0o644)
     exposed = await command("secret", "set", stdin=VALUE)
     assert (exposed.code, "others may read or write it" in exposed.err) == (2, True)
