@@ -16,6 +16,11 @@ from nomaflow_kernel.store.errors import LeadLost, StoreError
 
 _LOG = logging.getLogger(__name__)
 _PING_SECONDS = 1.0
+_PINGS = 3
+"""Pings in a row, with no failure beside them, until the store works again: the kernel tries its own work more often.
+
+A ping needs no room: it can be written while nothing else can.
+"""
 _Status = health_pb2.HealthCheckResponse
 
 
@@ -33,6 +38,7 @@ class Health:
         self._ready = False
         self._stopping = False
         self._trouble: StoreError | None = None
+        self._failed = False
         self._healing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
@@ -53,7 +59,10 @@ class Health:
 
     def note(self, error: KernelError) -> None:
         """Record an error that ended a call: a failing store is pinged until it recovers."""
-        if not isinstance(error, StoreError) or self._stopping or self._trouble is not None:
+        if not isinstance(error, StoreError) or self._stopping:
+            return
+        self._failed = True
+        if self._trouble is not None:
             return
         self._trouble = error
         _LOG.error("not serving: %s", error)
@@ -104,13 +113,16 @@ class Health:
         self._changed = asyncio.Event()
 
     async def _heal(self) -> None:
-        while self._trouble is not None:
+        written = 0
+        while written < _PINGS:
+            self._failed = False
             await asyncio.sleep(self._ping_seconds)
             try:
                 await self._store.ping()
             except StoreError as error:
+                self._failed = True
                 _LOG.debug("the store is still in trouble: %s", error)
-            else:
-                self._trouble = None
-                _LOG.warning("serving again: the store can be written")
-                self._tell()
+            written = 0 if self._failed else written + 1
+        self._trouble = None
+        _LOG.warning("serving again: the store can be written")
+        self._tell()
