@@ -40,6 +40,15 @@ def require_values(words: Iterable[str]) -> None:
         )
 
 
+def require_one_target(job: str, host: str) -> None:
+    """Check that a pause or a mute is not for a job and a host at once.
+
+    :raises CliError: if it is
+    """
+    if job and host:
+        raise CliError("JOB and --host cannot be used together", fix="give only one of them")
+
+
 def parse_params(given: Iterable[str]) -> dict[str, Any]:
     """Return ``key=value`` texts as a dict; a value is JSON, or plain text if it is not JSON.
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from nomaflow_cli import pages
-from nomaflow_cli.errors import CliError
 from nomaflow_cli.formatting import moment, subject
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
-from nomaflow_cli.parsers import parse_end
+from nomaflow_cli.parsers import parse_end, require_one_target
 from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_telemetry.visible_text import printable
 
@@ -121,6 +120,5 @@ def _what(job: str, host: str) -> tuple[str, str]:
 
     :raises CliError: if both a job and a host are given
     """
-    if job and host:
-        raise CliError("JOB and --host cannot be used together", fix="give only one of them")
+    require_one_target(job, host)
     return subject(job, host), f" --host {host}" if host else f" {job}" if job else ""

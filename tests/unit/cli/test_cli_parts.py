@@ -51,6 +51,14 @@ async def test_an_empty_value_is_not_one_that_is_not_given(
     assert (kernel.requests, list((tmp_path / "cwd").iterdir())) == ({}, [])
 
 
+@pytest.mark.parametrize("words", ["pause", "resume", "alerts mute --why x", "alerts unmute"])
+async def test_a_job_and_a_host_at_once_are_refused(command: Command, tmp_path: Path, words: str) -> None:
+    """There is no mute of both, so that an end of it would say that nothing was muted."""
+    (tmp_path / "cwd" / "jobs.toml").touch()
+    done = await command(*words.split(), "nightly", "--host", "team")
+    assert (done.code, "JOB and --host cannot be used together" in done.err) == (2, True), done
+
+
 @pytest.mark.parametrize("environ", [{}, {"NOMAFLOW_PROFILE": "prod"}])
 async def test_a_backup_is_not_one_of_another_kernel_than_named(
     command: Command, tmp_path: Path, environ: dict[str, str]
