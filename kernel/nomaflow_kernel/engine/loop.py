@@ -305,9 +305,7 @@ class EngineLoop:
 
     async def _rebuild(self) -> None:
         await rebuilding.rebuild(self._state, self._store)
-        now = self._clock.monotonic()
-        rebuilding.send_again(self._state, now)
-        silence.set_timer(self._state, now)
+        silence.set_timer(self._state, self._clock.monotonic())
 
     async def _publish_kept(self, published: int) -> None:
         """Publish what a commit in doubt has stored after all: nobody else publishes it."""
@@ -332,6 +330,8 @@ class EngineLoop:
                 if in_doubt:
                     await self._store.ping()
                 await self._rebuild()
+                if in_doubt:
+                    rebuilding.send_again(self._state, self._clock.monotonic())
                 await self._publish_kept(published)
             except LeadLost:
                 raise

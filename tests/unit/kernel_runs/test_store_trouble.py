@@ -52,6 +52,24 @@ async def test_a_session_that_could_not_be_kept_is_none(rig: Rig, monkeypatch: p
     assert (await host.dispatch()).run_id == run_id
 
 
+@pytest.mark.parametrize(("in_doubt", "orders"), [(False, 1), (True, 2)])
+async def test_orders_are_sent_again_only_where_a_commit_is_in_doubt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, in_doubt: bool, orders: int
+) -> None:
+    """A store that stays full fails a commit every two seconds, and each order may have megabytes."""
+    rig.jobs.add(job("a"), job("b"))
+    host = await rig.host()
+    await rig.trigger("a")
+    await host.dispatch()
+    refusing = Refusing(rig, StoreUnavailable("away", outcome_unknown=in_doubt))
+    refusing.go.set()
+    monkeypatch.setattr(rig.store, "apply", refusing)
+    with pytest.raises(StoreUnavailable):
+        await rig.trigger("b")
+    await rig.settle()
+    assert len(host.orders) == orders
+
+
 async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls made during the wait for a lock get STORE_BUSY with the earlier ones; earlier answers stay."""
     rig.jobs.add(job("a"))
