@@ -25,11 +25,10 @@ from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
 from nomaflow_kernel.network.door_certificates import door_certificates
-from nomaflow_kernel.network.listening import (
-    AddressAway,
+from nomaflow_kernel.network.listening import AddressAway, AddressUntold
+from nomaflow_kernel.network.socket_place import (
     AddressInUse,
     AddressRefused,
-    AddressUntold,
     claim_socket,
     private_directory,
     refuse_answered,

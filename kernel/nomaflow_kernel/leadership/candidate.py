@@ -11,7 +11,8 @@ from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
-from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address
+from nomaflow_kernel.network.listening import forget_address, publish_address
+from nomaflow_kernel.network.socket_place import claim_socket
 from nomaflow_kernel.rpc import Endpoints, standby_servers
 from nomaflow_kernel.rpc.server import DoorServers
 from nomaflow_kernel.store import Store

@@ -27,7 +27,7 @@ from msgspec import Struct
 from nomaflow_api.addresses import HOST_URI
 from nomaflow_api.private_file import write_private
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
-from nomaflow_kernel.network.listening import private_directory
+from nomaflow_kernel.network.socket_place import private_directory
 
 _LOG = logging.getLogger(__name__)
 _AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30

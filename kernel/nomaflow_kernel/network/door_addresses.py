@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from nomaflow_api.addresses import host_and_port, is_tcp, with_scheme
-from nomaflow_kernel.network.listening import default_socket
+from nomaflow_kernel.network.socket_place import default_socket
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_project.models.settings_rules import tcp_doors
 

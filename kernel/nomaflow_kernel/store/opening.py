@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 
-from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
 from nomaflow_kernel.history.lookups import CommitObserver
@@ -13,13 +12,7 @@ from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS, SqlDatabase
 from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.sql_store import Store
-from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file
-
-_OPTIONS = frozenset(
-    {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
-     "servicefile", "ssl", "target_session_attrs", "user"}
-)  # fmt: skip
-"""The allowed options of a PostgreSQL URL: asyncpg fails with a TypeError on any other."""
+from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file, unusable_part
 
 
 def open_store(
@@ -52,7 +45,7 @@ def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePol
         return SqliteDatabase(path=file, holder=holder, lock_wait_seconds=lock_wait_seconds)
     url = parsed_url(given)
     shown = url.render_as_string(hide_password=True)
-    unusable = _unusable_part(url)
+    unusable = unusable_part(url)
     if unusable:
         raise UnsupportedStore(shown, unusable)
     try:
@@ -64,14 +57,3 @@ def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePol
         raise UnsupportedStore(shown, f"{error.name} is not installed; pip install 'nomaflow[postgres]'") from None
     except (ArgumentError, ValueError) as error:
         raise UnsupportedStore(shown, f"one of its options has a wrong value: {error}") from None
-
-
-def _unusable_part(url: URL) -> str:
-    """Return the part of a PostgreSQL URL that the driver would not understand; empty if there is none."""
-    if url.port is not None and url.port > 65_535:
-        return f"there is no port {url.port}"
-    unknown = sorted(url.query.keys() - _OPTIONS)
-    if not unknown:
-        return ""
-    hint = ", write ssl=require" if unknown == ["sslmode"] else ""
-    return f"it has an option {unknown[0]!r}{hint}; those known are {', '.join(sorted(_OPTIONS))}"

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
+_OPTIONS = frozenset(
+    {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",
+     "servicefile", "ssl", "target_session_attrs", "user"}
+)  # fmt: skip
+"""The allowed options of a PostgreSQL URL: asyncpg fails with a TypeError on any other."""
+
+
 def sqlite_file(url: str) -> str | None:
     """Return the path of an SQLite store's file; None if ``url`` names another database.
 
@@ -62,3 +69,14 @@ def driver_url(url: URL | str) -> str:
     from sqlalchemy import make_url
 
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+def unusable_part(url: URL) -> str:
+    """Return the part of a PostgreSQL URL that the driver would not understand; empty if there is none."""
+    if url.port is not None and url.port > 65_535:
+        return f"there is no port {url.port}"
+    unknown = sorted(url.query.keys() - _OPTIONS)
+    if not unknown:
+        return ""
+    hint = ", write ssl=require" if unknown == ["sslmode"] else ""
+    return f"it has an option {unknown[0]!r}{hint}; those known are {', '.join(sorted(_OPTIONS))}"

@@ -18,8 +18,8 @@ from typing import Any, Self
 import grpc
 
 from nomaflow.client.errors import ClientError, ReplyTimeout
+from nomaflow.client.failed_calls import STATUS_ERRORS
 from nomaflow.client.requests import filled
-from nomaflow.client.status_errors import STATUS_ERRORS
 from nomaflow.client.values.alerts import (
     AlertMessageView,
     AlertsView,

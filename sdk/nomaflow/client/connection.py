@@ -19,9 +19,9 @@ from nomaflow.client.address import AddressSource
 from nomaflow.client.backoff import Backoff
 from nomaflow.client.channels import handshake_failure, open_channel
 from nomaflow.client.errors import ClientError, ClientUnusable, InvalidRequest, KernelUnreachable, Unauthenticated
+from nomaflow.client.failed_calls import client_error, retryable
 from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
 from nomaflow.client.silent_kernel import silent_kernel
-from nomaflow.client.status_errors import client_error, retryable
 from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest

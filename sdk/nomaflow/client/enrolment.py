@@ -10,7 +10,7 @@ import grpc.aio
 
 from nomaflow.client.channels import handshake_failure, open_channel
 from nomaflow.client.errors import ClientError, KernelUnreachable, NotTrusted, Refused, ReplyTimeout
-from nomaflow.client.status_errors import client_error
+from nomaflow.client.failed_calls import client_error
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub

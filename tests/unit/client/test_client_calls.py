@@ -27,7 +27,7 @@ from nomaflow.client import (
     Unauthenticated,
 )
 from nomaflow.client.alerts import AlertsClient, alerts_address_file
-from nomaflow.client.status_errors import STATUS_ERRORS, client_error
+from nomaflow.client.failed_calls import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered, TriggerRefusal
 from nomaflow_api.v1 import alerts_service_pb2, host_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb

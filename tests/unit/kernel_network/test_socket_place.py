@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from machine_parts import need
-from nomaflow_kernel.network import listening
+from nomaflow_kernel.network import socket_place
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def neighbour(path: Path) -> Iterator[socket.socket]:
 def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket) -> None:
     """A socket without a listener is removed; a mere check changes nothing."""
     neighbour.close()
-    listening.refuse_answered(f"unix:{path}")
+    socket_place.refuse_answered(f"unix:{path}")
     assert path.is_socket()
-    listening.claim_socket(f"unix:{path}")
+    socket_place.claim_socket(f"unix:{path}")
     assert not path.exists()
 
 
@@ -42,36 +42,36 @@ def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket
 def test_a_socket_that_others_could_reach_is_refused(path: Path, mode: int) -> None:
     """A socket is refused in a directory that other users may enter: gRPC opens the socket itself to all."""
     path.parent.chmod(mode)
-    with pytest.raises(listening.AddressRefused, match=r"is accessible to other users, .* run `chmod 700 "):
-        listening.claim_socket(f"unix:{path}")
+    with pytest.raises(socket_place.AddressRefused, match=r"is accessible to other users, .* run `chmod 700 "):
+        socket_place.claim_socket(f"unix:{path}")
     path.parent.chmod(0o700)
-    listening.claim_socket(f"unix:{path}")
+    socket_place.claim_socket(f"unix:{path}")
 
 
 def test_a_directory_of_another_user_is_refused(path: Path) -> None:
     """A directory of another user is refused: its owner could put another socket there."""
     need(root=True)
     os.chown(path.parent, 65534, 65534)
-    with pytest.raises(listening.AddressRefused, match="is accessible to other users"):
-        listening.claim_socket(f"unix:{path}")
+    with pytest.raises(socket_place.AddressRefused, match="is accessible to other users"):
+        socket_place.claim_socket(f"unix:{path}")
 
 
-@pytest.mark.parametrize("look", [listening.refuse_answered, listening.claim_socket])
+@pytest.mark.parametrize("look", [socket_place.refuse_answered, socket_place.claim_socket])
 def test_a_neighbour_that_answers_keeps_its_socket(look: object, path: Path, neighbour: socket.socket) -> None:
     """The second kernel is refused."""
     assert callable(look)
-    with pytest.raises(listening.AddressInUse, match="another kernel listens on"):
+    with pytest.raises(socket_place.AddressInUse, match="another kernel listens on"):
         look(f"unix:{path}")
     assert path.is_socket()
 
 
-@pytest.mark.parametrize("look", [listening.refuse_answered, listening.claim_socket])
+@pytest.mark.parametrize("look", [socket_place.refuse_answered, socket_place.claim_socket])
 def test_a_frozen_neighbour_keeps_its_socket(
     look: object, path: Path, neighbour: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A neighbour that accepts no connection is not mistaken for a dead one."""
     assert callable(look)
-    monkeypatch.setattr(listening, "_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(socket_place, "_PROBE_SECONDS", 0.1)
     waiting = []
     try:
         for _ in range(4):
@@ -80,7 +80,7 @@ def test_a_frozen_neighbour_keeps_its_socket(
             each.setblocking(False)
             if each.connect_ex(str(path)):
                 break
-        with pytest.raises(listening.AddressInUse, match="cannot tell whether a kernel listens"):
+        with pytest.raises(socket_place.AddressInUse, match="cannot tell whether a kernel listens"):
             look(f"unix:{path}")
     finally:
         for each in waiting:
