@@ -11,8 +11,8 @@ from sqlalchemy import Connection, inspect, select, text, update
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.errors import ForeignTables, SchemaTooNew, SchemaTooOld
-from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS, is_revision, usable_revision
+from nomaflow_kernel.store.moved_marks import refuse_marked
 
 _LOG = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ from nomaflow_kernel.store.errors import (
 )
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held
-from nomaflow_kernel.store.marks import Mark, reclaim, refuse_marked, set_mark
 from nomaflow_kernel.store.migrate import lock_migrations, stored_revision
 from nomaflow_kernel.store.migrations import REVISIONS
+from nomaflow_kernel.store.moved_marks import Mark, reclaim, refuse_marked, set_mark
 from nomaflow_kernel.store.opening import open_store
 from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine, writing_engine
 from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file

@@ -19,8 +19,8 @@ from nomaflow_host.generation.checking import JobChecker, fields_of, unfit_value
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
 from nomaflow_host.generation.contributions import injection_names, step_types_of
 from nomaflow_host.generation.import_guard import restored_process
-from nomaflow_host.generation.imports import Imports, extend_sys_path
 from nomaflow_host.generation.manifest import build_manifest
+from nomaflow_host.generation.plugin_modules import Imports, extend_sys_path
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.hooks.manager import HookHost, build_hooks
 from nomaflow_host.injection.call_plan import BUILTIN_INJECTIONS, CallPlan

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from nomaflow.calls import StepType
-    from nomaflow_host.generation.imports import Imports
+    from nomaflow_host.generation.plugin_modules import Imports
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.injection.references import ImportReport
 

@@ -13,7 +13,7 @@ _NAMES = {
     "nomaflow_host.connectors.errors": ("ConnectorsError",),
     "nomaflow_host.connectors.registry": ("HostConnectorRegistry",),
     "nomaflow_host.generation.calls": ("CallMaker",),
-    "nomaflow_host.generation.imports": ("import_plugins",),
+    "nomaflow_host.generation.plugin_modules": ("import_plugins",),
     "nomaflow_host.hooks.manager": ("build_hooks",),
     "nomaflow_host.injection.errors": ("PreparationFailed",),
     "nomaflow_host.injection.call_plan": ("plan_for",),
