@@ -14,7 +14,6 @@ import socket
 import stat
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from socketserver import TCPServer, ThreadingMixIn
@@ -179,7 +178,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, address: MetricsAddress, certificate: MetricsCertificate | None = None) -> None:
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
-        self._open: deque[socket.socket] = deque()
+        self._open: dict[Any, socket.socket] = {}
+        """Each request → another handle of its connection, in the order in which they came."""
         self._certificate = certificate
         if address.host:
             self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -188,23 +188,24 @@ class _Server(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, or close the connection if none makes room in time."""
         if not self._slots.acquire(blocking=False):
-            with contextlib.suppress(IndexError, OSError):  # it has ended just now
-                self._open[0].shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(StopIteration, RuntimeError, OSError):  # it has ended just now
+                next(iter(self._open.values())).shutdown(socket.SHUT_RDWR)
             if not self._slots.acquire(timeout=_ROOM_SECONDS):
                 self.shutdown_request(request)
                 return
+        try:
+            self._open[request] = request.dup()  # TLS takes the request's own away
+        except OSError:
+            self._slots.release()
+            raise
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a request in its thread."""
         try:
-            with request.dup() as connection:  # TLS takes the request's own away
-                self._open.append(connection)
-                try:
-                    super().process_request_thread(request, client_address)
-                finally:
-                    self._open.remove(connection)
+            super().process_request_thread(request, client_address)
         finally:
+            self._open.pop(request).close()
             self._slots.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
