@@ -16,6 +16,7 @@ from nomaflow_api.v1.letters import (
     Started,
     Stopping,
 )
+from nomaflow_api.v1.log_lines import unpacked
 from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox.outbox import Outbox
 
@@ -35,7 +36,7 @@ class Clock:
 def shown(event: Event) -> bytes:
     """Return an event in a form that is easy to compare."""
     if isinstance(event, LogChunk):
-        return event.body
+        return unpacked(event.body, compressed=event.codec is LogCodec.JSONL_ZLIB) or b""
     if isinstance(event, Progress):
         return f"progress {event.done:g}".encode()
     if isinstance(event, Stopping):
