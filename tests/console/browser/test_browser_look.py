@@ -56,7 +56,7 @@ OUT_OF_SIGHT = """() => [...document.querySelectorAll("details.menu")].filter((m
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_menu_that_opens_is_in_sight_at_any_width(tabs: Tabs, path: str) -> None:
-    """Wherever its button is: what is beyond the left edge of a phone, nobody can scroll to."""
+    """A menu is in sight, wherever its button is: nobody can scroll to what is beyond the left edge of a phone."""
     page = await tabs.open(path, size=PHONE)
     assert await page.evaluate(OUT_OF_SIGHT) == []
     page = await tabs.open(path)

@@ -14,7 +14,7 @@ _FAILING = 20
 
 
 async def test_attempts_that_the_kernel_fails_on_hold_up_no_others(gateway: MakeGateway, host: MakeHost) -> None:
-    """However many they are; they arrive once the kernel has been mended."""
+    """Others arrive, however many are set aside; these follow once the kernel has been mended."""
     kernel = await gateway()
     mine = host()
     bad = [f"run_{number}/bad/1" for number in range(_FAILING)]

@@ -56,7 +56,7 @@ async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
 
 
 async def test_a_kernel_that_ends_while_its_history_is_read_is_told() -> None:
-    """Whatever was found in the history waits for its end; this does not, since that may never come."""
+    """A silent kernel is told at once; findings of the history wait for its end, which may never come."""
     rig = Rig(alerts=section(group_wait_seconds=0))
     ledger = Ledger(None, clock=lambda: rig.now)
     await ledger.open()
@@ -111,7 +111,7 @@ def test_nothing_was_due_while_a_job_was_switched_off() -> None:
 
 
 def test_a_run_is_late_though_the_clock_was_a_year_ahead() -> None:
-    """Nothing expected of that year is waited for, and an incident that is late by it is over with the next run."""
+    """Runs expected of that year are not waited for, and an incident that is late by it is over with the next run."""
     rig = Rig()
     rig.job(schedule="0 * * * *", late_after_minutes=30)
     rig.event("run.queued", run_id="r", job_id="nightly")

@@ -161,7 +161,7 @@ def test_a_host_that_comes_when_there_is_work_may_be_away() -> None:
 
 
 def test_incidents_of_a_job_end_with_the_job() -> None:
-    """No run of it will ever succeed, and a reminder each day would help nobody."""
+    """A run of it will never succeed, and a reminder each day would help nobody."""
     rig = Rig()
     rig.job("other")
     for job in ("nightly", "other"):

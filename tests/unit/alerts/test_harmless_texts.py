@@ -44,7 +44,7 @@ def test_secrets_of_channels_are_masked() -> None:
 
 
 def test_a_secret_is_masked_where_it_was_cut_or_made_harmless() -> None:
-    """Nothing of it is told: not its first half before the cut of a long line, not the URL whose @ pings nobody."""
+    """A secret is told in no part: neither its half before the cut of a long line, nor the URL whose @ pings nobody."""
     url, secret = "mailtos://jobs:hunter22@example.org", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     hook = {"type": "webhook", "url": "https://x.example/hook", "secret": secret}
     for why in (f"HTTPError for {url}", "x" * 580 + secret, "x" * 280 + url + "y" * 900):

@@ -59,7 +59,7 @@ def test_a_page_is_legible_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
 def test_the_next_command_on_the_page_of_a_run_is_on_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever stands around it; so is the one that a list without tokens names."""
+    """A command is not broken, whatever stands around it; nor is the one that a list without tokens names."""
     monkeypatch.setenv("COLUMNS", "40")
     run_id = f"run_{'1' * 26}"
     waits, done = (decode(RunView, make_run(run_id, state, log_lines=3)) for state in ("QUEUED", "SUCCEEDED"))
