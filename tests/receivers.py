@@ -1,15 +1,34 @@
-"""A web server that takes, refuses, hangs and redirects as it is told: a receiver of alerts."""
+"""Receivers of alerts: a web server that takes, refuses, hangs and redirects as it is told, and a mail server."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-__all__ = ["Post", "WebReceiver"]
+from aiosmtpd.controller import Controller
+
+from real_system import free_ports
+
+__all__ = ["Post", "WebReceiver", "mail_server"]
+
+
+@contextmanager
+def mail_server(handler: Any) -> Iterator[int]:
+    """Serve mail on the loopback interface; give the port.
+
+    :param handler: answers the commands of SMTP, as aiosmtpd describes it
+    """
+    controller = Controller(handler, hostname="127.0.0.1", port=(port := free_ports(1)))
+    controller.start()
+    try:
+        yield port
+    finally:
+        controller.stop()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from alerts_system import SECRET, AlertsSystem, open_alerts
 from standardwebhooks import Webhook
 
-from real_system import eventually, free_ports
+from real_system import eventually
+from receivers import mail_server
 
 JOBS = """
 [[jobs]]
@@ -68,12 +68,8 @@ def system(tmp_path: Path) -> Iterator[AlertsSystem]:
 def mails() -> Iterator[tuple[Mails, int]]:
     """Give a mail server, and its port."""
     taken = Mails()
-    controller = Controller(taken, hostname="127.0.0.1", port=(port := free_ports(1)))
-    controller.start()
-    try:
+    with mail_server(taken) as port:
         yield taken, port
-    finally:
-        controller.stop()
 
 
 def start(system: AlertsSystem) -> None:

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from alerts_rig import START, section
 
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.ledger import Message
-from real_system import free_ports
+from receivers import mail_server
 
 
 class Server:
@@ -38,12 +37,8 @@ class Server:
 def server() -> Iterator[tuple[Server, int]]:
     """Give a mail server, and its port."""
     taking = Server()
-    controller = Controller(taking, hostname="127.0.0.1", port=(port := free_ports(1)))
-    controller.start()
-    try:
+    with mail_server(taking) as port:
         yield taking, port
-    finally:
-        controller.stop()
 
 
 def channel(port: int, *, seconds: float = 5) -> MailChannel:
