@@ -132,6 +132,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """Remove the bytecode of a test's modules with them: the folder of the next test may have the same name.
+
+    Python takes bytecode for that of a module whose length and second of change it has.
+    """
+    yield tmp_path
+    if sys.pycache_prefix:
+        shutil.rmtree(Path(sys.pycache_prefix).joinpath(*tmp_path.parts[1:]), ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Start one PostgreSQL server for the session; stop and remove it at the end."""
