@@ -60,7 +60,7 @@ def test_a_kernel_and_a_host_tell_their_state(system: ProjectSystem) -> None:
     run = system.ask("run", "sleep")["run_id"]
     system.ask("run", "waits")
     system.ask("run", "waits")
-    system.until(run, "RUNNING")
+    eventually(lambda: [each.attempts[-1].state for each in system.run(run).steps if each.attempts] == ["RUNNING"])
     eventually(lambda: sorted(each.state for each in system.runs("waits")) == ["QUEUED", "RUNNING"])
     kernel = dumped(system.project / "kernel.log", system.parts["kernel"].pid)
     assert (kernel["leader"], kernel["epoch"], kernel["store_kind"]) == (True, 1, "sqlite")
