@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Self
 
 from msgspec import Struct, field, structs
@@ -20,6 +20,8 @@ from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.problems import Problem
 
 _ACCESS_REVOKED = "access_revoked"
+_REMOVED_KEPT = 1_000
+"""The removed jobs of a host that are known, those that went last: a project may have new ids with each release."""
 
 
 class HostCatalogue(Struct, frozen=True, kw_only=True):
@@ -175,9 +177,8 @@ class Catalogue:
                 after[job.job_id] = _shut_out(job) if catalogue.shut_out else Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
         self._owners.update(dict.fromkeys(after, host))
-        self._put(
-            host, {**after, **{job_id: structs.replace(entry, removed=True) for job_id, entry in removed.items()}}
-        )
+        kept = islice(removed.items(), _REMOVED_KEPT)  # those that went last come first
+        self._put(host, {**after, **{job_id: structs.replace(entry, removed=True) for job_id, entry in kept}})
         return CatalogueChange(
             added=tuple(job_id for job_id in after if job_id not in before),
             changed=tuple(each for each, entry in known.items() if each not in removed and self._jobs[each] != entry),

@@ -77,6 +77,18 @@ def test_a_removed_job_still_belongs_to_its_host() -> None:
     assert "the ids of that file are free once it has no job" in foreign.loaded.problems[0].fix
 
 
+def test_the_removed_jobs_of_a_host_do_not_grow_without_end() -> None:
+    """New ids with each release leave the thousand jobs that went last; the ids stay the host's all the same."""
+    catalogue = Catalogue()
+    for release in range(5):
+        _introduce(catalogue, "a", _load("a", *(f"{release}-{number}" for number in range(400))))
+    removed = [entry.job_id for entry in catalogue.jobs() if entry.removed]
+    assert len(removed) == 1_000
+    assert not [job_id for job_id in removed if job_id.startswith("0-")]
+    assert _introduce(catalogue, "b", _load("b", "0-0")).disabled == ("0-0",)
+    assert _introduce(catalogue, "a", _load("a", "0-0")).added == ("0-0",)
+
+
 def test_forgetting_a_host_releases_its_ids() -> None:
     """A job that waited for the id does not take it by itself; its host gets it when it introduces its jobs again."""
     catalogue = Catalogue()
