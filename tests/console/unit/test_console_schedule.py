@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from starlette.requests import Request
 
-from nomaflow.client.values import ListedFireView, RunCountView, RunView, TriggerView
+from nomaflow.client.values import (
+    FirePageView,
+    FrequentScheduleView,
+    ListedFireView,
+    RunCountView,
+    RunPageView,
+    RunView,
+    TriggerView,
+)
+from nomaflow_console.pages import schedule
 from nomaflow_console.views.schedule import Day, days, marks_of, outcomes, strip
 
 ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe")
@@ -107,3 +119,36 @@ def test_a_hostile_name_stays_text() -> None:
     """A job's name cannot leave its place in the drawing."""
     html = str(strip(_day(fires=(_fire(NOW, '"><script>alert(1)</script>'),)), NOW))
     assert "<script" not in html
+
+
+class _BusyKernel:
+    """A kernel with 150 jobs that fire often, the later ones more often, and one that does not."""
+
+    async def list_fires(self, **_: Any) -> FirePageView:
+        often = (
+            FrequentScheduleView(job_id=f"often-{number:03}", schedule="", timezone="UTC", fires=50 + number)
+            for number in range(150)
+        )
+        return FirePageView(frequent=tuple(often))
+
+    async def list_runs_page(self, *, exclude_job_ids: list[str], **_: Any) -> RunPageView:
+        assert len(exclude_job_ids) <= 100  # the kernel takes no more
+        jobs = ["etl", *(f"often-{number:03}" for number in range(150))]
+        left = (RunView(run_id=job, job_id=job, state="SUCCEEDED") for job in jobs if job not in exclude_job_ids)
+        return RunPageView(runs=tuple(left))
+
+    async def summarize_runs(self, **_: Any) -> list[RunCountView]:
+        return []
+
+
+async def test_more_jobs_than_a_list_can_leave_out_may_fire_often() -> None:
+    """The page counts the fires of all of them, and lists the runs of the others alone."""
+    kernels = SimpleNamespace(of=lambda _: _BusyKernel())
+    request = SimpleNamespace(
+        app=SimpleNamespace(state=SimpleNamespace(kernels=kernels)), state=SimpleNamespace(session=None)
+    )
+    choice = schedule.Choice(first=NOW.date(), no_day="", length=1, host="", tag="", job="", collisions=False)
+    begin, end = NOW - timedelta(hours=12), NOW + timedelta(hours=12)
+    _, runs, counts = await schedule._load(cast(Request, request), choice, begin, end, NOW)
+    assert [run.job_id for run in runs.runs] == ["etl"]
+    assert len(counts) == 150

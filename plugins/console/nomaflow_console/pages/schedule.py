@@ -28,7 +28,8 @@ from nomaflow_console.views.states import StateSign
 from nomaflow_console.views.times import Zone
 
 _LENGTHS = (1, 2, 7, 14, 31)
-_MOST_RUNS = 500
+_MOST_RUNS, _MOST_LEFT_OUT = 500, 100
+"""The most runs of a list, and the most jobs whose runs a list can leave out."""
 _FEW_FIRES, _MOST_FIRES = 100, 10_000
 
 
@@ -128,7 +129,7 @@ async def _load(
 ) -> tuple[FirePageView, RunPageView, dict[str, list[tuple[StateSign, str, int]]]]:
     """Return the fires, the runs, and what came of the fires of jobs that fire often."""
     fires = await _fires(request, choice, begin, end, now)
-    often = sorted({each.job_id for each in fires.frequent})
+    often = list(dict.fromkeys(each.job_id for each in sorted(fires.frequent, key=lambda each: -each.fires)))
     runs, counts = await asyncio.gather(
         _runs(request, choice, begin, end, now, without=often), _counts(request, choice, begin, end, now, of=often)
     )
@@ -151,14 +152,16 @@ async def _runs(
 ) -> RunPageView:
     """Return the scheduled runs up to now, also those that did not take place.
 
-    :param without: jobs that fire too often to be shown run by run: they would leave no room for the others
+    :param without: jobs that fire too often to be shown run by run, those that fire most first: they would leave no
+        room for the others
     """
     if begin >= now:
         return RunPageView()
-    return await kernel_of(request).list_runs_page(
-        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=min(end, now), exclude_job_ids=without,
-        host=choice.host, tag=choice.tag, job_id=choice.job,
+    found = await kernel_of(request).list_runs_page(
+        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=min(end, now),
+        exclude_job_ids=without[:_MOST_LEFT_OUT], host=choice.host, tag=choice.tag, job_id=choice.job,
     )  # fmt: skip
+    return replace(found, runs=tuple(run for run in found.runs if run.job_id not in without))
 
 
 async def _counts(
