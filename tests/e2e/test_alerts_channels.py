@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from alerts_system import SECRET, AlertsSystem, open_alerts
 from standardwebhooks import Webhook
 
+from nomaflow.client import InvalidRequest
+from nomaflow.client.alerts import AlertsClient
 from real_system import eventually
 from receivers import mail_server
 
@@ -189,6 +193,25 @@ def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
     assert system.received(1)[0]["subject"] == "failing failed"
     assert not system.ask("alerts", "unmute", "failing")["was_muted"]
     assert "did you mean 'failing'" in system.cli("alerts", "unmute", "faling", code=2).err
+
+
+def test_a_mute_with_an_empty_name_is_not_one_of_everything(system: AlertsSystem) -> None:
+    """The name may be a variable that is not set. Both calls refuse it, and nothing is muted or unmuted."""
+    system.settings()
+    start(system)
+
+    async def ask() -> None:
+        end = datetime.now(UTC) + timedelta(hours=1)
+        async with AlertsClient(system.project) as alerts:
+            await alerts.mute(until=end, by="ann", why="moving")
+            with pytest.raises(InvalidRequest, match="job_id is empty, expected a name"):
+                await alerts.unmute(job_id="")
+            with pytest.raises(InvalidRequest, match="host is empty, expected a name"):
+                await alerts.mute(until=end, by="ann", why="moving", host="")
+            (mute,) = (await alerts.get_alerts()).mutes
+            assert (mute.job_id, mute.host) == ("", "")
+
+    asyncio.run(ask())
 
 
 def test_a_mute_of_what_the_kernel_does_not_have_is_refused(system: AlertsSystem) -> None:

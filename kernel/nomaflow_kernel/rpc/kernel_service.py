@@ -183,7 +183,7 @@ class KernelService(Calls):
 
     async def resume(self, request: kernel.ResumeRequest, caller: Caller) -> kernel.ResumeResponse:
         """End a pause."""
-        scope, name = pause_scope(request.job_id, request.host)
+        scope, name = pause_scope(request)
         was_paused = await self._engine.clear_pause(scope, name, by=person(request.by, caller))
         if not was_paused:
             self._catalogue_calls.check_known(scope, name, caller)

@@ -119,7 +119,7 @@ def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -
 
     :raises BadRequest: if a field breaks a rule
     """
-    scope, name = pause_scope(request.job_id, request.host)
+    scope, name = pause_scope(request)
     until = moment_us(request, "until")
     if until is not None and until <= now_us:
         raise BadRequest("until lies in the past, expected a time in the future, or none for no end", field="until")
@@ -133,19 +133,18 @@ def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -
     )
 
 
-def pause_scope(job_id: str, host: str) -> tuple[str, str]:
+def pause_scope(request: kernel.PauseRequest | kernel.ResumeRequest) -> tuple[str, str]:
     """Return scope and name of a pause.
 
-    :raises BadRequest: if both are given, or one is malformed
+    :raises BadRequest: if the name is malformed: an empty one may be a variable that is not set
     """
-    if job_id and host:
-        raise BadRequest("job_id and host are both set, expected at most one of them", field="job_id")
-    if job_id:
-        check_job_id(job_id)
-        return "job", job_id
-    if host:
-        check_host(host)
-        return "host", host
+    target = request.WhichOneof("target")
+    if target == "job_id":
+        check_job_id(request.job_id)
+        return "job", request.job_id
+    if target == "host":
+        check_host(request.host)
+        return "host", request.host
     return "all", ""
 
 

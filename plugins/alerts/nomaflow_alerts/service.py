@@ -109,10 +109,8 @@ class AlertsCalls(AlertsServiceServicer):
     async def Mute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Keep a mute."""
         now, until = datetime.now(UTC).timestamp(), request.until.seconds + request.until.nanos / 1e9
-        problem = ""
-        if request.job_id and request.host:
-            problem = "mute a job or a host, not both"
-        elif not request.by.strip() or not request.why.strip():
+        problem = _target_problem(request)
+        if not request.by.strip() or not request.why.strip():
             problem = "a mute needs who mutes (by) and a reason (why): people who miss a message read it"
         elif not now < until <= now + _LONGEST_MUTE:
             problem = "a mute needs an end (until) in the future, at most 90 days ahead"
@@ -146,6 +144,8 @@ class AlertsCalls(AlertsServiceServicer):
 
     async def Unmute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End a mute."""
+        if problem := _target_problem(request):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         was = await self._ledger.run(lambda book: book.unmute(job_id=request.job_id, host=request.host))
         if not was and (problem := await self._unknown(request.job_id, request.host)):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
@@ -195,6 +195,14 @@ class AlertsCalls(AlertsServiceServicer):
             pending=book.outbox.pending(name),
             undeliverable=book.outbox.undeliverable(name),
         )
+
+
+def _target_problem(request: service.MuteRequest | service.UnmuteRequest) -> str:
+    """Return what is wrong with the target of a mute; empty if nothing is."""
+    target = request.WhichOneof("target")
+    if target is None or getattr(request, target):
+        return ""
+    return f"{target} is empty, expected a name; leave it out for everything"
 
 
 def _condition_problem(request: service.TestChannelsRequest) -> str:

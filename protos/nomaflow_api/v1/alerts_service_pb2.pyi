@@ -458,7 +458,7 @@ class MuteRequest(google.protobuf.message.Message):
     BY_FIELD_NUMBER: builtins.int
     WHY_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """job_id mutes a job. At most one of job_id and host; neither mutes everything."""
+    """job_id mutes a job."""
     host: builtins.str
     """host mutes a host and its jobs."""
     by: builtins.str
@@ -478,8 +478,9 @@ class MuteRequest(google.protobuf.message.Message):
         by: builtins.str = ...,
         why: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["until", b"until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host", "job_id", b"job_id", "until", b"until", "why", b"why"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "target", b"target", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host", "job_id", b"job_id", "target", b"target", "until", b"until", "why", b"why"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["job_id", "host"] | None: ...
 
 global___MuteRequest = MuteRequest
 
@@ -513,7 +514,7 @@ class UnmuteRequest(google.protobuf.message.Message):
     JOB_ID_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """job_id is the job. At most one of job_id and host; neither means the mute of everything."""
+    """job_id is the job."""
     host: builtins.str
     """host is the host."""
     def __init__(
@@ -522,7 +523,9 @@ class UnmuteRequest(google.protobuf.message.Message):
         job_id: builtins.str = ...,
         host: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "target", b"target"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["job_id", "host"] | None: ...
 
 global___UnmuteRequest = UnmuteRequest
 

@@ -1548,7 +1548,7 @@ class PauseRequest(google.protobuf.message.Message):
     UNTIL_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """job_id pauses one job. At most one of job_id and host; neither pauses everything."""
+    """job_id pauses one job."""
     host: builtins.str
     """host pauses one host."""
     why: builtins.str
@@ -1568,8 +1568,9 @@ class PauseRequest(google.protobuf.message.Message):
         until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         by: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["until", b"until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host", "job_id", b"job_id", "until", b"until", "why", b"why"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "target", b"target", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host", "job_id", b"job_id", "target", b"target", "until", b"until", "why", b"why"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["job_id", "host"] | None: ...
 
 global___PauseRequest = PauseRequest
 
@@ -1604,7 +1605,7 @@ class ResumeRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """job_id resumes one job. At most one of job_id and host; neither ends the pause of everything."""
+    """job_id resumes one job."""
     host: builtins.str
     """host resumes one host."""
     by: builtins.str
@@ -1616,7 +1617,9 @@ class ResumeRequest(google.protobuf.message.Message):
         host: builtins.str = ...,
         by: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host", "job_id", b"job_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host", "job_id", b"job_id", "target", b"target"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["target", b"target"]) -> typing.Literal["job_id", "host"] | None: ...
 
 global___ResumeRequest = ResumeRequest
 

@@ -96,12 +96,14 @@ class AlertsClient:
         reply = await self._ask("ListMessages", channel=channel, state=state, limit=limit)
         return tuple(decode(AlertMessageView, each) for each in reply.messages)
 
-    async def mute(self, *, until: datetime, by: str, why: str, job_id: str = "", host: str = "") -> MuteView:
-        """Keep messages about a job, a host or (neither given) everything back until an end."""
+    async def mute(
+        self, *, until: datetime, by: str, why: str, job_id: str | None = None, host: str | None = None
+    ) -> MuteView:
+        """Keep messages about a job, a host or (if both are None) everything back until an end."""
         reply = await self._ask("Mute", job_id=job_id, host=host, until=until, by=by, why=why)
         return decode(MuteView, reply.mute)
 
-    async def unmute(self, *, job_id: str = "", host: str = "") -> bool:
+    async def unmute(self, *, job_id: str | None = None, host: str | None = None) -> bool:
         """End a mute; returns False if nothing was muted."""
         return bool((await self._ask("Unmute", job_id=job_id, host=host)).was_muted)
 

@@ -321,13 +321,19 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         return tuple((await self._ask("ForgetHost", host=host, by=by or self._by)).released_job_ids)
 
     async def pause(
-        self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None, by: str = ""
+        self,
+        *,
+        job_id: str | None = None,
+        host: str | None = None,
+        why: str = "",
+        until: datetime | None = None,
+        by: str = "",
     ) -> values.PauseView:
-        """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
+        """Pause scheduled fires and starts of a job, of a host, or (if both are None) of everything."""
         reply = await self._ask("Pause", job_id=job_id, host=host, why=why, until=until, by=by or self._by)
         return decode(values.PauseView, reply.pause)
 
-    async def resume(self, *, job_id: str = "", host: str = "", by: str = "") -> bool:
+    async def resume(self, *, job_id: str | None = None, host: str | None = None, by: str = "") -> bool:
         """End a pause; returns False if nothing was paused."""
         reply: service.ResumeResponse = await self._ask("Resume", job_id=job_id, host=host, by=by or self._by)
         return reply.was_paused

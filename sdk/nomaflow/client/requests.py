@@ -144,9 +144,12 @@ def _of_order(kind: type[_M], order: TriggerOrder | ReplayOrder, default_by: str
 def filled(kind: type[_M], /, **fields: Any) -> _M:
     """Return a message with these fields: a datetime becomes a timestamp, and None leaves its field unset.
 
-    :raises InvalidRequest: if a field cannot hold its value
+    :raises InvalidRequest: if a field cannot hold its value, or two are given of which a message has one
     :raises ValueError: if there is no such field
     """
+    for choice in kind.DESCRIPTOR.oneofs:
+        if len(given := [each.name for each in choice.fields if fields.get(each.name) is not None]) > 1:
+            raise InvalidRequest(f"{' and '.join(given)} are both given, expected at most one of them")
     try:
         return _made(kind, fields)
     except _UNFIT as error:

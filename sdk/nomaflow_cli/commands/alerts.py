@@ -99,7 +99,8 @@ def mute(
     end = parse_end(until, span) or datetime.now(UTC) + _DEFAULT_MUTE
     if not why.strip():
         raise CliError("a mute needs a reason", fix='give one: --why "moving to the new database"')
-    found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, job_id=job, host=host))
+    target = {"job_id": job or None, "host": host or None}
+    found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, **target))
     answer(invocation, found.to_json(), lambda: f"muted {pages.alerts.mute_text(found)}")
 
 
@@ -107,9 +108,10 @@ def mute(
 def unmute(*, invocation: Invocation, job: str = _ONE_OR_ALL, host: str = _HOST) -> None:
     """End a mute."""
     require_one_target(job, host)
-    was = _talk(invocation, lambda client: client.unmute(job_id=job, host=host))
+    target = {"job_id": job or None, "host": host or None}
+    was = _talk(invocation, lambda client: client.unmute(**target))
     name = printable(subject(job, host))
-    shape = {"job_id": job or None, "host": host or None, "was_muted": was}
+    shape = {**target, "was_muted": was}
     answer(invocation, shape, f"unmuted {name}" if was else f"{name} was not muted")
 
 

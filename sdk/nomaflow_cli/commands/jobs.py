@@ -95,7 +95,7 @@ def pause(
     """
     name, target = _what(job, host)
     end = parse_end(until, span)
-    found = talk(invocation, lambda kernel: kernel.pause(job_id=job, host=host, why=why, until=end))
+    found = talk(invocation, lambda kernel: kernel.pause(job_id=job or None, host=host or None, why=why, until=end))
     ending = moment(found.until) if found.until else f"nomaflow resume{target}"
     told = printable(f"paused {name} until{'' if found.until else ':'} {ending}")
     answer(invocation, found.to_json(), told)
@@ -110,7 +110,7 @@ def resume(
 ) -> None:
     """End a pause."""
     name, _ = _what(job, host)
-    was_paused = talk(invocation, lambda kernel: kernel.resume(job_id=job, host=host))
+    was_paused = talk(invocation, lambda kernel: kernel.resume(job_id=job or None, host=host or None))
     shape = {"job_id": job or None, "host": host or None, "was_paused": was_paused}
     answer(invocation, shape, f"resumed {name}" if was_paused else f"{name} was not paused")
 

@@ -137,6 +137,7 @@ def test_the_synchronous_client_has_the_calls_too() -> None:
         (lambda client: client.list_runs_page(trigger_kinds="cron"), "trigger kind is 'cron', expected a list"),
         (lambda client: client.summarize_runs(also_by="state"), "grouping is 'state', expected a list"),
         (lambda client: client.pause(until=5), "until is 5, expected a datetime"),
+        (lambda client: client.pause(job_id="a", host="b"), "job_id and host are both given"),
         (lambda client: client.watch_events(after_seq=-1).__anext__(), "after_seq is -1"),
         (lambda client: client.watch_events(from_start=True, kinds="run").__anext__(), "kinds is 'run'"),
         (lambda client: client.read_logs("run_1", tail=-1).__anext__(), "tail is -1"),

@@ -172,15 +172,18 @@ async def test_runs_that_do_not_exist_are_not_found(world: World) -> None:
 
 
 async def test_a_pause_names_something_that_exists(world: World) -> None:
-    """Unknown jobs and hosts, both at once, and a time gone by are refused; everything may always be paused."""
+    """Unknown jobs and hosts, empty names, and a time gone by are refused; everything may always be paused."""
     for request, code in (
         (kernel.PauseRequest(job_id="absent"), grpc.StatusCode.NOT_FOUND),
         (kernel.PauseRequest(host="absent"), grpc.StatusCode.NOT_FOUND),
-        (kernel.PauseRequest(job_id="a", host="b"), grpc.StatusCode.INVALID_ARGUMENT),
+        (kernel.PauseRequest(job_id=""), grpc.StatusCode.INVALID_ARGUMENT),
+        (kernel.PauseRequest(host=""), grpc.StatusCode.INVALID_ARGUMENT),
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await world.client.Pause(request, timeout=10)
-        assert caught.value.code() is code
+        end = kernel.ResumeRequest.FromString(request.SerializeToString())
+        for call in (world.client.Pause(request, timeout=10), world.client.Resume(end, timeout=10)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is code
     past = kernel.PauseRequest()
     past.until.seconds = 1
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -55,7 +55,7 @@ async def send(request: Request) -> Response:
     if errors:
         return _page(request, errors=errors, status=400)
     try:
-        await kernel_of(request).pause(job_id=job, host=host, why=why, until=until)
+        await kernel_of(request).pause(job_id=job or None, host=host or None, why=why, until=until)
     except (NotFound, PermissionDenied, KernelUnreachable):
         raise
     except ClientError as error:
@@ -66,7 +66,7 @@ async def send(request: Request) -> Response:
 async def resume(request: Request) -> Response:
     """End the pause."""
     job, host, address = _what(request)
-    await kernel_of(request).resume(job_id=job, host=host)
+    await kernel_of(request).resume(job_id=job or None, host=host or None)
     return RedirectResponse(target_of(request.state.form, address), status_code=303)
 
 
