@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 import pytest
+import typing_extensions
 
 from nomaflow_host.injection.call_plan import plan_for
 from nomaflow_host.injection.errors import PreparationFailed
@@ -211,6 +212,19 @@ class Half(typing.TypedDict, total=False):
     m: int
 
 
+@pydantic.with_config(extra="allow")
+class Open(typing.TypedDict):
+    """A TypedDict with a configuration of its own."""
+
+    n: int
+
+
+class Extended(typing_extensions.TypedDict):
+    """A TypedDict as pydantic asks for it before Python 3.12."""
+
+    n: int
+
+
 @dataclasses.dataclass
 class Opaque:
     """A dataclass that pydantic has no schema for."""
@@ -323,6 +337,30 @@ def test_values_that_do_not_fit(annotation: Any, value: Any) -> None:
     assert f"({type(value).__name__})" in caught.value.message
     assert " at 0x7" not in caught.value.message
     assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "told"),
+    [
+        (Data, {"day": DAY, "dya": 1}, "dya: unknown key (did you mean 'day'?)"),
+        (list[Data] | None, [{"day": DAY, "hour": 1}], "0.hour: unknown key)"),
+        (Partial, {"n": 1, "mroe": []}, "mroe: unknown key (did you mean 'more'?)"),
+        (dict[str, Partial], {"a": {"more": [{"n": 1, "N": 2}]}}, "a.more.0.N: unknown key (did you mean 'n'?)"),
+        (Extended, {"n": 1, "N": 2}, "N: unknown key (did you mean 'n'?)"),
+        (int | Data, {"day": DAY, "dya": 1}, "Data.dya: unknown key (did you mean 'day'?)"),
+    ],
+)
+def test_unknown_keys_of_a_table(annotation: Any, value: Any, told: str) -> None:
+    """A key that a dataclass or a TypedDict lacks is refused with the near match, at any depth."""
+    with pytest.raises(PreparationFailed) as caught:
+        bound(typed(annotation), {"x": value})
+    assert told in f"{caught.value.message})"
+
+
+def test_a_class_may_take_unknown_keys() -> None:
+    """A class with a configuration of its own decides what happens to unknown keys."""
+    assert bound(typed(Open), {"x": {"n": 1, "m": 2}})["x"] == {"n": 1, "m": 2}
+    assert bound(typed(Model), {"x": {"n": 1, "m": 2}})["x"] == Model(n=1)
 
 
 def test_string_annotations_hide_only_themselves() -> None:
