@@ -180,7 +180,7 @@ class Reaper:
 
     def _fork(self, worker: Worker, frame: Frame) -> None:
         template = self._templates.get(worker.template or 0)
-        if template is None or template.exit is not None:
+        if template is None or template.running is None:
             frame.close()
             self._spawn_failed(worker.number, "its template has ended")
             return
@@ -190,6 +190,7 @@ class Reaper:
         if self._user is not None:
             self._user.own(*frame.fds[:2])
         template.link.send({"is": "fork", "worker": worker.number}, frame.fds)
+        template.running.signal(signal.SIGCONT)  # code may have frozen it
 
     def _signal(self, number: int, signum: int) -> None:
         worker = self._workers.get(number)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, shared
+from harness import Host, StartHost, is_alive, pids_below, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from waiting import eventually
@@ -122,6 +124,8 @@ async def test_recursion_without_end_fails_its_step(host: Host) -> None:
 
 LIAR = '''
 import os, sys
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -178,3 +182,12 @@ async def test_a_frozen_reaper_goes_on(start_host: StartHost) -> None:
     host = await start_host()
     assert (await host.result("hostile.meddling:freezes_the_reaper")).reason_code == "worker_died"
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_a_frozen_template_goes_on(start_host: StartHost) -> None:
+    """A step runs though something has stopped the process that forks its worker."""
+    host = await start_host(spare_exclusive=0)
+    template = pids_below(host.supervisor.reaper_identity.pid)[0]
+    os.kill(template, signal.SIGSTOP)
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+    assert is_alive(template)
