@@ -60,6 +60,7 @@ class Pulse:
         self._silent = self._unwritable = False
         self._served: dict[tuple[str, Timetable], float] = {}
         self._rows: dict[str, float] = {}
+        self._looked = 0.0
         self._answered = False
 
     def heard(self) -> None:
@@ -171,6 +172,9 @@ class Pulse:
     async def _unserved(self) -> str:
         """Return which due instant has passed without a row, empty for none."""
         now, tables = self._clock(), self._tables()
+        if now < self._looked:  # the clock was set back, by years perhaps
+            self._served, self._rows = {}, {}
+        self._looked = now
         # A schedule that was changed is another one: nobody serves what was due by the one before.
         self._served = {
             key: self._served.get(key) or key[1].next_after(now) or float("inf") for key in dict.fromkeys(tables)
@@ -180,19 +184,19 @@ class Pulse:
             due = self._served[key]
             if due + _UNSERVED_SECONDS > now:
                 continue
-            if self._rows.get(job_id, 0.0) < due and not await self._is_served(job_id, table, due):
+            if self._rows.get(job_id, 0.0) < due and not await self._is_served(job_id, table, due, now):
                 return f"{job_id} was due at {time.strftime('%H:%M:%S', time.gmtime(due))} UTC and has no run"
             self._served[key] = table.next_after(now) or float("inf")
         return ""
 
-    async def _is_served(self, job_id: str, table: Timetable, due: float) -> bool:
+    async def _is_served(self, job_id: str, table: Timetable, due: float, now: float) -> bool:
         try:
             job = await self._calls.get_job(job_id)
             if job.pause is not None or not job.next_fires:
                 return True
             async for run in self._calls.list_runs(job_id=job_id, page_size=_ASKED_JOBS):
                 rows = [run.queued_at, run.trigger.at, run.fold.last if run.fold else None]
-                if run.preset == table.preset and any(at and at.timestamp() >= due - 1 for at in rows):
+                if run.preset == table.preset and any(at and due - 1 <= at.timestamp() <= now for at in rows):
                     return True
                 if run.queued_at and run.queued_at.timestamp() < due - 86_400:
                     break

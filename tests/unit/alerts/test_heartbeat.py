@@ -199,6 +199,21 @@ async def test_what_was_due_by_a_schedule_that_has_changed_is_not_missed() -> No
         assert await watch.after(24 * HOUR) == "hourly was due at 10:40:00 UTC and has no run"
 
 
+async def test_a_clock_that_was_years_ahead_hides_no_due_job() -> None:
+    """Neither what was due by it nor the rows of that time count once it is set back."""
+    ahead = HALF_PAST_TEN + 5 * 365 * 24 * HOUR
+    at = datetime.fromtimestamp(ahead, UTC)
+    async with watching() as watch:
+        hourly(watch)
+        watch.now = ahead
+        watch.kernel.runs = [SimpleNamespace(preset="", queued_at=at, trigger=SimpleNamespace(at=at), fold=None)]
+        watch.pulse.saw([EventView(seq=1, at=at, kind="run.queued", job_id="hourly")])
+        assert await watch.after(0) == ""
+        watch.now = HALF_PAST_TEN
+        assert await watch.after(0) == ""
+        assert await watch.after(36 * 60) == "hourly was due at 11:00:00 UTC and has no run"
+
+
 @pytest.mark.parametrize("why", ["paused", "without fires", "ran unseen", "folded", "kernel away"])
 async def test_a_due_job_may_have_no_run(why: str) -> None:
     """Heartbeats go on for a job without fires or paused, if the stream missed its run, or if the kernel is away."""
