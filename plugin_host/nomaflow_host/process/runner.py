@@ -91,7 +91,9 @@ class SupervisedRunner:
     def manifest(self) -> Manifest | None:
         """Return the manifest of the serving generation."""
         generation = self._supervisor.generation
-        return None if generation is None else Manifest(digest=generation.digest, body=generation.body)
+        if generation is None:
+            return None
+        return Manifest(digest=generation.digest, body=generation.body, loaded_at_us=generation.loaded_at_us)
 
     async def reload(self, *, force: bool) -> LoadOutcome:
         """Load the project's code again beside the serving one. An unreadable project is refused like bad code."""

@@ -67,3 +67,4 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     digest: str
     body: bytes
+    loaded_at_us: int

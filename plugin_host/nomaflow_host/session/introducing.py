@@ -64,13 +64,8 @@ class Introducer:
         """
         return await happens_within(self._answered, seconds) and not self._wanted.is_set()
 
-    def newest_load(self) -> LoadOutcome | None:
-        """Return the newest load, as a refused one if the kernel refused it; the same object until that changes."""
-        load = self._runner.status().load
-        return None if load is None else self.verdict(load)
-
     def verdict(self, load: LoadOutcome) -> LoadOutcome:
-        """Return a load, as a refused one if the kernel refused its manifest."""
+        """Return a load, as a refused one if the kernel refused its manifest; the same object until that changes."""
         return self._refused if self._refused is not None and self._refused.at_us == load.at_us else load
 
     def pending(self, load: LoadOutcome) -> LoadOutcome:
@@ -128,7 +123,7 @@ class Introducer:
             digest=manifest.digest,
             manifest_json_zlib=packed,
             explicit=explicit,
-            loaded_at_us=self._runner.status().loaded_at_us,
+            loaded_at_us=manifest.loaded_at_us,
         )
         try:
             response = await link.introduce(request, timeout=_DEADLINE_SECONDS)

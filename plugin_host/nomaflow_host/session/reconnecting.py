@@ -21,7 +21,7 @@ from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupport
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.conversation import Conversation
 from nomaflow_host.session.encoding import PROTOCOL_MAX, PROTOCOL_MIN, hello_message
-from nomaflow_host.session.facts import HostIdentity
+from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.grace import GraceGuard
 from nomaflow_host.session.introducing import Introducer
@@ -32,7 +32,6 @@ from nomaflow_host.session.renewing import Renewer
 if TYPE_CHECKING:
     from nomaflow_host.identity.files import IdentityFolder
     from nomaflow_host.process.runner import SupervisedRunner
-    from nomaflow_host.supervisor.values import LoadOutcome
 
 _log = logging.getLogger(__name__)
 
@@ -200,13 +199,14 @@ class HostSession:
         return self._pause()
 
     async def _one_session(self, address: str) -> None:
-        told = self._introducer.newest_load()
+        status = self._runner.status()
+        told = None if status.load is None else self._introducer.verdict(status.load)
         async with Link(address=address, folder=self._folder) as link:
             self._shown = str(link.identity or "")
             call = link.attach()
             try:
                 sent_at = self._boot_clock()
-                welcome = await self._welcome(call, told)
+                welcome = await self._welcome(call, replace(status, load=told))
                 self._take(welcome, address, sent_at)
                 if link.identity is not None:  # on a Unix socket nobody has proved to be the kernel that was joined
                     self._learn(welcome.addresses, at=address)
@@ -228,8 +228,7 @@ class HostSession:
             finally:
                 call.cancel()
 
-    async def _welcome(self, call: AttachCall, load: LoadOutcome | None) -> pb.Welcome:
-        status = replace(self._runner.status(), load=load)
+    async def _welcome(self, call: AttachCall, status: HostStatus) -> pb.Welcome:
         self._shown_digest = status.manifest_digest
         hello = hello_message(
             identity=self._identity,

@@ -20,8 +20,8 @@ MakeHost = Callable[..., Host]
 MakeGateway = Callable[..., Awaitable[FakeGateway]]
 
 
-def offer(body: bytes) -> Manifest:
-    return Manifest(digest="sha256:" + hashlib.sha256(body).hexdigest(), body=body)
+def offer(body: bytes, *, loaded_at_us: int = 0) -> Manifest:
+    return Manifest(digest="sha256:" + hashlib.sha256(body).hexdigest(), body=body, loaded_at_us=loaded_at_us)
 
 
 async def running(host: Host, kernel: FakeGateway, key: str = KEY, **fields: Any) -> None:

@@ -177,6 +177,16 @@ async def test_the_manifest_is_introduced_when_the_kernel_does_not_know_it(
     assert len(kernel.journal.manifests) == 1
 
 
+async def test_a_manifest_is_introduced_with_the_time_of_its_own_load(gateway: MakeGateway, host: MakeHost) -> None:
+    """A load that ends while the one before it is packed gives that one no time of its own."""
+    kernel = await gateway()
+    mine = host()
+    mine.runner.offered = manifest = offer(b'{"callables": {}}', loaded_at_us=7)
+    mine.runner.now = replace(mine.runner.now, generation=2, manifest_digest=manifest.digest, loaded_at_us=9)
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
+    assert kernel.journal.manifests[0].loaded_at_us == 7
+
+
 async def test_a_reload_is_introduced_before_it_is_answered(gateway: MakeGateway, host: MakeHost) -> None:
     """A reload is introduced explicitly even if its digest is known; a refused one is answered with the reason."""
     kernel = await gateway()
