@@ -97,6 +97,8 @@ class HostGateway:
             self._sessions.remove(session)
             raise
         reader = asyncio.create_task(self._read(requests, session, caller), name=f"host {hello.host} reader")
+        reader.add_done_callback(lambda _: self._leave(session))
+        session.reader = reader
         _LOG.info(
             "host %s attached: instance %s, pid %s on %s in %s, %s attempts held",
             hello.host, hello.incarnation, hello.pid, hello.machine, hello.project[:_LOGGED], len(hello.inventory),
@@ -110,12 +112,15 @@ class HostGateway:
                 yield message
             await reader  # it ended by itself: raise its error
         finally:
-            session.leave()
-            self._sessions.remove(session)
-            self._engine.detach(hello.key, session)
+            await _cancelled(reader)
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             self._tell("Detach", hello, caller)
-            await _cancelled(reader)
+
+    def _leave(self, session: Session) -> None:
+        """Let go of a session that is over."""
+        session.leave()
+        self._sessions.remove(session)
+        self._engine.detach(session.hello.key, session)
 
     def _tell(self, action: Literal["Attach", "Detach"], hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""
@@ -186,12 +191,9 @@ class HostGateway:
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session, caller: Caller) -> None:
         """Process the host's messages until its side ends."""
-        try:
-            async for request in requests:
-                self._take(request, session, caller)
-                del request  # a hostile one takes 200 MiB, and the next may never come
-        finally:
-            session.leave()
+        async for request in requests:
+            self._take(request, session, caller)
+            del request  # a hostile one takes 200 MiB, and the next may never come
 
     def _take(self, request: gateway.AttachRequest, session: Session, caller: Caller) -> None:
         kind = request.WhichOneof("message")

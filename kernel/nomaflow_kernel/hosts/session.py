@@ -30,6 +30,8 @@ class Session:
     in the order in which they were given.
 
     :param loading: whether the instance has not loaded and introduced its first generation yet
+    :ivar reader: reads the host's messages; None before the welcome. It ends with the session, though the call that the
+        host reads from lasts until the host has read that
     :ivar reload_by: who asked for the reload that is under way; empty if nobody did
     """
 
@@ -46,6 +48,7 @@ class Session:
         self._ended: KernelError | None = None
         self._host_left = False
         self._asked: dict[int, asyncio.Future[_Answer]] = {}
+        self.reader: asyncio.Task[None] | None = None
         self.reload_by = ""
 
     @property
@@ -99,6 +102,8 @@ class Session:
             self._ended = error
             self._fail_questions()
             self._ready.set()
+            if self.reader is not None:
+                self.reader.cancel()
 
     def leave(self) -> None:
         """Record that the host closed its side, or that the connection is gone."""

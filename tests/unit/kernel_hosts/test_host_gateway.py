@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -17,7 +17,11 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
+from nomaflow_kernel.access.principals import OWNER, Caller
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.hosts import registry
+from nomaflow_kernel.hosts.errors import SessionSuperseded
+from nomaflow_kernel.hosts.gateway import HostGateway
 from waiting import eventually
 
 
@@ -173,6 +177,29 @@ async def test_the_end_of_an_older_session_leaves_the_newer_one_in_its_place(wor
     world.engine.links[1].send([order(1)])
     await newer.commands(1)
     newer.call.cancel()
+
+
+async def test_a_session_that_the_kernel_ends_is_over_though_its_host_does_not_read(world: World) -> None:
+    """Else the host would count as attached, and get steps, for as long as it tells that it is alive."""
+    said: asyncio.Queue[gateway.AttachRequest] = asyncio.Queue()
+
+    async def requests() -> AsyncIterator[gateway.AttachRequest]:
+        while True:
+            yield await said.get()
+
+    said.put_nowait(hello())
+    served = HostGateway(
+        engine=cast(Engine, world.engine), manifests=world.catalogue, sessions=world.sessions, audit=world.audit,
+        info=world.info, settings=world.parts.settings.kernel, quotas=world.parts.quotas,
+    )  # fmt: skip
+    answers = served.attach(requests(), Caller(principal=OWNER, peer="here"))
+    assert (await anext(answers)).welcome.epoch == 1
+    world.engine.links[0].end("its credential was withdrawn")
+    await eventually(lambda: world.engine.detached == world.engine.links)
+    said.put_nowait(gateway.AttachRequest(heartbeat=gateway.Heartbeat(sent_at_us=5)))
+    with pytest.raises(SessionSuperseded):
+        await anext(answers)
+    assert (len(world.engine.detached), world.engine.heartbeats) == (1, [])
 
 
 async def reload(world: World, host: str = "team") -> kernel.ReloadHostResponse:
