@@ -32,9 +32,9 @@ if __name__ == "__main__":
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'")
-        sys.exit(78)
+        sys.exit(os.EX_CONFIG)
     except SettingsError as error:
         write_error(f"nomaflow kernel: {error}")
-        sys.exit(78)
+        sys.exit(os.EX_CONFIG)
 
     sys.exit(main(settings))

@@ -21,7 +21,7 @@ from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
-from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
+from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
 from nomaflow_kernel.network.door_certificates import door_certificates
@@ -59,7 +59,6 @@ from nomaflow_telemetry.process_log import set_up_logging, write_error
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger("nomaflow.kernel")
-_EX_CONFIG = 78
 _STOP_SECONDS = 7.5
 _STORE_CLOSE_SECONDS = 2.0  # after that: both are over in 10 s, whatever hangs
 _AGAIN_SECONDS = 1.0
@@ -177,7 +176,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     if requests.why or requests.lost is None:
         return requests.exit_code
     if info is not None and info.kind == "sqlite":  # only an intruding kernel can have taken it: no standing by
-        return EX_TEMPFAIL
+        return os.EX_TEMPFAIL
     await sentry.answer(requests.lost)  # a database that hangs may keep it from the next term for long
     requests.lead_again()
     return None
@@ -278,16 +277,16 @@ def main(settings: KernelSettings) -> int:
     try:
         raise_file_limit()
     except TooFewFiles as error:
-        return _fail(error, _EX_CONFIG)
+        return _fail(error, os.EX_CONFIG)
     set_up_logging(level=settings.kernel.log_level, form=settings.kernel.log_format)
     try:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
     except (AddressRefused, CertificateRefused, FileUnusable, MetricsAddressRefused) as error:
-        return _fail(error, _EX_CONFIG)
+        return _fail(error, os.EX_CONFIG)
     except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
-        return _fail(error, _EX_CONFIG)
+        return _fail(error, os.EX_CONFIG)
     except (AddressInUse, MetricsAddressTaken, StoreInUse) as error:
-        return _fail(error, EX_TEMPFAIL)
+        return _fail(error, os.EX_TEMPFAIL)
     except (AddressAway, AddressUntold) as error:
         return _fail(error, 1)
     except StoreFull as error:  # at the start: a kernel that serves goes on

@@ -14,7 +14,7 @@ from pathlib import Path
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
-from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
+from nomaflow_host.process.errors import HostError
 from nomaflow_host.process.instance_flags import add_instance_flags
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
@@ -61,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'")
-        return EX_CONFIG
+        return os.EX_CONFIG
     if wrong := _wrong_variable():
         write_error(f"nomaflow host: {wrong}")
-        return EX_CONFIG
+        return os.EX_CONFIG
 
     level, form = _logging_settings(options)
     given = {**vars(options), "log_level": level, "log_format": form}
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (MetricsAddressRefused, MetricsAddressTaken) as error:
         write_error(f"nomaflow host: {error}")
-        return EX_CONFIG if isinstance(error, MetricsAddressRefused) else EX_TEMPFAIL
+        return os.EX_CONFIG if isinstance(error, MetricsAddressRefused) else os.EX_TEMPFAIL
 
 
 def _parser() -> argparse.ArgumentParser:

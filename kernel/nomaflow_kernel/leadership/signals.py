@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from nomaflow_kernel.store.errors import LeadLost, StoreError
 
-EX_SOFTWARE = 70
-EX_TEMPFAIL = 75
 _GIVE_UP_SECONDS = 1.0
 _T = TypeVar("_T")
 
@@ -49,7 +48,7 @@ class Requests:
         if isinstance(error, LeadLost):
             self.lead_lost(error)
             return
-        self.exit_code = EX_SOFTWARE
+        self.exit_code = os.EX_SOFTWARE
         self.why = self.why or "the engine has failed"
         self.over.set()
         self._wake.set()

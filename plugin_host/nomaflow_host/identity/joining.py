@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from nomaflow_api.addresses import host_and_port
 from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
 from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.requests import read_certificate, signing_request
-from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, NotJoined
+from nomaflow_host.process.errors import NotJoined
 from nomaflow_project.reading.regular_files import reason_of
 
 _log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         if before is not None and not known and isinstance(error, NotThatKernel):
             raise _other_kernel(before, folder, "nothing was sent to it") from None
         passes = isinstance(error, KernelUnreachable) and not isinstance(error, NotTrusted)
-        raise NotJoined(error.message, fix=error.fix, exit_code=EX_TEMPFAIL if passes else EX_CONFIG) from None
+        raise NotJoined(error.message, fix=error.fix, exit_code=os.EX_TEMPFAIL if passes else os.EX_CONFIG) from None
     certificate = enrolled.certificate_pem.encode()
     facts = read_certificate(certificate, host=host, key=request.key)
     if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:

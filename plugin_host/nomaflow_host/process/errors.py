@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,6 @@ from nomaflow_project.reading.regular_files import reason_of
 if TYPE_CHECKING:
     from nomaflow_project.reading.problems import Problem
 
-EX_SOFTWARE = 70
-EX_TEMPFAIL = 75
-EX_PROTOCOL = 76
-EX_CONFIG = 78
-
 
 class HostError(Exception):
     """Raised when a host cannot continue. Its text is for the person who started it.
@@ -22,7 +18,7 @@ class HostError(Exception):
     :ivar exit_code: the exit code of the process
     """
 
-    exit_code = EX_SOFTWARE
+    exit_code = os.EX_SOFTWARE
 
 
 class ProjectError(HostError):
@@ -31,7 +27,7 @@ class ProjectError(HostError):
     :ivar problem: what is wrong, where, and the way out
     """
 
-    exit_code = EX_CONFIG
+    exit_code = os.EX_CONFIG
 
     def __init__(self, problem: Problem, *, folder: Path = Path()) -> None:
         """Build the message from place, problem and way out.
@@ -46,13 +42,13 @@ class ProjectError(HostError):
 class HostBusy(HostError):
     """Raised when another process is already this host."""
 
-    exit_code = EX_TEMPFAIL
+    exit_code = os.EX_TEMPFAIL
 
 
 class LeftoverAlive(HostError):
     """Raised when a process of an earlier life of this host cannot be killed."""
 
-    exit_code = EX_TEMPFAIL
+    exit_code = os.EX_TEMPFAIL
 
 
 class StateUnwritable(HostError, OSError):
@@ -73,7 +69,7 @@ class StateUnwritable(HostError, OSError):
 class ProtocolUnsupported(HostError):
     """Raised when kernel and host have no version of the protocol in common."""
 
-    exit_code = EX_PROTOCOL
+    exit_code = os.EX_PROTOCOL
 
     def __init__(self, *, spoken: str, minimum: str, maximum: str, version: str) -> None:
         """Take both ranges; those of the kernel are empty if it did not say."""
@@ -92,7 +88,7 @@ class NotNeeded(HostError):
 
     def __init__(self, problem: str, *, taken: bool) -> None:
         super().__init__(problem)
-        self.exit_code = EX_TEMPFAIL if taken else 0
+        self.exit_code = os.EX_TEMPFAIL if taken else 0
 
 
 class NotJoined(HostError):
@@ -102,10 +98,10 @@ class NotJoined(HostError):
     :ivar fix: the way out
     """
 
-    exit_code = EX_CONFIG
+    exit_code = os.EX_CONFIG
     _JOIN = "on the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 
-    def __init__(self, problem: str, *, fix: str = "", exit_code: int = EX_CONFIG) -> None:
+    def __init__(self, problem: str, *, fix: str = "", exit_code: int = os.EX_CONFIG) -> None:
         """Build the message from problem and way out, by default that of joining."""
         fix = fix or self._JOIN
         super().__init__(f"{problem}\n  fix: {fix}")

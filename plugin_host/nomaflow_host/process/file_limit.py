@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from typing import TYPE_CHECKING
 
-from nomaflow_host.process.errors import EX_CONFIG, HostError
+from nomaflow_host.process.errors import HostError
 
 if TYPE_CHECKING:
     from nomaflow_host.supervisor.settings import SupervisorSettings
@@ -20,7 +21,7 @@ _OF_WORKER = 10
 class TooFewFiles(HostError):
     """Raised when a host may not open the files that its workers need."""
 
-    exit_code = EX_CONFIG
+    exit_code = os.EX_CONFIG
 
 
 def raise_file_limit(settings: SupervisorSettings) -> None:

@@ -15,8 +15,6 @@ from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
-_CONFIG, _TEMPFAIL = 78, 75
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve alerts, or tell what would have been sent, and return the exit code."""
@@ -33,12 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
             from nomaflow_alerts.app import serve
     except SettingsError as error:
         write_error(f"nomaflow alerts: {error}")
-        return _CONFIG
+        return os.EX_CONFIG
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow alerts: {error.name!r} is not installed; pip install 'nomaflow[alerts]'")
-        return _CONFIG
+        return os.EX_CONFIG
 
     from nomaflow.client import ClientError, KernelPlace
     from nomaflow_alerts.ledger import LedgerError, LedgerFailed
@@ -63,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except (ClientError, LedgerError, SocketError) as error:
         write_error(f"nomaflow alerts: {error}")
-        return _TEMPFAIL
+        return os.EX_TEMPFAIL
     return 0
 
 

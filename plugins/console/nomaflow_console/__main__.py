@@ -19,8 +19,6 @@ from nomaflow_telemetry.process_log import set_up_logging, write_error
 if TYPE_CHECKING:
     from nomaflow_console.settings import ConsoleSettings
 
-_EX_CONFIG = 78
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the console, or print a login link; return the exit code."""
@@ -44,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow console: {error.name!r} is not installed; pip install 'nomaflow[console]'")
-        return _EX_CONFIG
+        return os.EX_CONFIG
 
 
 def _serve(settings: ConsoleSettings) -> int:

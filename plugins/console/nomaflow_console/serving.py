@@ -25,7 +25,7 @@ from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
 from nomaflow_console.connections import PromptProtocol, Waiting
 from nomaflow_console.live import Streams
-from nomaflow_console.settings import EX_TEMPFAIL, EX_TROUBLE, ConsoleSettings, SettingsRefused
+from nomaflow_console.settings import ConsoleSettings, SettingsRefused
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def _tell(settings: ConsoleSettings, place: Place) -> None:
         raise SettingsRefused(
             f"the console cannot say in {str(told)!r} where it is: {(error.strerror or str(error)).lower()}",
             fix="check that folder and its disk",
-            exit_code=EX_TROUBLE,
+            exit_code=1,
         ) from None
 
 
@@ -223,7 +223,7 @@ def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
             raise SettingsRefused(
                 f"the console cannot listen at {settings.listen}: {why}",
                 fix="name another address, such as --listen 127.0.0.1:0 for a free port",
-                **({"exit_code": EX_TEMPFAIL} if taken else {}),
+                **({"exit_code": os.EX_TEMPFAIL} if taken else {}),
             ) from None
     else:
         listener = _first_free(settings, secret)
@@ -276,5 +276,5 @@ def _refuse_answered(path: Path) -> None:
         with contextlib.suppress(ConnectionRefusedError):
             probe.connect(str(path))
             raise SettingsRefused(
-                f"another process listens at {str(path)!r}", fix="name another socket", exit_code=EX_TEMPFAIL
+                f"another process listens at {str(path)!r}", fix="name another socket", exit_code=os.EX_TEMPFAIL
             )

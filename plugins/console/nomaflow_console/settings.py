@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +15,6 @@ from nomaflow_api.addresses import has_known_form, host_and_port, is_tcp, split_
 
 if TYPE_CHECKING:
     from nomaflow_project.models.console_section import ConsoleSection
-
-EX_TROUBLE, EX_TEMPFAIL, EX_CONFIG = 1, 75, 78
-"""Exit codes of kernel and host too: a new start may help; somebody else has the address; settings cannot be used."""
 
 FLAGS: Sequence[tuple[str, str]] = (
     ("listen", "127.0.0.1:PORT or unix:PATH; default 127.0.0.1:7434, else a port of its own"),
@@ -39,9 +37,10 @@ class SettingsRefused(Exception):
     """Raised when a console cannot run with its settings.
 
     :param fix: the way out; empty if the message has it
+    :param exit_code: of the process; 1 where a new start may help, as of kernel and host
     """
 
-    def __init__(self, message: str, *, fix: str = "", exit_code: int = EX_CONFIG) -> None:
+    def __init__(self, message: str, *, fix: str = "", exit_code: int = os.EX_CONFIG) -> None:
         super().__init__(f"{message}; {fix}" if fix else message)
         self.exit_code = exit_code
 

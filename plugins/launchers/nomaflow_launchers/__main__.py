@@ -12,8 +12,6 @@ from pathlib import Path
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
-_TROUBLE, _TEMPFAIL, _CONFIG = 1, 75, 78
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve, and return the exit code."""
@@ -39,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(serve(place, section, dict(os.environ)))
     except (SettingsError, ClientError, EngineError) as error:
         write_error(f"nomaflow launcher: {error}")
-        return _CONFIG
+        return os.EX_CONFIG
     except AlreadyRuns as error:
         write_error(f"nomaflow launcher: {error}")
-        return _TEMPFAIL
+        return os.EX_TEMPFAIL
     except StartFailed as error:
         write_error(f"nomaflow launcher: {error}")
-        return _TROUBLE
+        return 1
     return 0
 
 

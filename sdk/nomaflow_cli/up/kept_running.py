@@ -23,12 +23,11 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _HEALTHY_AFTER = 60.0
 _TAIL_BYTES = 4096
-_UNUSABLE_SETTINGS = 78
 _HOPELESS: Mapping[int, str] = {
     2: "its command line is wrong",
-    75: "another one is running, or has its address",
-    76: "kernel and host have no protocol in common",
-    _UNUSABLE_SETTINGS: "its configuration cannot be used",
+    os.EX_TEMPFAIL: "another one is running, or has its address",
+    os.EX_PROTOCOL: "kernel and host have no protocol in common",
+    os.EX_CONFIG: "its configuration cannot be used",
 }
 """Exit codes that a new start does not change, and their meaning. Settings may be mended meanwhile: a part that has
 served is started again."""
@@ -136,7 +135,7 @@ class Part:
             try:
                 code = await self._once()
                 # A part that has served waits for its settings to be mended: an edit does not end what runs.
-                words, hopeless = _ending(code), code in _HOPELESS and not (self.proven and code == _UNUSABLE_SETTINGS)
+                words, hopeless = _ending(code), code in _HOPELESS and not (self.proven and code == os.EX_CONFIG)
             except OSError as error:
                 words, hopeless = f"it cannot be started: {error.strerror or error}", False
             if self._stopping.is_set():

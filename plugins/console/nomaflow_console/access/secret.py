@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomaflow_api.private_file import create_private
-from nomaflow_console.settings import EX_TROUBLE, SettingsRefused
+from nomaflow_console.settings import SettingsRefused
 
 _BYTES = 32
 
@@ -41,7 +41,7 @@ class ConsoleSecret:
                 raise SettingsRefused(what, fix="run the console as the user whom the project belongs to") from None
             if isinstance(error, NotADirectoryError | FileExistsError):
                 raise SettingsRefused(what, fix=f"{str(folder)!r} has to be a folder") from None
-            raise SettingsRefused(what, fix="check that folder and its disk", exit_code=EX_TROUBLE) from None
+            raise SettingsRefused(what, fix="check that folder and its disk", exit_code=1) from None
         if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
             raise SettingsRefused(
                 f"others can read the console's secret {str(file)!r}, or it is not yours",
