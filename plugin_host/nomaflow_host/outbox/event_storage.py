@@ -71,7 +71,7 @@ class MemoryBlock:
 class Segment:
     """Consecutive encoded events in one file. Its descriptor stays open: the events survive a deletion of the file."""
 
-    __slots__ = ("_ends", "_fd", "_lines", "_origin", "_path", "_store", "first_seq", "held_bytes")
+    __slots__ = ("_ends", "_fd", "_lines", "_origin", "_path", "_store", "first_seq")
 
     def __init__(self, *, store: SpillStore, path: Path, first_seq: int) -> None:
         self._store = store
@@ -81,7 +81,6 @@ class Segment:
         self._lines = array("I")
         self._origin = first_seq
         self.first_seq = first_seq
-        self.held_bytes = 0
 
     @property
     def next_seq(self) -> int:
@@ -106,7 +105,6 @@ class Segment:
             written += os.pwrite(self._fd, view[written:], start + written)
         self._ends.append(start + written)
         self._lines.append(lines)
-        self.held_bytes += written
         self._store.spilled_bytes += written
 
     def size(self, seq: int) -> int:
@@ -135,7 +133,6 @@ class Segment:
         while self.first_seq < min(seq, self.next_seq):
             size = self.size(self.first_seq)
             self.first_seq += 1
-            self.held_bytes -= size
             self._store.spilled_bytes -= size
 
     def reserve(self, size: int) -> None:

@@ -41,7 +41,6 @@ class Lane:
         self.muted = False
         self.rejected = ""
         self._store = store
-        self._memory = 0
         self._spilling = False
         self._blocks: deque[Block] = deque()
 
@@ -125,13 +124,13 @@ class Lane:
         for block in self._blocks:
             block.close()
         self._blocks.clear()
-        self._memory = 0
         self.sent = self.acked
         self.next_seq = self.acked + 1
 
     def _wants_disk(self) -> bool:
         limit = _MEMORY_BYTES // 2 if self._spilling else _MEMORY_BYTES
-        self._spilling = self._memory >= limit or self._store.memory_full
+        held = sum(block.held_bytes for block in self._blocks if isinstance(block, MemoryBlock))
+        self._spilling = held >= limit or self._store.memory_full
         return self._spilling
 
     def _append_to_disk(self, data: bytes, lines: int) -> None:
@@ -155,15 +154,11 @@ class Lane:
             last = MemoryBlock(store=self._store, first_seq=self.next_seq)
             self._blocks.append(last)
         last.append(data, lines=lines)
-        self._memory += len(data)
 
     def _drop_acknowledged(self) -> None:
         while self._blocks:
             block = self._blocks[0]
-            before = block.held_bytes
             block.drop_before(self.acked + 1)
-            if isinstance(block, MemoryBlock):
-                self._memory -= before - block.held_bytes
             if block.first_seq < block.next_seq:
                 return
             block.close()
