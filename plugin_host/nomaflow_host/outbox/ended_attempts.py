@@ -37,7 +37,6 @@ class AnswerBook:
         """Keep the outcome of an attempt, a large one without its event, and return it as it is kept."""
         kept = Answer(seq, event if event is not None and len(event) <= _KEPT_BYTES else None)
         self._recent[attempt_key] = kept
-        self._recent.move_to_end(attempt_key)
         if len(self._recent) > _RECENT:
             oldest, _ = self._recent.popitem(last=False)
             self._older.add(_fingerprint(oldest))

@@ -195,9 +195,7 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """True if every event is acknowledged."""
-        return not self._says and all(
-            lane.acked == lane.last_seq and lane.progress is None for lane in self._lanes.values()
-        )
+        return not self._says and all(lane.acked == lane.last_seq for lane in self._lanes.values())
 
     @property
     def spilled_bytes(self) -> int:
@@ -221,9 +219,8 @@ class Outbox:
 
     def close(self) -> None:
         """Delete the files, with every unacknowledged event in them."""
-        for key, lane in self._lanes.items():
+        for lane in self._lanes.values():
             lane.restart(lane.acked)
-            self._turns.remove(key)
         self._lanes.clear()
 
     # Used by the supervisor: AttemptSink.
