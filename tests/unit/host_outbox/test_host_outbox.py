@@ -26,6 +26,7 @@ def test_events_are_numbered_and_keep_their_order(make: Callable[..., Outbox]) -
     outbox.finished(KEY, finished())
     outbox.log(KEY, chunk(b"late"))
     assert outbox.inventory()[0].last_seq == 4
+    assert not outbox.empty
     assert deliver_all(outbox) == {KEY: [b"started 7", b"a", b"b", b"finished SUCCEEDED  "]}
     assert outbox.empty
     assert not outbox.inventory()
@@ -192,7 +193,7 @@ def test_a_log_chunk_over_the_limit_is_a_bug_of_ours(make: Callable[..., Outbox]
 
 
 async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
-    """`wait` sleeps until there is something, and by itself where only progress becomes due."""
+    """`wait` sleeps until there is something, and ends by itself where only progress or a start becomes due."""
     outbox = Outbox(store=SpillStore(directory=tmp_path))
     outbox.accept(order())
     waiter = asyncio.create_task(outbox.wait())
@@ -206,7 +207,15 @@ async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
     outbox.progress(KEY, Progress(at_us=0, done=2))
     assert outbox.next_batch() == []
     await asyncio.wait_for(outbox.wait(), 30)
-    assert texts(outbox.next_batch()) == {KEY: [b"progress 2"]}
+    second = outbox.next_batch()
+    assert texts(second) == {KEY: [b"progress 2"]}
+    acknowledge(outbox, second)
+    waiter = asyncio.create_task(outbox.wait())
+    await asyncio.sleep(0)
+    outbox.accept(order("run_2/one/1"))
+    outbox.started("run_2/one/1", started())
+    await asyncio.wait_for(waiter, 30)
+    assert texts(outbox.next_batch()) == {"run_2/one/1": [b"started 7"]}
     outbox.close()
 
 

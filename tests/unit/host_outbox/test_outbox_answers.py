@@ -72,7 +72,9 @@ def test_a_fenced_attempt_is_forgotten_and_its_key_remembered(make: Callable[...
     assert holding.retry_on_lost
     assert not outbox.inventory()
     assert [each.attempt_key for each in outbox.unfinished()] == [KEY]
+    outbox.rewind_all()
     outbox.log(KEY, chunk(b"2"))
+    assert outbox.next_batch() == []
     outbox.finished(KEY, finished())
     assert outbox.next_batch() == []
     assert not list(outbox.unfinished())
@@ -119,6 +121,9 @@ def test_a_kernel_that_is_behind_what_it_confirmed_still_gets_the_outcome(make: 
     answer(outbox, 1, AckStatus.GAP)
     batch = outbox.next_batch()
     assert (batch[0].first_seq, len(batch[0].events)) == (2, 1)
+    end = open_event(batch[0].events[0])
+    assert isinstance(end, Finished)
+    assert end.lines_lost
 
 
 def test_a_restored_kernel_is_told_an_outcome_it_had_acknowledged(make: Callable[..., Outbox]) -> None:
@@ -165,11 +170,16 @@ def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox]
     assert not outbox.accept(order())
     assert texts(outbox.next_batch()) == {KEY: [b"started 7"]}
     answer(outbox, 1)
+    outbox.log(KEY, chunk(b"1"))
+    assert not outbox.accept(order())
+    (once,) = outbox.next_batch()
+    assert once.first_seq == 2, "what waits tells its state"
+    answer(outbox, 2)
     outbox.finished(KEY, finished())
     acknowledge(outbox, outbox.next_batch())
     assert not outbox.accept(order())
     batch = outbox.next_batch()
-    assert batch[0].first_seq == 2
+    assert batch[0].first_seq == 3
     assert texts(batch) == {KEY: [b"finished SUCCEEDED  "]}
 
 
@@ -179,7 +189,10 @@ def test_a_refused_order_may_come_again(make: Callable[..., Outbox]) -> None:
     assert outbox.accept(order())
     outbox.refuse(KEY, "full")
     assert outbox.inventory()[0].state == "FAILED"
-    assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED host_refused "]}
+    (refused,) = outbox.next_batch()
+    end = open_event(refused.events[0])
+    assert isinstance(end, Finished)
+    assert (end.state, end.reason_code, end.not_started) == ("FAILED", "host_refused", True)
     answer(outbox, 1)
     assert outbox.accept(order())
 
