@@ -193,7 +193,7 @@ def test_a_log_chunk_over_the_limit_is_a_bug_of_ours(make: Callable[..., Outbox]
 
 
 async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
-    """`wait` sleeps until there is something, and ends by itself where only progress or a start becomes due."""
+    """`wait` sleeps until there is something: an event, a state that is asked for, progress or a start that is due."""
     outbox = Outbox(store=SpillStore(directory=tmp_path))
     outbox.accept(order())
     waiter = asyncio.create_task(outbox.wait())
@@ -215,7 +215,13 @@ async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
     outbox.accept(order("run_2/one/1"))
     outbox.started("run_2/one/1", started())
     await asyncio.wait_for(waiter, 30)
-    assert texts(outbox.next_batch()) == {"run_2/one/1": [b"started 7"]}
+    begun = outbox.next_batch()
+    assert texts(begun) == {"run_2/one/1": [b"started 7"]}
+    acknowledge(outbox, begun)
+    waiter = asyncio.create_task(outbox.wait())
+    await asyncio.sleep(0)
+    assert not outbox.accept(order("run_2/one/1"))
+    await asyncio.wait_for(waiter, 30)
     outbox.close()
 
 

@@ -32,13 +32,13 @@ def test_frames_arrive_in_order(pair: tuple[FrameSocket, FrameSocket]) -> None:
 
 def test_a_frame_larger_than_the_socket_waits(pair: tuple[FrameSocket, FrameSocket]) -> None:
     """Data that the socket cannot take is kept, and sent as the other side reads."""
-    pair[0].send({"is": "big", "body": "x" * 3_000_000})
+    letter = b"y" * 3_000_000
+    pair[0].send({"is": "big", "body": "x" * 3_000_000}, letter=letter)
     assert pair[0].pending
-    frames: list[object] = []
-    while not frames:
-        frames = list(pair[1].receive())
+    while not (frames := pair[1].receive()):
         pair[0].flush()
     assert not pair[0].pending
+    assert frames[0].letter == letter
 
 
 def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]) -> None:
