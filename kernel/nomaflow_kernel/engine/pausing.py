@@ -36,9 +36,9 @@ def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: 
 
 def end_pause(state: EngineState, batch: Batch, timer: str) -> None:
     """End the pause of a timer if its time is up by the wall clock, in which its end was given."""
-    until_us, scope, name = timer.split("/", 2)
+    _, scope, name = timer.split("/", 2)
     pause = state.pauses.get((scope, name))
-    if pause is None or pause.until_us is None or str(pause.until_us) != until_us:
+    if pause is None or pause.until_us is None or _subject(pause) != timer:
         return  # it has ended, or another has replaced it, with a timer of its own
     if pause.ends_by(batch.now_us):
         clear_pause(state, batch, scope, name)
@@ -64,4 +64,4 @@ def _set_timer(state: EngineState, pause: PauseRecord, now: float, left: float) 
 
 
 def _subject(pause: PauseRecord) -> str:
-    return f"{pause.until_us}/{pause.scope}/{pause.name}"
+    return f"{pause.since_us}-{pause.until_us}/{pause.scope}/{pause.name}"

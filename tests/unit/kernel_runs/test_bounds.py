@@ -199,6 +199,18 @@ async def test_a_pause_that_is_prolonged_again_and_again_gathers_no_timers(rig: 
     assert (len(rig.engine.pauses()), len(rig.engine._state.timers)) == (0, timers)
 
 
+async def test_a_pause_that_is_said_again_and_again_gathers_no_timers(rig: Rig) -> None:
+    """With the same end each time, as by a script that sees to a maintenance window: one timer looks for its end."""
+    timers = len(rig.engine._state.timers)
+    pause = PauseRecord(scope="host", name="team", by="", why="", since_us=0, until_us=rig.clock.now_us() + 90_000_000)
+    for _ in range(8):
+        await rig.engine.set_pause(replace(pause, since_us=rig.clock.now_us()))
+        await rig.advance(10)
+    assert len(rig.engine._state.timers) == timers + 1
+    await rig.advance(10)
+    assert (len(rig.engine.pauses()), len(rig.engine._state.timers)) == (0, timers)
+
+
 async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
     """A longer pause that is set in the turn in which the old one ends is not removed with it."""
     now = rig.clock.now_us()
