@@ -102,18 +102,35 @@ class ProjectAddress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _TokenInFile:
+    """The addresses of a source, and the token in a file, read at each call: it can be replaced without a restart."""
+
+    source: AddressSource
+    file: Path
+
+    def addresses(self) -> tuple[str, ...]:
+        return self.source.addresses()
+
+    @property
+    def token(self) -> str:
+        return read_token(self.file)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KernelPlace:
     """The kernel that a service beside it asks, such as the alerts: its address, token and authority.
 
     :param project: the project of the service
     :param addresses: of the kernels; empty for the project's own
     :param token: for a kernel on TCP; empty for none
+    :param token_file: file with that token; None for none
     :param ca: file with the authority to trust, PEM; None for the system's
     """
 
     project: Path
     addresses: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
     ca: Path | None = None
 
     @classmethod
@@ -124,21 +141,26 @@ class KernelPlace:
 
         :raises Unauthenticated: if the token's file cannot be read
         """
+        token = environ.get("NOMAFLOW_TOKEN", "")
         file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / token_file) if token_file else "")
         ca = environ.get("NOMAFLOW_CA") or (str(project / kernel_ca) if kernel_ca else "")
+        if file and not token:
+            read_token(Path(file))
         return cls(
             project=project,
             addresses=environ.get("NOMAFLOW_ADDRESS") or kernel,
-            token=environ.get("NOMAFLOW_TOKEN") or (read_token(Path(file)) if file else ""),
+            token=token,
+            token_file=Path(file) if file and not token else None,
             ca=Path(ca) if ca else None,
         )
 
     @property
     def source(self) -> AddressSource:
-        """The source of the addresses."""
+        """The source of the addresses and of the token."""
+        source: AddressSource = ProjectAddress(project=self.project, token=self.token)
         if self.addresses:
-            return FixedAddress.of(self.addresses, token=self.token)
-        return ProjectAddress(project=self.project, token=self.token)
+            source = FixedAddress.of(self.addresses, token=self.token)
+        return source if self.token_file is None else _TokenInFile(source=source, file=self.token_file)
 
 
 def read_token(path: Path) -> str:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from cli_command import run_command
 from doors import Doors, create_token, doors_of
-from nomaflow.client import KernelClient, NotFound, PermissionDenied, SyncKernelClient, Unauthenticated
+from nomaflow.client import (
+    KernelClient,
+    KernelPlace,
+    NotFound,
+    PermissionDenied,
+    SyncKernelClient,
+    Unauthenticated,
+)
 from nomaflow.client.enrolment import JoinRefused, enrol
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
@@ -109,6 +117,22 @@ async def test_python_makes_and_withdraws_tokens(doors: Doors) -> None:
         assert await owner.list_certificates(include_ended=True) == []
         with pytest.raises(NotFound):
             await owner.rotate_token("nobody")
+
+
+async def test_a_service_takes_the_token_that_replaces_the_one_in_its_file(tmp_path: Path, doors: Doors) -> None:
+    """An operator replaces one that is about to expire, and the kubelet writes it: neither starts the service again."""
+    file, ca = tmp_path / "token", tmp_path / "ca.pem"
+    ca.write_bytes(doors.authorities)
+    async with KernelClient(doors.owner) as owner:
+        file.write_text((await owner.create_token("starter", kind="service", roles=["viewer"])).secret)
+        place = KernelPlace.of(tmp_path, {}, kernel=f"tls://{doors.clients}", token_file=file.name, kernel_ca=ca.name)
+        async with KernelClient(place.source, ca=place.ca) as service:
+            assert (await service.list_jobs()).jobs == ()
+            rotated = await owner.rotate_token("starter")
+            with pytest.raises(Unauthenticated):
+                await service.list_jobs()
+            file.write_text(rotated.secret)
+            assert (await service.list_jobs()).jobs == ()
 
 
 async def test_a_join_string_that_leads_to_the_clients_door_says_so(doors: Doors) -> None:
