@@ -59,7 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
     except LedgerFailed as error:
         write_error(f"nomaflow alerts: {error}")
         return 1
-    except (ClientError, LedgerError, SocketError) as error:
+    except ClientError as error:
+        write_error(f"nomaflow alerts: {error.advice}")
+        return _TEMPFAIL
+    except (LedgerError, SocketError) as error:
         write_error(f"nomaflow alerts: {error}")
         return os.EX_TEMPFAIL
     return 0

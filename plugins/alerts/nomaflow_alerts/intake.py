@@ -88,9 +88,9 @@ class Intake:
                 if error.reason == "CURSOR_AHEAD":
                     await self._lose_cursor("the kernel's history ends before the last event that was read")
                     continue
-                if str(error) != said:
-                    _LOG.warning("events cannot be read: %s", error)
-                said = str(error)
+                if error.advice != said:
+                    _LOG.warning("events cannot be read: %s", error.advice)
+                said = error.advice
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _once(self) -> None:

@@ -35,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         set_up_logging(level=section.log_level, form=section.log_format)
         # Not uvloop: it would start the engine's commands with fork, and gRPC's fork handlers crash some of them.
         asyncio.run(serve(place, section, dict(os.environ)))
-    except (SettingsError, ClientError, EngineError) as error:
+    except ClientError as error:
+        write_error(f"nomaflow launcher: {error.advice}")
+        return _CONFIG
+    except (SettingsError, EngineError) as error:
         write_error(f"nomaflow launcher: {error}")
         return os.EX_CONFIG
     except AlreadyRuns as error:

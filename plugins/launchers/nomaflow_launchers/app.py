@@ -71,7 +71,8 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
                 except (ClientError, EngineError) as error:
                     failures += 1
                     asked = error.retry_after if isinstance(error, EngineError) else 0.0
-                    text = str(error) if isinstance(error, StartRefused) else f"nothing is started: {error}"
+                    why = error.advice if isinstance(error, ClientError) else str(error)
+                    text = why if isinstance(error, StartRefused) else f"nothing is started: {why}"
                     _LOG.log(logging.DEBUG if text == told else logging.WARNING, "%s", text)
                     told = text
                 wait = min(

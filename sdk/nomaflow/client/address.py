@@ -178,6 +178,7 @@ def read_token(path: Path) -> str:
     if text.startswith(JOIN_PREFIX):
         raise Unauthenticated(
             f"the file {str(path)!r} holds a join string, not a token",
-            fix=f"use it once, after which no token need be given: nomaflow login {shlex.quote(str(path))}",
+            fix=f"use it once, after which commands need no token: nomaflow login {shlex.quote(str(path))}; "
+            "for a service, make a token: nomaflow token create --service NAME --role ROLE",
         )
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from nomaflow.client import ClientError, KernelClient
+from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreachable
 from nomaflow.client.values import HostView, InstanceView, KernelView, ResourcesView, WantedView
 from nomaflow_launchers.app import StartFailed, _Launcher, serve
 from nomaflow_launchers.engines.engine import Engine, EngineError, Order
@@ -172,6 +173,20 @@ async def test_a_shape_that_the_engine_refuses_holds_up_no_other(parts: _Parts) 
     parts.refuses, parts.instances = (), (Launched(engine_id="1", host="team", shape="small"),)
     await launcher.turn()
     assert parts.started == ["small", "gpu"]
+
+
+async def test_a_kernel_that_does_not_answer_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log is all that a launcher can say."""
+
+    async def turn(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise KernelUnreachable("no kernel runs here", fix="start one")
+
+    monkeypatch.setattr(_Launcher, "turn", turn)
+    await serve(KernelPlace(project=tmp_path), LauncherSection(hosts=("team",)), {})
+    assert "nothing is started: no kernel runs here; start one" in caplog.text
 
 
 async def test_a_start_without_room_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
