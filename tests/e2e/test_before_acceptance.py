@@ -21,7 +21,7 @@ from nomaflow.client import (
     SyncKernelClient,
     TriggerOrder,
 )
-from nomaflow.client.values import Triggered, TriggerRefusal
+from nomaflow.client.values import Triggered
 from real_system import eventually, launch_up
 
 pytestmark = pytest.mark.e2e
@@ -183,9 +183,9 @@ def test_a_batch_and_a_replay_are_checked_as_well(system: TeamSystem) -> None:
         ]
     )
     assert isinstance(good, Triggered)
-    assert isinstance(bad, TriggerRefusal)
+    assert isinstance(bad, InvalidRequest)
     assert bad.reason == "VALUE_INVALID"
-    assert isinstance(off, TriggerRefusal)
+    assert isinstance(off, InvalidRequest)
     assert off.reason == "BAD_REQUEST"  # no step that runs takes it
     run = system.end(good.run_id)
     assert run.state == "SUCCEEDED"
@@ -234,7 +234,7 @@ def test_validate_only_answers_and_makes_no_run(system: TeamSystem) -> None:
     )
     assert isinstance(many[0], Triggered)
     assert many[0].run_id == ""
-    assert isinstance(many[1], TriggerRefusal)
+    assert isinstance(many[1], InvalidRequest)
     assert _runs(system) == before
 
 

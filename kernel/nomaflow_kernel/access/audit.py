@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from nomaflow_api.v1.reason_statuses import details_of
 from nomaflow_kernel.access.audit_texts import target_of
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
 from nomaflow_kernel.access.folded_rows import FoldedRows
@@ -117,8 +118,8 @@ class AuditLog:
 
     def _refused_items(self, request: Any, response: Any, caller: Caller) -> None:
         for asked, item in zip(request.requests, response.items, strict=False):
-            if item.HasField("error") and item.error.reason in _ALWAYS:
-                self._refuse("TriggerRuns", target_of(asked), item.error.reason, caller)
+            if item.HasField("status") and (reason := details_of(item.status).reason) in _ALWAYS:
+                self._refuse("TriggerRuns", target_of(asked), reason, caller)
 
     def _refuse(self, action: str, target: str, reason: str, caller: Caller, *, correlation: str = "") -> None:
         self.refused_total[reason] += 1

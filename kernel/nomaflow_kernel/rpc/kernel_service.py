@@ -10,7 +10,7 @@ from functools import partial
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_api.v1.reason_statuses import read_details
+from nomaflow_api.v1.reason_statuses import STATUS_KEY
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audited_calls import audit_each
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
@@ -233,7 +233,4 @@ def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:
 def _item_message(outcome: _Answer) -> kernel.TriggerRunsItem:
     if isinstance(outcome, kernel.TriggerRunResponse):
         return kernel.TriggerRunsItem(response=outcome)
-    status = status_of(outcome)
-    code, _ = status.code.value
-    fields = read_details(status.trailing).fields
-    return kernel.TriggerRunsItem(error=encode(kernel.CallError, status, code=code, fields=fields))
+    return kernel.TriggerRunsItem(status=dict(status_of(outcome).trailing)[STATUS_KEY])

@@ -414,74 +414,24 @@ class TriggerRunsItem(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RESPONSE_FIELD_NUMBER: builtins.int
-    ERROR_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    status: builtins.bytes
+    """status is set where it was refused: the google.rpc.Status that a call has in its trailing metadata."""
     @property
     def response(self) -> global___TriggerRunResponse:
         """response is set where the run was accepted."""
-
-    @property
-    def error(self) -> global___CallError:
-        """error is set where it was refused."""
 
     def __init__(
         self,
         *,
         response: global___TriggerRunResponse | None = ...,
-        error: global___CallError | None = ...,
+        status: builtins.bytes = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "error"] | None: ...
+    def HasField(self, field_name: typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "status"] | None: ...
 
 global___TriggerRunsItem = TriggerRunsItem
-
-@typing.final
-class CallError(google.protobuf.message.Message):
-    """CallError is an error of one item of a batched call."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    @typing.final
-    class FieldsEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.str
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.str = ...,
-        ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
-    CODE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    MESSAGE_FIELD_NUMBER: builtins.int
-    FIELDS_FIELD_NUMBER: builtins.int
-    code: builtins.int
-    """code is the number of the gRPC status code."""
-    reason: builtins.str
-    """reason is the stable reason."""
-    message: builtins.str
-    """message is for a person."""
-    @property
-    def fields(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """fields are the wrong fields of the request, each with its problem."""
-
-    def __init__(
-        self,
-        *,
-        code: builtins.int = ...,
-        reason: builtins.str = ...,
-        message: builtins.str = ...,
-        fields: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "fields", b"fields", "message", b"message", "reason", b"reason"]) -> None: ...
-
-global___CallError = CallError
 
 @typing.final
 class CancelRunRequest(google.protobuf.message.Message):

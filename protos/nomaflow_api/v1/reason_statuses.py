@@ -127,10 +127,14 @@ def write_details(code: grpc.StatusCode, message: str, details: ErrorDetails) ->
 
 def read_details(trailing: Iterable[tuple[str, str | bytes]] | None) -> ErrorDetails:
     """Return the details in trailing metadata; empty ones if it has none, or a proxy's own."""
+    return details_of(next((value for key, value in trailing or () if key == STATUS_KEY), b""))
+
+
+def details_of(raw: str | bytes) -> ErrorDetails:
+    """Return the details of a ``google.rpc.Status``, of its serialized form; empty ones if it has none."""
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    status = next((value for key, value in trailing or () if key == STATUS_KEY), b"")
     try:
-        for packed in status_pb2.Status.FromString(status).details:
+        for packed in status_pb2.Status.FromString(raw).details:
             next(filter(packed.Unpack, (info, bad, retry)), None)
     except DecodeError:
         return ErrorDetails()

@@ -14,6 +14,8 @@ from nomaflow.client.access_calls import AccessCalls
 from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.connection import Connection
+from nomaflow.client.errors import ClientError
+from nomaflow.client.failed_calls import client_error
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.name_checks import unknown_name
@@ -22,6 +24,7 @@ from nomaflow.client.run_filters import RunFilters, numbered
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
+from nomaflow_api.v1.reason_statuses import status_error
 
 __all__ = ["JobFilters", "KernelClient"]
 
@@ -117,14 +120,17 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         with trigger_span(f"trigger {order.job_id}") as traceparent:
             return decode(values.Triggered, await self._send("TriggerRun", request, traceparent))
 
-    async def trigger_many(self, orders: Iterable[TriggerOrder]) -> list[values.Triggered | values.TriggerRefusal]:
-        """Start at most 1,000 runs in one call; the answers are in the order of the orders."""
+    async def trigger_many(self, orders: Iterable[TriggerOrder]) -> list[values.Triggered | ClientError]:
+        """Start at most 1,000 runs in one call; the answers are in the order of the orders.
+
+        The answer to a refused order is the error that `trigger` would raise.
+        """
         request = service.TriggerRunsRequest(requests=[order.to_request(default_by=self._by) for order in orders])
         with trigger_span(f"trigger {len(request.requests)} runs") as traceparent:
             reply: service.TriggerRunsResponse = await self._send("TriggerRuns", request, traceparent)
         return [
-            decode(values.TriggerRefusal, item.error)
-            if item.HasField("error")
+            client_error(status_error(item.status), address="")
+            if item.HasField("status")
             else decode(values.Triggered, item.response)
             for item in reply.items
         ]

@@ -14,7 +14,7 @@ from access_world import DEADLINE, AccessWorld, kernel_of_two_teams
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_api.v1.reason_statuses import read_details, status_error
+from nomaflow_api.v1.reason_statuses import details_of, read_details, status_error
 from waiting import eventually
 
 _CODE = grpc.StatusCode
@@ -98,7 +98,9 @@ async def test_triggers_streams_waiting_runs_and_bytes_have_limits(tight: Access
     await eventually(another)
     await tight.as_("owner")("Pause", job_id="a.one")
     items = (await ann("TriggerRuns", requests=[kernel.TriggerRunRequest(job_id="a.one")] * 5)).items
-    assert [item.error.reason for item in items] == ["", "", "", "QUOTA", "QUOTA"]
+    refusals = [details_of(item.status) for item in items]
+    assert [each.reason for each in refusals] == ["", "", "", "QUOTA", "QUOTA"]
+    assert all(each.retry_seconds for each in refusals[3:])
     assert (await ann("TriggerRun", job_id="a.one", validate_only=True)) is not None
     code, reason, wait = await _refusal(ann("TriggerRun", job_id="a.one"))
     assert (code, reason) == (_CODE.RESOURCE_EXHAUSTED, "QUOTA")

@@ -16,6 +16,7 @@ from kernel_process import manifest
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.reason_statuses import details_of
 from nomaflow_kernel.access.grants import Verb
 from waiting import eventually
 
@@ -238,7 +239,7 @@ async def test_each_item_of_a_batch_is_permitted_or_refused_alone(world: AccessW
     names = ("a.one", "b.one", "c.one", "a.*")
     requests = [kernel.TriggerRunRequest(job_id=name) for name in names]
     items = (await world.as_("ann")("TriggerRuns", requests=requests)).items
-    assert [item.error.reason for item in items] == ["", *["PERMISSION_DENIED"] * 3]
+    assert [details_of(item.status).reason for item in items] == ["", *["PERMISSION_DENIED"] * 3]
     started = await world.as_("owner")("GetRun", run_id=items[0].response.run_id)
     assert started.run.trigger.by == "ann"
 

@@ -25,7 +25,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState, VerdictAction
 from nomaflow_api.v1.letters import Finished, InventoryLine
-from nomaflow_api.v1.reason_statuses import read_details
+from nomaflow_api.v1.reason_statuses import details_of, read_details
 from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
 from waiting import eventually
 
@@ -273,7 +273,8 @@ async def test_a_thousand_triggers_in_one_call_have_their_own_outcomes(
     ]
     answer = await client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=DEADLINE)
     assert len({item.response.run_id for item in answer.items[:996]}) == 996
-    assert [item.error.reason for item in answer.items[996:999]] == ["JOB_NOT_FOUND", "JOB_DISABLED", "BAD_REQUEST"]
+    refused = [details_of(item.status).reason for item in answer.items[996:999]]
+    assert refused == ["JOB_NOT_FOUND", "JOB_DISABLED", "BAD_REQUEST"]
     assert answer.items[999].response.run_id == answer.items[0].response.run_id
     assert answer.items[999].response.deduplicated
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -12,7 +12,7 @@ import pytest
 
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_api.field_marks import REMEMBERED
-from nomaflow_api.v1 import fire_pb2, job_pb2, kernel_service_pb2, log_pb2, run_pb2
+from nomaflow_api.v1 import fire_pb2, host_gateway_service_pb2, job_pb2, kernel_service_pb2, log_pb2, run_pb2
 from nomaflow_api.v1.message_codec import decode, encode
 
 
@@ -125,8 +125,8 @@ def test_values_become_a_message() -> None:
     assert (sent.kind, sent.by, sent.at.ToMicroseconds()) == (run_pb2.TRIGGER_KIND_CALL_JOB, "ann", 1_000_001)
     fold = encode(run_pb2.Fold, Fold(count=2, first=AT.astimezone(timezone(timedelta(hours=2)))), last=None, count=3)
     assert (fold.first.ToDatetime(UTC), fold.HasField("last"), fold.count) == (AT, False, 3)
-    switch = encode(kernel_service_pb2.TriggerRunsItem, response=None, error=None)
-    assert switch.WhichOneof("outcome") is None
+    state = encode(host_gateway_service_pb2.LoadState, refused=None, loaded=None, problems=())
+    assert state.WhichOneof("outcome") is None
 
 
 class Fired(SimpleNamespace):

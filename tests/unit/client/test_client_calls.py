@@ -28,10 +28,11 @@ from nomaflow.client import (
 )
 from nomaflow.client.alerts import AlertsClient, alerts_address_file
 from nomaflow.client.failed_calls import STATUS_ERRORS, client_error
-from nomaflow.client.values import Triggered, TriggerRefusal
+from nomaflow.client.values import Triggered
 from nomaflow_api.v1 import alerts_service_pb2, host_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer, add_AlertsServiceServicer_to_server
+from nomaflow_api.v1.reason_statuses import ErrorDetails, write_details
 
 
 async def test_a_trigger_is_sent_again_under_the_same_key(kernel: FakeKernel, client: KernelClient) -> None:
@@ -309,18 +310,15 @@ async def test_a_job_that_changed_between_two_lists_is_another_value(kernel: Fak
 
 
 async def test_a_batch_answers_item_by_item(kernel: FakeKernel, client: KernelClient) -> None:
-    """Each order of a batch has its own outcome."""
-    kernel.replies["TriggerRuns"] = pb.TriggerRunsResponse(
-        items=[
-            pb.TriggerRunsItem(response=pb.TriggerRunResponse(run_id="run_1", state=1)),
-            pb.TriggerRunsItem(error=pb.CallError(code=3, reason="BAD_REQUEST", message="no", fields={"by": "no"})),
-        ]
-    )
-    answers = await client.trigger_many([TriggerOrder(job_id="a"), TriggerOrder(job_id="x")])
-    assert answers == [
-        Triggered(run_id="run_1"),
-        TriggerRefusal(code=3, reason="BAD_REQUEST", message="no", fields={"by": "no"}),
-    ]
+    """Each order of a batch has its own outcome: an answer, or the error of a trigger of its own with its data."""
+    details = ErrorDetails(reason="JOB_NOT_FOUND", metadata={"near": "y"})
+    ((_, refusal),) = write_details(grpc.StatusCode.NOT_FOUND, "no job has the id 'x'", details)
+    items = [pb.TriggerRunsItem(response=pb.TriggerRunResponse(run_id="run_1")), pb.TriggerRunsItem(status=refusal)]
+    kernel.replies["TriggerRuns"] = pb.TriggerRunsResponse(items=items)
+    started, error = await client.trigger_many([TriggerOrder(job_id="a"), TriggerOrder(job_id="x")])
+    assert isinstance(started, Triggered)
+    assert isinstance(error, NotFound)
+    assert (error.message, error.reason, error.metadata) == ("no job has the id 'x'", "JOB_NOT_FOUND", {"near": "y"})
 
 
 async def test_the_sync_client_does_the_same(kernel: FakeKernel) -> None:

@@ -12,6 +12,7 @@ import pytest
 from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.reason_statuses import STATUS_KEY
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.folded_rows import FoldedRows
 from nomaflow_kernel.access.policy import RULES
@@ -201,7 +202,8 @@ async def test_without_an_audit_the_log_still_warns(caplog: pytest.LogCaptureFix
 async def test_refused_items_of_a_batch_are_told_by_job(world: World) -> None:
     """A batch is one call; each job of it that the caller may not start is a refusal of its own kind."""
     request = kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id=each) for each in "abcb"])
-    denied = kernel.TriggerRunsItem(error=kernel.CallError(reason="PERMISSION_DENIED"))
+    error = NotPermitted(stranger().principal, "trigger", "job:b")
+    denied = kernel.TriggerRunsItem(status=dict(status_of(error).trailing)[STATUS_KEY])
     started = kernel.TriggerRunsItem(response=kernel.TriggerRunResponse(run_id=RUN_ID))
     method = "/nomaflow_api.v1.KernelService/TriggerRuns"
     call = world.audit.begin(method, RULES[method], request, stranger())

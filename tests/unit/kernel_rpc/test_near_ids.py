@@ -11,6 +11,7 @@ from google.rpc import status_pb2
 from rpc_world import World, catalogue_of
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.reason_statuses import details_of, status_error
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
@@ -35,9 +36,10 @@ async def test_a_thousand_misspelt_ids_do_not_hold_up_the_kernel(world: World) -
     answer = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=30)
     took = time.monotonic() - began
     watching.cancel()
-    hints = [item.error.message for item in answer.items if "did you mean" in item.error.message]
+    texts = [status_error(item.status).details() or "" for item in answer.items]
+    hints = [text for text in texts if "did you mean" in text]
     assert len(answer.items) == 1000
-    assert hints == [answer.items[0].error.message]
+    assert hints == texts[:1]
     assert "'reports.team.daily-00000'" in hints[0]
     assert took < 20
     assert longest < 10
@@ -48,7 +50,7 @@ async def test_twenty_thousand_characters_are_no_id(world: World) -> None:
     world.catalogue.take_in(catalogue_of("team", *(f"job-{number}" for number in range(1000))))
     requests = [kernel.TriggerRunRequest(job_id="j" * 20_000) for _ in range(100)]
     answer = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=30)
-    assert {item.error.reason for item in answer.items} == {"BAD_REQUEST"}
+    assert {details_of(item.status).reason for item in answer.items} == {"BAD_REQUEST"}
     with pytest.raises(grpc.aio.AioRpcError, match="expected 1 to 128 letters"):
         await world.client.GetJob(kernel.GetJobRequest(job_id="j" * 20_000), timeout=10)
 

@@ -12,7 +12,7 @@ from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.reason_statuses import read_details
+from nomaflow_api.v1.reason_statuses import details_of, read_details, status_error
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
@@ -204,16 +204,16 @@ async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None
 
 
 async def test_a_refused_item_of_a_batch_names_its_field_as_a_call_does(world: World) -> None:
-    """Its error has the message and the fields that a trigger of its own has, cut to the same sizes."""
+    """Its status has the message and the details that a trigger of its own has, cut to the same sizes."""
     long_key = b'{"' + b"k" * 200_000 + b'": {"$date": "soon"}}'
     requests = [Trigger(job_id="a", log_level="LOUD"), Trigger(job_id="a", params_json=long_key)]
     answer = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=10)
     for request, item in zip(requests, answer.items, strict=True):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await world.client.TriggerRun(request, timeout=10)
-        assert item.error.message == caught.value.details()
-        assert dict(item.error.fields) == read_details(caught.value.trailing_metadata()).fields
-    assert list(answer.items[0].error.fields) == ["log_level"]
+        assert status_error(item.status).details() == caught.value.details()
+        assert details_of(item.status) == read_details(caught.value.trailing_metadata())
+    assert list(details_of(answer.items[0].status).fields) == ["log_level"]
     assert answer.ByteSize() < 10_000
 
 

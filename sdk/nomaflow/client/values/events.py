@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from nomaflow.client.values.runs import ReasonView, StepValuesView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
-__all__ = ["EventView", "PrunedView", "Replayed", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "PrunedView", "Replayed", "Triggered"]
 
 
 class EventView(Shaped, frozen=True, kw_only=True):
@@ -62,16 +62,3 @@ class Triggered(Replayed, frozen=True, kw_only=True):
 
     state: str = "QUEUED"
     reason: ReasonView | None = None
-
-
-class TriggerRefusal(Struct, frozen=True, kw_only=True):
-    """The answer to one refused trigger of a batch.
-
-    :param code: the number of the gRPC status
-    :param fields: the wrong fields of the order's request, each with its problem
-    """
-
-    code: int
-    reason: str
-    message: str
-    fields: Mapping[str, str] = field(default_factory=dict)
