@@ -70,12 +70,7 @@ class KernelService(Calls):
             pruned_through_seq=self._store.pruned_through_seq if watches else 0,
             now=self._clock.now_us(),
             trouble=self._parts.health.trouble,
-            caller=encode(
-                kernel.Caller,
-                principal,
-                grants=list(map(str, principal.all_grants())),
-                role=", ".join(principal.roles),
-            ),
+            caller=encode(kernel.Caller, principal, grants=list(map(str, principal.all_grants()))),
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:

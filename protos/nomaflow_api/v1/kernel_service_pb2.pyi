@@ -126,18 +126,18 @@ class Caller(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     GRANTS_FIELD_NUMBER: builtins.int
-    ROLE_FIELD_NUMBER: builtins.int
+    ROLES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is the principal's name."""
     kind: builtins.str
     """kind is "owner", "user" or "service"."""
-    role: builtins.str
-    """role is the role that its grants came from, such as "operator host:teama"; several have ", " between them. Empty
-    where there is none.
-    """
     @property
     def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """grants are what it may do, each "verb scope" as in docs/access.md, such as "operate job:etl-*"."""
+
+    @property
+    def roles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """roles are the roles that its grants came from, such as "operator host:teama". May be empty."""
 
     def __init__(
         self,
@@ -145,9 +145,9 @@ class Caller(google.protobuf.message.Message):
         name: builtins.str = ...,
         kind: builtins.str = ...,
         grants: collections.abc.Iterable[builtins.str] | None = ...,
-        role: builtins.str = ...,
+        roles: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["grants", b"grants", "kind", b"kind", "name", b"name", "role", b"role"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grants", b"grants", "kind", b"kind", "name", b"name", "roles", b"roles"]) -> None: ...
 
 global___Caller = Caller
 

@@ -181,13 +181,13 @@ async def test_the_kernel_tells_who_asks_and_where_it_runs_only_to_who_operates_
     places = {name: (each.pid, each.project) for name, each in told.items()}
     assert places == {"owner": where, "admin": where, "ann": nowhere, "ben": nowhere, "one": nowhere}
     assert {name for name, each in told.items() if not each.last_event_seq} == {"one"}
-    callers = {name: (each.caller.kind, each.caller.name, each.caller.role) for name, each in told.items()}
+    callers = {name: (each.caller.kind, each.caller.name, list(each.caller.roles)) for name, each in told.items()}
     assert callers == {
-        "owner": ("owner", "owner", ""),
-        "admin": ("user", "admin", "admin"),
-        "ann": ("user", "ann", "operator host:teama"),
-        "ben": ("user", "ben", "viewer host:teamb"),
-        "one": ("service", "one", ""),
+        "owner": ("owner", "owner", []),
+        "admin": ("user", "admin", ["admin"]),
+        "ann": ("user", "ann", ["operator host:teama"]),
+        "ben": ("user", "ben", ["viewer host:teamb"]),
+        "one": ("service", "one", []),
     }
     assert [grant.partition(" ")[0] for grant in told["owner"].caller.grants] == list(Verb)
     assert told["ben"].caller.grants == ["read host:teamb"]

@@ -37,10 +37,3 @@ def test_the_client_allows_what_the_kernel_allows(texts: tuple[str, ...]) -> Non
         for target in _TARGETS:
             may = caller.may(verb, job_id=target.job_id, host=target.host, tags=target.tags)
             assert may == principal.may(verb, target), (verb, target)
-
-
-def test_a_callers_role_is_null_if_there_is_none() -> None:
-    """In JSON as in docs/cli.md."""
-    assert CallerView(name="owner", kind="owner", grants=("read *",)).to_json() == {
-        "name": "owner", "kind": "owner", "grants": ["read *"], "role": None,
-    }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from nomaflow.client.values.shapes import NullableText, Shaped
+from nomaflow.client.values.shapes import Shaped
 
 __all__ = ["CallerView", "KernelView"]
 
@@ -15,13 +15,13 @@ class CallerView(Shaped, frozen=True, kw_only=True):
 
     :param kind: ``owner``, ``user`` or ``service``
     :param grants: ``VERB SCOPE`` each, as in docs/access.md
-    :param role: the role that they came from, several with a comma between them; empty for none
+    :param roles: the roles that they came from
     """
 
     name: str
     kind: str
     grants: tuple[str, ...] = ()
-    role: NullableText = ""
+    roles: tuple[str, ...] = ()
 
     def may(self, verb: str, *, job_id: str = "", host: str = "", tags: Iterable[str] = ()) -> bool:
         """Return whether the grants allow something, so that a program offers what the kernel will not refuse.
