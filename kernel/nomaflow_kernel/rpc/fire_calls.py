@@ -183,13 +183,13 @@ class FireCalls(Calls):
         check_place(request)
         check_name(request.tag, "tag")
         check_most(request.limit, _MOST, "limit")
-        from_us_, until_us = moment_us(request, "from"), moment_us(request, "until")
-        begin = from_us(self._clock.now_us() if from_us_ is None else from_us_)
+        since_us, until_us = moment_us(request, "since"), moment_us(request, "until")
+        begin = from_us(self._clock.now_us() if since_us is None else since_us)
         end = min(begin, datetime.max.replace(tzinfo=UTC) - _DAY) + _DAY if until_us is None else from_us(until_us)
         if end <= begin:
-            raise BadRequest("until is not later than from, expected a later time", field="until")
+            raise BadRequest("until is not later than since, expected a later time", field="until")
         if end - begin > _RANGE:
-            raise BadRequest("until lies more than 31 days after from; ask for a shorter time", field="until")
+            raise BadRequest("until lies more than 31 days after since; ask for a shorter time", field="until")
         return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT, known=self._known)
 
     def _jobs(self, request: fire_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anomaflow_api/v1/fire.proto\x12\x0fnomaflow_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x04\x46ire\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06preset\x18\x02 \x01(\t\"\xa1\x01\n\x10ListFiresRequest\x12(\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\r\n\x05limit\x18\x06 \x01(\r\"\xfa\x01\n\nListedFire\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05local\x18\x02 \x01(\t\x12\x10\n\x08timezone\x18\x03 \x01(\t\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06preset\x18\x05 \x01(\t\x12\x0f\n\x07\x61t_once\x18\x06 \x01(\r\x12\x15\n\rcollides_with\x18\x07 \x03(\t\x12\x1d\n\x10\x65xpected_seconds\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\t \x01(\x08\x12\x17\n\x0f\x64\x61ylight_saving\x18\n \x01(\tB\x13\n\x11_expected_seconds\"\xea\x01\n\x10\x46requentSchedule\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x10\n\x08schedule\x18\x03 \x01(\t\x12\x10\n\x08timezone\x18\x04 \x01(\t\x12\r\n\x05\x66ires\x18\x05 \x01(\x04\x12(\n\x04next\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x10\x65xpected_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\x08 \x01(\x08\x12\x15\n\rcollides_with\x18\t \x03(\tB\x13\n\x11_expected_seconds\"\xa6\x01\n\x11ListFiresResponse\x12*\n\x05\x66ires\x18\x01 \x03(\x0b\x32\x1b.nomaflow_api.v1.ListedFire\x12\x33\n\x08\x66requent\x18\x02 \x03(\x0b\x32!.nomaflow_api.v1.FrequentSchedule\x12\x30\n\x0clisted_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anomaflow_api/v1/fire.proto\x12\x0fnomaflow_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x04\x46ire\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06preset\x18\x02 \x01(\t\"\xa2\x01\n\x10ListFiresRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\r\n\x05limit\x18\x06 \x01(\r\"\xfa\x01\n\nListedFire\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05local\x18\x02 \x01(\t\x12\x10\n\x08timezone\x18\x03 \x01(\t\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06preset\x18\x05 \x01(\t\x12\x0f\n\x07\x61t_once\x18\x06 \x01(\r\x12\x15\n\rcollides_with\x18\x07 \x03(\t\x12\x1d\n\x10\x65xpected_seconds\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\t \x01(\x08\x12\x17\n\x0f\x64\x61ylight_saving\x18\n \x01(\tB\x13\n\x11_expected_seconds\"\xea\x01\n\x10\x46requentSchedule\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x10\n\x08schedule\x18\x03 \x01(\t\x12\x10\n\x08timezone\x18\x04 \x01(\t\x12\r\n\x05\x66ires\x18\x05 \x01(\x04\x12(\n\x04next\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x10\x65xpected_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06paused\x18\x08 \x01(\x08\x12\x15\n\rcollides_with\x18\t \x03(\tB\x13\n\x11_expected_seconds\"\xa6\x01\n\x11ListFiresResponse\x12*\n\x05\x66ires\x18\x01 \x03(\x0b\x32\x1b.nomaflow_api.v1.ListedFire\x12\x33\n\x08\x66requent\x18\x02 \x03(\x0b\x32!.nomaflow_api.v1.FrequentSchedule\x12\x30\n\x0clisted_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FIRE']._serialized_start=80
   _globals['_FIRE']._serialized_end=142
   _globals['_LISTFIRESREQUEST']._serialized_start=145
-  _globals['_LISTFIRESREQUEST']._serialized_end=306
-  _globals['_LISTEDFIRE']._serialized_start=309
-  _globals['_LISTEDFIRE']._serialized_end=559
-  _globals['_FREQUENTSCHEDULE']._serialized_start=562
-  _globals['_FREQUENTSCHEDULE']._serialized_end=796
-  _globals['_LISTFIRESRESPONSE']._serialized_start=799
-  _globals['_LISTFIRESRESPONSE']._serialized_end=965
+  _globals['_LISTFIRESREQUEST']._serialized_end=307
+  _globals['_LISTEDFIRE']._serialized_start=310
+  _globals['_LISTEDFIRE']._serialized_end=560
+  _globals['_FREQUENTSCHEDULE']._serialized_start=563
+  _globals['_FREQUENTSCHEDULE']._serialized_end=797
+  _globals['_LISTFIRESRESPONSE']._serialized_start=800
+  _globals['_LISTFIRESRESPONSE']._serialized_end=966
 # @@protoc_insertion_point(module_scope)

@@ -44,7 +44,7 @@ class ListFiresRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
     UNTIL_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     TAG_FIELD_NUMBER: builtins.int
@@ -59,20 +59,25 @@ class ListFiresRequest(google.protobuf.message.Message):
     limit: builtins.int
     """limit is how many fires to return at most. Zero means 1,000; at most 10,000."""
     @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """since is where to begin. Absent means now."""
+
+    @property
     def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """until is where to end, at most 31 days after from. Absent means one day after it."""
+        """until is where to end, at most 31 days after since. Absent means one day after it."""
 
     def __init__(
         self,
         *,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         host: builtins.str = ...,
         tag: builtins.str = ...,
         job_id: builtins.str = ...,
         limit: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["from", b"from", "until", b"until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["from", b"from", "host", b"host", "job_id", b"job_id", "limit", b"limit", "tag", b"tag", "until", b"until"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "limit", b"limit", "since", b"since", "tag", b"tag", "until", b"until"]) -> None: ...
 
 global___ListFiresRequest = ListFiresRequest
 

@@ -96,7 +96,7 @@ class FigureReading(Calls):
     async def list_fires(
         self,
         *,
-        begin: datetime | None = None,
+        since: datetime | None = None,
         until: datetime | None = None,
         host: str = "",
         tag: str = "",
@@ -105,9 +105,9 @@ class FigureReading(Calls):
     ) -> values.FirePageView:
         """Return the coming fires of the caller's jobs, in order of time, with what they collide with.
 
-        :param begin: the start of the range; None means now
+        :param since: the start of the range; None means now
         :param until: its end, at most 31 days later; None means a day later
         :param limit: at most 10,000; 0 means 1,000
         """
-        fields = {"from": begin, "until": until, "host": host, "tag": tag, "job_id": job_id, "limit": limit}
+        fields = {"since": since, "until": until, "host": host, "tag": tag, "job_id": job_id, "limit": limit}
         return decode(values.FirePageView, await self._ask("ListFires", **fields))

@@ -190,7 +190,7 @@ def _show_fires(
     job_id = jobs[0] if jobs else ""
 
     async def ask(kernel: KernelClient) -> FirePageView:
-        found = await kernel.list_fires(begin=begin, until=end, host=host, tag=tag, job_id=job_id, limit=_MOST_FIRES)
+        found = await kernel.list_fires(since=begin, until=end, host=host, tag=tag, job_id=job_id, limit=_MOST_FIRES)
         if not found.fires and not found.frequent:
             await kernel.check_names(job_id=job_id, host=host, tag=tag)
         return found

@@ -77,10 +77,10 @@ async def test_events_and_fires_are_read(kernel: FakeKernel, client: KernelClien
     assert ([(event.seq, event.by) for event in page.events], page.next_before_seq) == ([(3, "ann"), (2, "ann")], 2)
     fire = fire_pb2.ListedFire(job_id="j", local="2026-11-26T09:00:00+01:00", timezone="Europe/Paris", at_once=1)
     kernel.replies["ListFires"] = fire_pb2.ListFiresResponse(fires=[fire])
-    fires = await client.list_fires(begin=AT, until=AT + timedelta(days=1), limit=7)
+    fires = await client.list_fires(since=AT, until=AT + timedelta(days=1), limit=7)
     assert [(each.job_id, each.expected_seconds) for each in fires.fires] == [("j", None)]
     (request,) = kernel.requests["ListFires"]
-    assert (getattr(request, "from").ToDatetime(UTC), request.limit) == (AT, 7)
+    assert (request.since.ToDatetime(UTC), request.limit) == (AT, 7)
 
 
 async def test_a_filter_of_another_name_is_refused(client: KernelClient) -> None:

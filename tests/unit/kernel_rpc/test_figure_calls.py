@@ -269,7 +269,7 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
     )
     call = world.client.ListFires
     request = fire_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200))
-    getattr(request, "from").FromSeconds(1_780_012_800)  # 2026-05-29T00:00:00Z
+    request.since.FromSeconds(1_780_012_800)  # 2026-05-29T00:00:00Z
     reply = await call(request)
     assert [(f.job_id, f.local, f.paused) for f in reply.fires] == [
         ("long", "2026-05-29T02:00:00+02:00", False),
@@ -295,9 +295,9 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
     assert [f.job_id for f in (await call(fire_pb2.ListFiresRequest(job_id="short"))).fires] == ["short"]
     late = fire_pb2.ListFiresRequest(until=Timestamp(seconds=NOW_US // SECOND + 32 * 86_400))
     assert "31 days" in await refusal(call(late))
-    assert "later than from" in await refusal(call(fire_pb2.ListFiresRequest(until=Timestamp(seconds=5))))
+    assert "later than since" in await refusal(call(fire_pb2.ListFiresRequest(until=Timestamp(seconds=5))))
     last_day = fire_pb2.ListFiresRequest()
-    getattr(last_day, "from").FromSeconds(LAST_MOMENT_US // SECOND)
+    last_day.since.FromSeconds(LAST_MOMENT_US // SECOND)
     assert [fire.job_id for fire in (await call(last_day)).fires] == ["long", "short"]
 
 
@@ -332,7 +332,7 @@ async def test_the_same_days_are_not_planned_again(world: World, monkeypatch: py
 
     async def fires(**asked: int) -> list[tuple[str, bool]]:
         request = fire_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200), limit=asked.get("limit", 0))
-        getattr(request, "from").FromSeconds(1_780_012_900 + asked.get("later", 0))
+        request.since.FromSeconds(1_780_012_900 + asked.get("later", 0))
         return [(fire.job_id, fire.paused) for fire in (await world.client.ListFires(request)).fires]
 
     both = [("one", False), ("two", False)]

@@ -141,9 +141,9 @@ async def _fires(request: Request, choice: Choice, begin: datetime, end: datetim
     kernel = kernel_of(request)
     if end > now:
         return await kernel.list_fires(
-            begin=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
+            since=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
         )
-    coming = await kernel.list_fires(begin=now, limit=1, host=choice.host, tag=choice.tag, job_id=choice.job)
+    coming = await kernel.list_fires(since=now, limit=1, host=choice.host, tag=choice.tag, job_id=choice.job)
     return FirePageView(frequent=tuple(replace(each, fires=0, collides_with=()) for each in coming.frequent))
 
 
@@ -196,7 +196,7 @@ async def as_json(request: Request) -> Response:
         today = now.astimezone(begin.tzinfo).date()
         raise InvalidRequest(f"from: {choice.no_day!r} is no day", fix=f"write it as {today.isoformat()}")
     fires = await kernel_of(request).list_fires(
-        begin=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES,
+        since=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES,
         host=choice.host, tag=choice.tag, job_id=choice.job,
     )  # fmt: skip
     return JsonAnswer(fires.to_json())
