@@ -301,7 +301,7 @@ global___Job = Job
 
 @typing.final
 class JobCount(google.protobuf.message.Message):
-    """JobCount is how many jobs have one thing in common: one of the first four fields is set."""
+    """JobCount is how many jobs have one thing in common."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -329,6 +329,8 @@ class JobCount(google.protobuf.message.Message):
         owner: builtins.str = ...,
         jobs: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["condition", b"condition", "host", b"host", "jobs", b"jobs", "owner", b"owner", "tag", b"tag"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["common", b"common", "condition", b"condition", "host", b"host", "owner", b"owner", "tag", b"tag"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["common", b"common", "condition", b"condition", "host", b"host", "jobs", b"jobs", "owner", b"owner", "tag", b"tag"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["common", b"common"]) -> typing.Literal["condition", "tag", "host", "owner"] | None: ...
 
 global___JobCount = JobCount
