@@ -34,7 +34,7 @@ async def send(request: Request) -> Response:
     async with alerts_of(request) as client:
         await client.mute(
             until=datetime.now(UTC) + timedelta(hours=span[1]), by=request.state.session.name, why=why,
-            job_id=sent.get("job", ""), host=sent.get("host", ""),
+            job_id=sent.get("job") or None, host=sent.get("host") or None,
         )  # fmt: skip
     return RedirectResponse(target_of(sent, "/"), status_code=303)
 
