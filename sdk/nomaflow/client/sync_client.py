@@ -66,7 +66,8 @@ async def _close(items: Any, turn: asyncio.Lock) -> None:
 class SyncKernelClient:
     """A :class:`KernelClient` for code without an event loop. Use it as a context manager, or call ``close``.
 
-    The parameters are those of :class:`KernelClient`; so are the methods, their results and their errors.
+    The parameters are those of :class:`KernelClient` except ``on_connected``; the methods are its methods except
+    ``in_name_of``, with the same results and errors.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class SyncKernelClient:
     invite_instance = _call(KernelClient.invite_instance)
     job_stats = _call(KernelClient.job_stats)
     inspect_attempt = _call(KernelClient.inspect_attempt)
+    is_serving = _call(KernelClient.is_serving)
     list_callables = _call(KernelClient.list_callables)
     list_certificates = _call(KernelClient.list_certificates)
     list_events = _call(KernelClient.list_events)
@@ -159,11 +161,14 @@ class SyncKernelClient:
     list_hosts = _call(KernelClient.list_hosts)
     list_wanted = _call(KernelClient.list_wanted)
     list_jobs = _call(KernelClient.list_jobs)
+    list_jobs_page = _call(KernelClient.list_jobs_page)
     list_runs = _stream(KernelClient.list_runs)
     list_runs_page = _call(KernelClient.list_runs_page)
     list_tokens = _call(KernelClient.list_tokens)
     pause = _call(KernelClient.pause)
     read_audit = _stream(KernelClient.read_audit)
+    read_audit_blocks = _stream(KernelClient.read_audit_blocks)
+    read_log_blocks = _stream(KernelClient.read_log_blocks)
     read_log_chunks = _stream(KernelClient.read_log_chunks)
     read_logs = _stream(KernelClient.read_logs)
     reload_host = _call(KernelClient.reload_host)
