@@ -216,6 +216,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         """Yield every event that the caller may read, in order, without end.
 
         :param after_seq: the last event already seen; 0 means only future events
+        :param from_start: yield all stored events first; not with ``after_seq``
         :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
         :param job_id: keeps events of that job and of its runs
         :param host: keeps events of that host
@@ -231,7 +232,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         request = filled(
             service.WatchEventsRequest,
             after_seq=after_seq,
-            from_start=not after_seq,
+            from_start=from_start or not after_seq,
             kinds=kinds,
             job_id=job_id,
             host=host,

@@ -186,3 +186,13 @@ async def test_events_from_now_on_lose_none(kernel: FakeKernel, client: KernelCl
     await kernel.start()
     assert (await first).seq == 4
     await watching.aclose()
+
+
+async def test_a_watch_from_two_places_is_the_kernels_to_refuse(kernel: FakeKernel, client: KernelClient) -> None:
+    """The client sends both, and follows neither silently."""
+    kernel.events = _events(3)
+    watching = client.watch_events(after_seq=1, from_start=True)
+    await anext(watching)
+    await watching.aclose()
+    (request,) = kernel.requests["WatchEvents"]
+    assert (request.after_seq, request.from_start) == (1, True)
