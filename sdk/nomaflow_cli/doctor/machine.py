@@ -1,8 +1,7 @@
-"""Findings about the machine: Python, installed extras, /proc, cgroups, disk and clock."""
+"""Findings about the machine: Python, installed extras, /proc, disk and clock."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -31,7 +30,6 @@ def examine_machine(project: Path) -> Iterator[Finding]:
             text = f"the {name} cannot run here: {missing} cannot be imported"
             yield warning(f"machine.{name}", text, f"pip install 'nomaflow[{name}]'")
     yield _processes()
-    yield _cgroup()
     yield free_space("machine.disk", project, "the project's disk")
     yield _clock()
 
@@ -45,18 +43,6 @@ def _processes() -> Finding:
     return fine("machine.proc", "/proc is readable: a host can find and stop the processes of a step")
 
 
-def _cgroup() -> Finding:
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        folder = Path("/sys/fs/cgroup", line.removeprefix("0::/"))
-        if line.startswith("0::/") and all(os.access(path, os.W_OK) for path in (folder, folder / "cgroup.kill")):
-            return fine("machine.cgroup", f"cgroup v2 {str(folder)!r} is delegated: limits and kills use it")
-    return fine("machine.cgroup", "cgroup v2 is not delegated: limits are checked by polling")
-
-
 def free_space(check: str, folder: Path, disk: str) -> Finding:
     """Return the finding about the free space of the disk of a folder."""
     free = shutil.disk_usage(folder).free
@@ -65,7 +51,7 @@ def free_space(check: str, folder: Path, disk: str) -> Finding:
         fix = "free disk space: a kernel whose disk is full accepts no triggers until there is space"
         return problem(check, text, fix)
     if free < _FEW_BYTES:
-        return warning(check, text, "free disk space, or keep less history: [meta.retention] of jobs.toml")
+        return warning(check, text, "free disk space, or keep less history: [kernel.retention] of nomaflow.toml")
     return fine(check, text)
 
 
