@@ -39,7 +39,8 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
         elsewhere = named or is_elsewhere(project)
     if not named:
         # A kernel that was named may be on another machine and have another store than this project.
-        of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None, elsewhere=elsewhere))
+        serves = None if view is None else view.kernel.store
+        of_store = list(examine_store(project, store=store, deep=deep, serves=serves, elsewhere=elsewhere))
         yield from of_store
         if any(finding.check == "store.lock" for finding in of_store):
             return  # an earlier finding names the process and the way out

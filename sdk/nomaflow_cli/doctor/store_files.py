@@ -18,14 +18,21 @@ from nomaflow_cli.formatting import amount, count
 from nomaflow_cli.store_tool import run_store_tool
 
 _LARGE_WAL = 1 << 30
+_MARKS = {
+    "moved": (
+        "was moved to another store",
+        "name that store in [kernel] store of nomaflow.toml; to come back to this one: nomaflow store reclaim STORE",
+    ),
+    "copying": ("is an incomplete copy", "make the copy again: nomaflow store copy FROM TO"),
+}
 
 
 def examine_store(
-    project: Path, *, store: str, deep: bool, answers: bool, elsewhere: bool = False
+    project: Path, *, store: str, deep: bool, serves: str | None, elsewhere: bool = False
 ) -> Iterator[Finding]:
     """Yield the findings about the store, about leftovers of a kernel that is gone, and about the certificate.
 
-    :param answers: True if the project's kernel answers
+    :param serves: the kind of store that the project's kernel answers from; None if it does not answer
     :param elsewhere: True if the kernel is not this project's, which then need not have a history
     """
     try:
@@ -35,15 +42,16 @@ def examine_store(
         with contextlib.suppress(CliError):  # of unreadable settings, which is said above
             yield from _certificate(run_store_tool("certificate", project=project))
         return
-    yield from _store(project, seen, answers=answers, elsewhere=elsewhere)
+    yield from _store(project, seen, serves=serves, elsewhere=elsewhere)
     yield from _certificate(seen["certificate"])
 
 
-def _store(project: Path, seen: dict[str, Any], *, answers: bool, elsewhere: bool) -> Iterator[Finding]:
-    if seen["kind"] != "sqlite":
+def _store(project: Path, seen: dict[str, Any], *, serves: str | None, elsewhere: bool) -> Iterator[Finding]:
+    # The kernel's own variables or options may name another store than those that this command sees.
+    if "postgresql" in (seen["kind"], serves):
         yield fine("store.history", "the store is a PostgreSQL database; see the kernel's health")
         return
-    if not answers:
+    if serves is None:
         yield from _left_behind(project, seen)
     path, name = Path(seen["path"]), repr(seen["path"])
     if seen["trouble"]:
@@ -76,8 +84,8 @@ def _content(seen: dict[str, Any]) -> Iterator[Finding]:
     unchecked = f"{size} were not checked for damage; to check them: nomaflow doctor --deep"
     yield fine("store.damage", "the history file is not damaged" if seen["checked"] else unchecked)
     if seen["mark"]:
-        what = "was moved to another store" if seen["mark"] == "moved" else "is an incomplete copy"
-        yield problem("store.moved", f"the history {seen['path']!r} {what}", "see `nomaflow store` of docs/backup.md")
+        what, fix = _MARKS[seen["mark"]]
+        yield problem("store.moved", f"the history {seen['path']!r} {what}", fix)
     elif not seen["usable"]:
         whose = "a later" if schema > newest else "a development"
         text = f"schema {schema} is from {whose} version; this one knows up to {newest}"

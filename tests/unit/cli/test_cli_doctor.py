@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -332,6 +334,20 @@ async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path
     assert (unreachable.code, json.loads(unreachable.out)["ok"]) == (1, False)
 
 
+async def test_a_store_that_only_the_kernel_s_variables_name_is_not_looked_for_here(tmp_path: Path) -> None:
+    """A moved file beside a kernel on PostgreSQL is no problem; without that kernel the way out is told."""
+    url = f"sqlite:///{tmp_path / 'kernel.db'}"
+    store = open_store(url)
+    await store.open()
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "kernel.db")) as history, history:
+        history.execute("UPDATE kernel SET mark = 'moved'")
+    serving = list(examine_store(tmp_path, store=url, deep=False, serves="postgresql"))
+    assert [(each.check, each.level) for each in serving] == [("store.history", Level.OK)]
+    moved = {each.check: each.fix for each in examine_store(tmp_path, store=url, deep=False, serves=None)}
+    assert "[kernel] store" in moved["store.moved"]
+
+
 async def test_the_disk_of_the_history_is_the_one_that_fills(tmp_path: Path) -> None:
     """A history on another disk than the project has a line about the room there."""
     disk = tmp_path.stat().st_dev
@@ -341,6 +357,6 @@ async def test_the_disk_of_the_history_is_the_one_that_fills(tmp_path: Path) -> 
             store = open_store(f"sqlite:///{folder / 'kernel.db'}")
             await store.open()
             await store.close()
-            found = examine_store(tmp_path, store=f"sqlite:///{folder / 'kernel.db'}", deep=False, answers=False)
+            found = examine_store(tmp_path, store=f"sqlite:///{folder / 'kernel.db'}", deep=False, serves=None)
             told = {each.check: each.message for each in found}
             assert ("free on the history's disk" in told.get("store.disk", "")) is checks, told
