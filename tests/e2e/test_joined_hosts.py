@@ -240,7 +240,7 @@ def test_a_join_string_is_good_for_one_host_once(system: FaultSystem) -> None:
         port = silent.getsockname()[1]
     system.kill("kernel")
     told = run_command("host", str(thief), "--name", "team", "--join", str(used), folder=system.root)
-    assert (told.code, "no kernel answers" in told.err) == (75, True), (port, told)
+    assert (told.code, "no kernel answers" in told.err) == (70, True), (port, told)
 
 
 def test_a_kernel_restored_from_a_backup_knows_the_hosts_of_that_time(system: FaultSystem) -> None:

@@ -75,7 +75,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         if before is not None and not known and isinstance(error, NotThatKernel):
             raise _other_kernel(before, folder, "nothing was sent to it") from None
         passes = isinstance(error, KernelUnreachable) and not isinstance(error, NotTrusted)
-        raise NotJoined(error.message, fix=error.fix, exit_code=os.EX_TEMPFAIL if passes else os.EX_CONFIG) from None
+        raise NotJoined(error.message, fix=error.fix, exit_code=os.EX_SOFTWARE if passes else os.EX_CONFIG) from None
     certificate = enrolled.certificate_pem.encode()
     facts = read_certificate(certificate, host=host, key=request.key)
     if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
