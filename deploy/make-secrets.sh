@@ -10,11 +10,13 @@ cd "$folder"
 
 openssl rand -hex 32 > postgres-password
 printf 'postgres:5432:nomaflow:nomaflow:%s\n' "$(cat postgres-password)" > pgpass
-# Compose needs these files; they are filled once the kernel runs.
+# Compose needs these files; they are filled once the kernel runs. The containers' user may read them, and nobody else of this
+# machine may enter the folder.
 touch join-reports join-cleanup
+chmod 644 join-reports join-cleanup
 
 cat <<TEXT
-made in $folder. The containers run as user 10001 and have to be the owner of these files:
-  rootless podman:  podman unshare chown -R 10001:10001 '$folder'
-  docker:           sudo chown -R 10001:10001 '$folder'
+made in $folder. PostgreSQL's drivers accept only a password file of their own user, 10001 in the containers:
+  rootless podman:  podman unshare chown 10001:10001 '$folder/pgpass'
+  docker:           sudo chown 10001:10001 '$folder/pgpass'
 TEXT

@@ -101,7 +101,10 @@ def test_a_drain_fits_into_the_grace_period(compose: dict[str, Any], team: str) 
 
 
 def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path: Path, compose: dict[str, Any]) -> None:
-    """The script makes every secret that the compose file names, readable only for its owner, and replaces none."""
+    """The script makes every secret of the compose file in a folder of its owner alone, and replaces none.
+
+    The containers' user must be able to read the join strings, and its owner to write them, so they change no owner.
+    """
     need("openssl")
     folder = tmp_path / "secrets"
     make = ["sh", str(DEPLOY / "make-secrets.sh"), str(folder)]
@@ -109,7 +112,11 @@ def test_secrets_are_made_once_and_for_their_owner_alone(tmp_path: Path, compose
     assert done.returncode == 0, done.stderr
     made = {path.name for path in folder.iterdir()}
     assert made == {Path(secret["file"]).name for secret in compose["secrets"].values()}
-    assert {stat.S_IMODE(os.stat(folder / name).st_mode) for name in made} == {0o600}
+    modes = {name: stat.S_IMODE(os.stat(folder / name).st_mode) for name in made}
+    joining = {name for name in made if name.startswith("join-")}
+    assert modes == {name: 0o644 if name in joining else 0o600 for name in made}
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert re.findall(r"chown 10001:10001 '(.*)'", done.stdout) == [f"{folder}/pgpass"] * 2
     assert len((folder / "postgres-password").read_text().strip()) >= 32
     strings = (DEPLOY / "make-join-strings.sh").read_text()
     assert [team for team in TEAMS if f"join-{team}" not in made or f" {team}" not in strings] == []
