@@ -21,15 +21,14 @@ class Catalogue:
 
     def __init__(self, *, client: KernelClient, policies: Policies) -> None:
         self._client, self._policies = client, policies
-        self._stale = True
 
     def note_change(self) -> None:
         """Have the catalogue read again before the next events are taken in."""
-        self._stale = True
+        self._policies.current = False
 
     async def refresh(self) -> None:
         """Read the jobs that are new or have changed. If the kernel is away, what is known stays."""
-        if not self._stale:
+        if self._policies.current:
             return
         try:
             listed = (await self._client.list_jobs()).jobs
@@ -40,7 +39,6 @@ class Catalogue:
             _LOG.warning("the jobs could not be read: %s", error)
             return
         self._policies.keep_only({job.job_id for job in listed})
-        self._stale = False
 
     def _is_news(self, job: JobView) -> bool:
         known = self._policies.job(job.job_id)

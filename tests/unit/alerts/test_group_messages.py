@@ -167,10 +167,15 @@ def test_incidents_of_a_job_end_with_the_job() -> None:
     for job in ("nightly", "other"):
         rig.ends("FAILED", job)
     rig.wait(40)
+    rig.policies.keep_only({"other"})
     for job in ("nightly", "other"):  # of the other one it is another host's claim that was removed
         rig.event("job.changed", job_id=job, data={"change": "removed"})
     [told] = rig.wait(400)
     assert (told.kind, told.subject) == ("closed", "nightly failed: the job was removed, after 40 s")
+    assert [each.job_id for each in rig.work(lambda book: book.open_incidents())] == ["other"]
+    rig.ends("FAILED", "nightly")  # a run that went on
+    [told] = rig.wait(400)
+    assert (told.kind, told.subject) == ("closed", "nightly failed: the job was removed, after 2 failures, 7 min 20 s")
     assert [each.job_id for each in rig.work(lambda book: book.open_incidents())] == ["other"]
 
 

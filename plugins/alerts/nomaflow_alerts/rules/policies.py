@@ -97,13 +97,17 @@ class JobFacts:
 
 
 class Policies:
-    """The jobs of the kernel's catalogue, and what each is told about."""
+    """The jobs of the kernel's catalogue, and what each is told about.
+
+    :ivar current: whether they are all jobs that the catalogue has now
+    """
 
     def __init__(self, alerts: AlertsSection) -> None:
         self.recipients = Recipients(alerts)
         self._rules: Sequence[AlertRule] = alerts.rules
         self._ping_hosts = frozenset(alerts.ping_hosts)
         self._scaled_hosts = alerts.scaled_hosts
+        self.current = False
         self._jobs: dict[str, JobFacts] = {}
         self._made: dict[tuple[str, str], JobRules] = {}
 
@@ -116,13 +120,18 @@ class Policies:
         """Return a job, or None."""
         return self._jobs.get(job_id)
 
+    def is_removed(self, job_id: str) -> bool:
+        """Return whether the catalogue certainly has no such job."""
+        return self.current and job_id not in self._jobs
+
     def learn(self, job: JobFacts) -> None:
         """Take in a job, in place of what was known of it."""
         self._jobs[job.job_id] = job
         self._made.clear()
 
     def keep_only(self, job_ids: set[str]) -> None:
-        """Forget all other jobs."""
+        """Forget all other jobs: these are the catalogue's."""
+        self.current = True
         self._jobs = {name: job for name, job in self._jobs.items() if name in job_ids}
 
     def rules(self, job_id: str, host: str = "") -> JobRules:

@@ -72,6 +72,7 @@ def fold_run(book: Book, event: EventView, policies: Policies, found: Findings) 
         _waits_no_more(book, event.job_id, at)
         book.close(key_of("long_run", event.job_id, run_id=event.run_id), at=at)
         _fold_end(book, event, rules, host, found)
+        _end_of_removed(book, event, policies)
 
 
 def end_unseen(book: Book, active: Collection[str]) -> None:
@@ -131,8 +132,14 @@ def _failed(book: Book, event: EventView, rules: JobRules, host: str, found: Fin
 
 
 def fold_job(book: Book, event: EventView, policies: Policies) -> None:
-    """Take in an event of a job: no run of one that was removed can end what its runs have opened."""
-    if event.data.get("change") != "removed" or policies.job(event.job_id) is not None:
+    """Take in an event of a job."""
+    if event.data.get("change") == "removed":
+        _end_of_removed(book, event, policies)
+
+
+def _end_of_removed(book: Book, event: EventView, policies: Policies) -> None:
+    """Close what runs of a removed job have opened, the last ones after its removal: no run to come can end it."""
+    if not policies.is_removed(event.job_id):
         return
     for incident in book.open_incidents(job_id=event.job_id):
         if incident.condition in (*_ENDED_BY_SUCCESS, "missed"):
