@@ -50,6 +50,9 @@ def sleeps():
 
 def breaks():
     raise LookupError("no rows in invoices_2026_10")
+
+for number in range(501):
+    exec(f"def made_{number}(): pass")
 """
 
 
@@ -183,6 +186,19 @@ def test_a_list_that_is_empty_for_a_misspelt_name_says_so(browser_client: httpx.
         if not (name.startswith("tag") and page == "/activity?"):
             assert problem in text_of(browser_client.get(page + name)), name
     assert "no job has" not in text_of(browser_client.get(page + "job=works&host=team"))
+
+
+def test_a_hosts_page_shows_some_of_many_callables(browser_client: httpx.Client) -> None:
+    """A page of thousands would hold up everybody's; what is found by its name is there all the same."""
+    listed = re.compile(r'<li id="(work:\w+)"')
+    answer = browser_client.get("/hosts/team")
+    assert len(listed.findall(answer.text)) == 500
+    assert "500 of 504; find another by any part of its name" in text_of(answer)
+    target = "/hosts/team?callable=work%3Aworks#work:works"
+    assert f'href="{target}"' in browser_client.get("/search?q=works").text
+    answer = browser_client.get(target)
+    assert listed.findall(answer.text) == ["work:works"]
+    assert "1 of 504: show the others" in text_of(answer)
 
 
 def test_a_hosts_page_tells_who_its_instances_are(console: ConsoleSystem, browser_client: httpx.Client) -> None:

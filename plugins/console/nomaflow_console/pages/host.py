@@ -20,6 +20,8 @@ from nomaflow_console.rendering import page
 from nomaflow_console.views.hosts import Load, load_of_event
 
 _LOADS = ("host.reloaded", "host.reload_refused")
+_MOST_CALLABLES = 500
+"""The page of 20,000 has 21 MB, and takes 4.5 s of the one event loop."""
 
 
 def _name(request: Request) -> str:
@@ -55,10 +57,14 @@ async def _page(request: Request, loads: Sequence[Load], *, status: int = 200) -
     top = await _top(request)
     name = top["host"].name
     offered = await kernel_of(request).list_callables(name)
+    part = request.query_params.get("callable", "")
+    wanted = [each for each in offered.callables if part.casefold() in each.reference.casefold()]
     context = {
         **top,
         "loads": loads or top["loads"],
-        "callables": offered.callables,
+        "callables": wanted[:_MOST_CALLABLES],
+        "callable_count": len(offered.callables),
+        "part": part,
         "modules": [module for module in offered.modules if module.error],
         "step_types": offered.step_types,
         "address": f"/hosts/{quote(name)}" if request.method == "POST" else "",
