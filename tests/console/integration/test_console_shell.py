@@ -91,7 +91,14 @@ def test_everything_can_be_paused_from_every_page(browser_client: httpx.Client) 
 
 @pytest.mark.parametrize(
     ("path", "above"),
-    [("/logout", "/"), ("/hosts/demo/reload", "/hosts/demo"), ("/jobs/a%20b/resume", "/jobs/a%20b"), ("/resume", "/")],
+    [
+        ("/logout", "/"),
+        ("/hosts/demo/reload", "/hosts/demo"),
+        ("/jobs/a%20b/resume", "/jobs/a%20b"),
+        ("/resume", "/"),
+        ("/runs/bulk", "/runs"),
+        ("/runs/bulk/do", "/runs"),
+    ],
 )
 def test_the_address_of_a_form_leads_to_the_page_above_it(browser_client: httpx.Client, path: str, above: str) -> None:
     """Whoever opens it again, from the history or a link, has not sent the form."""

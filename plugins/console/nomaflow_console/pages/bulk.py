@@ -46,6 +46,11 @@ class _Outcome:
     new_run: str = ""
 
 
+async def not_asked(_: Request) -> Response:
+    """Lead to the runs: whoever opens the address of the question again has sent no form."""
+    return RedirectResponse("/runs", status_code=303)
+
+
 async def ask(request: Request) -> Response:
     """Return the question, with everything that would be acted on; or go on to the comparison."""
     sent = request.state.form
@@ -248,7 +253,9 @@ def comparison_json(runs: Sequence[RunView]) -> Iterator[bytes]:
 
 ROUTES = [
     Route("/runs/bulk", ask, methods=["POST"]),
+    Route("/runs/bulk", not_asked),
     Route("/runs/bulk/do", do, methods=["POST"]),
+    Route("/runs/bulk/do", not_asked),
     Route("/runs/compare", show_comparison),
     Route("/runs/compare.json", show_comparison_json),
 ]
