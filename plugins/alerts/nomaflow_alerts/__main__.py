@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except ClientError as error:
         write_error(f"nomaflow alerts: {error.advice}")
-        return _TEMPFAIL
+        return os.EX_TEMPFAIL
     except (LedgerError, SocketError) as error:
         write_error(f"nomaflow alerts: {error}")
         return os.EX_TEMPFAIL

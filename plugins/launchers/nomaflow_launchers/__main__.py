@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(serve(place, section, dict(os.environ)))
     except ClientError as error:
         write_error(f"nomaflow launcher: {error.advice}")
-        return _CONFIG
+        return os.EX_CONFIG
     except (SettingsError, EngineError) as error:
         write_error(f"nomaflow launcher: {error}")
         return os.EX_CONFIG
