@@ -42,7 +42,6 @@ class CurrentAttempt:
     state: AttemptState
     tries: int
     opened: bool = True
-    host: str = ""
     incarnation: str = ""
     exclusive: bool = False
     report_seq: int = 0
@@ -52,11 +51,6 @@ class CurrentAttempt:
     call_due: float = 0.0
     timed_out: Reason | None = None
     facts: AttemptFacts = NO_FACTS
-
-    @property
-    def instance(self) -> InstanceKey:
-        """The key of the instance that it was given to."""
-        return self.host, self.incarnation
 
 
 @dataclass(kw_only=True, slots=True)
@@ -123,6 +117,11 @@ class ActiveRun:
         if self.current is None:
             raise AssertionError(f"run {self.run_id} has no attempt in hand")
         return self.current
+
+    @property
+    def instance(self) -> InstanceKey:
+        """The key of the instance that the current attempt was given to."""
+        return self.host, self.attempt.incarnation
 
     def key_of(self, step: PlannedStep) -> str:
         """Return the key of the current attempt; of a run that has not started, of its first attempt at ``step``."""
@@ -229,7 +228,6 @@ def _restore_attempt(
         key=attempt_key(last.run_id, step.name, last.attempt),
         state=last.state,
         tries=len(tries) - uncounted,
-        host=last.host,
         incarnation=last.incarnation,
         report_seq=last.report_seq,
         not_before_us=last.not_before_us or 0,

@@ -124,7 +124,7 @@ def notify(batch: Batch, instance: Instance, kind: NoticeKind, *, by: str = "", 
 def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Verdict:
     cancel, seq = None, 0
     found, ended = find_attempt(state, held.attempt_key), state.ended.find(held.attempt_key)
-    if found is not None and (found[1].host or found[0].host) == hello.host:
+    if found is not None and found[0].host == hello.host:
         run, current = found
         seq = current.report_seq
         if current.incarnation != hello.incarnation:
@@ -183,11 +183,10 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
     current = run.current
     if current is None or not current.incarnation:
         return
-    current.host = current.host or run.host
-    instance = state.fleet.get(current.instance)
+    instance = state.fleet.get(run.instance)
     if instance is None:
         # An earlier kernel has assigned attempts to it; more is not known of it.
-        instance = Instance(hello=InstanceHello(host=current.host, incarnation=current.incarnation))
+        instance = Instance(hello=InstanceHello(host=run.host, incarnation=current.incarnation))
         instance.heard(now, now_us)
         state.fleet.add(instance)
     current.exclusive = uses_exclusive(state, run.host, current.step)

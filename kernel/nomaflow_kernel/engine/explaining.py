@@ -47,7 +47,7 @@ def holdup(state: EngineState, run_id: str, attempts: Container[str] | None = No
             f"{run.current.child_run_id} of job {run.current.step.target_job_id!r} has not ended",
             f"nomaflow show {run.current.child_run_id}",
         )
-    return _silent_host(state, run.current)
+    return _silent_host(state, run)
 
 
 def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Reason | None:
@@ -59,18 +59,18 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
     return None if current.step.calls_job else waits(state, run.host, run, current.step)
 
 
-def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
-    """Return the reason of an attempt whose state is unknown, because its host is silent.
+def _silent_host(state: EngineState, run: ActiveRun) -> Reason | None:
+    """Return the reason of a run's attempt whose state is unknown, because its host is silent.
 
     Another instance of the same host may be attached: it knows nothing about the attempt.
     """
-    instance = state.fleet.get(current.instance)
+    instance = state.fleet.get(run.instance)
     if instance is None or (instance.link is not None and not instance.unreachable):
         return None
     silent = state.clock.monotonic() - instance.last_heard
     return Reason(
         "host_silent",
-        f"the process of host {current.host!r} that runs step {current.step.name!r} has been silent for"
+        f"the process of host {run.host!r} that runs step {run.attempt.step.name!r} has been silent for"
         f" {time_span(silent)}; the step stays RUNNING until the process is back or its grace ends",
     )
 

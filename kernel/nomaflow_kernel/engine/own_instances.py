@@ -19,7 +19,7 @@ def refusal(state: EngineState, hello: InstanceHello) -> KernelError | None:
     if not key or any(line.attempt_key == key for line in hello.inventory):
         return None
     found = find_attempt(state, key)
-    holder = found[1].incarnation if found is not None and found[1].host == hello.host else ""
+    holder = found[1].incarnation if found is not None and found[0].host == hello.host else ""
     if not holder and not _is_wanted(state, key, hello.host):
         return AttemptNotWanted(key)
     waiting = state.fleet.own(key)

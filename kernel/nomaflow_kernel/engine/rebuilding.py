@@ -113,7 +113,7 @@ def send_again(state: EngineState, now: float) -> None:
     """
     for run in state.active.values():
         current = run.current
-        instance = state.fleet.get(current.instance) if current is not None and current.incarnation else None
+        instance = None if current is None else state.fleet.get(run.instance)
         if current is None or instance is None or instance.link is None:
             continue
         if current.state is AttemptState.DISPATCHED:
@@ -174,7 +174,7 @@ def _recall(detail: RunDetail | None, key: str) -> EndedAttempt:
         if attempt.step == step and attempt.attempt == number and attempt.state in ATTEMPT_TERMINAL:
             return EndedAttempt(
                 job_id=detail.run.job_id,
-                host=attempt.host or detail.run.host,
+                host=detail.run.host,
                 incarnation=attempt.incarnation,
                 state=attempt.state,
                 final_seq=attempt.report_seq,
@@ -191,5 +191,5 @@ def discard(state: EngineState, run_id: str) -> None:
     if run is None:
         return
     if run.current is not None:
-        state.release(run.current)
+        state.release(run)
     state.leave(run)

@@ -66,7 +66,7 @@ def _tell_invalid(state: EngineState, reporter: Reporter, attempt_key: str, erro
     if state.invalid.find(attempt_key) is None:
         state.invalid.put(attempt_key, reporter.incarnation)
         found = find_attempt(state, attempt_key)
-        host = reporter.host or (found[1].host if found is not None else "")
+        host = reporter.host or (found[0].host if found is not None else "")
         fields = ({"host": host} if host else {}) | attempt_fields(attempt_key)
         _LOG.warning("instance %s sent an invalid report: %s", reporter.incarnation, str(error)[:500], extra=fields)
 
@@ -76,7 +76,7 @@ def _answer(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptR
     if found is None:
         return _answer_ended(state, batch, reporter, told)
     run, current = found
-    if not reporter.is_of(current.host or run.host):
+    if not reporter.is_of(run.host):
         return _refuse(told, AckStatus.FENCED, _NOT_OPEN)
     if current.incarnation != incarnation:
         return _refuse(told, AckStatus.FENCED, "the attempt is assigned to another instance")

@@ -18,7 +18,7 @@ from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
@@ -225,11 +225,11 @@ class EngineState:
         self.dirty_hosts.add(run.host)
         self.dirty_hosts.update(self.waiting.lanes_of_job(run.job_id))
 
-    def release(self, current: CurrentAttempt) -> None:
-        """Free the slot of an attempt."""
-        instance = self.fleet.get(current.instance) if current.incarnation else None
+    def release(self, run: ActiveRun) -> None:
+        """Free the slot of a run's attempt, if it has one."""
+        instance = self.fleet.get(run.instance)
         if instance is not None:
-            instance.release(current.key)
+            instance.release(run.attempt.key)
             self.dirty_hosts.add(instance.host)
 
     def forget(self, instance: Instance, now: float, now_us: int) -> None:

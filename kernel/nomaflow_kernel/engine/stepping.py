@@ -109,7 +109,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     if instance is None:
         return False
     instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
-    current.host, current.incarnation = instance.key
+    current.incarnation = instance.incarnation
     at_us = run.stamp(batch.now_us)
     if current.opened:
         batch.add(
@@ -143,7 +143,7 @@ def conclude(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState,
 def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outcome) -> None:
     """Record the end of the current attempt, and decide what comes next."""
     current = run.attempt
-    state.release(current)
+    state.release(run)
     at_us = run.stamp(batch.now_us)
     if current.opened:
         batch.add(outcome.transition(run, at_us))
@@ -153,7 +153,7 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
         current.key,
         EndedAttempt(
             job_id=run.job_id,
-            host=current.host or run.host,
+            host=run.host,
             incarnation=current.incarnation,
             state=outcome.state,
             final_seq=current.report_seq,

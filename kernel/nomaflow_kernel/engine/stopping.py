@@ -96,7 +96,7 @@ def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: Canc
     if not current.child_run_id and current.state is AttemptState.PENDING:
         stepping.conclude(state, batch, run, AttemptState.CANCELED, stepping.cancel_reason(cancel))
     elif not current.child_run_id:
-        batch.send(current.instance, cancel_order(current.key, cancel))
+        batch.send(run.instance, cancel_order(current.key, cancel))
     return current.child_run_id
 
 
