@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from rig import Rig, canceled, failed, finished, job, opened, step
@@ -31,16 +32,20 @@ def tries(detail: RunDetail) -> list[tuple[AttemptState, str]]:
 
 
 async def test_a_step_timeout_holds_for_call_job_too(rig: Rig) -> None:
-    """The child is stopped, and only then does the step fail timed_out."""
-    rig.jobs.add(job("parent", call("child", timeout_seconds=10)), job("child"))
+    """The child is stopped, and only then does the step fail timed_out. The time of the call before does not count."""
+    before = replace(call("quick", timeout_seconds=10), name="before")
+    rig.jobs.add(job("parent", before, call("child", timeout_seconds=10)), job("quick"), job("child"))
     host = await rig.host()
     parent = (await rig.trigger("parent")).run_id
-    child = await host.dispatch()
+    quick = await host.dispatch()
+    await rig.advance(6)
+    await host.finish(quick.attempt_key)
+    child = await host.dispatch(2)
     await host.start(child.attempt_key)
     await rig.advance(9)
-    assert len(host.orders) == 1
+    assert len(host.orders) == 2
     await rig.advance(2)
-    order = await host.order(2)
+    order = await host.order(3)
     assert isinstance(order, CancelOrder)
     assert await rig.state(parent) is RunState.RUNNING
     await host.report(child.attempt_key, canceled("canceled_by_parent"), first_seq=2)

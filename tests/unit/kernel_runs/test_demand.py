@@ -42,10 +42,11 @@ async def test_what_runs_is_no_demand(rig: Rig) -> None:
 
 
 async def test_runs_that_an_instance_would_not_help_are_no_demand(rig: Rig) -> None:
-    """Paused jobs, runs behind another of their job, and what is over a job's or the host's max_parallel."""
-    rig.jobs.add(job("paused"), job("queue", overlap="queue"), job("two", overlap="allow", max_parallel=2))
-    for name in ("paused", "queue", "queue", "two", "two", "two"):
+    """Paused jobs, runs behind another of their job, what is over a job's or the host's max_parallel, and jobs gone."""
+    rig.jobs.add(job("paused"), job("queue", overlap="queue"), job("two", overlap="allow", max_parallel=2), job("gone"))
+    for name in ("paused", "queue", "queue", "two", "two", "two", "gone"):
         await rig.trigger(name)
+    del rig.jobs.definitions["gone"]
     pause = PauseRecord(scope="job", name="paused", by="", why="", since_us=1, until_us=None)
     await rig.engine.set_pause(pause)
     assert _wanted(rig) == [("demo", Resources(), 3)]

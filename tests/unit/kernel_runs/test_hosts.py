@@ -369,6 +369,7 @@ async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
     events = [event for event in await rig.events() if event.kind.startswith("host.re")]
     assert (events[-1].data["removed_job_ids"], events[-1].data["removed_count"]) == (["d"], 60)
     assert [each["message"] for each in events[-1].data["problems"]] == ["no value"]
+    assert "refused" not in events[-1].data
     told = [event.kind for event in events]
     refusals = ["host.reload_refused"] * 2
     assert told == ["host.reload_refused", "host.reattached", *refusals, "host.reloaded"]

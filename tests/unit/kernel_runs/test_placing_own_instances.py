@@ -48,7 +48,10 @@ async def test_only_the_instance_for_the_attempt_takes_it_and_takes_nothing_else
     key = f"{run}/fit/1"
     code, why = _why(rig, run)
     assert code == "waiting_for_own_instance"
-    assert why.endswith(f"nomaflow host DIR --for-attempt {key}")
+    assert why == (
+        "step 'fit' wants an instance of its own, and none has come for it; a launcher starts one, or by hand:"
+        f" nomaflow host DIR --for-attempt {key}"
+    )
     mine = await _came(rig, key)
     order = await mine.dispatch()
     assert (order.attempt_key, order.isolation) == (key, Isolation.EXCLUSIVE)
