@@ -21,7 +21,7 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
     }
     for job_id, definition in definitions.items():
         for index, step in enumerate(definition.steps):
-            if step.calls_job and step.target_job_id and step.target_job_id not in places:
+            if step.target_job_id and step.target_job_id not in places:
                 at = places[job_id] / "steps" / index / "target_job_id"
                 message = f"these files have no job {step.target_job_id!r}; without it, the step fails"
                 others = (each for each in places if each != job_id)
