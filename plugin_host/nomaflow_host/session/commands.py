@@ -63,7 +63,6 @@ class Commands:
 
         :raises LetterError: if it cannot be read
         """
-        self._outbox.rewind_all()
         for verdict in open_verdicts(welcome.verdicts) if welcome.verdicts else ():
             key = verdict.attempt_key
             if verdict.action is VerdictAction.FORGET:
