@@ -228,7 +228,6 @@ class Reaper:
                     self._forked(template, frame.message)
             except (FrameError, KeyError, TypeError):  # plugin code has written to the socket
                 self._stop_template(template.number)
-                continue
             if template.link.ended:
                 self._stop_template(template.number)
 
@@ -274,7 +273,7 @@ class Reaper:
         self._link.send({"is": "spawn_failed", "worker": number, "error": error})
 
     def _check_forks(self) -> None:
-        if not self._forking or time.monotonic() - self._forking_since < _FORK_SECONDS:
+        if time.monotonic() - self._forking_since < _FORK_SECONDS:
             return
         for template in self._templates.values():
             if template.forking:

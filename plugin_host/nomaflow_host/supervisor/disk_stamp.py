@@ -67,11 +67,8 @@ class DiskWatch:
         if stamp is not self._stamp or now - self._checked >= _KEPT_SECONDS:
             self._checked, self._stamp = now, stamp
             found = disk_stamp(spec)
-            if found == stamp:
-                self._newer = ()
-            else:
-                changed = sorted(path for path in stamp.keys() | found.keys() if stamp.get(path) != found.get(path))
-                self._newer = tuple(os.path.relpath(path, spec.root) for path in changed[:_MOST_NAMED])
+            changed = sorted(path for path in stamp.keys() | found.keys() if stamp.get(path) != found.get(path))
+            self._newer = tuple(os.path.relpath(path, spec.root) for path in changed[:_MOST_NAMED])
         return self._newer
 
 

@@ -115,10 +115,9 @@ def _deliver(start: logging.Logger, record: logging.LogRecord, scope: AttemptSco
         scope.emit_record(record, record_text(record))
     logger: logging.Logger | None = start
     while logger is not None:
-        if logger.handlers:
-            for handler in logger.handlers:
-                if record.levelno >= handler.level and not _is_console(handler):
-                    handler.handle(record)
+        for handler in logger.handlers:
+            if record.levelno >= handler.level and not _is_console(handler):
+                handler.handle(record)
         logger = logger.parent if logger.propagate else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -82,11 +83,9 @@ class RingWriter:
                 break
             self._ring()
             # Short waits, so that an exception that the stop ladder raises in this thread gets through.
-            if self._poll.poll(_WAIT_MS):
-                try:
-                    os.read(self._room, 8)
-                except BlockingIOError:
-                    continue
+            self._poll.poll(_WAIT_MS)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._room, 8)
         words[STARVED] = 0
 
     def _ring(self) -> None:
