@@ -100,10 +100,10 @@ class HostSession:
         """
         try:
             while not self._leaving:
-                self._watch_grace()
                 address = await self._next_address()
                 pause = await self._try(address)
-                self._watch_grace()
+                if self._watch is None:
+                    self._watch = asyncio.create_task(self._guard.run(), name="grace")
                 if not self._leaving:
                     await self._addresses.changed(pause)
         finally:
@@ -284,10 +284,6 @@ class HostSession:
             self._folder.keep_addresses(known)
         except StateUnwritable as error:
             _log.warning("these addresses are known until this process ends: %s", error)
-
-    def _watch_grace(self) -> None:
-        if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._guard.run(), name="grace")
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
