@@ -235,6 +235,29 @@ async def test_a_reload_that_ends_while_the_kernel_is_away_is_introduced_when_it
     await kernel.journal.until(lambda: [each.explicit for each in kernel.journal.manifests] == [True])
 
 
+async def test_a_reload_during_an_introduction_is_introduced_after_it(gateway: MakeGateway, host: MakeHost) -> None:
+    """The answer to the manifest before it says nothing of it."""
+    kernel = await gateway()
+    mine = host()
+    mine.runner.offered = first = offer(b'{"callables": {}}')
+    second = offer(b'{"callables": {"m:f": {}}}')
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold(*_: object) -> None:
+        asked.set()
+        await answer.wait()
+
+    kernel.on_introduce = hold
+    await kernel.session()
+    mine.session.introduce()
+    await asyncio.wait_for(asked.wait(), 30)
+    mine.runner.offered = second
+    mine.session.introduce()
+    answer.set()
+    told = kernel.journal.manifests
+    await kernel.journal.until(lambda: [each.digest for each in told] == [first.digest, second.digest])
+
+
 async def test_the_host_says_goodbye(gateway: MakeGateway, host: MakeHost) -> None:
     """A clean stop ends the stream from the host's side, and the session's task returns."""
     kernel = await gateway()

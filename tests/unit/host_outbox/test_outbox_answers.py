@@ -161,9 +161,12 @@ def test_an_outcome_that_is_no_longer_held_is_told_as_lost(make: Callable[..., O
 
 
 def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox], clock: Clock) -> None:
-    """A repeated key starts nothing and reports its state again: running, finished or long acknowledged."""
+    """A repeated key starts nothing and reports its state again: waiting, running, finished or long acknowledged."""
     outbox = make()
     outbox.accept(order())
+    assert not outbox.accept(order())
+    (told,) = outbox.next_batch()
+    assert (told.first_seq, told.events) == (1, ())
     outbox.started(KEY, started())
     clock.now += 1
     acknowledge(outbox, outbox.next_batch())
