@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from alerts_rig import Rig
 
+from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, Message
+from nomaflow_alerts.messages.ping_urls import ping
 
 
 def refuse(rig: Rig, message: Message) -> None:
@@ -63,3 +65,20 @@ def test_what_waits_to_be_told_is_told_once_after_a_quiet_time() -> None:
     rig.now += 2 * 86_400
     rig.work(Book.announce_open)
     assert [each.subject for each in rig.wait(400)] == ["nightly failed"]
+
+
+def test_a_check_whose_server_hangs_has_few_pings_that_wait() -> None:
+    """Of many runs the newest start, success and failure wait, in order, and since the first one was made."""
+    event = EventView(seq=1, at=None, kind="run", job_id="often")
+
+    def put(book: Book) -> list[tuple[str, float]]:
+        for number in range(200):
+            for state in ("run", "fail" if number == 40 else "complete"):
+                book.outbox.add_ping(ping(state, "https://hc.example/1", event, now=book.now + number - 200))
+        sent = []
+        while (each := book.outbox.due("ping:hc.example")) is not None:
+            sent.append((str(each.data["state"]), book.now - each.created_at))
+            book.outbox.sent(each)
+        return sent
+
+    assert Rig().work(put) == [("fail", 160), ("run", 200), ("complete", 200)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 
 from nomaflow_alerts.ledger.records import Incident, Message
 
@@ -34,15 +35,23 @@ class Outbox:
         self._add(message, after=self._waiting(_SAME, message, json.dumps(message.incident_ids)))
 
     def add_ping(self, message: Message) -> None:
-        """Keep a ping to be sent after those that wait for the same check."""
-        same = "json_extract(data, '$.check') = ?"
-        self._add(message, after=self._waiting(same, message, message.data["check"], most=1))
+        """Keep a ping to be sent after those that wait for the same check.
 
-    def _waiting(self, where: str, message: Message, value: object, *, most: int = -1) -> list[str]:
-        """Return the messages that wait for the channel of another one, the newest first; -1 for all of them."""
+        It takes the place of an older one of its state that the server did not take, or that waits for others, with
+        its tries: while a server hangs, no more wait than a check has states. One that is just being sent stays.
+        """
+        check = "json_extract(data, '$.check') = ?"
+        older = f"channel = ? AND state = 'pending' AND {check} AND json_extract(data, '$.state') = ?"
+        values = (message.channel, message.data["check"], message.data["state"], self._now)
+        for each in self._messages(f"{older} AND (tries > 0 OR next_at <= ?)", values):
+            self._sql("DELETE FROM message WHERE id = ?", (each.id,))
+            message = replace(message, created_at=each.created_at, next_at=each.next_at, tries=each.tries)
+        self._add(message, after=self._waiting(check, message, message.data["check"]))
+
+    def _waiting(self, where: str, message: Message, value: object) -> list[str]:
+        """Return the messages that wait for the channel of another one."""
         found = f"SELECT id FROM message WHERE channel = ? AND state = 'pending' AND {where}"  # noqa: S608
-        rows = self._sql(f"{found} ORDER BY rowid DESC LIMIT ?", (message.channel, value, most))
-        return [str(row[0]) for row in rows]
+        return [str(row[0]) for row in self._sql(found, (message.channel, value))]
 
     def _add(self, message: Message, *, after: list[str]) -> None:
         self._sql(
