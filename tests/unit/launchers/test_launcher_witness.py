@@ -81,6 +81,12 @@ def test_what_slurm_has_forgotten_is_no_evidence() -> None:
     assert evidence_of_end("12", config=config, job=job, node={}) == ""
 
 
+@pytest.mark.parametrize("text", ["", "\n", "No jobs in the system\n", "slurmctld: restarting\n"])
+def test_an_answer_of_slurm_without_fields_is_no_evidence(text: str) -> None:
+    """It ended the launcher's process."""
+    assert fields_of(text) == {}
+
+
 class _Parts:
     """A kernel and an engine that note what they are asked."""
 

@@ -7,6 +7,7 @@ could not be killed; the machine's own state tells these.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 
@@ -23,7 +24,7 @@ def fields_of(text: str) -> Mapping[str, str]:
     """Return the fields that ``scontrol show`` prints, ``NAME=VALUE`` each; the first of a name counts."""
     found: dict[str, str] = {}
     names = list(_FIELD.finditer(text))
-    for name, following in zip(names, [*names[1:], None], strict=True):
+    for name, following in itertools.zip_longest(names, names[1:]):
         found.setdefault(name[1], text[name.end() : following.start() if following else len(text)].strip())
     return found
 
