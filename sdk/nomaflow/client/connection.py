@@ -27,7 +27,7 @@ from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
-__all__ = ["CHANNEL_OPTIONS", "Connection"]
+__all__ = ["CHANNEL_OPTIONS", "FAILOVER_SECONDS", "Connection"]
 
 CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -51,7 +51,7 @@ _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 """The encoded answer with status SERVING."""
 
-_FAILOVER_SECONDS = 25.0
+FAILOVER_SECONDS: Final = 25.0
 """How long to try where a kernel stands by: it takes over within 20 s."""
 
 _ELSEWHERE_SECONDS = 0.05
@@ -256,7 +256,7 @@ class Connection:
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
         trial.failing_since = now if trial.failing_since is None else trial.failing_since
         limit = self._retry_seconds if self._answered else self._connect_seconds
-        limit = max(limit, _FAILOVER_SECONDS) if self._stood_by else limit
+        limit = max(limit, FAILOVER_SECONDS) if self._stood_by else limit
         if not elsewhere and now + delay - trial.failing_since > limit:
             raise translated from None
         await asyncio.sleep(delay)

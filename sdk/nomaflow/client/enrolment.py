@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -9,6 +11,7 @@ import grpc
 import grpc.aio
 
 from nomaflow.client.channels import handshake_failure, open_channel
+from nomaflow.client.connection import FAILOVER_SECONDS
 from nomaflow.client.errors import ClientError, KernelUnreachable, NotTrusted, Refused, ReplyTimeout
 from nomaflow.client.failed_calls import client_error
 from nomaflow_api.join_string import JoinString
@@ -22,6 +25,8 @@ __all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 _SECONDS: Final = 20.0
 """The time limit at each address of a join string."""
+_AGAIN_SECONDS: Final = 1.0
+_STANDS_BY: Final = "NOT_LEADER"
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -60,13 +65,26 @@ class Enrolled:
 async def enrol(join: JoinString, *, csr_pem: str = "") -> Enrolled:
     """Use a join string. Nothing is sent before the server has proved that the string's authority vouches for it.
 
+    Where a kernel stands by, it is asked again for as long as it may take to lead.
+
     :param csr_pem: a host's signing request, PEM
     :raises NotThatKernel: if the server is not the one that the string is for
     :raises NotTrusted: if its certificate is right, but not valid now or for that address
     :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed, or leads to another door
     :raises ReplyTimeout: if the answer got lost: the string may be used up
-    :raises KernelUnreachable: if no kernel answers; the string is as good as before
+    :raises KernelUnreachable: if no kernel that leads answers; the string is as good as before
     """
+    until = time.monotonic() + FAILOVER_SECONDS
+    while True:
+        try:
+            return await _enrol_at_any(join, csr_pem)
+        except KernelUnreachable as error:
+            if error.reason != _STANDS_BY or time.monotonic() > until:
+                raise
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _enrol_at_any(join: JoinString, csr_pem: str) -> Enrolled:
     untold: ClientError | None = None
     for address in join.at:
         try:
@@ -74,8 +92,9 @@ async def enrol(join: JoinString, *, csr_pem: str = "") -> Enrolled:
         except ReplyTimeout:
             raise
         except KernelUnreachable as error:
-            # Of several addresses, an answer from somebody else says more than none.
-            untold = error if untold is None or isinstance(error, NotTrusted) else untold
+            # Of several addresses, an answer from somebody else, or from a kernel, says more than none.
+            answered = isinstance(error, NotTrusted) or error.reason == _STANDS_BY
+            untold = error if untold is None or answered else untold
     assert untold is not None, "a join string has an address"
     raise untold
 
@@ -120,7 +139,15 @@ def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> 
             fix="have the address lead to [kernel] listen_join, which is two ports after `listen` by default, then "
             "try again: the string has not been used yet",
         )
-    if code in _LOST and not read_details(error.trailing_metadata()).reason:
+    reason = read_details(error.trailing_metadata()).reason
+    if reason == _STANDS_BY:
+        return KernelUnreachable(
+            text,
+            reason=reason,
+            fix=f"try again once a kernel leads at {' or '.join(join.at)}: the join string has not been used yet; "
+            f"or ask for another, on the machine of the kernel that leads: {again}",
+        )
+    if code in _LOST and not reason:
         return ReplyTimeout(
             f"the kernel's answer to the join string got lost on the way from {address.removeprefix('tls://')}",
             fix=f"try again; if the kernel then says that the string was used, ask for another: {again}",

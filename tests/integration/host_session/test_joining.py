@@ -12,18 +12,19 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_gateway import FakeGateway
+from fake_gateway import FakeGateway, abort_with
 
 import nomaflow_cli
 from certificate_authority import Authority
 from fake_enrolment import FakeEnrolment
+from nomaflow.client import enrolment
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.identity.joining import join_kernel, read_join_string
 from nomaflow_host.process.errors import NotJoined
 from nomaflow_kernel.network.authority import Authority as KernelAuthority
-from real_system import launch, run_to_end
+from real_system import free_ports, launch, run_to_end
 
 
 @pytest.fixture
@@ -273,6 +274,29 @@ async def test_a_kernel_that_is_away_leaves_the_string_unused(
     assert "got lost" in error.problem
     door.instead = None
     await join(text, folder, tmp_path)
+
+
+async def test_a_kernel_that_stands_by_is_asked_again_until_it_leads(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance that starts while the lead changes joins; where nobody leads for longer, it says why it does not."""
+
+    async def stand_by(_: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        if len(door.requests) == 2:
+            door.instead = None
+        await abort_with(context, grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
+        raise AssertionError
+
+    monkeypatch.setattr(enrolment, "_AGAIN_SECONDS", 0.01)
+    string, elsewhere = JoinString.decode(door.string()), f"tls://127.0.0.1:{free_ports(1)}"
+    both = dataclasses.replace(string, at=(elsewhere, *string.at)).encode()
+    door.instead = stand_by
+    await join(both, folder, tmp_path)
+    assert len(door.requests) == 3
+    door.instead, door.requests = stand_by, []
+    monkeypatch.setattr(enrolment, "FAILOVER_SECONDS", 0.0)
+    error = await refusal(both, IdentityFolder(tmp_path / "other"), tmp_path)
+    assert (error.problem, "has not been used" in error.fix, error.exit_code) == ("not_leader", True, 75)
 
 
 async def test_a_kernel_that_signs_something_else_is_not_believed(
