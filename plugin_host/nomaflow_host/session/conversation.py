@@ -23,7 +23,7 @@ from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.kernel_clock import KernelClock
-from nomaflow_host.session.link import AttachCall, Link
+from nomaflow_host.session.link import AttachCall, Link, write
 from nomaflow_host.session.renewing import Renewer
 from nomaflow_host.session.reporting import Reporter
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
@@ -212,7 +212,7 @@ class Conversation:
             if self._leaving:
                 return
             try:
-                await self._call.write(message)
+                await write(self._call, message)
             except asyncio.InvalidStateError:
                 raise SessionDropped("the stream of the session has ended") from None
 

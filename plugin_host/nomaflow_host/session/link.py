@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Self, cast
 import grpc.aio
 
 from nomaflow.client.channels import Pair, open_channel
+from nomaflow.client.numbered_exchanges import is_broken_connection
 from nomaflow_api.addresses import is_tcp
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
@@ -87,6 +89,20 @@ class Link:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(channel.close(None) for channel in self._channels))
+
+
+async def write(call: AttachCall, message: pb.AttachRequest) -> None:
+    """Send a message of a session.
+
+    :raises asyncio.InvalidStateError: if the stream has ended
+    :raises SessionDropped: if it ends just now; gRPC then does not tell how the kernel has ended it
+    """
+    try:
+        await call.write(message)
+    except grpc.aio.AioRpcError as error:
+        if not is_broken_connection(error):
+            raise
+        raise SessionDropped("the kernel has ended it, or the connection broke, as a message was sent") from None
 
 
 def _stub(channel: grpc.aio.Channel) -> HostGatewayServiceAsyncStub:

@@ -26,7 +26,7 @@ from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDrop
 from nomaflow_host.session.grace import GraceGuard
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.kernel_clock import KernelClock
-from nomaflow_host.session.link import AttachCall, Link
+from nomaflow_host.session.link import AttachCall, Link, write
 from nomaflow_host.session.renewing import Renewer
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class HostSession:
         )
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
-                await call.write(hello)
+                await write(call, hello)
                 first = await call.read()
         except TimeoutError:
             raise SessionDropped(f"no welcome within {_WELCOME_SECONDS:g} seconds") from None

@@ -1,18 +1,21 @@
-"""The parts of a session that need no connection: back-off, addresses, clocks, failures."""
+"""The parts of a session that need no connection: back-off, addresses, clocks, failures, messages."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import grpc
 import grpc.aio
 import pytest
 
 from nomaflow.client.backoff import Backoff
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.session.addresses import AddressSource
-from nomaflow_host.session.failures import CallFailure, FailureKind
+from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.kernel_clock import KernelClock
+from nomaflow_host.session.link import AttachCall, write
 
 
 def test_the_back_off_doubles_with_jitter_and_begins_anew() -> None:
@@ -90,3 +93,18 @@ def test_a_connection_that_failed_is_said_shortly() -> None:
     )
     error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), text)
     assert str(CallFailure.of(error)) == "UNAVAILABLE: nothing answers there (no such file or directory)"
+
+
+class _Ending:
+    """A stream that ends while a message is sent."""
+
+    async def write(self, _: object) -> None:
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core"
+        )
+
+
+async def test_a_stream_that_ends_while_a_message_is_sent_is_told_in_words() -> None:
+    """A kernel that stands by ends it at once, and gRPC has no word for that but its own."""
+    with pytest.raises(SessionDropped, match="the kernel has ended it, or the connection broke"):
+        await write(cast("AttachCall", _Ending()), pb.AttachRequest())
