@@ -38,7 +38,10 @@ class HostNotAttached(KernelError):
     reason = "HOST_NOT_ATTACHED"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"no instance of host {host!r} is attached; start it with `nomaflow host DIR`")
+        super().__init__(
+            f"no instance of host {host!r} is attached; start it with `nomaflow host DIR`; "
+            "one that runs is back within 10 s after a start of the kernel"
+        )
 
 
 class HostAttached(KernelError):

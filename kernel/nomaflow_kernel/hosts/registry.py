@@ -143,8 +143,10 @@ class SessionRegistry:
     async def reload(self, host: str, *, force: bool, by: str = "") -> Sequence[tuple[str, gateway.ReloadResult]]:
         """Ask every instance of a host to load its code again; return the incarnation and answer of each.
 
+        One that leaves before it has answered is left out: it serves nothing any more.
+
         :param by: who asks for it
-        :raises HostNotAttached: if none is attached, or if one leaves before it has answered
+        :raises HostNotAttached: if none is attached, or all leave before they have answered
         :raises OperationInProgress: if a reload of that host is under way
         :raises ReloadUnanswered: if an answer takes too long
         """
@@ -154,20 +156,30 @@ class SessionRegistry:
         if host in self._reloading:
             raise OperationInProgress(host)
         self._reloading.add(host)
-        answers = [asyncio.create_task(session.reload(force=force, by=by)) for session in sessions]
+        answers = [asyncio.create_task(_reloaded(session, force=force, by=by)) for session in sessions]
         try:
             async with asyncio.timeout(_RELOAD_SECONDS):
-                results = await asyncio.gather(*answers)
+                found = [each for each in await asyncio.gather(*answers) if each is not None]
         except TimeoutError:
             raise ReloadUnanswered(host, _RELOAD_SECONDS) from None
         finally:
             self._reloading.discard(host)
             for answer in answers:
                 answer.cancel()
-        return [(session.hello.incarnation, result) for session, result in zip(sessions, results, strict=True)]
+        if not found:
+            raise HostNotAttached(host)
+        return found
 
     def stop(self) -> None:
         """End every session: the kernel is stopping."""
         self.stopped = True
         for session in list(self._sessions.values()):
             session.refuse(KernelStopping())
+
+
+async def _reloaded(session: Session, *, force: bool, by: str) -> tuple[str, gateway.ReloadResult] | None:
+    """Return the incarnation of an instance and its answer to a reload; None if it leaves before that."""
+    try:
+        return session.hello.incarnation, await session.reload(force=force, by=by)
+    except HostNotAttached:
+        return None

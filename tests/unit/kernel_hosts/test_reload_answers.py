@@ -7,7 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gateway_session import Session
+import grpc.aio
+import pytest
+from gateway_session import INCARNATION, Session
 from rpc_world import World
 from test_gateway_manifests import manifest, packed
 
@@ -63,6 +65,25 @@ async def test_a_reload_names_each_disabled_job_with_its_reason(world: World) ->
     assert never.message.startswith("job 'never' is disabled: ")
     assert "timout_seconds" in never.message
     session.call.cancel()
+
+
+async def test_an_instance_that_leaves_during_a_reload_hides_no_other(world: World) -> None:
+    """One that is scaled down, or whose machine is gone, does not make it seem that none is attached."""
+    stays, leaves = Session(world), Session(world)
+    await stays.attach()
+    await leaves.attach(incarnation="incarnation-2")
+    asked = asyncio.ensure_future(world.client.ReloadHost(kernel.ReloadHostRequest(host="team"), timeout=10))
+    ((command,),) = await stays.commands(1)
+    await leaves.commands(1)
+    leaves.call.cancel()
+    result = gateway.ReloadResult(command_seq=command.command_seq, accepted=True, generation=2)
+    stays.say(gateway.AttachRequest(reload_result=result))
+    assert [outcome.incarnation for outcome in (await asked).instances] == [INCARNATION]
+    again = asyncio.ensure_future(world.client.ReloadHost(kernel.ReloadHostRequest(host="team"), timeout=10))
+    await stays.commands(1)
+    stays.call.cancel()
+    with pytest.raises(grpc.aio.AioRpcError, match="no instance of host 'team' is attached"):
+        await again
 
 
 async def test_a_reload_names_what_all_of_the_host_brought_before_and_no_more(world: World) -> None:
