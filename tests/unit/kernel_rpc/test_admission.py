@@ -242,7 +242,7 @@ async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, hos
         )
     )
     told = [(item.WhichOneof("outcome"), item.response.run_id) for item in reply.items]
-    assert told == [("response", ""), ("error", ""), ("response", RUN_ID)]
+    assert told == [("response", ""), ("status", ""), ("response", RUN_ID)]
     assert len(world.engine.triggers) == 1
 
 
