@@ -22,7 +22,16 @@ from nomaflow_kernel.access.credential_ends import credentials_meant, ended, for
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.reserved_ids import ReservedIds
-from nomaflow_kernel.access.token_orders import TokenOrder, UnknownCredential, hash_of, new_secret, secret_in
+from nomaflow_kernel.access.token_orders import (
+    TokenOrder,
+    UnknownCredential,
+    hash_of,
+    new_secret,
+    secret_in,
+    successor_of,
+    token_id_of,
+    with_secret_of,
+)
 from nomaflow_kernel.access.withdrawals_file import WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, FileUnusable, KernelError
@@ -168,11 +177,12 @@ class Credentials:
     # --- changes --------------------------------------------------------------------------------------------------
 
     async def create(self, order: TokenOrder, *, created_by: str, joined_with: str = "") -> tuple[TokenRecord, str]:
-        """Make a token; return it and its secret, of which only the hash is kept.
+        """Make a token, or a new secret for one whose request is repeated; return it and its secret.
 
         :param joined_with: the join string that it is made for; empty for none
         :raises BadRequest: if the order breaks a rule, or a principal of another kind has the name
         :raises NotAuthenticated: if that string was withdrawn meanwhile
+        :raises TokenRequestReused: if the request has made another token, or one that is no longer as it was made
         """
         order.check()
         self.grants_of(order.roles, order.grants)
@@ -212,11 +222,14 @@ class Credentials:
         order = TokenOrder(kind=join.kind, name=join.name, roles=join.roles, grants=join.grants)
         return await self.create(order, created_by=join.created_by, joined_with=join.token_id)
 
-    async def rotate(self, target: str, *, overlap_seconds: int, created_by: str) -> tuple[TokenRecord, str]:
+    async def rotate(
+        self, target: str, *, overlap_seconds: int, created_by: str, request: str = ""
+    ) -> tuple[TokenRecord, str]:
         """Make a new token in place of another, with the same lifetime; return it and its secret.
 
         :param target: the token's id, or the name of a user or service that has one good token
         :param overlap_seconds: how long the old secret still works
+        :param request: the call that a repeat repeats, as in an order; empty for none
         :raises BadRequest: if it is a join string, no longer good, or one of several
         :raises UnknownCredential: if nothing has the name
         """
@@ -225,24 +238,23 @@ class Credentials:
                 f"overlap_seconds is {overlap_seconds}, expected at most {_LONGEST_OVERLAP}", field="overlap_seconds"
             )
         async with self._changing:
-            old = self.to_rotate(target)
-            order = TokenOrder(
-                kind=old.kind,
-                name=old.name,
-                roles=old.roles,
-                grants=old.grants,
-                lifetime_seconds=(old.expires_at_us - old.created_at_us) // _SECOND,
-            )
+            old = self.to_rotate(target, request)
+            order = successor_of(old, request)
+            if request and old.token_id == token_id_of(request):
+                return await self._made(order, created_by=created_by)
             ending = ended(old, self._clock.now_us() + overlap_seconds * _SECOND)
             made = await self._made(order, created_by=created_by, along=(ending,))
             await self._remember_end(old, ending.expires_at_us)
             return made
 
-    def to_rotate(self, target: str) -> TokenRecord:
-        """Return the token that a rotation replaces; see :meth:`rotate`."""
+    def to_rotate(self, target: str, request: str) -> TokenRecord:
+        """Return the token that a rotation replaces, or, for a repeat, the one that it has made; see :meth:`rotate`."""
         found = [each for each in self.tokens() if target in (each.token_id, each.name) and each.kind != "host"]
         if not found:
             raise UnknownCredential(target)
+        made = self._tokens.get(token_id_of(request)) if request else None
+        if made is not None and made.record.name == found[0].name:
+            return made.record
         good = [each for each in found if self._is_good(each) and not each.joins]
         if len(good) != 1:
             names = ", ".join(each.token_id for each in good)
@@ -345,6 +357,8 @@ class Credentials:
         """Store a new token, and changes to others in the same commit."""
         secret, now = new_secret(joins=order.joins), self._clock.now_us()
         record = order.record(secret, at_us=now, created_by=created_by, joined_with=joined_with)
+        if (made := self._tokens.get(record.token_id)) is not None:
+            record = with_secret_of(record, made.record)
         await self._store.keep_tokens((record, *along))
         for each in (record, *along):
             self._hold(each)
@@ -359,14 +373,12 @@ class Credentials:
         for each in self.tokens():
             if each.name == order.name and each.kind not in (order.kind, "host") and self._is_good(each):
                 raise BadRequest(
-                    f"the name {order.name!r} is that of a {each.kind}; choose another, or revoke that first",
-                    field="name",
+                    f"the name {order.name!r} is that of a {each.kind}; choose another or revoke it first", field="name"
                 )
 
     def _check_ids(self, order: TokenOrder) -> None:
         for reserved in order.ids:
-            taken = self.reserved.taken(reserved, order.name)
-            if taken is not None:
+            if (taken := self.reserved.taken(reserved, order.name)) is not None:
                 raise BadRequest(
                     f"ids has {reserved!r}, and {taken[1]!r} is reserved for host {taken[0]!r}", field="ids"
                 )
@@ -377,11 +389,8 @@ class Credentials:
         except BadRequest as error:
             _LOG.error("token %s of %r grants nothing: %s", record.token_id, record.name, error)
             grants = ()
-        principal = Principal(
-            kind=PrincipalKind(record.kind),
-            name=record.name,
-            grants=grants,
-            credential=record.token_id,
-            roles=record.roles,
-        )
+        kind, name = PrincipalKind(record.kind), record.name
+        principal = Principal(kind=kind, name=name, grants=grants, credential=record.token_id, roles=record.roles)
+        if (before := self._tokens.get(record.token_id)) is not None:
+            del self._by_hash[before.record.secret_hash]
         self._tokens[record.token_id] = self._by_hash[record.secret_hash] = _Held(record, principal)

@@ -6,6 +6,8 @@ import hashlib
 import re
 import secrets
 
+from msgspec.structs import replace
+
 from nomaflow_api.join_string import KINDS
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import TokenRecord, TokenTerms
@@ -48,15 +50,30 @@ class UnknownCredential(KernelError):
         )
 
 
+class TokenRequestReused(KernelError):
+    """Raised when a request id is used again for another token, or after the secret of its token was used."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, token_id: str) -> None:
+        super().__init__(
+            f"the request_id has made token {token_id}, which was asked for otherwise, or was used, withdrawn or has "
+            "expired since; use a new request_id",
+            metadata={"token_id": token_id},
+        )
+
+
 class TokenOrder(TokenTerms, frozen=True, kw_only=True):
     """A request for a token.
 
     :param lifetime_seconds: 0 for the default
     :param uses: of a join string; 0 for once
+    :param request: the call that a repeat repeats; empty for none
     """
 
     lifetime_seconds: int = 0
     uses: int = 0
+    request: str = ""
 
     def check(self) -> None:
         """Check the form of the order; whether roles and grants can be read is not checked here.
@@ -136,7 +153,7 @@ class TokenOrder(TokenTerms, frozen=True, kw_only=True):
         :param joined_with: the join string that it is obtained with; empty for none
         """
         return TokenRecord(
-            token_id="tok_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH)),
+            token_id=token_id_of(self.request),
             kind=self.kind,
             name=self.name,
             joins=self.joins,
@@ -151,6 +168,42 @@ class TokenOrder(TokenTerms, frozen=True, kw_only=True):
             ids=self.ids,
             instance_seconds=self.instance_seconds,
         )
+
+
+def token_id_of(request: str) -> str:
+    """Return the id of the token that a request makes: always the same one, and a random one if it is empty."""
+    number = int.from_bytes(hashlib.sha256(request.encode()).digest() if request else secrets.token_bytes(32))
+    base = len(_ID_ALPHABET)
+    return "tok_" + "".join(_ID_ALPHABET[number // base**place % base] for place in range(_ID_LENGTH))
+
+
+def successor_of(old: TokenRecord, request: str) -> TokenOrder:
+    """Return the order for a token in place of an old one, with the same lifetime."""
+    return TokenOrder(
+        kind=old.kind,
+        name=old.name,
+        roles=old.roles,
+        grants=old.grants,
+        lifetime_seconds=(old.expires_at_us - old.created_at_us) // 1_000_000,
+        request=request,
+    )
+
+
+def with_secret_of(again: TokenRecord, made: TokenRecord) -> TokenRecord:
+    """Return the token that a request has made, with the secret of the one that its repeat makes.
+
+    :raises TokenRequestReused: if the repeat asks for another token, or the first one is no longer as it was made
+    """
+    later = again.created_at_us - made.created_at_us
+    first = replace(
+        again,
+        secret_hash=made.secret_hash,
+        created_at_us=made.created_at_us,
+        expires_at_us=again.expires_at_us - later,
+    )
+    if first != made or made.expires_at_us <= again.created_at_us:
+        raise TokenRequestReused(made.token_id)
+    return replace(made, secret_hash=again.secret_hash)
 
 
 def check_host_name(name: str, field: str) -> None:

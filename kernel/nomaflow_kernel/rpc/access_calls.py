@@ -20,6 +20,7 @@ from nomaflow_kernel.domain.errors import BadRequest, FileUnusable
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
+from nomaflow_kernel.rpc.requests import own_request_id
 
 _LOG = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
@@ -54,6 +55,7 @@ class AccessCalls(Calls):
             lifetime_seconds=request.lifetime_seconds,
             uses=request.uses,
             ids=tuple(dict.fromkeys(request.ids)),
+            request=_repeatable(request, caller),
         )
         order.check()
         # Whoever joins as a host gets the orders of its jobs, with their params, and decides how they end.
@@ -76,6 +78,7 @@ class AccessCalls(Calls):
             joins=True,
             lifetime_seconds=request.lifetime_seconds,
             instance_seconds=request.instance_seconds or INSTANCE_SECONDS,
+            request=_repeatable(request, caller),
         )
         order.check()
         record, secret = await self._made(order, caller)
@@ -113,10 +116,11 @@ class AccessCalls(Calls):
 
     async def rotate_token(self, request: access.RotateTokenRequest, caller: Caller) -> access.RotateTokenResponse:
         """Make a new secret for a token."""
-        old = self._credentials.to_rotate(request.token_id)
+        repeatable = _repeatable(request, caller)
+        old = self._credentials.to_rotate(request.token_id, repeatable)
         _require_no_more(self._credentials.given_by(old), caller)
         record, secret = await self._credentials.rotate(
-            old.token_id, overlap_seconds=request.overlap_seconds, created_by=caller.signed("")
+            old.token_id, overlap_seconds=request.overlap_seconds, created_by=caller.signed(""), request=repeatable
         )
         return access.RotateTokenResponse(token=self._token(record), secret=secret)
 
@@ -171,6 +175,17 @@ class AccessCalls(Calls):
 
     def _token(self, record: TokenRecord) -> access.Token:
         return encode(access.Token, record, grants=list(map(str, self._credentials.given_by(record))))
+
+
+def _repeatable(
+    request: access.CreateTokenRequest | access.InviteInstanceRequest | access.RotateTokenRequest, caller: Caller
+) -> str:
+    """Return the name of a call that a repeat repeats; empty if its request has no id.
+
+    :raises BadRequest: if the id is malformed
+    """
+    request_id = own_request_id(request.request_id, caller)
+    return f"{request.DESCRIPTOR.name}/{request_id}" if request_id else ""
 
 
 def _digits(at_us: int) -> str:

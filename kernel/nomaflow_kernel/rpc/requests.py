@@ -104,7 +104,7 @@ def _command(
         secret_keys=secret_keys,
         by=person(request.by, caller),
         author="" if caller.principal.is_owner else str(caller.principal),
-        request_id=_request_id(request.request_id, caller),
+        request_id=own_request_id(request.request_id, caller),
         request_hash=_content_hash(request) if request.request_id else "",
     )
 
@@ -273,7 +273,7 @@ def sentence(text: str, field: str) -> str:
     return text
 
 
-def _request_id(text: str, caller: Caller) -> str:
+def own_request_id(text: str, caller: Caller) -> str:
     """Return the idempotency key as it is stored: each principal has keys of its own, and the owner plain ones."""
     checked = check_name(text, "request_id", ascii_only=True)
     return f"{caller.principal}/{checked}" if checked and not caller.principal.is_owner else checked

@@ -154,6 +154,7 @@ class CreateTokenRequest(google.protobuf.message.Message):
     LIFETIME_SECONDS_FIELD_NUMBER: builtins.int
     USES_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     kind: global___TokenKind.ValueType
     """kind is what it gives access as."""
     name: builtins.str
@@ -164,6 +165,11 @@ class CreateTokenRequest(google.protobuf.message.Message):
     """lifetime_seconds is how long it works. Zero means 90 days, for a join string 1 hour."""
     uses: builtins.int
     """uses is how often a join string can be used. Zero means once."""
+    request_id: builtins.str
+    """request_id makes the call idempotent, as for TriggerRun, until the secret is used: the same id with the same request
+    answers with the same token and a new secret, and the secret of the answer before is good no more. Afterwards, or with
+    another request, it is refused (IDEMPOTENCY_KEY_REUSED). Empty means no protection.
+    """
     @property
     def roles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """roles are names such as "viewer", or "operator job:reports.*" for one with a narrower scope."""
@@ -189,8 +195,9 @@ class CreateTokenRequest(google.protobuf.message.Message):
         lifetime_seconds: builtins.int = ...,
         uses: builtins.int = ...,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["grants", b"grants", "ids", b"ids", "joins", b"joins", "kind", b"kind", "lifetime_seconds", b"lifetime_seconds", "name", b"name", "roles", b"roles", "uses", b"uses"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grants", b"grants", "ids", b"ids", "joins", b"joins", "kind", b"kind", "lifetime_seconds", b"lifetime_seconds", "name", b"name", "request_id", b"request_id", "roles", b"roles", "uses", b"uses"]) -> None: ...
 
 global___CreateTokenRequest = CreateTokenRequest
 
@@ -228,6 +235,7 @@ class InviteInstanceRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     LIFETIME_SECONDS_FIELD_NUMBER: builtins.int
     INSTANCE_SECONDS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host is the name of its host."""
     lifetime_seconds: builtins.int
@@ -236,14 +244,17 @@ class InviteInstanceRequest(google.protobuf.message.Message):
     """instance_seconds is how long the certificate lasts that it is exchanged for, which is not renewed. Zero means 1 day,
     most is 400 days.
     """
+    request_id: builtins.str
+    """request_id makes the call idempotent, as for CreateToken."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         lifetime_seconds: builtins.int = ...,
         instance_seconds: builtins.int = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "instance_seconds", b"instance_seconds", "lifetime_seconds", b"lifetime_seconds"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "instance_seconds", b"instance_seconds", "lifetime_seconds", b"lifetime_seconds", "request_id", b"request_id"]) -> None: ...
 
 global___InviteInstanceRequest = InviteInstanceRequest
 
@@ -377,17 +388,21 @@ class RotateTokenRequest(google.protobuf.message.Message):
 
     TOKEN_ID_FIELD_NUMBER: builtins.int
     OVERLAP_SECONDS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     token_id: builtins.str
     """token_id is the token, or the name of a user or service that has one."""
     overlap_seconds: builtins.int
     """overlap_seconds is how long the old secret still works. Zero means not at all."""
+    request_id: builtins.str
+    """request_id makes the call idempotent, as for CreateToken: a repeat lets the old secret work as the first call said."""
     def __init__(
         self,
         *,
         token_id: builtins.str = ...,
         overlap_seconds: builtins.int = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["overlap_seconds", b"overlap_seconds", "token_id", b"token_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["overlap_seconds", b"overlap_seconds", "request_id", b"request_id", "token_id", b"token_id"]) -> None: ...
 
 global___RotateTokenRequest = RotateTokenRequest
 

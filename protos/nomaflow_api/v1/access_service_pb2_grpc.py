@@ -94,9 +94,8 @@ class AccessServiceServicer(object):
     """
 
     def CreateToken(self, request, context):
-        """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
-        hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
-        again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+        """CreateToken makes a credential and returns its secret. The kernel keeps only the hash of a secret, so it cannot answer
+        a repeat with the same: with the same request_id it makes a new secret for the same credential.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,8 +103,7 @@ class AccessServiceServicer(object):
 
     def InviteInstance(self, request, context):
         """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
-        on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
-        call makes another one, as CreateToken does.
+        on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,8 +125,7 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
-        """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
-        service makes yet another secret; by an id it is refused, since that token has its successor.
+        """RotateToken makes a token in place of another one, whose secret still works for a while.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,9 +29,8 @@ class AccessServiceStub:
         nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
         nomaflow_api.v1.access_service_pb2.CreateTokenResponse,
     ]
-    """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
-    hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
-    again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+    """CreateToken makes a credential and returns its secret. The kernel keeps only the hash of a secret, so it cannot answer
+    a repeat with the same: with the same request_id it makes a new secret for the same credential.
     """
 
     InviteInstance: grpc.UnaryUnaryMultiCallable[
@@ -39,8 +38,7 @@ class AccessServiceStub:
         nomaflow_api.v1.access_service_pb2.InviteInstanceResponse,
     ]
     """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
-    on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
-    call makes another one, as CreateToken does.
+    on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone.
     """
 
     ListTokens: grpc.UnaryUnaryMultiCallable[
@@ -61,9 +59,7 @@ class AccessServiceStub:
         nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
         nomaflow_api.v1.access_service_pb2.RotateTokenResponse,
     ]
-    """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
-    service makes yet another secret; by an id it is refused, since that token has its successor.
-    """
+    """RotateToken makes a token in place of another one, whose secret still works for a while."""
 
     ListCertificates: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.ListCertificatesRequest,
@@ -104,9 +100,8 @@ class AccessServiceAsyncStub:
         nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
         nomaflow_api.v1.access_service_pb2.CreateTokenResponse,
     ]
-    """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
-    hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
-    again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+    """CreateToken makes a credential and returns its secret. The kernel keeps only the hash of a secret, so it cannot answer
+    a repeat with the same: with the same request_id it makes a new secret for the same credential.
     """
 
     InviteInstance: grpc.aio.UnaryUnaryMultiCallable[
@@ -114,8 +109,7 @@ class AccessServiceAsyncStub:
         nomaflow_api.v1.access_service_pb2.InviteInstanceResponse,
     ]
     """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
-    on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
-    call makes another one, as CreateToken does.
+    on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone.
     """
 
     ListTokens: grpc.aio.UnaryUnaryMultiCallable[
@@ -136,9 +130,7 @@ class AccessServiceAsyncStub:
         nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
         nomaflow_api.v1.access_service_pb2.RotateTokenResponse,
     ]
-    """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
-    service makes yet another secret; by an id it is refused, since that token has its successor.
-    """
+    """RotateToken makes a token in place of another one, whose secret still works for a while."""
 
     ListCertificates: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.ListCertificatesRequest,
@@ -181,9 +173,8 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.access_service_pb2.CreateTokenResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.CreateTokenResponse]]:
-        """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
-        hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
-        again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+        """CreateToken makes a credential and returns its secret. The kernel keeps only the hash of a secret, so it cannot answer
+        a repeat with the same: with the same request_id it makes a new secret for the same credential.
         """
 
     @abc.abstractmethod
@@ -193,8 +184,7 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.access_service_pb2.InviteInstanceResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.InviteInstanceResponse]]:
         """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
-        on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
-        call makes another one, as CreateToken does.
+        on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone.
         """
 
     @abc.abstractmethod
@@ -221,9 +211,7 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.access_service_pb2.RotateTokenResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.RotateTokenResponse]]:
-        """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
-        service makes yet another secret; by an id it is refused, since that token has its successor.
-        """
+        """RotateToken makes a token in place of another one, whose secret still works for a while."""
 
     @abc.abstractmethod
     def ListCertificates(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from nomaflow.client import values
 from nomaflow.client.calls import Calls
 from nomaflow.client.errors import InvalidRequest
-from nomaflow.client.requests import enum_number
+from nomaflow.client.requests import enum_number, new_request_id
 from nomaflow_api.v1 import access_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
@@ -32,10 +32,9 @@ class AccessCalls(Calls):
         lifetime: timedelta | None = None,
         uses: int = 0,
         ids: Iterable[str] = (),
+        request_id: str = "",
     ) -> values.IssuedToken:
         """Make a token, or a join string, and return it with its secret.
-
-        If the kernel goes away before it answers, a token may be left whose secret nobody has: see the list.
 
         :param kind: ``user``, ``service`` or ``host``
         :param roles: ``ROLE`` or ``ROLE SCOPE`` each
@@ -44,6 +43,8 @@ class AccessCalls(Calls):
         :param lifetime: None for 90 days, or 1 hour for a join string
         :param uses: how often a join string can be used; 0 for once
         :param ids: job ids to reserve for a host, ``ID`` or ``PREFIX*`` each
+        :param request_id: the idempotency key, until the secret is used; if empty a new one is made, so that the client
+            may repeat the call. A repeat returns the same token with a new secret, and ends the secret before
         """
         reply = await self._ask(
             "CreateToken",
@@ -55,22 +56,30 @@ class AccessCalls(Calls):
             lifetime_seconds=_lifetime(lifetime),
             uses=uses,
             ids=ids,
+            request_id=request_id or new_request_id(),
         )
         return decode(values.IssuedToken, reply)
 
     async def invite_instance(
-        self, host: str, *, lifetime: timedelta | None = None, instance_lifetime: timedelta | None = None
+        self,
+        host: str,
+        *,
+        lifetime: timedelta | None = None,
+        instance_lifetime: timedelta | None = None,
+        request_id: str = "",
     ) -> values.IssuedToken:
         """Make a join string for one instance of a host, good once, and return it. Needs the verb launch on that host.
 
         :param lifetime: how long it can be used; None for 1 hour
         :param instance_lifetime: how long the certificate that it is exchanged for lasts; None for 1 day
+        :param request_id: as for `create_token`
         """
         reply = await self._ask(
             "InviteInstance",
             host=host,
             lifetime_seconds=_lifetime(lifetime),
             instance_seconds=_lifetime(instance_lifetime),
+            request_id=request_id or new_request_id(),
         )
         return decode(values.IssuedToken, reply)
 
@@ -83,14 +92,19 @@ class AccessCalls(Calls):
         whole = await self._whole("ListTokens", name=name, include_ended=include_ended)
         return [decode(values.TokenView, one) for one in whole.tokens]
 
-    async def rotate_token(self, token: str, *, overlap: timedelta | None = None) -> values.IssuedToken:
+    async def rotate_token(
+        self, token: str, *, overlap: timedelta | None = None, request_id: str = ""
+    ) -> values.IssuedToken:
         """Make a new token in place of another and return it with its secret.
 
         :param token: its id, or the name of a user or service that has one good token
         :param overlap: how long the old secret still works; None for not at all
+        :param request_id: as for `create_token`
         """
         seconds = 0 if overlap is None else max(0, round(overlap.total_seconds()))
-        return decode(values.IssuedToken, await self._ask("RotateToken", token_id=token, overlap_seconds=seconds))
+        key = request_id or new_request_id()
+        reply = await self._ask("RotateToken", token_id=token, overlap_seconds=seconds, request_id=key)
+        return decode(values.IssuedToken, reply)
 
     async def revoke(self, target: str) -> values.WithdrawnView:
         """Withdraw credentials; streams that use them end within 5 s. Returns what was good until then.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from cli_command import run_command
 from doors import Doors, create_token, doors_of
 from nomaflow.client import (
+    InvalidRequest,
     KernelClient,
     KernelPlace,
     NotFound,
     PermissionDenied,
+    Refused,
     SyncKernelClient,
     Unauthenticated,
 )
@@ -133,6 +136,26 @@ async def test_a_service_takes_the_token_that_replaces_the_one_in_its_file(tmp_p
                 await service.list_jobs()
             file.write_text(rotated.secret)
             assert (await service.list_jobs()).jobs == ()
+
+
+async def test_a_repeat_of_a_lost_answer_is_the_same_token(doors: Doors) -> None:
+    """Each of the three calls that make a secret takes a request id; without one, the client makes one for each."""
+    async with KernelClient(doors.owner) as owner:
+        for make in (
+            partial(owner.create_token, "twice", kind="service", roles=["viewer"]),
+            partial(owner.invite_instance, "teamb"),
+            partial(owner.rotate_token, "twice"),
+        ):
+            first, again = await make(request_id="r1"), await make(request_id="r1")
+            assert first.token.token_id == again.token.token_id
+            assert first.secret != again.secret
+        others = [(await owner.invite_instance("teamb")).token.token_id for _ in range(2)]
+        assert len(set(others)) == 2
+        with pytest.raises(Refused, match="request_id has made token tok_") as caught:
+            await owner.create_token("thrice", kind="service", roles=["viewer"], request_id="r1")
+        assert caught.value.reason == "IDEMPOTENCY_KEY_REUSED"
+        with pytest.raises(InvalidRequest, match="request_id is 'é', expected at most 128 printable ASCII"):
+            await owner.invite_instance("teamb", request_id="é")
 
 
 async def test_a_join_string_that_leads_to_the_clients_door_says_so(doors: Doors) -> None:
