@@ -67,7 +67,8 @@ def why_not_listened(address: str) -> Exception:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             return AddressAway(f"{told}: {reason_of(error)}; correct it, or give this machine that address")
-    return AddressInUse(f"{told}: the port is taken; stop what listens there, or choose another")
+    keys = "[kernel] listen, listen_hosts or listen_join"
+    return AddressInUse(f"{told}: the port is taken; stop what listens there, or choose another with {keys}")
 
 
 def _why_not_bound(address: str) -> str:
