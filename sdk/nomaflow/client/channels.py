@@ -23,7 +23,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 _UNKNOWN_AUTHORITY = (
     "what listens at {address} is not the kernel that this side trusts: nobody trusted has signed its certificate",
-    "join or log in with a string of this kernel, or name the authority that signed it: --ca FILE, NOMAFLOW_CA",
+    "join or log in with a string of this kernel; commands may name the authority that signed it: --ca, NOMAFLOW_CA",
 )
 _FAILURES: Sequence[tuple[str, str, str]] = (
     (
