@@ -14,7 +14,7 @@ from pathlib import Path
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
-from nomaflow_host.process.errors import HostError
+from nomaflow_host.process.errors import HostError, NotJoined
 from nomaflow_host.process.instance_flags import add_instance_flags
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
@@ -28,7 +28,6 @@ _WITH_VARIABLE = (
     "--log-level", "--log-format", "--metrics",
 )  # fmt: skip
 _GONE = ("--token-file", "--ca")
-_INSTEAD = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for flag in _GONE:
         if vars(options).pop(flag[2:].replace("-", "_")) is not None:
-            parser.error(f"{flag} no longer exists: a host proves itself with a certificate. {_INSTEAD}")
+            parser.error(f"{flag} no longer exists: a host proves itself with a certificate; {NotJoined.JOIN}")
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:

@@ -99,11 +99,11 @@ class NotJoined(HostError):
     """
 
     exit_code = os.EX_CONFIG
-    _JOIN = "on the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
+    JOIN = "on the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 
     def __init__(self, problem: str, *, fix: str = "", exit_code: int = os.EX_CONFIG) -> None:
         """Build the message from problem and way out, by default that of joining."""
-        fix = fix or self._JOIN
+        fix = fix or self.JOIN
         super().__init__(f"{problem}\n  fix: {fix}")
         self.problem = problem
         self.fix = fix

@@ -20,7 +20,6 @@ from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, 
 from nomaflow_project.reading.names import HostName, HostNames, LogLevel
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
@@ -158,8 +157,8 @@ class HostSection(Entry):
     """The plugin host."""
 
     REPLACED: ClassVar[Mapping[str, str]] = {
-        "token_file": f"remove it: a host proves itself with a certificate. {_JOIN}",
-        "kernel_ca": f"remove it: a host knows its kernel's authority since it has joined. {_JOIN}",
+        "token_file": "remove it: a host proves itself with a certificate, which it gets with --join",
+        "kernel_ca": "remove it: a host knows its kernel's authority since it has joined",
     }
 
     name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
