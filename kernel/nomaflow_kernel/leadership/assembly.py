@@ -208,7 +208,7 @@ class Kernel:
         self.parts.health.note(error)
 
     def _store_name(self) -> str:
-        return "of its own" if not self.parts.settings.store_url else self.parts.settings.store_url.partition(":")[0]
+        return (self.parts.settings.store_url or "sqlite").partition(":")[0]
 
 
 def _retention(parts: KernelParts) -> RetentionSweeper:
