@@ -6,6 +6,11 @@ reads it. The sizes of letters stand beside them, in `nomaflow_api.v1.letters`.
 
 from __future__ import annotations
 
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+REQUEST_PARTS = 100_000
+"""Messages, and values of lists, in one request. Each may have 2 bytes on the wire and 100 in memory."""
+
 # --- hosts ------------------------------------------------------------------------------------------------------------
 
 HOSTS = 1_000

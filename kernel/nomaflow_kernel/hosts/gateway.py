@@ -193,7 +193,7 @@ class HostGateway:
         """Process the host's messages until its side ends."""
         async for request in requests:
             self._take(request, session, caller)
-            del request  # a hostile one takes 200 MiB, and the next may never come
+            del request  # a large one takes 15 MiB, and the next may never come
 
     def _take(self, request: gateway.AttachRequest, session: Session, caller: Caller) -> None:
         kind = request.WhichOneof("message")

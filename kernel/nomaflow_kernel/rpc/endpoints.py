@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from nomaflow_api.deadlines import LONG_CALLS, answer_seconds
 from nomaflow_kernel.access.audit import AuditLog
@@ -27,6 +27,7 @@ from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping
+from nomaflow_kernel.rpc.decoding import decoded
 from nomaflow_kernel.rpc.failed_calls import CallStatus, DeadlineExceeded, internal_status, status_of
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import Answer, ManyCalls, NumberedExchanges
@@ -72,7 +73,7 @@ class Endpoints:
                 self._count(caller, context)
                 body: bytes = raw if self.body_seconds is None else await _body(raw, self.body_seconds)
                 self.guard.quotas.request(caller.principal, len(body))
-                return _decoded(request, body)
+                return decoded(request, body)
 
             told = await answer(received, caller, context)
             return told.SerializeToString() if isinstance(told, Message) else await _refused(context, told)
@@ -143,7 +144,7 @@ class Endpoints:
         """
         while (raw := await self._next(context)) is not None:
             self.guard.quotas.message(caller.principal, len(raw))
-            yield _decoded(message, raw)
+            yield decoded(message, raw)
             del raw
 
     async def _next(self, context: _Context) -> bytes | None:
@@ -263,7 +264,7 @@ class Endpoints:
                         if self.body_seconds is not None:
                             raw = await _body(raw, self.body_seconds)
                         self.guard.quotas.request(caller.principal, len(raw))
-                        message = _decoded(request, raw)
+                        message = decoded(request, raw)
                         await self.guard.check(rule, message, caller)
                         responses = call(message, caller)
                     await self._while_admitted(method, context, caller, _send_all(responses, context))
@@ -278,7 +279,7 @@ class Endpoints:
     async def _decoded_all(self, request: type[Message], context: _Context, caller: Caller) -> AsyncIterator[Message]:
         while (raw := await _read(context)) is not None:
             self.guard.quotas.message(caller.principal, len(raw))  # before it costs anything
-            yield _decoded(request, raw)
+            yield decoded(request, raw)
             del raw
 
     def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:
@@ -375,15 +376,4 @@ async def _read(context: _Context) -> bytes | None:
 
 
 async def _received(request: type[Message], raw: bytes) -> Message:
-    return _decoded(request, raw)
-
-
-def _decoded(request: type[Message], raw: bytes) -> Message:
-    try:
-        return request.FromString(raw)
-    except DecodeError:
-        raise BadRequest(
-            f"the request cannot be decoded as {request.DESCRIPTOR.full_name}; "
-            "use stubs of the same version of the .proto files",
-            field="request",
-        ) from None
+    return decoded(request, raw)

@@ -76,7 +76,7 @@ class NumberedExchanges:
             try:
                 async for message in messages:
                     await self._begin(message.items, under_way)
-                    del message  # a hostile one takes 100 MiB, and the next may never come
+                    del message  # a large one takes 15 MiB, and the next may never come
             except KernelError as error:
                 wrong = error
         if wrong is not None:

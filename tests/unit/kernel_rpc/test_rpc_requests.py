@@ -8,14 +8,18 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from rpc_world import RUN_ID, World
 
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.host_pb2 import Resources
 from nomaflow_api.v1.reason_statuses import details_of, read_details, status_error
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.rpc.decoding import decoded
 from nomaflow_kernel.rpc.pages import page_start
 from nomaflow_kernel.rpc.requests import replay_command, trigger_command
 
@@ -132,6 +136,32 @@ def test_a_page_token_of_ones_own_making_is_refused(token: str) -> None:
     """Tokens are opaque, and only ours are taken."""
     with pytest.raises(BadRequest, match="page_token"):
         page_start(token)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        kernel.ReplayRunRequest(step_values=[run_pb2.StepValues()] * 100_001),
+        kernel.ListRunsRequest(run_ids=[""] * 100_001),
+        kernel.ListRunsRequest(states=[run_pb2.RUN_STATE_QUEUED] * 100_001),
+        kernel.TriggerRunsRequest(
+            requests=[kernel.TriggerRunRequest(step_values=[run_pb2.StepValues()] * 1_000)] * 101
+        ),
+        gateway.AttachRequest(hello=gateway.Hello(has=Resources(labels={f"{n}": "" for n in range(100_001)}))),
+    ],
+    ids=["messages", "texts", "numbers", "nested", "map"],
+)
+def test_a_request_of_countless_parts_is_refused(request_: Message) -> None:
+    """What is small on the wire and large in memory waits for nothing; what has a few large parts is read."""
+    with pytest.raises(BadRequest, match="more than 100,000 messages and values"):
+        decoded(type(request_), request_.SerializeToString())
+
+
+def test_a_request_of_large_parts_is_read() -> None:
+    """A thousand triggers with values of a few kilobytes are no more than 100,000 parts."""
+    values = [run_pb2.StepValues(step="one", op_kwargs_json=b" " * 3_000)]
+    many = kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id="job", step_values=values)] * 1_000)
+    assert decoded(kernel.TriggerRunsRequest, many.SerializeToString()) == many
 
 
 def test_a_page_token_names_the_run_before_it() -> None:
