@@ -30,8 +30,8 @@ from nomaflow.calls import StepCall, StepOutcome
 from nomaflow.testing import CallableOutcome, connectors_from, run_callable
 from nomaflow_api.v1.letters import AttemptOrder
 from nomaflow_api.v1.lossless_json import decode_tree
+from nomaflow_cli.lint.module_source import FIXES
 from nomaflow_cli.lint.project import lint_project
-from nomaflow_cli.lint.sources import FIXES
 from nomaflow_host.connectors.registry import HostConnectorRegistry
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.settings import settings_tree

@@ -92,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> Any:
     if arguments.work in ("copy", "reclaim"):
-        from nomaflow_kernel.upkeep.move import copy_history_to, reclaim_history  # these read databases, not files
+        from nomaflow_kernel.upkeep.copy_and_reclaim import (  # these read databases, not files
+            copy_history_to,
+            reclaim_history,
+        )
 
         project = Path(arguments.project).absolute()
         if arguments.work == "reclaim":

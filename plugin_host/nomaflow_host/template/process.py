@@ -20,7 +20,7 @@ from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.template.forking import fork_to_reaper, unforkable
 from nomaflow_host.worker.emitter import write_all
 from nomaflow_host.worker.process import WorkerChannels, prepare_for_plugins, run_worker
-from nomaflow_host.worker.sources import keep_no_fresh_bytecode, read_sources
+from nomaflow_host.worker.source_snapshot import keep_no_fresh_bytecode, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

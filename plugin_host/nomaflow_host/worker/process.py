@@ -36,7 +36,7 @@ from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.services import WorkerServices
 from nomaflow_host.worker.signals import install_signals
-from nomaflow_host.worker.sources import serve_sources
+from nomaflow_host.worker.source_snapshot import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.tracking import install_tracking

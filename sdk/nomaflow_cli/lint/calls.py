@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
+from nomaflow_cli.lint.module_source import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
-from nomaflow_cli.lint.sources import Sighting
 
 _HTTP = ("get", "post", "put", "patch", "delete", "head", "options", "request", "stream")
 _BLOCKING = frozenset(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
+from nomaflow_cli.lint.module_source import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
-from nomaflow_cli.lint.sources import Sighting
 
 _EVERYTHING = frozenset({"BaseException", "builtins.BaseException"})
 _BROAD = _EVERYTHING | {"Exception", "builtins.Exception"}

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nomaflow_cli.lint.module_source import SourceModule, Sources
 from nomaflow_cli.lint.scopes import FunctionNode, Scope, dotted
-from nomaflow_cli.lint.sources import SourceModule, Sources
 
 _MAX_HOPS = 8
 

@@ -16,8 +16,8 @@ import ast
 from collections.abc import Iterator
 
 from nomaflow_cli.lint.calls import blocking_name
+from nomaflow_cli.lint.module_source import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
-from nomaflow_cli.lint.sources import Sighting
 
 _Loop = ast.While | ast.For
 

@@ -9,8 +9,8 @@ from nomaflow_cli.lint.calls import check_awaits, check_blocking, check_signatur
 from nomaflow_cli.lint.exceptions import check_swallowing
 from nomaflow_cli.lint.locating import locate, reached_functions
 from nomaflow_cli.lint.loops import check_loops
+from nomaflow_cli.lint.module_source import FIXES, Sighting, Sources
 from nomaflow_cli.lint.scopes import Scope, nested_functions
-from nomaflow_cli.lint.sources import FIXES, Sighting, Sources
 from nomaflow_project.reading.problems import Place, Problem
 
 _Check = Callable[[Scope], Iterator[Sighting]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from nomaflow_cli.lint.sources import SourceModule
+from nomaflow_cli.lint.module_source import SourceModule
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -29,10 +29,10 @@ from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.history_copy import StorePlace, copy_store
 from nomaflow_kernel.store.migrations import HEAD
-from nomaflow_kernel.store.transfer import StorePlace, copy_store
 from nomaflow_kernel.upkeep.backup import back_up
-from nomaflow_kernel.upkeep.move import CopyDone, copy_history_to, reclaim_history
+from nomaflow_kernel.upkeep.copy_and_reclaim import CopyDone, copy_history_to, reclaim_history
 from waiting import eventually
 
 

@@ -16,7 +16,7 @@ from store_places import Place, SqlitePlace
 
 from nomaflow_kernel.store import Store, migrations, open_store, schema
 from nomaflow_kernel.store.errors import ForeignTables, MaintenanceRefused
-from nomaflow_kernel.store.transfer import StorePlace, copy_store
+from nomaflow_kernel.store.history_copy import StorePlace, copy_store
 
 
 async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:

@@ -228,7 +228,7 @@ WRITERS = {
     "sdk/nomaflow_project/reading/store_password.py": "a sentence of ours, before anything is loaded",
     "sdk/nomaflow_telemetry/process_log.py": "the log, and errors before there is one",
     "kernel/nomaflow_kernel/upkeep/__main__.py": "writes JSON in ASCII for the command line",
-    "kernel/nomaflow_kernel/upkeep/move.py": "draws a line of numbers and names of our tables",
+    "kernel/nomaflow_kernel/upkeep/copy_and_reclaim.py": "draws a line of numbers and names of our tables",
     "plugin_host/nomaflow_host/app.py": "writes the manifest, JSON in ASCII, for the command line",
 }
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import author_page
+from nomaflow_cli.lint.module_source import FIXES
 from nomaflow_cli.lint.project import lint_project
-from nomaflow_cli.lint.sources import FIXES
 from nomaflow_project.reading.problems import Problem
 
 Codes = Callable[..., list[str]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_cli.lint.locating import locate
-from nomaflow_cli.lint.sources import Sources
+from nomaflow_cli.lint.module_source import Sources
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.references import check_reference
 from nomaflow_project.check.project import check_project

@@ -9,7 +9,7 @@ import time
 from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreMoved, StoreUnfinished
-from nomaflow_kernel.store.transfer import StorePlace, copy_store, reclaim_store
+from nomaflow_kernel.store.history_copy import StorePlace, copy_store, reclaim_store
 
 _SHOWN_EVERY_SECONDS = 0.2
 
