@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 import grpc
 import psutil
 
+import forked_templates
 from cli_command import CLI_MODULES, Answer, run_command
 from nomaflow.client import ProjectAddress, SyncKernelClient
 from nomaflow.client.values import HostView, InstanceView, RunView
@@ -43,6 +44,7 @@ _PROGRAMS = {
     "nomaflow_host": (
         "nomaflow_host.app", "nomaflow_host.process.instance_flags", "nomaflow_project.connectors.reading",
         "nomaflow_project.jobs.load", "google.protobuf.descriptor_pb2", "pydantic.dataclasses", "uvloop",
+        forked_templates.__file__,
     ),
     "nomaflow_alerts": (
         "nomaflow_alerts.app", "nomaflow_alerts.settings", "nomaflow_alerts.channels.webhook",
@@ -248,6 +250,7 @@ class System:
     :param kernel_project: the kernel's folder, ``kernel`` below *root* unless it is given
     :param kernel_side: command that starts the kernel, for example in another network
     :param environ: what the environment of all processes has in addition to that of the tests
+    :param forks_templates: True if each load of a host starts in a process that has imported what it needs
     :ivar parts: the running processes by name: ``kernel``, and the hosts
     """
 
@@ -257,6 +260,7 @@ class System:
     kernel_side: Sequence[str] = ()
     kernel_module: str = "nomaflow_kernel"
     environ: Mapping[str, str] = field(default_factory=dict)
+    forks_templates: bool = False
     parts: dict[str, Running] = field(default_factory=dict)
     clients: list[SyncKernelClient] = field(default_factory=list)
 
@@ -311,6 +315,8 @@ class System:
         :param options: see :func:`launch`
         """
         options["environ"] = {**self.environ, **(environ or {})}
+        if self.forks_templates:
+            options["environ"][forked_templates.FORK_TEMPLATES] = "1"
         log_file = self.root / f"{name}.log"
         self.parts[name] = launch("nomaflow_host", project, *flags, log_file=log_file, **options)
         return self.parts[name]

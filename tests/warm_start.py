@@ -58,7 +58,8 @@ def fork(
 ) -> Forked:
     """Start a module and its arguments, as ``python -m`` does.
 
-    :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package
+    :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package, and the path
+        of a file for what it does under the name ``preloaded``
     :param streams: its standard input, output and error
     :param path: first entry of its ``sys.path``; None for none, as with ``python -P``
     """
@@ -160,6 +161,9 @@ def _parent(modules: tuple[str, ...]) -> _Parent:
 def _import_all(modules: Sequence[str]) -> None:
     gc.disable()
     for name in modules:
+        if name.endswith(".py"):
+            runpy.run_path(name, run_name="preloaded")
+            continue
         found = importlib.import_module(name.removesuffix(".*"))
         if name.endswith(".*"):
             for one in pkgutil.walk_packages(found.__path__, f"{found.__name__}."):

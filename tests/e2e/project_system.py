@@ -122,9 +122,9 @@ class ProjectSystem(System):
         return eventually(lambda: run if (run := self.run(run_id)).state in states else None)
 
 
-def open_system(folder: Path) -> Iterator[ProjectSystem]:
+def open_system(folder: Path, *, forks_templates: bool = False) -> Iterator[ProjectSystem]:
     """Yield a system without processes; stop what the test has started, and leave nothing behind."""
-    system = ProjectSystem(project=folder)
+    system = ProjectSystem(project=folder, forks_templates=forks_templates)
     try:
         yield system
     finally:

@@ -83,7 +83,7 @@ NEW_JOB = '\n[[jobs]]\nid = "new"\nsteps = [{ callable = "team:version" }]\n'
 
 def _system(root: Path) -> TeamSystem:
     """Start a kernel, and write the project of a host."""
-    made = TeamSystem(root=root)
+    made = TeamSystem(root=root, forks_templates=True)
     made.start_kernel()
     made.project("team", FILES)
     made.client()

@@ -157,7 +157,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     root = tmp_path_factory.mktemp("alone")
     with HTTPServer(("127.0.0.1", 0), _Service) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = TeamSystem(root=root)
+        made = TeamSystem(root=root, forks_templates=True)
         made.start_kernel()
         connectors = CONNECTORS.replace("%d", str(server.server_port))
         made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE, "connectors.toml": connectors})

@@ -25,7 +25,7 @@ FILES = {"jobs.toml": TICKS + OTHER, "plugins/team.py": CODE, "plugins/x/jobs.to
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel, and a team whose project has a job that fires every second."""
-    made = TeamSystem(root=tmp_path_factory.mktemp("reload"))
+    made = TeamSystem(root=tmp_path_factory.mktemp("reload"), forks_templates=True)
     made.start_kernel()
     made.project("team", FILES)
     made.start_host("team")

@@ -29,7 +29,7 @@ CALLER = '\n[[jobs]]\nid = "caller"\n[[jobs.steps]]\ntype = "call_job"\ntarget_j
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host with the jobs a and caller in jobs.toml, b in plugins/x/jobs.toml; a and b fire each second."""
-    for opened in open_system(tmp_path_factory.mktemp("restart")):
+    for opened in open_system(tmp_path_factory.mktemp("restart"), forks_templates=True):
         _restore(opened)
         (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         opened.start_kernel()

@@ -26,7 +26,7 @@ steps = [{{ callable = "team.code:count" }}]
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host with two jobs that a variable switches on: one of vars.env, and one of a file of its own."""
-    for opened in open_system(tmp_path_factory.mktemp("variables")):
+    for opened in open_system(tmp_path_factory.mktemp("variables"), forks_templates=True):
         opened.write(JOB.format(id="steady", variable="SWITCH") + JOB.format(id="filed", variable="FILED"))
         (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\nenv_file = "vars.env"\n')
         opened.environ["FILED_FILE"] = str(opened.project / "filed")

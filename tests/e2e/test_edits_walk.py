@@ -129,7 +129,7 @@ LEGIBLE: dict[str, tuple[Edit, set[str]]] = {
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host of a project with three jobs that fire every second."""
-    for made in open_system(tmp_path_factory.mktemp("walk") / "team"):
+    for made in open_system(tmp_path_factory.mktemp("walk") / "team", forks_templates=True):
         _restore(made.project)
         made.start_kernel()
         made.start_host()

@@ -28,7 +28,7 @@ FILES = {"jobs.toml": JOBS, "plugins/team.py": CODE, "plugins/x/jobs.toml": NIGH
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, and a host that watches its project."""
-    made = TeamSystem(root=tmp_path)
+    made = TeamSystem(root=tmp_path, forks_templates=True)
     made.start_kernel()
     made.project("team", FILES)
     made.start_host("team", "--watch")

@@ -68,7 +68,7 @@ def _virtual_environment(folder: Path, version: str) -> str:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel and two hosts, each in an environment of its own."""
-    made = TeamSystem(root=tmp_path_factory.mktemp("teams"))
+    made = TeamSystem(root=tmp_path_factory.mktemp("teams"), forks_templates=True)
     made.start_kernel()
     for team, version in (("red", "1.0"), ("blue", "2.0")):
         made.project(team, {"jobs.toml": JOBS.format(team=team), "plugins/work.py": CODE})

@@ -68,7 +68,7 @@ step_defaults = { timeout = 5 }
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A system whose project has one good job."""
-    for opened in open_system(tmp_path):
+    for opened in open_system(tmp_path, forks_templates=True):
         opened.write(GOOD.replace("@FOLDER@", str(tmp_path)))
         (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         yield opened

@@ -1,0 +1,127 @@
+"""A host's reaper that forks templates from itself once it has imported what they import.
+
+These imports take three quarters of all that a reload does. A forked template differs from a fresh one in its command
+line and in what ``/proc`` says of its environment, so a test of these asks for fresh ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from nomaflow_host.reaper.other_user import OtherUser
+
+__all__ = ["FORK_TEMPLATES", "PRELOADED", "offer"]
+
+PRELOADED = "preloaded"
+"""The name under which a process that forks hosts runs this file."""
+
+FORK_TEMPLATES = "NOMAFLOW_TEST_FORKS_TEMPLATES"
+"""A variable of a host whose reaper is to fork."""
+_READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_")
+_MOST_FILES = 65_536
+_PR_SET_DUMPABLE = 4
+
+
+# In the process that becomes a host.
+
+
+def offer() -> None:
+    """Have each host whose environment has the variable start a reaper that forks."""
+    from nomaflow_host.supervisor import reaper_link
+
+    vars(reaper_link)["subprocess"] = _Starting()
+
+
+class _Starting:
+    """All that a host uses of `subprocess` to start its reaper."""
+
+    DEVNULL = subprocess.DEVNULL
+
+    def Popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: N802
+        if FORK_TEMPLATES in os.environ:
+            command = [*command[: command.index("-m")], __file__, command[-1]]
+        return subprocess.Popen(command, **options)
+
+
+# In the reaper.
+
+
+def _start(
+    spawn: Any,
+    module: str,
+    *,
+    out: int,
+    err: int,
+    fds: Sequence[int],
+    environ: Mapping[str, str],
+    user: OtherUser | None = None,
+) -> int:
+    if module != "nomaflow_host.template" or user is not None or _read_at_start(environ) != _read_at_start(os.environ):
+        started: int = spawn(module, out=out, err=err, fds=fds, environ=environ, user=user)
+        return started
+    pid = os.fork()  # a reaper has one thread
+    if not pid:
+        _become(module, (out, err, *fds), environ)
+    return pid
+
+
+def _read_at_start(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(_READ_AT_START)}
+
+
+def _become(module: str, given: Sequence[int], environ: Mapping[str, str]) -> NoReturn:
+    """Turn a child into the template, as `nomaflow_host.reaper.spawning.spawn_module` starts it."""
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as the interpreter does
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        moved = [os.dup(fd) for fd in given if fd < _MOST_FILES]
+        above = max(moved) + 1
+        os.closerange(above, _MOST_FILES)
+        high = [os.dup2(fd, above + place) for place, fd in enumerate(moved)]
+        for place, fd in enumerate(high, start=1):
+            os.dup2(fd, place)
+        os.closerange(1 + len(high), _MOST_FILES)
+        os.environ.clear()
+        os.environ.update(environ)
+        sys.argv[1:], sys.orig_argv[1:] = [], ["-P", "-m", module]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:  # noqa: BLE001  # as the interpreter does
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _main() -> int:
+    from nomaflow_api.import_freeze import imports_frozen
+
+    with imports_frozen():
+        import nomaflow_host.template.process  # noqa: F401  # and with it all that a template imports
+        from nomaflow_host.reaper import loop
+    vars(loop)["spawn_module"] = partial(_start, vars(loop)["spawn_module"])
+    return loop.main(int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
+elif __name__ == PRELOADED:
+    offer()
