@@ -67,12 +67,16 @@ _keep_bytecode()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from hypothesis import settings  # noqa: E402  # pytest compiles its modules anew wherever none may be kept
+from hypothesis.internal.conjecture import providers  # noqa: E402  # as above
 
 # The same examples everywhere: what is green on one machine is green on the next, however slow that is. Search for new
 # ones with `pytest --hypothesis-profile=explore`.
 settings.register_profile("suite", derandomize=True, deadline=None, database=None, print_blob=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("suite")
+# Hypothesis would read every loaded module of ours for constants to try: seconds of each worker in a fresh clone, and
+# other examples wherever other tests have run before.
+vars(providers)["_get_local_constants"] = lambda: providers._local_constants
 
 
 _LONG_FIRST = ("torture", "browser", "e2e", "integration", "contract")
