@@ -235,6 +235,7 @@ def test_a_bad_step_disables_its_job(keys: str, code: str, path: str, says: str)
     [
         '[[jobs]]\nid = "x"\n',
         '[[jobs]]\nid = "x"\nsteps = []\n',
+        '[[jobs]]\nid = "x"\nstep_defaults = { log_level = "DEBUG" }\n',
         '[[jobs]]\nid = "x"\nsteps = [1, "a"]\n',
         '[[jobs]]\nid = "x"\nsteps = { a = 1 }\n',
         '[[jobs]]\nid = "x"\nstep_defaults = 5\nsteps = [{ callable = "m:f" }]\n',

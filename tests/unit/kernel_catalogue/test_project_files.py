@@ -91,8 +91,12 @@ def test_the_files_of_a_project_are_found(tmp_path: Path) -> None:
     _write(tmp_path / "jobs.toml", JOB % "main")
     _write(tmp_path / "plugins/b/jobs.toml", JOB % "b")
     _write(tmp_path / "plugins/a/jobs.toml", JOB % "a")
-    report = check_project(tmp_path, environ={})
-    assert report.files == ("jobs.toml", "plugins/a/jobs.toml", "plugins/b/jobs.toml")
+    found = ("jobs.toml", "plugins/a/jobs.toml", "plugins/b/jobs.toml")
+    assert check_project(tmp_path, environ={}).files == found
+    connectors = _write(tmp_path / "connectors.toml", "")
+    assert check_project(tmp_path, environ={}).files == (*found, "connectors.toml")
+    connectors.write_text("[")
+    assert check_project(tmp_path, environ={}).files == found
 
 
 def test_other_places_can_be_configured(tmp_path: Path) -> None:

@@ -136,6 +136,14 @@ def test_a_pool_that_fills_empty_values_takes_no_writes(tmp_path: Path) -> None:
     assert "coalesce_nulls" in found.unusable["connectors.writes"]
 
 
+def test_no_message_shows_a_value_of_an_api(tmp_path: Path) -> None:
+    """Any of them may be a credential."""
+    found = _read(tmp_path, '[connectors.x]\ntype = "api"\nauth_type = "none"\ntimeout = -31337\n')
+    ((_, reason),) = found.unusable.items()
+    assert "x.timeout: " in reason
+    assert "31337" not in reason
+
+
 @pytest.mark.parametrize(
     ("keys", "auth"),
     [

@@ -53,10 +53,10 @@ def test_references_find_what_workers_do_not_inherit() -> None:
 
 def test_pass_env_names_variables_and_beginnings() -> None:
     """An exact name passes on even a secret and its file; a `NAME*` passes on only what is not secret."""
-    environ = {"DB": "1", "APP_A": "2", "APP_PW": "3", "NOMAFLOW_TOKEN": "4", "DB_FILE": "5", "OTHER": "6"}
+    environ = {"DB": "1", "APP_A": "2", "APP_PW": "3", "NOMAFLOW_TOKEN": "4", "DB_FILE": "5", "APPS": "6"}
     found = _of(environ, secret=("DB", "DB_FILE", "APP_PW"), pass_env=("APP_*", "DB", "NOMAFLOW_*"))
     assert set(found.inherited) == {"DB", "DB_FILE", "APP_A"}
-    assert found.withheld == ("APP_PW", "NOMAFLOW_TOKEN", "OTHER")
+    assert found.withheld == ("APPS", "APP_PW", "NOMAFLOW_TOKEN")
 
 
 def test_the_variables_of_the_project_reach_its_code() -> None:
