@@ -99,6 +99,8 @@ class JobFacts:
 class Policies:
     """The jobs of the kernel's catalogue, and what each is told about.
 
+    The event loop learns the jobs while the ledger's thread asks for them.
+
     :ivar current: whether they are all jobs that the catalogue has now
     """
 
@@ -114,7 +116,7 @@ class Policies:
     @property
     def jobs(self) -> Iterable[JobFacts]:
         """The known jobs."""
-        return self._jobs.values()
+        return tuple(self._jobs.values())
 
     def job(self, job_id: str) -> JobFacts | None:
         """Return a job, or None."""
@@ -127,7 +129,7 @@ class Policies:
     def learn(self, job: JobFacts) -> None:
         """Take in a job, in place of what was known of it."""
         self._jobs[job.job_id] = job
-        self._made.clear()
+        self._made = {}  # not cleared: rules of before that are just being made must not get into it
 
     def keep_only(self, job_ids: set[str]) -> None:
         """Forget all other jobs: these are the catalogue's."""
@@ -139,10 +141,11 @@ class Policies:
 
         :param host: its host, if the job is not known
         """
-        made = self._made.get((job_id, host))
+        known = self._made
+        made = known.get((job_id, host))
         if made is None:
             job = self._jobs.get(job_id) or JobFacts(job_id, host)
-            made = self._made[job_id, host] = self._effective(job)
+            made = known[job_id, host] = self._effective(job)
         return made
 
     def host_of(self, job_id: str) -> str:
