@@ -152,7 +152,7 @@ def test_a_page_token_of_ones_own_making_is_refused(token: str) -> None:
     ids=["messages", "texts", "numbers", "nested", "map"],
 )
 def test_a_request_of_countless_parts_is_refused(request_: Message) -> None:
-    """What is small on the wire and large in memory waits for nothing; what has a few large parts is read."""
+    """Some hundred kilobytes on the wire that would be megabytes in memory are refused as they are decoded."""
     with pytest.raises(BadRequest, match="more than 100,000 messages and values"):
         decoded(type(request_), request_.SerializeToString())
 
