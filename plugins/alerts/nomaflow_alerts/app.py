@@ -69,8 +69,9 @@ async def serve(place: KernelPlace, alerts: AlertsSection, environ: dict[str, st
     await server.start()
     publish_socket(place.project, path)
     tasks = parts.start()
-    _LOG.info("alerts are served; channels: %s", ", ".join(alerts.channels))
-    manager.ready(f"{len(alerts.channels)} channels")
+    channels = f"channels: {', '.join(alerts.channels)}"
+    _LOG.info("alerts are served; %s", channels)
+    manager.ready(channels)
     try:
         stopped = asyncio.create_task(stop.wait())
         ended, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
