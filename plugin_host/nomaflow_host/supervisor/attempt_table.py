@@ -199,6 +199,7 @@ class AttemptTable:
             case "returned":
                 attempt.returned, attempt.outcome = FinishedState(message["state"]), frame.letter
                 attempt.left = str(message["left"])
+                attempt.drop_deadline()  # it was in time
                 if attempt.ladder is None:
                     self._climb(attempt, f"it left {attempt.left} running when it returned")
             case "finished":
@@ -315,9 +316,7 @@ class AttemptTable:
 
     def _set_deadline(self, attempt: HeldAttempt) -> None:
         """Set an attempt's deadline from its start; until that is known, allow for the start of a worker as well."""
-        if attempt.deadline is not None:
-            attempt.deadline.cancel()
-            attempt.deadline = None
+        attempt.drop_deadline()
         if attempt.order.timeout_ms and attempt.stop is None:
             seconds = attempt.order.timeout_ms / 1000 + (0 if attempt.started else self._settings.load_seconds)
             attempt.deadline = asyncio.get_running_loop().call_later(seconds, self._timed_out, attempt)

@@ -160,6 +160,10 @@ class HeldAttempt:
     def settle(self) -> None:
         """Cancel timers and the ladder, because none of its code runs any more."""
         self.gone.set()
+        self.drop_deadline()
+
+    def drop_deadline(self) -> None:
+        """Cancel its deadline, if it has one."""
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None

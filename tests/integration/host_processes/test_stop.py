@@ -165,6 +165,14 @@ async def test_what_outlives_a_return_is_stopped(host: Host, marker: Path, name:
         assert not is_alive(int(marker.read_text()))
 
 
+async def test_a_step_that_returned_in_time_is_not_timed_out(start_host: StartHost, marker: Path) -> None:
+    """Its timeout is over while what it left behind has its grace: the result stands."""
+    host = await start_host(cancel_grace_seconds=4)
+    key = host.run("hostile.stubborn:leaves_a_thread", {"marker": str(marker)}, timeout_ms=3000)
+    end = await host.sink.end_of(key)
+    assert (end.state, end.reason_code, end.rows_affected) == (FinishedState.SUCCEEDED, "", 7)
+
+
 async def test_polite_leftovers_keep_their_worker(start_host: StartHost, marker: Path) -> None:
     """A left thread that asks is_cancelled(), and a left task, are ended without killing their worker."""
     host = await start_host(cancel_grace_seconds=600)
