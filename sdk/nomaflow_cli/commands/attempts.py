@@ -75,6 +75,8 @@ def logs(
 
 def _pattern(text: str, *, ignore_case: bool) -> re.Pattern[str] | None:
     if not text:
+        if ignore_case:
+            raise CliError("-i needs --grep: it has no effect alone", fix="add --grep and a text")
         return None
     try:
         return re.compile(text, re.IGNORECASE if ignore_case else 0)

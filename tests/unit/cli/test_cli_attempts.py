@@ -131,6 +131,8 @@ async def test_a_search_that_finds_nothing_and_one_that_is_none_say_so(kernel: F
     assert bad.code != 0
     assert "is no regular expression" in bad.err
     assert "to look for it as it is: --grep '\\('" in bad.err
+    lost = await command("logs", "run_1", "-i", "--address", kernel.address)
+    assert (lost.code, "-i needs --grep" in lost.err) == (2, True)
 
 
 async def test_a_search_goes_on_with_the_lines_that_follow(kernel: FakeKernel, command: Command) -> None:
