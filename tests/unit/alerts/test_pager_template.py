@@ -53,6 +53,19 @@ def test_an_alert_opens_and_ends_with_its_incident() -> None:
     assert [each["summary"] for each in pager.alerts.values()] == ["two failed"]
 
 
+def test_alerts_end_beyond_the_rate_too() -> None:
+    """They would stay open, and a digest of ends would page somebody anew."""
+    rig, pager = paged(2)
+    for job in ("one", "two"):
+        rig.ends("FAILED", job)
+    pager.take(rig.wait(60))
+    assert len(pager.alerts) == 2
+    for job in ("one", "two"):
+        rig.ends("SUCCEEDED", job)
+    pager.take(rig.wait(1200))
+    assert pager.alerts == {}
+
+
 def test_the_alert_of_a_digest_does_not_end_with_one_of_its_incidents() -> None:
     """Else the others are open, and nobody is paged for them."""
     rig, pager = paged(2)

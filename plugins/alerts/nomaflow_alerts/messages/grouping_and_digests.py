@@ -41,9 +41,13 @@ def plan(book: Book, alerts: AlertsSection) -> list[Draft]:
     """Return the messages to write now. Notices of what is muted, or behind something else, wait."""
     book.add_reminders(after_seconds=alerts.remind_hours * 3600)
     put_behind_causes(book)
-    drafts = []
+    drafts: list[Draft] = []
     for channel, waiting in _waiting(book, alerts).items():
         due = _due(book, alerts, channel, waiting)
+        for name in _own_ends(book, channel, waiting):
+            notices = waiting.pop(name)
+            if due[name] <= book.now:
+                drafts.append(Draft(channel=channel, group=name, notices=notices))
         groups = {name: group for name, group in waiting.items() if due[name] <= book.now}
         if len(groups) <= _left(book, alerts, channel):
             drafts += [Draft(channel=channel, group=name, notices=group) for name, group in groups.items()]
@@ -57,9 +61,12 @@ def next_message_at(book: Book, alerts: AlertsSection) -> float | None:
     """Return when there is something to write next, or None. It may be that it is kept back then."""
     found = []
     for channel, waiting in _waiting(book, alerts).items():
-        due = _due(book, alerts, channel, waiting).values()
-        first = max(min(due), book.now)
-        beyond = sum(at <= first for at in due) > _left(book, alerts, channel)
+        due = _due(book, alerts, channel, waiting)
+        found += [max(due.pop(name), book.now) for name in _own_ends(book, channel, waiting)]
+        if not due:
+            continue
+        first = max(min(due.values()), book.now)
+        beyond = sum(at <= first for at in due.values()) > _left(book, alerts, channel)
         found.append(max(first, _digest_at(book, alerts, channel)) if beyond else first)
     found += [notice.at for notice in book.notices() if notice.at > book.now]
     reminder = book.next_reminder_at(after_seconds=alerts.remind_hours * 3600)
@@ -171,6 +178,17 @@ def _group(notice: Notice, alerts: AlertsSection) -> str:
     if channel is not None and channel.each_incident:
         return f"#{notice.incident.id}"
     return _ALL_HOSTS if notice.kind == "found" else notice.incident.host
+
+
+def _own_ends(book: Book, channel: str, waiting: Mapping[str, Sequence[Notice]]) -> list[str]:
+    """Return the groups that are the end of one incident which had a message of its own: so has its end, always.
+
+    There are no more of them than beginnings. A pager ends the alert of an incident only by such a message.
+    """
+    ends = (
+        name for name, group in waiting.items() if name.startswith("#") and {each.kind for each in group} == {"closed"}
+    )
+    return [name for name in ends if book.outbox.last_told(channel, name)]
 
 
 def _due(book: Book, alerts: AlertsSection, channel: str, waiting: Mapping[str, Sequence[Notice]]) -> dict[str, float]:
