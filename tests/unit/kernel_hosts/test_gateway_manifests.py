@@ -10,7 +10,7 @@ import zlib
 
 import grpc
 import pytest
-from gateway_session import INCARNATION, Session
+from gateway_session import INCARNATION, KEY, Session
 from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
@@ -62,13 +62,14 @@ def manifest(*job_ids: str, host: str = "team") -> bytes:
 async def test_a_manifest_that_is_not_what_it_says_is_refused(
     world: World, request_: gateway.IntroduceManifestRequest
 ) -> None:
-    """Digest, form, size and owner are checked before anything is kept."""
+    """Digest, form, size and owner are checked before anything is kept; nobody waits for it any longer."""
     session = Session(world)
-    await session.attach()
+    await session.attach(loading=True)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.gateway.IntroduceManifest(request_, timeout=20)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert list(world.catalogue.hosts()) == []
+    assert world.sessions.loading() == []
     session.call.cancel()
 
 
@@ -106,6 +107,24 @@ async def test_a_manifest_becomes_the_catalogue_once(world: World) -> None:
     assert ("job.changed", "a", "removed") in told
     assert sum(each.kind == "host.manifest" for each in events) == 3
     session.call.cancel()
+
+
+async def test_an_instance_with_older_code_changes_nothing_of_the_catalogue(world: World) -> None:
+    """Nor does one that was started for an attempt, whatever it brings, beside the one that serves the catalogue."""
+    first, restarted, own = Session(world), Session(world), Session(world)
+    await first.attach()
+    for body in (manifest("old"), manifest("new")):
+        assert (await world.gateway.IntroduceManifest(packed(body), timeout=10)).current
+    await restarted.attach(incarnation="incarnation-2")
+    await own.attach(incarnation="incarnation-3", for_attempt=KEY)
+    old, other = packed(manifest("old")), packed(manifest("other"), explicit=True)
+    old.incarnation, old.loaded_at_us = "incarnation-2", 2**52  # in a hundred years
+    other.incarnation = "incarnation-3"
+    for request in (old, other):
+        assert not (await world.gateway.IntroduceManifest(request, timeout=10)).current
+    assert [job.job_id for job in world.catalogue.jobs() if not job.removed] == ["new"]
+    for session in (first, restarted, own):
+        session.call.cancel()
 
 
 async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> None:

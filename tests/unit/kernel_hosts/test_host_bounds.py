@@ -17,7 +17,7 @@ from rpc_world import World
 
 from nomaflow_api import bounds
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import host_pb2, job_pb2
 from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.reason_statuses import read_details
@@ -249,6 +249,8 @@ _LATE = Timestamp(seconds=2**60)
         ({"host": "../../etc/passwd"}, "hello.host", "expected 1 to 64"),
         ({"host": "team\x00"}, "hello.host", "expected 1 to 64"),
         ({"incarnation": "i" * 10_000}, "incarnation", "expected 8 to 64"),
+        ({"has": host_pb2.Resources(labels={str(n): "" for n in range(51)})}, "hello.has.labels", "at most 50"),
+        ({"has": host_pb2.Resources(cpu=float("nan"))}, "hello.has.cpu", "hello.has.cpu is nan, expected 0 to"),
     ],
 )
 async def test_a_hello_outside_the_bounds_is_refused_by_name(
@@ -260,8 +262,8 @@ async def test_a_hello_outside_the_bounds_is_refused_by_name(
     code, reason, _ = await session.refusal()
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")
     assert told in (await session.call.details())
+    assert list(read_details(await session.call.trailing_metadata()).fields) == [field]
     assert world.sessions.hosts() == []
-    assert field
 
 
 @pytest.mark.parametrize(

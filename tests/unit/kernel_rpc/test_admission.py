@@ -178,6 +178,16 @@ async def test_a_check_that_cannot_be_had_is_a_warning(
     assert "not checked" in reply.warnings[0]
 
 
+async def test_a_run_waits_for_its_host_with_values_that_nobody_has_checked(world: World, host: CheckingHost) -> None:
+    """It starts without a warning, as each step checks its values; only who validates is told."""
+    request = kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}')
+    reply = await world.client.TriggerRun(request)
+    assert (reply.run_id, list(reply.warnings)) == (RUN_ID, [])
+    request.validate_only = True
+    (warning,) = (await world.client.TriggerRun(request)).warnings
+    assert "the values were not checked: no instance of host 'team' has code loaded" in warning
+
+
 async def test_no_more_values_are_checked_than_fit_into_a_message(
     world: World, host: CheckingHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
