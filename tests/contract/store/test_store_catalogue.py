@@ -124,16 +124,17 @@ async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
     old, other, young = ids.new(), ids.new(), ids.new()
     await store.apply([queue(old), queue(other, job_id="o"), queue(young)], at_us=T0)
     await store.apply([start(old), start(other), start(young)], at_us=T0)
-    await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")], at_us=T0)
     hour = 3_600_000_000
     await store.apply(
         [finish(old, at_us=T0 + 1), finish(other, at_us=T0 + 1), finish(young, at_us=T0 + hour)], at_us=T0
     )
+    noticed = await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")] * 2, at_us=T0)
     assert await store.prune(job_id="nightly", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert await store.prune(job_id="", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert [d.run.run_id for d in await store.run_details([old, other, young])] == [young]
     assert {e.run_id for e in await store.events_after(0, limit=50)} == {young, ""}
-    assert [await store.prune_notices(before_us=T0 + hour, limit=1) for _ in range(2)] == [1, 0]
+    assert [await store.prune_notices(before_us=T0 + hour, limit=2) for _ in range(2)] == [2, 0]
+    assert store.pruned_through_seq == noticed.events[-1].seq
     assert {e.run_id for e in await store.events_after(0, limit=50)} == {young}
     assert await store.prune(job_id="", keep_runs=None, before_us=None, limit=10) == 0
 

@@ -307,24 +307,22 @@ async def test_many_runs_that_waited_over_a_restart_start_together(rig: Rig) -> 
 
 
 async def test_what_does_not_count_as_a_try_does_not_after_a_restart_either(rig: Rig) -> None:
-    """A refused dispatch uses up no attempt, whichever kernel counts."""
+    """A refused dispatch uses up no attempt, and a failure uses up one, whichever kernel counts."""
     rig.jobs.add(job("a", retry=RetryPolicy(attempts=2, base_seconds=1, jitter=0), retry_on_lost=True))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
     await host.finish((await host.dispatch()).attempt_key, failed("worker_killed"))
-    key = (await host.dispatch(2)).attempt_key
-    await host.start(key)
-    await rig.restart()
-    await host.attach(inventory=[InventoryLine(attempt_key=key, state=AttemptState.RUNNING, last_seq=1, epoch=1)])
-    await host.report(key, failed(), first_seq=2)
-    await rig.advance(2)
-    await host.finish((await host.dispatch(3)).attempt_key)
+    for epoch, count in enumerate((2, 3), 1):
+        key = (await host.dispatch(count)).attempt_key
+        await host.start(key)
+        await rig.restart()
+        line = InventoryLine(attempt_key=key, state=AttemptState.RUNNING, last_seq=1, epoch=epoch)
+        await host.attach(inventory=[line])
+        await host.report(key, failed(), first_seq=2)
+        await rig.advance(2)
     detail = await rig.detail(run_id)
-    assert [each.state for each in detail.attempts] == [
-        AttemptState.FAILED,
-        AttemptState.FAILED,
-        AttemptState.SUCCEEDED,
-    ]
+    assert detail.run.state is RunState.FAILED
+    assert [each.state for each in detail.attempts] == [AttemptState.FAILED] * 3
 
 
 async def test_a_flood_on_one_host_holds_up_no_other(rig: Rig) -> None:

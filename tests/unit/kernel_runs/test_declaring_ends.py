@@ -40,6 +40,21 @@ async def test_what_a_declared_instance_held_fails_at_once_and_is_retried_elsewh
     assert (told.data["evidence"], told.data["attempts"]) == (EVIDENCE, 2)
 
 
+async def test_what_a_declared_instance_held_makes_room_for_what_waits(rig: Rig) -> None:
+    """A run that waits for the host's max_parallel starts at once, though the one that held the place backs off."""
+    rig.jobs.add(job("a", retry=RetryPolicy(attempts=2, base_seconds=60)), job("b"))
+    rig.jobs.bounds["demo"] = 1
+    host = await rig.host()
+    await rig.trigger("a")
+    await host.dispatch()
+    other = await rig.host()
+    await rig.trigger("b")
+    await rig.settle()
+    assert other.orders == []
+    assert await _declare(rig, host) == 1
+    assert opened(await other.dispatch()).job_id == "b"
+
+
 async def test_a_declaration_is_about_an_instance_of_its_host_only(rig: Rig) -> None:
     """An instance of another host, or one that nobody knows, is not known; what runs goes on."""
     rig.jobs.add(job("a"))
