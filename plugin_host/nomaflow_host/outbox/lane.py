@@ -101,13 +101,11 @@ class Lane:
     def acknowledge(self, seq: int) -> bool:
         """Forget acknowledged events and rewind to the first unacknowledged one.
 
-        :returns: False if the kernel names events that are gone or never existed
+        :returns: False if the kernel names events that are gone or never existed: the lane has to be restarted then
         """
         sane = self.acked <= seq <= self.last_seq
-        if seq > self.acked:
-            self.acked = min(seq, self.last_seq)
-            self._drop_acknowledged()
-        self.sent = self.acked
+        self.acked = self.sent = min(seq, self.last_seq)
+        self._drop_acknowledged()
         return sane
 
     def last_words(self) -> AttemptReport:
