@@ -58,6 +58,13 @@ def test_an_answer_without_progress_is_not_repeated_in_a_tight_loop(make: Callab
     assert pauses[0] >= 0.09
     assert pauses[-1] > pauses[0]
     assert max(pauses) < 6
+    answer(outbox, 0)
+    outbox.log(KEY, chunk(b"2"))
+    outbox.rewind(KEY, 1)
+    assert texts(outbox.next_batch()) == {KEY: [b"2"]}, "a new session waits for nothing"
+    answer(outbox, 1)
+    clock.now += 0.2
+    assert texts(outbox.next_batch()) == {KEY: [b"2"]}, "and for its first answer without progress no longer than once"
 
 
 @pytest.mark.parametrize("kind", [AckStatus.FENCED, AckStatus.CONFLICT])

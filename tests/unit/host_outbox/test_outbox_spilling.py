@@ -114,7 +114,7 @@ def test_a_full_disk_holds_workers_and_loses_nothing(
 
 
 def test_a_disk_that_stays_full_holds_nobody_for_ever(
-    make: Callable[..., Outbox], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Outbox], clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Workers resume once the kernel has taken the events kept in memory, even if the disk is still full."""
     outbox = make(memory_cap_bytes=800)
@@ -135,6 +135,7 @@ def test_a_disk_that_stays_full_holds_nobody_for_ever(
         acknowledge(outbox, batch)
     assert outbox.may_read(exclusive=True)
     assert not outbox.saturated
+    assert caplog.text.count("cannot write to") == 1
 
 
 def test_a_short_write_is_completed(make: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
