@@ -114,7 +114,7 @@ class Reporter:
         if not self._failing:
             _log.warning("a report could not be delivered and will be sent again: %s", failure)
         self._failing = True
-        if failure.kind is FailureKind.MALFORMED and self._alone and self._sets_aside(reports, failure):
+        if failure.kind is FailureKind.MALFORMED and self._sets_aside(reports, failure):
             return
         self._take_back(reports)
         if failure.kind is FailureKind.MALFORMED:
