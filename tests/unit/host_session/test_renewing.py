@@ -13,7 +13,7 @@ import pytest
 from certificate_authority import Authority
 from host_identities import identity_of, joined
 from nomaflow_host.session.link import Link
-from nomaflow_host.session.renewing import Renewer, due_at
+from nomaflow_host.session.renewing import Renewer
 
 
 @pytest.mark.parametrize(("instance", "renews"), [("", True), ("tok_0123456789ab", False)])
@@ -34,12 +34,3 @@ async def test_only_the_certificate_of_a_whole_host_is_renewed(tmp_path: Path, i
     assert bool(begun) is renews
     renewing.cancel()
     await asyncio.gather(renewing, return_exceptions=True)
-
-
-def test_certificates_of_hosts_that_joined_together_are_renewed_one_after_the_other(tmp_path: Path) -> None:
-    """Each is at two thirds of its life, give or take a twentieth, by its serial."""
-    identity = replace(identity_of(Authority(tmp_path), "demo"), issued_at=1000, expires_at=4000)
-    due = [due_at(replace(identity, serial=f"{number:x}")) for number in range(0, 10_007, 100)]
-    assert 2850 <= min(due) < 2860
-    assert 3140 < max(due) <= 3150
-    assert len({*due}) == len(due)
