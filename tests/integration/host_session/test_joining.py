@@ -93,6 +93,15 @@ async def test_a_second_join_replaces_the_identity_once_it_is_whole(
     await join(door.string(secret="again"), folder, tmp_path)
     assert folder.read().key != before.key
 
+    async def restored(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        answer = door.answer(request)
+        answer.kernel_id = "kernel-2"
+        return answer
+
+    door.instead = restored
+    await join(door.string(secret="third"), folder, tmp_path)
+    assert folder.read().kernel_id == "kernel-2", "with the authority that the host knows it is the same kernel"
+
 
 @pytest.fixture
 async def other(tmp_path: Path) -> AsyncIterator[FakeEnrolment]:
