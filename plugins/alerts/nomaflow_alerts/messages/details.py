@@ -50,7 +50,7 @@ class KernelDetails:
                     if incident.job_id:
                         found[incident.id] = await self._of(incident)
         except (TimeoutError, ClientError) as error:
-            _LOG.info("a message has fewer details: %s", error or "the kernel is slow")
+            _LOG.info("a message has fewer details: %s", str(error) or "the kernel is slow")
         return found
 
     async def _of(self, incident: Incident) -> Details:
