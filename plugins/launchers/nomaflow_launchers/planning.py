@@ -79,8 +79,9 @@ def plan(
     """Return the next acts.
 
     An instance that has attached takes waiting attempts at once, so what is still wanted is wanted besides it. One that
-    was started and has not attached yet counts against the demand. For an attempt that wants an instance of its own,
-    one is started as long as the engine lists none. What has waited longest comes first.
+    was started and has not attached yet counts against the demand; one that has served and is away, only while it may
+    still be looking for a new kernel, and never as one too many. For an attempt that wants an instance of its own, one
+    is started as long as the engine lists none. What has waited longest comes first.
 
     :param launched: every instance that the engine lists, of this launcher
     :param attached: engine ids of those that have attached to the kernel
@@ -108,10 +109,12 @@ def plan(
             key = demand.host, shape.name
             needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
             begun[key] = min(since, begun.get(key, since))
-    coming = [each for each in launched if each.engine_id not in attached]
-    unknown = (each for each in coming if each.engine_id not in known)
+    away = [each for each in launched if each.engine_id not in attached]
+    unknown = (each for each in away if each.engine_id not in known)
     stuck = [each for each in unknown if min(each.running_seconds or 0.0, kernel_seconds) > section.start_seconds]
-    starting = Counter((each.host, each.shape) for each in coming if not each.attempt_key)
+    coming = [each for each in away if not _served_before(each, known, kernel_seconds)]
+    expected = away if kernel_seconds <= section.start_seconds else coming
+    starting = Counter((each.host, each.shape) for each in expected if not each.attempt_key)
     keys = {each.attempt_key for each in launched}
     starts = [each for each in own if each[1].attempt_key not in keys]
     for key, count in needed.items():
@@ -124,6 +127,12 @@ def plan(
         stuck=[each.engine_id for each in stuck],
         unfit=unfit,
     )
+
+
+def _served_before(each: Launched, known: Collection[str], kernel_seconds: float) -> bool:
+    """Return whether an instance has served, or may have served an earlier kernel."""
+    running = each.running_seconds
+    return running is not None and (each.engine_id in known or running > kernel_seconds)
 
 
 def _surplus(coming: Sequence[Launched], needed: Counter[tuple[str, str]], attempts: Collection[str]) -> Iterator[str]:

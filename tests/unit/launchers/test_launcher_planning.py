@@ -74,6 +74,25 @@ def test_instances_without_a_machine_leave_the_queue_once_nobody_wants_them() ->
     assert plan(SECTION, wanted=[], launched=launched, attached=()).surplus == ["4", "2", "1"]
 
 
+def test_instances_that_are_back_from_no_kernel_yet_push_none_out_of_the_queue() -> None:
+    """After a restart of the kernel, what has waited for a machine for long is wanted as before."""
+    launched = [_launched(1, running=500), _launched(2, running=500), _launched(3)]
+    for known in (("1", "2"), ()):  # the launcher may have started with the kernel
+        made = plan(SECTION, wanted=[_wanted(4)], launched=launched, attached=(), known=known, kernel_seconds=3)
+        assert (made.surplus, made.starts) == ([], []), known
+    made = plan(SECTION, wanted=[], launched=launched, attached=(), known=("1", "2"), kernel_seconds=3)
+    assert made.surplus == ["3"]
+
+
+def test_an_instance_that_has_served_and_is_away_for_good_stands_in_for_no_other() -> None:
+    """Its machine may be cut off until its time ends: what waits gets another."""
+    away = [_launched(1, running=500)]
+    made = plan(SECTION, wanted=[_wanted(4)], launched=away, attached=(), known=("1",), kernel_seconds=600)
+    assert (_starts(made), made.stuck) == (["small"], [])
+    made = plan(SECTION, wanted=[_wanted(4)], launched=away, attached=(), known=("1",), kernel_seconds=20)
+    assert made.starts == []
+
+
 def test_an_instance_that_does_not_attach_in_time_is_ended() -> None:
     """It runs for longer than it may take to attach; one that waits for a machine is patient."""
     launched = [_launched(1, running=61), _launched(2, running=59), _launched(3), _launched(4, running=500)]
