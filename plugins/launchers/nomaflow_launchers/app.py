@@ -112,7 +112,9 @@ class _Launcher:
         launched = [each for each in listed if each.host in self._section.hosts]  # the others are another launcher's
         # Another team's instance may have the same id on an engine of its own, or say that it has.
         hosts = [each for each in await self._kernel.list_hosts() if each.name in self._section.hosts]
-        await self._witness.look(hosts, epoch=served.epoch, left={each.engine_id for each in launched})
+        kernel = await self._kernel.get_kernel()
+        if kernel.epoch == served.epoch:  # else another kernel, which does not know them yet, may have told their list
+            await self._witness.look(hosts, epoch=kernel.epoch, left={each.engine_id for each in launched})
         attached = frozenset(_engine_ids(hosts, lambda each: each.state in _SERVED))
         wanted = await self._kernel.list_wanted()
         self._patience.look(launched, attached, ended=self._taken_back, wanted={each.attempt_key for each in wanted})
@@ -123,8 +125,7 @@ class _Launcher:
             launched=launched,
             attached=attached,
             known=self._known,
-            # Asked after the hosts: another kernel, which does not know them yet, may have told their list.
-            kernel_seconds=_seconds_of_lead(await self._kernel.get_kernel()),
+            kernel_seconds=_seconds_of_lead(kernel),
             refused=self._refused,
         )
         self._taken_back = {*acts.stuck, *acts.surplus}

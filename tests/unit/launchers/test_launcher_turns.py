@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreachable
-from nomaflow.client.values import HostView, InstanceView, KernelView, ResourcesView, WantedView
+from nomaflow.client.values import DeclaredView, HostView, InstanceView, KernelView, ResourcesView, WantedView
 from nomaflow_launchers.app import StartFailed, _Launcher, serve
 from nomaflow_launchers.engines.engine import Engine, EngineError, Order
 from nomaflow_launchers.planning import Launched
@@ -35,6 +35,8 @@ class _Parts:
         self.wanted: tuple[WantedView, ...] = ()
         self.started: list[str] = []
         self.refuses: tuple[str, ...] = ()
+        self.evidence = ""
+        self.declared: list[str] = []
 
     async def get_kernel(self) -> KernelView:
         return self.kernel
@@ -62,7 +64,12 @@ class _Parts:
         self.ended.append(engine_id)
 
     async def witness(self, *_: Any) -> str:
-        return ""
+        return self.evidence
+
+    async def declare_ended(self, _host: str, incarnation: str, *, evidence: str) -> DeclaredView:
+        assert evidence
+        self.declared.append(incarnation)
+        return DeclaredView(known=True, attempts=1)
 
     def log_of(self, engine_id: str) -> str:
         return engine_id
@@ -131,6 +138,26 @@ async def test_a_kernel_may_begin_to_lead_during_a_look(parts: _Parts, monkeypat
     parts.instances = (_runs(1),)
     await _launcher(parts).turn()
     assert parts.ended == []
+
+
+async def test_an_end_is_declared_though_the_lead_changes_during_a_look(
+    parts: _Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next kernel does not list what it only awaits: the launcher has to remember it."""
+    launcher = _launcher(parts)
+    parts.hosts = (_host("ATTACHED"),)
+    await launcher.turn()
+
+    async def list_hosts() -> tuple[HostView, ...]:
+        parts.leads_for(1)
+        return ()
+
+    with monkeypatch.context() as during:
+        during.setattr(parts, "list_hosts", list_hosts)
+        await launcher.turn()
+    parts.hosts, parts.evidence = (), "its job has ended"
+    await launcher.turn()
+    assert parts.declared == ["inc-1"]
 
 
 async def test_an_instance_that_never_serves_is_stuck(parts: _Parts) -> None:
