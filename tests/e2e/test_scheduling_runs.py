@@ -319,7 +319,7 @@ def test_the_bounds_of_job_and_host(system: ProjectSystem) -> None:
         third = client.get_run(runs[2])
         assert (third.state, third.reason.code) == ("QUEUED", "waiting_for_slot")
         assert "(max_parallel)" in third.reason.message
-        more = [client.trigger(TriggerOrder(job_id="held", allow_overlap=True)).run_id for _ in range(2)]
+        more = [client.trigger(TriggerOrder(job_id="held", overlap="allow")).run_id for _ in range(2)]
         for run_id in more:
             system.until(run_id, "RUNNING")
         waiting = client.trigger("strict").run_id

@@ -98,7 +98,7 @@ def _command(
             switches=_by_step(request.step_switches, "step_switches", lambda switch, _: switch.enabled),
             preset=preset,
             log_level=_log_level(request.log_level),
-            allow_overlap=request.allow_overlap,
+            allow_overlap=_allows_overlap(request.overlap),
             traceparent=_traceparent(caller),
         ),
         secret_keys=secret_keys,
@@ -107,6 +107,12 @@ def _command(
         request_id=own_request_id(request.request_id, caller),
         request_hash=_content_hash(request) if request.request_id else "",
     )
+
+
+def _allows_overlap(number: int) -> bool:
+    if number not in run_pb2.OverlapChoice.values():
+        raise BadRequest(f"overlap is number {number}, expected ALLOW, or none", field="overlap")
+    return number == run_pb2.OVERLAP_CHOICE_ALLOW
 
 
 def _traceparent(caller: Caller) -> str:

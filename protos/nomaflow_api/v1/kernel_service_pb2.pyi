@@ -166,7 +166,7 @@ class TriggerRunRequest(google.protobuf.message.Message):
     LOG_LEVEL_FIELD_NUMBER: builtins.int
     TRIGGER_KIND_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
-    ALLOW_OVERLAP_FIELD_NUMBER: builtins.int
+    OVERLAP_FIELD_NUMBER: builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: builtins.int
     SECRET_KEYS_FIELD_NUMBER: builtins.int
     job_id: builtins.str
@@ -186,8 +186,8 @@ class TriggerRunRequest(google.protobuf.message.Message):
     """trigger_kind says what the caller is; API where unspecified. CRON, CALL_JOB and REPLAY are refused."""
     by: builtins.str
     """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
-    allow_overlap: builtins.bool
-    """allow_overlap starts the run whatever the job's overlap policy says."""
+    overlap: nomaflow_api.v1.run_pb2.OverlapChoice.ValueType
+    """overlap is an exception to the job's overlap policy; an unknown one is refused."""
     validate_only: builtins.bool
     """validate_only has the request checked and makes no run: what would be refused is refused, else run_id is empty in
     the response. No earlier run of the request_id is looked for.
@@ -218,11 +218,11 @@ class TriggerRunRequest(google.protobuf.message.Message):
         log_level: builtins.str = ...,
         trigger_kind: nomaflow_api.v1.run_pb2.TriggerKind.ValueType = ...,
         by: builtins.str = ...,
-        allow_overlap: builtins.bool = ...,
+        overlap: nomaflow_api.v1.run_pb2.OverlapChoice.ValueType = ...,
         validate_only: builtins.bool = ...,
         secret_keys: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "job_id", b"job_id", "log_level", b"log_level", "params_json", b"params_json", "preset", b"preset", "request_id", b"request_id", "secret_keys", b"secret_keys", "step_switches", b"step_switches", "step_values", b"step_values", "trigger_kind", b"trigger_kind", "validate_only", b"validate_only"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "job_id", b"job_id", "log_level", b"log_level", "overlap", b"overlap", "params_json", b"params_json", "preset", b"preset", "request_id", b"request_id", "secret_keys", b"secret_keys", "step_switches", b"step_switches", "step_values", b"step_values", "trigger_kind", b"trigger_kind", "validate_only", b"validate_only"]) -> None: ...
 
 global___TriggerRunRequest = TriggerRunRequest
 
@@ -495,7 +495,7 @@ class ReplayRunRequest(google.protobuf.message.Message):
     FROM_FAILED_STEP_FIELD_NUMBER: builtins.int
     STEP_SWITCHES_FIELD_NUMBER: builtins.int
     LOG_LEVEL_FIELD_NUMBER: builtins.int
-    ALLOW_OVERLAP_FIELD_NUMBER: builtins.int
+    OVERLAP_FIELD_NUMBER: builtins.int
     CURRENT_DEFINITION_FIELD_NUMBER: builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: builtins.int
     run_id: builtins.str
@@ -514,8 +514,8 @@ class ReplayRunRequest(google.protobuf.message.Message):
     """from_failed_step starts at the step that did not succeed; from_step must be empty."""
     log_level: builtins.str
     """log_level overrides the run's. Empty means the run's."""
-    allow_overlap: builtins.bool
-    """allow_overlap starts the run whatever the job's overlap policy says."""
+    overlap: nomaflow_api.v1.run_pb2.OverlapChoice.ValueType
+    """overlap is an exception to the job's overlap policy; an unknown one is refused."""
     current_definition: builtins.bool
     """current_definition runs the job as it is defined now instead of as it was."""
     validate_only: builtins.bool
@@ -542,11 +542,11 @@ class ReplayRunRequest(google.protobuf.message.Message):
         from_failed_step: builtins.bool = ...,
         step_switches: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepSwitch] | None = ...,
         log_level: builtins.str = ...,
-        allow_overlap: builtins.bool = ...,
+        overlap: nomaflow_api.v1.run_pb2.OverlapChoice.ValueType = ...,
         current_definition: builtins.bool = ...,
         validate_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "current_definition", b"current_definition", "from_failed_step", b"from_failed_step", "from_step", b"from_step", "log_level", b"log_level", "params_json", b"params_json", "request_id", b"request_id", "run_id", b"run_id", "step_switches", b"step_switches", "step_values", b"step_values", "validate_only", b"validate_only"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "current_definition", b"current_definition", "from_failed_step", b"from_failed_step", "from_step", b"from_step", "log_level", b"log_level", "overlap", b"overlap", "params_json", b"params_json", "request_id", b"request_id", "run_id", b"run_id", "step_switches", b"step_switches", "step_values", b"step_values", "validate_only", b"validate_only"]) -> None: ...
 
 global___ReplayRunRequest = ReplayRunRequest
 

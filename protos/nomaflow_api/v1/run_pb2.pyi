@@ -154,6 +154,26 @@ TRIGGER_KIND_REPLAY: TriggerKind.ValueType  # 6
 """TRIGGER_KIND_REPLAY: a replay of a finished run."""
 global___TriggerKind = TriggerKind
 
+class _OverlapChoice:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _OverlapChoiceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_OverlapChoice.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    OVERLAP_CHOICE_UNSPECIFIED: _OverlapChoice.ValueType  # 0
+    """OVERLAP_CHOICE_UNSPECIFIED: the job's policy counts."""
+    OVERLAP_CHOICE_ALLOW: _OverlapChoice.ValueType  # 1
+    """OVERLAP_CHOICE_ALLOW: the run starts beside others of its job."""
+
+class OverlapChoice(_OverlapChoice, metaclass=_OverlapChoiceEnumTypeWrapper):
+    """OverlapChoice is an exception to the overlap policy of a job."""
+
+OVERLAP_CHOICE_UNSPECIFIED: OverlapChoice.ValueType  # 0
+"""OVERLAP_CHOICE_UNSPECIFIED: the job's policy counts."""
+OVERLAP_CHOICE_ALLOW: OverlapChoice.ValueType  # 1
+"""OVERLAP_CHOICE_ALLOW: the run starts beside others of its job."""
+global___OverlapChoice = OverlapChoice
+
 @typing.final
 class Trigger(google.protobuf.message.Message):
     """Trigger says what fired a run, who, and when."""

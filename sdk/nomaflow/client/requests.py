@@ -44,7 +44,7 @@ _EXPECTED: Mapping[int, str] = {
 """What a field of a type holds, for a person."""
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError)
 """The errors of a message whose field cannot hold a value."""
-_MADE = frozenset({"params", "op_kwargs", "steps", "request_id", "kind", "by"})
+_MADE = frozenset({"params", "op_kwargs", "steps", "request_id", "kind", "by", "overlap"})
 """The attributes of orders that a message has in another form."""
 
 
@@ -60,7 +60,7 @@ class TriggerOrder:
     :param request_id: the idempotency key; if empty a new one is made, so that the client may always repeat the call
     :param kind: ``api``, ``cli`` or ``manual``
     :param by: the caller's name; the client's own ``by`` if empty
-    :param allow_overlap: start even if the job's overlap policy would not
+    :param overlap: ``allow`` to start even if the job's overlap policy would not; empty for that policy
     :param validate_only: check the order and start nothing: bad orders are refused, others get an answer without run id
     """
 
@@ -73,7 +73,7 @@ class TriggerOrder:
     request_id: str = ""
     kind: str = "api"
     by: str = ""
-    allow_overlap: bool = False
+    overlap: str = ""
     validate_only: bool = False
     secret_keys: Sequence[str] = ()
 
@@ -98,7 +98,7 @@ class ReplayOrder:
     :param log_level: empty for the run's
     :param request_id: the idempotency key; if empty a new one is made
     :param by: the caller's name; the client's own ``by`` if empty
-    :param allow_overlap: start even if the job's overlap policy would not
+    :param overlap: ``allow`` to start even if the job's overlap policy would not; empty for that policy
     :param current_definition: run the job as it is defined now instead of as it was
     :param validate_only: check the order and start nothing: bad orders are refused, others get an answer without run id
     """
@@ -112,7 +112,7 @@ class ReplayOrder:
     log_level: str = ""
     request_id: str = ""
     by: str = ""
-    allow_overlap: bool = False
+    overlap: str = ""
     current_definition: bool = False
     validate_only: bool = False
 
@@ -136,6 +136,7 @@ def _of_order(kind: type[_M], order: TriggerOrder | ReplayOrder, default_by: str
         step_values=[filled(run_pb2.StepValues, step=step, op_kwargs_json=text) for step, text in values.items()],
         step_switches=[filled(run_pb2.StepSwitch, step=step, enabled=on) for step, on in order.steps.items()],
         by=order.by or default_by,
+        overlap=enum_number(run_pb2.OverlapChoice, order.overlap, "overlap") if order.overlap else None,
         **more,
         **{name: getattr(order, name) for name in order.__slots__ if name not in _MADE},
     )

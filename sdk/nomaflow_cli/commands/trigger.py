@@ -89,7 +89,7 @@ def run(
         log_level=log_level.upper(),
         request_id=key,
         kind="cli",
-        allow_overlap=overlap is Overlap.ALLOW,
+        overlap=overlap or "",
         validate_only=validate,
     )
     if validate:
@@ -166,7 +166,7 @@ def replay(
         steps=parse_switches(step),
         log_level=log_level.upper(),
         request_id=key,
-        allow_overlap=overlap is Overlap.ALLOW,
+        overlap=overlap or "",
         current_definition=today,
         validate_only=validate,
     )

@@ -41,7 +41,7 @@ def ended(console: ConsoleSystem, order: TriggerOrder) -> str:
 
 def started(console: ConsoleSystem, job: str, **steps: Mapping[str, int]) -> str:
     """Start a run that goes on for as long as a test may take; return its id once its step runs."""
-    order = TriggerOrder(job_id=job, op_kwargs=steps, allow_overlap=True)
+    order = TriggerOrder(job_id=job, op_kwargs=steps, overlap="allow")
     run_id: str = console.system.api.trigger(order).run_id
     eventually(lambda: console.system.run(run_id).steps[0].last.worker_pid)
     return run_id
@@ -60,7 +60,7 @@ async def test_a_run_with_a_log_and_one_without(tabs: Tabs, console: ConsoleSyst
 
 async def test_runs_on_more_than_one_page(tabs: Tabs, console: ConsoleSystem) -> None:
     """The links to newer and older ones, on the first page and on the second."""
-    order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": 0}}, allow_overlap=True)
+    order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": 0}}, overlap="allow")
     console.system.api.trigger_many([order] * 60)
     page = await tabs.open("/runs?since=ever")
     await check(page)

@@ -168,7 +168,7 @@ async def test_a_new_run_of_a_job_waits_while_one_works_with_its_runs(tabs: Tabs
     await page.locator("#job-runs").scroll_into_view_if_needed()
     await page.locator(f"#row-{first}").hover()
     place = await page.locator(f"#row-{first}").bounding_box()
-    second = api.trigger(TriggerOrder(job_id="walk", allow_overlap=True)).run_id
+    second = api.trigger(TriggerOrder(job_id="walk", overlap="allow")).run_id
     button = page.get_by_role("button", name="↑ 1 new run")
     await expect(button).to_be_visible()
     api.cancel(first)

@@ -310,7 +310,7 @@ def test_more_than_two_hundred_runs_are_canceled_only_after_their_number_was_typ
     """All that match, exactly those of the question."""
     api = console.system.api
     api.pause(job_id="walk", why="so that they wait")
-    api.trigger_many([TriggerOrder(job_id="walk", allow_overlap=True) for _ in range(210)])
+    api.trigger_many([TriggerOrder(job_id="walk", overlap="allow") for _ in range(210)])
     bulk = form_of(client.get("/runs?job=walk"), "/runs/bulk")
     question = bulk.send(client, do="cancel-all")
     assert "Cancel 210 runs?" in text_of(question)

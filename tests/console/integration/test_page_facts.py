@@ -131,7 +131,7 @@ def test_what_a_try_does_now_and_a_comparison_are_json_too(
 ) -> None:
     """In the shapes of ``nomaflow inspect`` and ``show``; and a cancel of many leads to the list of these runs."""
     api = console.system.api
-    runs = [api.trigger(TriggerOrder(job_id="sleeper", allow_overlap=True)).run_id for _ in range(2)]
+    runs = [api.trigger(TriggerOrder(job_id="sleeper", overlap="allow")).run_id for _ in range(2)]
     address = f"/runs/{runs[0]}/inspect/sleep/1.json"
     eventually(lambda: browser_client.get(address).status_code == 200)
     seen, printed = browser_client.get(address).json(), console.system.cli("inspect", runs[0], "-o", "json").json

@@ -146,7 +146,7 @@ def test_a_try_names_those_that_share_its_worker(
     """A neighbour may be why a step is slow: the page of its run and the look into it name it."""
     api, go = console.system.api, tmp_path / "go"
     talk = {"lines": 1, "pause_at": 1, "until": str(go)}
-    order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk}, allow_overlap=True)
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk}, overlap="allow")
     one, two = (api.trigger(order).run_id for _ in range(2))
     link = f'href="/runs/{two}?step=talk&amp;try=1"'
     try:

@@ -198,7 +198,7 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(
         assert "the certificate was not replaced" in process.log
         pair.become(other.issue("renewed", "127.0.0.1"))
         async with await client(process, ca=other.file) as known:
-            await known.trigger(TriggerOrder(job_id="one", allow_overlap=True))
+            await known.trigger(TriggerOrder(job_id="one", overlap="allow"))
         async with asyncio.timeout(DEADLINE):
             assert (await anext(events)).seq
         await events.aclose()

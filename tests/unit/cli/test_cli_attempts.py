@@ -178,7 +178,7 @@ async def test_a_replay_takes_all_its_options(kernel: FakeKernel, command: Comma
     assert "a replay of run_1 would be accepted" in shown.out
     assert "b  n  1" in shown.out
     first, second, _ = kernel.requests["ReplayRun"]
-    assert (first.current_definition, first.log_level, first.allow_overlap) == (True, "DEBUG", True)
+    assert (first.current_definition, first.log_level, first.overlap) == (True, "DEBUG", run_pb2.OVERLAP_CHOICE_ALLOW)
     assert [(switch.step, switch.enabled) for switch in first.step_switches] == [("a", False)]
     assert (first.validate_only, second.validate_only) == (False, True)
 

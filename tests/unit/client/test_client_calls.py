@@ -29,7 +29,7 @@ from nomaflow.client import (
 from nomaflow.client.alerts import AlertsClient, alerts_address_file
 from nomaflow.client.failed_calls import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered
-from nomaflow_api.v1 import alerts_service_pb2, host_pb2, job_pb2
+from nomaflow_api.v1 import alerts_service_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer, add_AlertsServiceServicer_to_server
 from nomaflow_api.v1.reason_statuses import ErrorDetails, write_details
@@ -106,7 +106,7 @@ async def test_a_trigger_carries_everything_it_was_given(kernel: FakeKernel, cli
         log_level="DEBUG",
         request_id="k1",
         kind="cli",
-        allow_overlap=True,
+        overlap="allow",
     )
     await client.trigger(order)
     sent = kernel.requests["TriggerRun"][0]
@@ -117,7 +117,7 @@ async def test_a_trigger_carries_everything_it_was_given(kernel: FakeKernel, cli
     ]
     assert [(one.step, one.enabled) for one in sent.step_switches] == [("load", False)]
     assert (sent.preset, sent.log_level, sent.request_id, sent.by) == ("small", "DEBUG", "k1", "tester")
-    assert sent.allow_overlap
+    assert sent.overlap == run_pb2.OVERLAP_CHOICE_ALLOW
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])

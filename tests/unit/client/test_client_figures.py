@@ -131,6 +131,7 @@ def test_the_synchronous_client_has_the_calls_too() -> None:
         (lambda client: client.replay(ReplayOrder(run_id="run_1", from_step="\udcff")), "from_step is"),
         (lambda client: client.trigger(TriggerOrder(job_id="a", steps={"\udcff": True})), "step is"),
         (lambda client: client.trigger(TriggerOrder(job_id="a", kind="cli2")), "unknown trigger kind 'cli2'"),
+        (lambda client: client.trigger(TriggerOrder(job_id="a", overlap="queue")), "unknown overlap 'queue'"),
         (lambda client: client.summarize_runs(group_by="jobs"), "unknown grouping 'jobs'"),
         (lambda client: client.list_jobs(conditions=["BROKEN"]), "unknown condition 'BROKEN'"),
         (lambda client: client.list_jobs(conditions="PAUSED"), "condition is 'PAUSED', expected a list"),

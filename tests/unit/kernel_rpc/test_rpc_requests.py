@@ -60,6 +60,7 @@ def deep(levels: int) -> bytes:
         (Trigger(job_id="a", log_level="LOUD"), "log_level"),
         (Trigger(job_id="a", trigger_kind=run_pb2.TRIGGER_KIND_CRON), "trigger_kind"),
         (Trigger(job_id="a", trigger_kind=77), "trigger_kind"),  # type: ignore[arg-type]  # a newer client's
+        (Trigger(job_id="a", overlap=77), "overlap"),  # type: ignore[arg-type]  # likewise
         (Trigger(job_id="a", by="\x1b[2J"), "by"),
         (Trigger(job_id="a", request_id="é"), "request_id"),
         (Trigger(job_id="a", request_id="x" * 129), "request_id"),
@@ -85,7 +86,7 @@ def test_a_good_trigger_becomes_a_command_with_everything_it_says() -> None:
             preset="p",
             log_level="DEBUG",
             trigger_kind=run_pb2.TRIGGER_KIND_CLI,
-            allow_overlap=True,
+            overlap=run_pb2.OVERLAP_CHOICE_ALLOW,
             request_id="k",
         ),
         CALLER,
@@ -103,7 +104,12 @@ def test_the_hash_of_a_request_says_everything_but_its_id() -> None:
         return trigger_command(Trigger(job_id="a", **{"request_id": "k", **fields}), CALLER).request_hash  # type: ignore[arg-type]  # fields of many types
 
     assert hash_of() == hash_of(request_id="other")
-    others = {hash_of(params_json=b"{}"), hash_of(by="x"), hash_of(allow_overlap=True), hash_of(preset="p")}
+    others = {
+        hash_of(params_json=b"{}"),
+        hash_of(by="x"),
+        hash_of(overlap=run_pb2.OVERLAP_CHOICE_ALLOW),
+        hash_of(preset="p"),
+    }
     assert len(others | {hash_of()}) == 5
 
 

@@ -116,7 +116,7 @@ def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False
         steps=wanted.steps,
         log_level=options.log_level,
         request_id=state.request_id,
-        allow_overlap=options.allow_overlap,
+        overlap="allow" if options.allow_overlap else "",
         current_definition=options.current_definition,
         validate_only=validate_only,
     )

@@ -133,7 +133,7 @@ def _order(job: JobView, state: FormState, *, validate_only: bool = False) -> Tr
         log_level=options.log_level,
         request_id=state.request_id,
         kind="manual",
-        allow_overlap=options.allow_overlap,
+        overlap="allow" if options.allow_overlap else "",
         validate_only=validate_only,
     )
 

@@ -97,7 +97,7 @@ def _set_the_stage(system: System) -> None:
     eventually(lambda: system.run(long).steps[0].last.state == "RUNNING")
     os.kill(system.parts["sales"].pid, signal.SIGSTOP)
     eventually(lambda: (host := system.host_view("sales")) is not None and host.state == "UNREACHABLE", seconds=60)
-    ann.trigger(TriggerOrder(job_id="nightly-sync", allow_overlap=True))
+    ann.trigger(TriggerOrder(job_id="nightly-sync", overlap="allow"))
     mail = system.root / "ops" / "plugins" / "ops" / "disks.py"
     mail.write_text(mail.read_text() + "\n# a newer line\n")
     system.end(failing)
