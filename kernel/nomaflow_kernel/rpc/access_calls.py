@@ -18,13 +18,14 @@ from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.token_orders import INSTANCE_SECONDS, TokenOrder, check_host_name
 from nomaflow_kernel.domain.errors import BadRequest, FileUnusable
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.rpc.pages import Page, page_key, page_token
+from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import own_request_id
 
 _LOG = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", TokenRecord, CertificateRecord)
+_LISTED = 1_000
 _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", access.TOKEN_KIND_HOST: "host"}
 
 
@@ -99,7 +100,7 @@ class AccessCalls(Calls):
             for each in self._credentials.tokens()
             if request.name in ("", each.name) and (ended_too or (is_good(each, now) and each.uses_left != 0))
         }
-        tokens, more = _page(kept, self._token, request.page_token)
+        tokens, more = _page(kept, self._token, request)
         return access.ListTokensResponse(tokens=tokens, next_page_token=more)
 
     async def revoke_tokens(self, request: access.RevokeTokensRequest, _caller: Caller) -> access.RevokeTokensResponse:
@@ -134,7 +135,7 @@ class AccessCalls(Calls):
             for each in self._credentials.certificates()
             if request.host in ("", each.host) and (request.include_ended or is_good(each, now))
         }
-        certificates, more = _page(kept, partial(encode, access.Certificate), request.page_token)
+        certificates, more = _page(kept, partial(encode, access.Certificate), request)
         return access.ListCertificatesResponse(certificates=certificates, next_page_token=more)
 
     async def get_authority(self, _request: access.GetAuthorityRequest, _caller: Caller) -> access.GetAuthorityResponse:
@@ -193,16 +194,21 @@ def _digits(at_us: int) -> str:
     return f"{at_us:020d}"
 
 
-def _page(kept: Mapping[tuple[str, str], R], message_of: Callable[[R], M], token: str) -> tuple[list[M], str]:
-    """Return the messages of the page that a token names, and the token of the next one.
+def _page(
+    kept: Mapping[tuple[str, str], R],
+    message_of: Callable[[R], M],
+    request: access.ListTokensRequest | access.ListCertificatesRequest,
+) -> tuple[list[M], str]:
+    """Return the messages of the page that a request asks for, and the token of the next one.
 
     :param kept: by creation time and id, which is also the order of the list
     """
-    after = page_key(token, 2)
+    most, after = page_size(request.page_size, _LISTED), page_key(request.page_token, 2)
     keys = sorted(key for key in kept if after is None or key > after)
     page: Page[M] = Page()
-    whole = page.take(message_of(kept[key]) for key in keys)
-    return page.entries, "" if whole else page_token(keys[len(page.entries) - 1])
+    page.take(message_of(kept[key]) for key in keys[:most])
+    given = len(page.entries)
+    return page.entries, "" if given == len(keys) else page_token(keys[given - 1])
 
 
 def _require_no_more(grants: Iterable[Grant], caller: Caller) -> None:

@@ -292,20 +292,24 @@ class ListTokensRequest(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     INCLUDE_ENDED_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name keeps tokens of that principal. Empty means all."""
     include_ended: builtins.bool
     """include_ended adds those that were revoked, used up or have expired."""
     page_token: builtins.str
     """page_token continues after an earlier page. Empty means the first."""
+    page_size: builtins.int
+    """page_size is how many tokens to return at most. Zero means 1,000, which is also the most."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         include_ended: builtins.bool = ...,
         page_token: builtins.str = ...,
+        page_size: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["include_ended", b"include_ended", "name", b"name", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["include_ended", b"include_ended", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListTokensRequest = ListTokensRequest
 
@@ -503,20 +507,24 @@ class ListCertificatesRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     INCLUDE_ENDED_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host keeps certificates of that host. Empty means all."""
     include_ended: builtins.bool
     """include_ended adds those that were revoked or have expired."""
     page_token: builtins.str
     """page_token continues after an earlier page. Empty means the first."""
+    page_size: builtins.int
+    """page_size is how many certificates to return at most. Zero means 1,000, which is also the most."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         include_ended: builtins.bool = ...,
         page_token: builtins.str = ...,
+        page_size: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "include_ended", b"include_ended", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "include_ended", b"include_ended", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListCertificatesRequest = ListCertificatesRequest
 

@@ -128,11 +128,13 @@ async def test_very_many_credentials_are_listed(world: World, monkeypatch: pytes
     monkeypatch.setattr(Credentials, "tokens", lambda _: tokens)
     monkeypatch.setattr(Credentials, "given_by", lambda *_: ())
     stub: Any = AccessServiceStub(world.channel)
-    for method, request in (
-        (stub.ListCertificates, access.ListCertificatesRequest(include_ended=True)),
-        (stub.ListTokens, access.ListTokensRequest(include_ended=True)),
+    for method, request, field in (
+        (stub.ListCertificates, access.ListCertificatesRequest(include_ended=True), "certificates"),
+        (stub.ListTokens, access.ListTokensRequest(include_ended=True), "tokens"),
     ):
         assert max(page.ByteSize() for page in await pages_of(method, request)) < PAGE_BYTES + 64 * 1024
+        request.page_size = 7
+        assert [len(getattr(page, field)) for page in await pages_of(method, request)] == [7] * 71 + [3]
     async with KernelClient(f"unix:{world.directory}/k.sock") as client:
         found = [each.serial for each in await client.list_certificates(include_ended=True)]
         assert sorted(found) == sorted(each.serial for each in certificates)
