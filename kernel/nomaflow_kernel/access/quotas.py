@@ -28,6 +28,12 @@ _HOST_CALLS: Mapping[str, tuple[float, float]] = {
 
 Each renewal is a record for months: one every ten seconds would be a million. Each load is an event of up to 60 KiB.
 """
+_CALLS: Mapping[str, tuple[float, float]] = {"InviteInstance": (1.0, 1000.0)}
+"""The calls that a user or service may make less often than others, likewise.
+
+Each join string is a record until a day after it, or its certificate, has ended: 180,000 an hour would be a gigabyte in
+eight. A list of demand has at most 1,000 entries of a host.
+"""
 _HOST_BYTES = (2.0 * 1024 * 1024, 16.0 * 1024 * 1024)
 """The bytes that all instances of one host may send on their sessions: how many a second, and the most at once."""
 _MOST_CALLS, _MOST_OF_STRANGERS = 500, 100
@@ -76,14 +82,14 @@ class Quotas:
     def call(self, principal: Principal, method: str = "", cost: float = 1.0) -> None:
         """Count a call, or a message of a session.
 
-        :param method: the name of the rpc or the message; it matters for hosts only
+        :param method: the name of the rpc or the message
         :param cost: how many calls it counts as; it matters for hosts only
         :raises QuotaExceeded: if it is one too many
         """
-        if principal.kind is not PrincipalKind.HOST:
-            self._take(principal, "calls", "calls_per_second", 1)
-        elif method in _HOST_CALLS:
-            rate, most = _HOST_CALLS[method]
+        rates = _HOST_CALLS if principal.kind is PrincipalKind.HOST else _CALLS if principal.kind in _LIMITED else {}
+        self._take(principal, "calls", "calls_per_second", 1)
+        if method in rates:
+            rate, most = rates[method]
             often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
             self._charge(principal, method, rate, most, cost, f"calls {method} more often than {often}")
 

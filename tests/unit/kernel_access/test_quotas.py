@@ -140,6 +140,19 @@ def test_a_call_of_a_host_costs_by_what_is_in_it(quotas: Quotas) -> None:
         quotas.call(storm, "Attach")
 
 
+def test_a_launcher_makes_a_join_string_a_second_in_the_long_run(clock: HandClock) -> None:
+    """Each is a record for days. A thousand at once is all demand of a host; the owner has no limit."""
+    quotas = Quotas(limits=QuotaSection(calls_per_second=5000), clock=clock)
+    for _ in range(1000):
+        quotas.call(BEN, "InviteInstance")
+        quotas.call(OWNER, "InviteInstance")
+    assert wait_of(quotas.call, BEN, "InviteInstance") == pytest.approx(1.0)
+    quotas.call(BEN, "GetKernel")
+    quotas.call(OWNER, "InviteInstance")
+    clock.now += 1.01
+    quotas.call(BEN, "InviteInstance")
+
+
 def test_what_a_host_says_on_its_sessions_has_a_rate_in_bytes(quotas: Quotas, clock: HandClock) -> None:
     """Its content does not matter: it costs memory and time before anybody can look at it."""
     storm, other = (Principal(kind=PrincipalKind.HOST, name=name) for name in ("storm", "other"))
