@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from nomaflow_api.near_names import near_names
@@ -112,16 +114,23 @@ class CatalogueCalls(Calls):
         return kernel.ListHostsResponse(hosts=page.entries, next_page_token=token)
 
     async def list_wanted(self, request: kernel.ListWantedRequest, caller: Caller) -> kernel.ListWantedResponse:
-        """Return the demand for instances of the hosts that the caller may read."""
+        """Return a page of the demand for instances of the hosts that the caller may read."""
         if request.host:
             check_host(request.host)
-        return kernel.ListWantedResponse(
-            wanted=[
-                encode(kernel.Wanted, each)
-                for each in await self._engine.whole_demand()
-                if request.host in ("", each.host) and caller.principal.may(Verb.READ, Target(host=each.host))
-            ]
-        )
+        most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
+        by_host = groupby(await self._engine.whole_demand(), key=attrgetter("host"))
+        page: Page[kernel.Wanted] = Page()
+        hosts: list[str] = []
+        for host, demands in by_host:
+            passed = after is not None and host <= after[0]
+            if passed or request.host not in ("", host) or not caller.principal.may(Verb.READ, Target(host=host)):
+                continue
+            if page.full or len(hosts) == most:
+                return kernel.ListWantedResponse(wanted=page.entries, next_page_token=page_token(hosts[-1:]))
+            hosts.append(host)
+            for each in demands:
+                page.add(encode(kernel.Wanted, each))
+        return kernel.ListWantedResponse(wanted=page.entries)
 
     async def declare_ended(self, request: kernel.DeclareEndedRequest, caller: Caller) -> kernel.DeclareEndedResponse:
         """End the attempts of an instance that is certainly gone."""

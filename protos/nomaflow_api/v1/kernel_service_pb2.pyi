@@ -1178,19 +1178,27 @@ global___ListHostsResponse = ListHostsResponse
 
 @typing.final
 class ListWantedRequest(google.protobuf.message.Message):
-    """ListWantedRequest is empty, or names a host."""
+    """ListWantedRequest filters and pages."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HOST_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host limits the answer to one host. Empty means every host."""
+    page_size: builtins.int
+    """page_size is how many hosts to tell of at most. Zero means 200, which is also the most."""
+    page_token: builtins.str
+    """page_token continues after an earlier page. Empty means the first."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListWantedRequest = ListWantedRequest
 
@@ -1201,18 +1209,22 @@ class ListWantedResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     WANTED_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token continues the list. Empty on the last page."""
     @property
     def wanted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Wanted]:
         """wanted is sorted by host, most attempts first. Attempts of one host that need the same are one entry; those that want
-        an instance of their own have an entry each, at most 1,000 of a host.
+        an instance of their own have an entry each, at most 1,000 of a host. A page has all entries of each of its hosts.
         """
 
     def __init__(
         self,
         *,
         wanted: collections.abc.Iterable[global___Wanted] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["wanted", b"wanted"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "wanted", b"wanted"]) -> None: ...
 
 global___ListWantedResponse = ListWantedResponse
 

@@ -303,12 +303,11 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         return decode(values.CallablesView, await self._whole("ListCallables", host=host, references=references))
 
     async def list_wanted(self, host: str = "") -> list[values.WantedView]:
-        """Return the attempts that are due and wait for an instance, grouped by host and by what they need.
+        """Return the attempts that are due and wait for an instance, by host and by what they need, page by page.
 
         :param host: only of this one; empty for every host that the caller may read
         """
-        reply = await self._ask("ListWanted", host=host)
-        return [decode(values.WantedView, one) for one in reply.wanted]
+        return [decode(values.WantedView, one) for one in (await self._whole("ListWanted", host=host)).wanted]
 
     async def declare_ended(self, host: str, incarnation: str, *, evidence: str, by: str = "") -> values.DeclaredView:
         """Tell the kernel that an instance is certainly gone: its attempts are FAILED at once, and may be retried.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +19,12 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.engine.demand import Demand
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, WorkerStatus
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.reading.problems import Place
 
 
@@ -105,6 +108,30 @@ async def test_a_host_of_many_instances_with_long_texts_is_listed(
     assert len(host.instances) == 100
     assert 0 < sum(bool(each.workers) for each in host.instances) < 10
     assert page.ByteSize() < PAGE_BYTES
+
+
+async def test_the_demand_of_many_hosts_is_listed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty hosts with a thousand attempts that want an instance each are more than gRPC's own limit of a message."""
+    demands = [
+        Demand(host=f"h{host:02}", needs=Resources(), attempts=1, since_us=1, attempt_key=f"run_{'x' * 100}/{number}/1")
+        for host in range(30)
+        for number in range(1000)
+    ]
+
+    async def whole_demand() -> Sequence[Demand]:
+        return demands
+
+    monkeypatch.setattr(world.engine, "whole_demand", whole_demand, raising=False)
+    pages = await pages_of(world.client.ListWanted, kernel.ListWantedRequest())
+    keys = [(each.host, each.attempt_key) for page in pages for each in page.wanted]
+    assert keys == [(each.host, each.attempt_key) for each in demands]
+    assert max(page.ByteSize() for page in pages) < PAGE_BYTES + 256 * 1024
+    pages = await pages_of(world.client.ListWanted, kernel.ListWantedRequest(page_size=4))
+    assert [len({each.host for each in page.wanted}) for page in pages] == [4] * 7 + [2]
+    (page,) = await pages_of(world.client.ListWanted, kernel.ListWantedRequest(host="h07"))
+    assert {each.host for each in page.wanted} == {"h07"}
+    async with KernelClient(f"unix:{world.directory}/k.sock") as client:
+        assert len(await client.list_wanted()) == 30_000
 
 
 async def test_very_many_credentials_are_listed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
