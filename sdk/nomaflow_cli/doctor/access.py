@@ -19,7 +19,7 @@ def examine_access(
     """Yield the owner, then every user, service and host with good credentials, and what is weaker than it could be."""
     yield fine("access.owner", "the owner, who may enter the folder of the Unix socket: everything")
     for token in tokens:
-        yield from _token(token, now)
+        yield from _token(token, tokens, now)
     hosts: dict[str, list[CertificateView]] = {}
     for each in certificates:
         hosts.setdefault(each.host, []).append(each)
@@ -31,7 +31,7 @@ def examine_access(
         )
 
 
-def _token(token: TokenView, now: datetime) -> Iterator[Finding]:
+def _token(token: TokenView, tokens: Sequence[TokenView], now: datetime) -> Iterator[Finding]:
     who = f"{token.kind} {token.name}"
     if token.joins:
         left = "" if token.uses_left is None else f", {count(token.uses_left, 'use')} left"
@@ -44,12 +44,24 @@ def _token(token: TokenView, now: datetime) -> Iterator[Finding]:
     used = f"last used {age(token.last_used_at, now=now)}" if token.last_used_at else "never used"
     text = f"{who}: {grants}; {_until(token.expires_at)}, {used} (token {token.token_id})"
     idle = token.last_used_at or token.created_at
-    if token.expires_at is not None and token.expires_at - now < _SOON:
-        yield warning("access.ending", text, f"nomaflow token rotate {token.token_id}")
+    if _ends_soon(token, now):
+        lasting = (each.token_id for each in tokens if _replaces(each, token) and not _ends_soon(each, now))
+        newer = next(lasting, None)
+        fix = f"use {newer} instead, which may do the same" if newer else f"nomaflow token rotate {token.token_id}"
+        yield warning("access.ending", text, fix)
     elif idle is not None and now - idle > _UNUSED:
         yield warning("access.unused", text, f"nomaflow token revoke {token.token_id}, if nobody needs it")
     else:
         yield fine(f"access.{token.kind}", text)
+
+
+def _ends_soon(token: TokenView, now: datetime) -> bool:
+    return token.expires_at is not None and token.expires_at - now < _SOON
+
+
+def _replaces(token: TokenView, other: TokenView) -> bool:
+    """Return whether a token may do for its holder what another one may, as after a rotation."""
+    return not token.joins and (token.kind, token.name, token.grants) == (other.kind, other.name, other.grants)
 
 
 def _until(at: datetime | None) -> str:

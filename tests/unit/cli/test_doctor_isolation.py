@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from nomaflow.client.values import CertificateView, TokenView
 from nomaflow_cli.doctor.access import examine_access
@@ -120,5 +121,8 @@ def test_who_may_do_what_is_one_page() -> None:
     )
     assert (found["access.unused"].level, "ci" in found["access.unused"].message) == (Level.WARNING, True)
     assert (found["access.ending"].level, found["access.ending"].fix) == (Level.WARNING, "nomaflow token rotate t3")
+    rotated = structs.replace(tokens[2], token_id="t5", expires_at=NOW + 20 * day)
+    found = by_check(examine_access([*tokens, rotated], certificates, now=NOW))
+    assert found["access.ending"].fix == "use t5 instead, which may do the same"  # not: rotate t3 once more
     assert "join string t4, 1 use left: becomes host teamb" in found["access.joining"].message
     assert found["access.host"].message.startswith("host teama: runs the steps of its own jobs; until 2026-12-05")
