@@ -7,6 +7,7 @@ import builtins
 import re
 from pathlib import Path
 
+import nomaflow.client.channels  # noqa: F401 - its import sets a variable, which a test must not
 from nomaflow_api import bounds
 from nomaflow_host.supervisor.pool import KEYS_IN_ALL
 from nomaflow_project.jobs import definitions
