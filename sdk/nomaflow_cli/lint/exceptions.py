@@ -31,12 +31,21 @@ def check_swallowing(scope: Scope) -> Iterator[Sighting]:
     for node in scope.nodes:
         if isinstance(node, _Try):
             yield from _handlers(scope, node)
-            for each in own_nodes(node.finalbody):
-                if isinstance(each, ast.Return):
-                    message = f"a return in a finally of {scope.name} swallows whatever was raised"
-                    yield Sighting("NF105", each, f"{message}, cancellations included")
+            for each in _exits(node.finalbody):
+                message = f"a {type(each).__name__.lower()} in a finally of {scope.name} swallows whatever was raised"
+                yield Sighting("NF105", each, f"{message}, cancellations included")
         elif isinstance(node, ast.With | ast.AsyncWith):
             yield from _suppressions(scope, node)
+
+
+def _exits(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that end a block early, without those that end or continue a loop inside it."""
+    nodes = list(own_nodes(body))
+    loops = [each for each in nodes if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
+    inside = {id(each) for loop in loops for each in own_nodes(loop.body)}
+    for each in nodes:
+        if isinstance(each, ast.Return) or (isinstance(each, ast.Break | ast.Continue) and id(each) not in inside):
+            yield each
 
 
 def _handlers(scope: Scope, block: _Try) -> Iterator[Sighting]:

@@ -162,6 +162,8 @@ def test_handled_exceptions(codes: Codes, body: str) -> None:
         "with contextlib.suppress(asyncio.CancelledError):\n    await fetch()",
         "with contextlib.suppress(BaseException):\n    await fetch()",
         "try:\n    await fetch()\nfinally:\n    return {'rows_affected': 0}",
+        "for _ in n:\n    try:\n        await fetch()\n    finally:\n        continue",
+        "while n:\n  try:\n    await fetch()\n  finally:\n    for _ in n:\n      pass\n    else:\n      break",
         "async def inner():\n    try:\n        await fetch()\n    except StepCancelled:\n        pass\nawait inner()",
     ],
 )
@@ -182,6 +184,7 @@ def test_swallowed_cancellations(codes: Codes, body: str) -> None:
         ),
         "try:\n    await fetch()\nexcept BaseException as error:\n    n = error\nif n:\n    raise n",
         "try:\n    await fetch()\nfinally:\n    def inner():\n        return 1\n    inner()",
+        "try:\n    await fetch()\nfinally:\n    for each in n:\n        if each:\n            break\n        continue",
     ],
 )
 def test_passed_cancellations(codes: Codes, body: str) -> None:
