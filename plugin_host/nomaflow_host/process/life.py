@@ -145,8 +145,7 @@ class HostLife:
         return delivering.result()
 
     async def _drain(self) -> None:
-        running = self.runner.status().running
-        _log.info("%s", self.state.stopping(drain_s=self.drain_s, running=running))
+        _log.info("%s", self.state.stopping(drain_s=self.drain_s, running=self.runner.running))
         draining = asyncio.create_task(self.runner.drain(self.drain_s))
         self.session.beat_soon()
         if not await _either(draining, self._hurry):
@@ -201,7 +200,7 @@ class HostLife:
         """End once the attempt has ended and the kernel has all of it."""
         await self.session.given.wait()
         while True:
-            if not self.runner.status().running and self.session.idle:
+            if not self.runner.running and self.session.idle:
                 break
             await asyncio.sleep(_LOOK_AT_ATTEMPT_SECONDS)
         _log.info("the attempt that this host was started for has ended")

@@ -71,11 +71,16 @@ class SupervisedRunner:
                 self._watch.refused(order.attempt_key)
             raise
 
+    @property
+    def running(self) -> int:
+        """The number of attempts that it holds: part of the status, without a look at the disk and at each worker."""
+        return self._supervisor.running
+
     def status(self) -> HostStatus:
         """Return the host's current status."""
         generation = self._supervisor.generation
         return HostStatus(
-            running=self._supervisor.running,
+            running=self.running,
             workers=tuple(self._supervisor.workers()),
             generation=generation.number if generation else 0,
             manifest_digest=generation.digest if generation else "",
