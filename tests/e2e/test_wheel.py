@@ -119,23 +119,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installations(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Installation]:
-    """Install the wheel into a clean environment for each way.
+    """Install the wheel into a clean environment for each way; the others are given what pip has made in the first.
 
     What it needs is linked from the environment of the tests, in which pip has installed it.
     """
-    made = {}
+    made: dict[str, Installation] = {}
     for name, extra in EXTRAS.items():
         folder = tmp_path_factory.mktemp(name)
         python = folder / "venv" / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=PATIENCE)
-        options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input", "--no-deps"]
         [packages] = folder.glob("venv/lib/python*/site-packages")
         _link(needed_by("nomaflow", extra), packages)
-        command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)]
-        done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        if made:
+            _share(made["bare"].python, python)
+        else:
+            options = ["--quiet", "--no-compile", "--disable-pip-version-check", "--no-input", "--no-deps"]
+            command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, str(wheel)]
+            done = subprocess.run(command, env=ENVIRONMENT, check=False, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stdout + done.stderr
         made[name] = Installation(python=python, folder=folder)
     return made
+
+
+def _share(installed: Path, python: Path) -> None:
+    """Give an environment what the wheel has put into another: packages, their description and the command."""
+    for found in installed.parents[1].glob("lib/python*/site-packages/nomaflow*"):
+        (python.parents[1] / found.relative_to(installed.parents[1])).symlink_to(found)
+    script = installed.with_name("nomaflow").read_text().replace(str(installed), str(python))
+    python.with_name("nomaflow").touch(mode=0o755)
+    python.with_name("nomaflow").write_text(script)
 
 
 def needed_by(name: str, extra: str = "") -> set[str]:
