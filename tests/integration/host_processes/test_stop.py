@@ -89,18 +89,16 @@ async def test_a_worker_that_speaks_nonsense_is_killed(host: Host, marker: Path)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-@pytest.mark.parametrize("name", ["waits", "waits_behind_a_wrapper"])
-async def test_cooperative_async_stops_at_once(
-    start_host: StartHost, marker: Path, name: str, spawn_only: bool
-) -> None:
-    """A step waiting in an await ends at the first request, and its worker lives on."""
+async def test_cooperative_async_stops_at_once(start_host: StartHost, tmp_path: Path, spawn_only: bool) -> None:
+    """A step waiting in an await, behind a plain wrapper too, ends at the first request, and its worker lives on."""
     host = await start_host(spawn_only=spawn_only, cancel_grace_seconds=600)
-    key = host.run(f"polite:{name}", {"marker": str(marker)})
-    pid = await host.started_in(marker)
-    host.supervisor.cancel(cancel(key))
-    end = await host.sink.end_of(key)
-    assert end.state is FinishedState.CANCELED
-    assert is_alive(pid)
+    for name in ("waits", "waits_behind_a_wrapper"):
+        key = host.run(f"polite:{name}", {"marker": str(tmp_path / name)})
+        pid = await host.started_in(tmp_path / name)
+        host.supervisor.cancel(cancel(key))
+        end = await host.sink.end_of(key)
+        assert end.state is FinishedState.CANCELED
+        assert is_alive(pid)
 
 
 async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker: Path) -> None:
@@ -126,22 +124,22 @@ async def test_timeouts_use_the_same_ladder(host: Host, marker: Path, kind: Time
     assert "(stage 2 of 4)" in host.sink.text(key)
 
 
-@pytest.mark.parametrize("by", ["cancel", "timeout"])
-async def test_code_that_cannot_be_asked_gets_no_grace(
-    start_host: StartHost, marker: Path, by: str, spawn_only: bool
-) -> None:
+async def test_code_that_cannot_be_asked_gets_no_grace(start_host: StartHost, tmp_path: Path, spawn_only: bool) -> None:
     """A sync step that is given no ctx is stopped from the second rung on, at once, and the log says why."""
     host = await start_host(cancel_grace_seconds=600, spawn_only=spawn_only)
-    key = host.run("hostile.stubborn:unaware", {"marker": str(marker)}, timeout_ms=3000 if by == "timeout" else 0)
-    pid = await host.started_in(marker)
-    if by == "cancel":
-        host.supervisor.cancel(cancel(key))
-    end = await host.sink.end_of(key)
-    assert not is_alive(pid)
-    expected = {"cancel": (FinishedState.CANCELED, "canceled_by_user"), "timeout": (FinishedState.FAILED, "timed_out")}
-    assert (end.state, end.reason_code) == expected[by]
-    assert "(stage 1 of 4)" not in host.sink.text(key)
-    assert "it takes no ctx and cannot be asked" in host.sink.text(key)
+    for by, timeout_ms, expected in (
+        ("cancel", 0, (FinishedState.CANCELED, "canceled_by_user")),
+        ("timeout", 3000, (FinishedState.FAILED, "timed_out")),
+    ):
+        key = host.run("hostile.stubborn:unaware", {"marker": str(tmp_path / by)}, timeout_ms=timeout_ms)
+        pid = await host.started_in(tmp_path / by)
+        if not timeout_ms:
+            host.supervisor.cancel(cancel(key))
+        end = await host.sink.end_of(key)
+        assert not is_alive(pid)
+        assert (end.state, end.reason_code) == expected
+        assert "(stage 1 of 4)" not in host.sink.text(key)
+        assert "it takes no ctx and cannot be asked" in host.sink.text(key)
 
 
 async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path) -> None:
