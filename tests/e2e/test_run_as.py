@@ -93,8 +93,8 @@ def team() -> Iterator[pwd.struct_passwd]:
         yield user
 
 
-@pytest.fixture
-def system(team: pwd.struct_passwd) -> Iterator[TeamSystem]:
+@contextlib.contextmanager
+def prepared() -> Iterator[TeamSystem]:
     """Prepare a system with one project, whose folder the team's user may read; nothing of it may be left."""
     with entered_by_all() as folder:
         made = TeamSystem(root=folder)
@@ -103,6 +103,21 @@ def system(team: pwd.struct_passwd) -> Iterator[TeamSystem]:
             yield made
         finally:
             made.close()
+
+
+@pytest.fixture
+def system(team: pwd.struct_passwd) -> Iterator[TeamSystem]:
+    """Prepare a system of a test's own."""
+    with prepared() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(team: pwd.struct_passwd) -> Iterator[TeamSystem]:
+    """Start a system for the tests that leave it as they find it. They come first: others kill all of that user."""
+    with prepared() as made:
+        start(made, team)
+        yield made
 
 
 def start(system: TeamSystem, team: pwd.struct_passwd, *settings: str) -> Running:
@@ -117,10 +132,10 @@ def start(system: TeamSystem, team: pwd.struct_passwd, *settings: str) -> Runnin
 
 
 @pytest.mark.parametrize("job", ["who", "awho"])
-def test_code_runs_as_the_user_without_any_right(system: TeamSystem, team: pwd.struct_passwd, job: str) -> None:
+def test_code_runs_as_the_user_without_any_right(running: TeamSystem, team: pwd.struct_passwd, job: str) -> None:
     """Templates and workers are the user's, with the user's groups and home, and not one capability."""
-    host = start(system, team)
-    run = system.end(system.start(job))
+    host = running.parts["team"]
+    run = running.end(running.start(job))
     assert run.state == "SUCCEEDED", run
     extras = run.steps[0].attempts[-1].extras
     assert extras["uids"] == [team.pw_uid] * 3
@@ -128,7 +143,7 @@ def test_code_runs_as_the_user_without_any_right(system: TeamSystem, team: pwd.s
     assert extras["groups"] == [team.pw_gid]
     assert (extras["caps"], extras["home"], extras["user"]) == (0, "/nonexistent", team.pw_name)
     assert extras["mask"] == 0o077
-    assert "from a child" in system.run_log(run.run_id)
+    assert "from a child" in running.run_log(run.run_id)
     reaper = host.oldest_below
     assert os.stat(f"/proc/{reaper}").st_uid == 0
 
@@ -142,15 +157,15 @@ def test_code_runs_as_the_user_without_any_right(system: TeamSystem, team: pwd.s
     eventually(lambda: others() == {team.pw_uid})  # one that is being made may not be the user's yet
 
 
-def test_hostile_code_reaches_nothing_of_the_host(system: TeamSystem, team: pwd.struct_passwd) -> None:
+def test_hostile_code_reaches_nothing_of_the_host(running: TeamSystem) -> None:
     """A step reads no state, environment or memory of host and kernel, signals neither, and does not reach the kernel."""
-    host = start(system, team)
-    state = system.root / "team" / ".nomaflow"
-    kernel_socket = system.kernel_address.removeprefix("unix:")
+    host = running.parts["team"]
+    state = running.root / "team" / ".nomaflow"
+    kernel_socket = running.kernel_address.removeprefix("unix:")
     reaper = host.oldest_below
-    pids = [host.pid, reaper, system.kernel.pid]
-    files = [str(state), str(state / "host-team" / "instance.json"), str(system.kernel_project / ".nomaflow")]
-    run = system.end(system.start("attacks", files=files, sockets=[kernel_socket], pids=pids))
+    pids = [host.pid, reaper, running.kernel.pid]
+    files = [str(state), str(state / "host-team" / "instance.json"), str(running.kernel_project / ".nomaflow")]
+    run = running.end(running.start("attacks", files=files, sockets=[kernel_socket], pids=pids))
     assert run.state == "SUCCEEDED", run
     tried = run.steps[0].attempts[-1].extras
     assert tried.pop("root_again") == "EPERM"
