@@ -251,18 +251,18 @@ async def test_a_host_cannot_fill_the_history_with_its_loads(doors: Doors) -> No
 
 
 async def test_a_request_is_not_kept_in_memory_once_it_is_answered(running: Running, doors: Doors) -> None:
-    """A hundred of 4 MB to each of two doors, none of which is any use: garbage would be collected after thousands."""
+    """Sixty of 4 MB to each of two doors, none of which is any use: garbage would be collected after thousands."""
     identity, _ = await join_as_host(doors, (await host_string(doors, "teamm")).secret)
     process = psutil.Process(running.pid)
     async with tls_channel(doors.hosts, doors.authorities, identity=identity) as channel:
         report = gateway.ReportRequest(incarnation="f" * 32, epoch=1, attempts=b"\xff" * 4_000_000)
         stub: Any = HostGatewayServiceStub(channel)
         before = process.memory_info().rss
-        for _ in range(100):
+        for _ in range(60):
             await refusal(stub.Report(report, timeout=DEADLINE))
     async with owner_channel(doors) as own:
         reader: Any = KernelServiceStub(own)
-        for _ in range(100):
+        for _ in range(60):
             await refusal(reader.WatchRun(kernel.WatchRunRequest(run_id="x" * 4_000_000), timeout=DEADLINE).read())
     assert process.memory_info().rss - before < 200 * 2**20
 
