@@ -110,8 +110,6 @@ def plan(
             needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
             begun[key] = min(since, begun.get(key, since))
     away = [each for each in launched if each.engine_id not in attached]
-    unknown = (each for each in away if each.engine_id not in known)
-    stuck = [each for each in unknown if min(each.running_seconds or 0.0, kernel_seconds) > section.start_seconds]
     coming = [each for each in away if not _served_before(each, known, kernel_seconds)]
     expected = away if kernel_seconds <= section.start_seconds else coming
     starting = Counter((each.host, each.shape) for each in expected if not each.attempt_key)
@@ -124,7 +122,7 @@ def plan(
     return Plan(
         starts=[start for _, start in starts[:room]],
         surplus=list(_surplus(coming, needed, {each.attempt_key for each in wanted})),
-        stuck=[each.engine_id for each in stuck],
+        stuck=list(_stuck(away, known, kernel_seconds, section.start_seconds)),
         unfit=unfit,
     )
 
@@ -133,6 +131,15 @@ def _served_before(each: Launched, known: Collection[str], kernel_seconds: float
     """Return whether an instance has served, or may have served an earlier kernel."""
     running = each.running_seconds
     return running is not None and (each.engine_id in known or running > kernel_seconds)
+
+
+def _stuck(
+    away: Sequence[Launched], known: Collection[str], kernel_seconds: float, start_seconds: float
+) -> Iterator[str]:
+    """Yield the ids of instances that have run for long enough to attach, and have not."""
+    for each in away:
+        if each.engine_id not in known and min(each.running_seconds or 0.0, kernel_seconds) > start_seconds:
+            yield each.engine_id
 
 
 def _surplus(coming: Sequence[Launched], needed: Counter[tuple[str, str]], attempts: Collection[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the kernel is asked before a message is written, and what is said where it does not answer."""
+"""Details that the kernel is asked for before a message is written."""
 
 from __future__ import annotations
 
