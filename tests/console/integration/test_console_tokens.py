@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,10 @@ class World:
     run_id: str
     port: int
 
-    def token(self, name: str, *grants: str) -> str:
+    def token(self, name: str, *grants: str, roles: Sequence[str] = ()) -> str:
         """Return a new token of a service."""
-        return asyncio.run(create_token(self.doors, kind=access.TOKEN_KIND_SERVICE, name=name, grants=grants))
+        kind = access.TOKEN_KIND_SERVICE
+        return asyncio.run(create_token(self.doors, kind=kind, name=name, grants=grants, roles=roles))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,12 @@ def test_a_token_logs_in_and_the_session_is_its_owners(world: World, visitor: ht
     assert page.status_code == 200
     assert "Logged in as ci" in page.text
     assert token not in page.text
+
+
+def test_the_page_of_the_kernel_names_the_callers_roles(world: World, visitor: httpx.Client) -> None:
+    """Each stands by itself, with its scope."""
+    visitor.post("/login", data={"token": world.token("both", roles=("reader", "operator job:says"))})
+    assert "service, role reader, role operator job:says<" in visitor.get("/kernel").text
 
 
 def test_the_kernel_decides_by_the_tokens_grants(world: World, visitor: httpx.Client) -> None:
