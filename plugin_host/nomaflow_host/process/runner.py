@@ -76,6 +76,11 @@ class SupervisedRunner:
         """The number of attempts that it holds: part of the status, without a look at the disk and at each worker."""
         return self._supervisor.running
 
+    @property
+    def newest_load(self) -> LoadOutcome | None:
+        """The outcome of the newest load, likewise."""
+        return self._supervisor.newest_load
+
     def status(self) -> HostStatus:
         """Return the host's current status."""
         generation = self._supervisor.generation
@@ -89,7 +94,7 @@ class SupervisedRunner:
             draining=self._draining,
             drain_deadline_at_us=self._drain_deadline_at_us,
             isolation_mechanism=self._supervisor.mechanism,
-            load=self._supervisor.newest_load,
+            load=self.newest_load,
             loading=self._loading,
         )
 

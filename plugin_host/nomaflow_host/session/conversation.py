@@ -19,7 +19,7 @@ from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.commands import Commands
 from nomaflow_host.session.encoding import load_message, loaded_message
-from nomaflow_host.session.facts import HostIdentity, HostStatus
+from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.kernel_clock import KernelClock
@@ -145,14 +145,14 @@ class Conversation:
     async def _beat(self) -> None:
         while True:
             self._beat_now.clear()
-            status = self._runner.status()
-            heartbeat = self._heartbeat(status)
+            heartbeat = self._heartbeat()
             self._clock.sent(heartbeat.sent_at_us)
             await self._write(pb.AttachRequest(heartbeat=heartbeat))
-            await self._tell_load(status.load)
+            await self._tell_load()
             await happens_within(self._beat_now, self._interval)
 
-    def _heartbeat(self, status: HostStatus) -> pb.Heartbeat:
+    def _heartbeat(self) -> pb.Heartbeat:
+        status = self._runner.status()
         unchanged = self._workers == status.workers
         self._workers = status.workers
         return encode(
@@ -166,8 +166,9 @@ class Conversation:
             workers_unchanged=unchanged,
         )
 
-    async def _tell_load(self, load: LoadOutcome | None) -> None:
+    async def _tell_load(self) -> None:
         """Report the outcome of the newest load, once, and again if the kernel then refuses its manifest."""
+        load = self._runner.newest_load
         if load is not None and (told := self._introducer.verdict(load)) is not self._told:
             self._told = told
             await self._write(load_message(told))
@@ -177,7 +178,7 @@ class Conversation:
             self.beat_soon()
             settled = await self._introducer.settled(_INTRODUCE_SECONDS)
             outcome = self._introducer.verdict(outcome) if settled else self._introducer.pending(outcome)
-        await self._tell_load(self._runner.status().load)
+        await self._tell_load()
         result = pb.ReloadResult(
             command_seq=command_seq,
             accepted=outcome.accepted,

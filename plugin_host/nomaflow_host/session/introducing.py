@@ -146,7 +146,7 @@ class Introducer:
     def _give_up(self, manifest: Manifest, why: str) -> None:
         """Record that a manifest will not be accepted however often it is sent."""
         self._trouble = why
-        load = self._runner.status().load
+        load = self._runner.newest_load
         if load is not None and load.accepted and load.digest == manifest.digest:
             self._refused = _refused(load, why)
         _log.error("the kernel does not accept the manifest: %s", why)

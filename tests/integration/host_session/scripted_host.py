@@ -57,6 +57,10 @@ class ScriptedRunner:
         self.silences += map(float, re.findall(r"silent for ([\d.]+) s", reason))
         self._tell()
 
+    @property
+    def newest_load(self) -> LoadOutcome | None:
+        return self.now.load
+
     def status(self) -> HostStatus:
         return self.now
 

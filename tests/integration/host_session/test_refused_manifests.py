@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from typing import Any
@@ -15,9 +16,11 @@ from scripted_host import Host
 from session_steps import MakeGateway, MakeHost, offer
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.session import conversation
+from nomaflow_host.session import conversation, link
+from nomaflow_host.session.link import AttachCall
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.problems import Place
+from waiting import PATIENCE, eventually
 
 MANIFEST = offer(b'{"callables": {}}')
 
@@ -175,3 +178,29 @@ async def test_a_reload_does_not_wait_for_room_in_the_store(
     await kernel.journal.until(lambda: bool(kernel.journal.manifests))
     result = await reload(kernel, mine, session, loaded(7))
     assert [each["code"] for each in json.loads(result.problems_json)] == ["other"]
+
+
+async def test_a_load_during_a_heartbeat_is_told_once(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat knows the load before it, which is told already: each telling is an event of the host."""
+    kernel, mine = await gateway(), host()
+    mine.runner.now = replace(mine.runner.now, load=loaded(1))
+    session = await kernel.session()
+    begun, held = asyncio.Event(), asyncio.Event()
+
+    async def write(call: AttachCall, message: pb.AttachRequest) -> None:
+        if message.HasField("heartbeat"):
+            begun.set()
+            await held.wait()
+        await link.write(call, message)
+
+    monkeypatch.setattr(conversation, "write", write)
+    await asyncio.wait_for(begun.wait(), PATIENCE)
+    reloading = asyncio.create_task(reload(kernel, mine, session, loaded(2)))
+    await eventually(lambda: mine.runner.now.load == loaded(2))
+    held.set()
+    assert (await reloading).accepted
+    beats = len(session.heartbeats)
+    await kernel.journal.until(lambda: len(session.heartbeats) > beats + 1)
+    assert [each.loaded.generation for each in session.loads] == [2]
