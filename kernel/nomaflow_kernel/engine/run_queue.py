@@ -28,7 +28,7 @@ class WaitingRuns:
     def __init__(self) -> None:
         self._entries: dict[str, QueuedRun] = {}
         self._hosts: dict[str, dict[int, _Lane]] = {}
-        self._host_counts: dict[str, int] = {}
+        self._host_counts: Counter[str] = Counter()
         self._author_counts: Counter[str] = Counter()
         self._group_counts: Counter[tuple[str, str, TriggerKind]] = Counter()
         self._jobs: dict[str, dict[tuple[str, int], _Runs]] = {}
@@ -55,7 +55,7 @@ class WaitingRuns:
         if first:
             runs.move_to_end(run.run_id, last=False)
             lane.move_to_end(run.job_id, last=False)
-        self._host_counts[run.host] = self._host_counts.get(run.host, 0) + 1
+        self._host_counts[run.host] += 1
         if run.author:
             self._author_counts[run.author] += 1
         self._group_counts[_group(run)] += 1
@@ -131,11 +131,11 @@ class WaitingRuns:
 
     def count_of_host(self, host: str) -> int:
         """Return how many runs of a host wait."""
-        return self._host_counts.get(host, 0)
+        return self._host_counts[host]
 
     def count_of_author(self, author: str) -> int:
         """Return how many runs of a user or service wait."""
-        return self._author_counts.get(author, 0)
+        return self._author_counts[author]
 
     def counts(self) -> Mapping[tuple[str, str, TriggerKind], int]:
         """Return how many runs wait, by job, the job's host and the kind of their trigger."""

@@ -196,9 +196,7 @@ class EngineState:
 
     def count_waiting(self, host: str) -> int:
         """Return how many runs wait for a host: to start, or with an attempt that is due."""
-        due = (self.active.get(run_id) for run_id in self.continuing.get(host, ()))
-        again = {run.run_id for run in due if run and run.current and run.current.state is AttemptState.PENDING}
-        return self.waiting.count_of_host(host) + len(again)
+        return self.waiting.count_of_host(host) + len(self.continuing.get(host, ()))
 
     def await_turn(self, run: ActiveRun) -> None:
         """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""

@@ -127,6 +127,7 @@ async def test_runs_that_end_while_they_wait_leave_the_queue(rig: Rig) -> None:
     waiting = [(await rig.trigger("fresh")).run_id for _ in range(5)]
     (lane,) = rig.engine._state.waiting._hosts["demo"].values()
     assert [list(runs) for runs in lane.values()] == [waiting[-1:]]
+    assert rig.engine.queued_count("demo") == 1
 
 
 async def test_runs_that_need_no_host_keep_their_order_over_a_restart(rig: Rig) -> None:
