@@ -252,7 +252,8 @@ async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) 
     again = await stage.start(with_file=True)
     assert [each for each in shown(again) if each[0] == "good"] == expected
     events = await stage.store.events_after(0, limit=100, filter=EventFilter(kinds=("job",)))
-    assert [event.kind for event in events if event.job_id == "good"] == ["job.changed", "job.refused"]
+    told = [(event.kind, event.host) for event in events if event.job_id == "good"]
+    assert told == [("job.changed", ""), ("job.refused", "team")]
     without = await stage.start()
     assert [each for each in shown(without) if each[0] == "good"] == [("good", "", ["no_file_named"]), expected[1]]
     stage.file.write_text("jobs = []")

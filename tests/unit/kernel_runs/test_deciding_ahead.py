@@ -10,7 +10,7 @@ import pytest
 from rig import PlayedHost, Rig, finished, job, started
 
 from nomaflow_api.v1.letter_words import LogCodec
-from nomaflow_api.v1.letters import DispatchOrder, LogChunk
+from nomaflow_api.v1.letters import AttemptAck, DispatchOrder, LogChunk
 from nomaflow_kernel.domain.errors import KernelStopping, RequestIdReused
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome, loop
 from nomaflow_kernel.engine.state import RecentlyUsed
@@ -282,11 +282,13 @@ async def test_a_commit_has_so_many_bytes_of_reports_at_most(
     before = len(held.asked)
     under_way = _trigger(rig, "b")
     await held.under_way(before + 1)
-    reporting = [asyncio.create_task(host.report(key, started(), _block(1000))) for key in keys]
+    reporting: list[asyncio.Task[AttemptAck]] = []
     engine = rig.engine._loop
-    await _until(lambda: len(engine._unanswered[-1].turns) + len(engine._inbox) == len(keys))
-    await held.ahead(3)
-    assert len(engine._unanswered[-1].turns) == 3
+    for some in (keys[:5], keys[5:]):
+        reporting.extend(asyncio.create_task(host.report(key, started(), _block(1000))) for key in some)
+        await _until(lambda: len(engine._unanswered[-1].turns) + len(engine._inbox) == len(reporting))
+        await held.ahead(3)
+        assert len(engine._unanswered[-1].turns) == 3
     for count in range(before + 1, before + 6):
         await held.under_way(count)
         assert sum(each.done() for each in reporting) == max(0, 3 * (count - before - 2))

@@ -351,11 +351,11 @@ async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
         rig.jobs.add(job(name))
     host = await rig.host()
     problem = Problem(severity=Severity.ERROR, code="bad_toml", file="jobs.toml", line=7, path="", message="no value")
-    refused = RefusedLoad(at_us=5, message="the load is refused", problems=(problem,))
+    refused = RefusedLoad(at_us=5, message="the load is refused", problems=(problem,) * 3)
     rig.engine.loaded(host.key, LoadInfo(refused=refused))
     await host.attach(refused_load=refused)
     (warning,) = (await rig.trigger("a")).warnings
-    assert "so its last good code runs: jobs.toml:7: no value" in warning
+    assert "so its last good code runs: jobs.toml:7: no value (and 2 more)" in warning
     assert [one.refused_load for one in rig.engine.instances()] == [refused]
     rig.engine.loaded(host.key, LoadInfo(refused=RefusedLoad(at_us=6, message="still")))
     assert "last good code runs: still" in (await rig.trigger("b")).warnings[0]

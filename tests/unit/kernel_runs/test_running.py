@@ -78,8 +78,10 @@ async def test_steps_follow_each_other_and_see_what_came_before(rig: Rig) -> Non
     assert json.loads(opened(second).previous_steps_json) == [
         {"name": "one", "state": "SUCCEEDED", "rows_affected": 2, "extras": {"x": 1}}
     ]
-    await host.finish(second.attempt_key, finished(rows_affected=3))
-    await host.finish((await host.dispatch(3)).attempt_key)
+    await host.finish(second.attempt_key)
+    third = await host.dispatch(3)
+    assert [each["rows_affected"] for each in json.loads(opened(third).previous_steps_json)] == [2, None]
+    await host.finish(third.attempt_key, finished(rows_affected=3))
     detail = await rig.detail(run_id)
     assert (detail.run.state, detail.run.rows_affected) == (RunState.SUCCEEDED, 5)
 
