@@ -63,7 +63,7 @@ def trigger_once(
             return TriggerOutcome(run_id=used.run_id, state=accepted, deduplicated=True)
         return triggering.trigger(state, batch, command) if new or not must_look_up(state, command) else None
     except KernelError as error:
-        return error if new or isinstance(error, RequestIdReused) else None
+        return error if new else None
 
 
 def runs_made(decided: Decided) -> Mapping[int, str] | None:
