@@ -31,11 +31,9 @@ def check_bringer(run: RunRecord, job: Job | None) -> None:
     Otherwise that host would run the code and the values of another, and get its secret params.
 
     :param job: today's job; None if nobody has its id: then only a run of a host's own job may wait for that host
-    :raises JobUnavailable: if it is another one, or nothing says which it is
+    :raises JobUnavailable: if it is another one
     """
-    request = run.request
-    known = not request.of_other_host or bool(request.brought_by)
-    bringer = request.brought_by or run.host
+    bringer = run.request.brought_by or run.host
     if job is None:
         same = bringer == run.host
     elif job.loaded.host:
@@ -44,7 +42,7 @@ def check_bringer(run: RunRecord, job: Job | None) -> None:
         # From the kernel's own file. A run without a host is from that file too; another may be, and stays where it
         # ran.
         same = bringer == run.host and run.host in ("", job.host)
-    if not (known and same):
+    if not same:
         raise JobUnavailable(
             run.job_id,
             f"run {run.run_id} is from a time when the job belonged to another host, whose code and values are not "

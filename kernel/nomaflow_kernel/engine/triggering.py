@@ -139,7 +139,7 @@ def _runnable(state: EngineState, job_id: str) -> tuple[Job, JobDefinition]:
 
 def _with_bringer(job: Job, request: RunRequest) -> RunRequest:
     """Return the request of a run with the host that brought its job, if another one runs it."""
-    return replace(request, of_other_host=True, brought_by=job.loaded.host) if job.of_other_host else request
+    return replace(request, brought_by=job.loaded.host) if job.of_other_host else request
 
 
 def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPlan) -> Draft:
@@ -191,7 +191,7 @@ def _of_run_today(state: EngineState, command: TriggerCommand, replayed: RunDeta
     if request.preset:
         presets = [preset.name for preset in definition.presets]
         _check_names("preset", [request.preset], presets, f"job {job.job_id!r}", field="current_definition")
-    request = _with_bringer(job, replace(request, of_other_host=False, brought_by=""))
+    request = _with_bringer(job, replace(request, brought_by=""))
     # Without the job: it is looked up again when the run is created, as for every replay.
     return replace(_draft(job, definition, request, plan_run(definition, request)), job=None)
 

@@ -73,7 +73,7 @@ def _of_run(step: StepDefinition, request: RunRequest) -> Mapping[str, Any]:
 
 def _of_job(values: Mapping[str, Any], request: RunRequest) -> _Layer:
     """Return the layer of values of the job's own file; they are literal if another host brought the job."""
-    return values, () if request.of_other_host else values
+    return values, () if request.brought_by else values
 
 
 def _merged(*layers: _Layer) -> Values:

@@ -56,8 +56,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     :param params: tagged JSON object laid over the job's and the preset's params
     :param inherited_of_files: the keys of ``inherited`` whose values are from the files of the host that runs it
     :param params_of_files: the same for ``params``: values that a call_job step of that host's files gives
-    :param of_other_host: whether another host brought the job: then its own values are literal too
-    :param brought_by: that host; a definition without one is from the host that ran it, or from the kernel's own file
+    :param brought_by: the other host that brought the job: then its own values are literal too; a definition without
+        one is from the host that ran it, or from the kernel's own file
     :param sealed_by: the principal that gave the secret params which a replay repeats; empty for the run's author
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
@@ -73,7 +73,6 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     params: Mapping[str, Any] = field(default_factory=dict)
     inherited_of_files: Sequence[str] = ()
     params_of_files: Sequence[str] = ()
-    of_other_host: bool = False
     brought_by: str = ""
     sealed_by: str = ""
     op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -160,7 +159,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
         return self.trigger.at_us if self.trigger.kind is TriggerKind.CRON else None
 
 
-PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_level", "reuse", "of_other_host")
+PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_level", "reuse", "brought_by")
 """The fields of a request that make a run differ from what its job says."""
 
 

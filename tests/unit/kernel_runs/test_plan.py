@@ -56,4 +56,4 @@ def test_what_a_parent_gives_is_of_a_file_only_where_it_says_so() -> None:
 def test_all_values_of_a_job_that_another_host_brought_are_literal() -> None:
     """Its file is not the file of the host that runs it."""
     keys = {"job", "again", "preset", "of_preset", "own"}
-    assert _literal(RunRequest(of_other_host=True)) == (keys, {"job", "again", "preset"})
+    assert _literal(RunRequest(brought_by="other")) == (keys, {"job", "again", "preset"})
