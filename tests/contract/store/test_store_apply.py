@@ -233,6 +233,7 @@ async def test_a_request_id_is_one_run_within_and_between_batches(store: Store) 
     )
     assert dict(one.duplicates) == {repeat: first, reuse: first}
     assert one.lost == {1, 2, 4, 5, 6, 7}
+    assert (await detail(store, first)).definition == {"id": "nightly"}
     two = await store.apply([queue(later, request_id="k", request_hash="h1"), start(later)], at_us=T0)
     assert two.duplicates[later] == first
     known = (await store.runs_of_requests(["k"]))["k"]

@@ -123,6 +123,8 @@ async def test_an_instance_with_older_code_changes_nothing_of_the_catalogue(worl
     for request in (old, other):
         assert not (await world.gateway.IntroduceManifest(request, timeout=10)).current
     assert [job.job_id for job in world.catalogue.jobs() if not job.removed] == ["new"]
+    old.incarnation = INCARNATION  # an edit that was reverted
+    assert (await world.gateway.IntroduceManifest(old, timeout=10)).current
     for session in (first, restarted, own):
         session.call.cancel()
 

@@ -224,6 +224,18 @@ async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
     assert rig.engine.pauses() == [longer]
 
 
+async def test_a_pause_that_ended_while_no_kernel_ran_is_known_for_a_minute(rig: Rig) -> None:
+    """The fires in its time are judged only after the start."""
+    now = rig.clock.now_us()
+    pause = PauseRecord(scope="all", name="", by="", why="", since_us=now, until_us=now + 10_000_000)
+    await rig.engine.set_pause(pause)
+    rig.clock.advance(20)
+    await rig.restart()
+    for seconds, known in ((50, pause), (15, None)):
+        await rig.advance(seconds)
+        assert rig.engine.pause_of("a", "demo", now + 1) == known
+
+
 async def test_pauses_set_and_ended_in_one_turn_are_as_the_last_call_says(rig: Rig) -> None:
     """Each call is answered and has its event, and store and engine agree."""
     pause = PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None)

@@ -169,7 +169,7 @@ async def test_silence_makes_unreachable_then_lost(rig: Rig) -> None:
     ack = await host.report(key, finished(rows_affected=9), first_seq=2)
     assert ack.status is AckStatus.FENCED
     late = (await rig.events(run_id))[-1]
-    assert (late.kind, late.data["rows_affected"]) == ("attempt.late_result", 9)
+    assert (late.kind, late.job_id, late.data["rows_affected"]) == ("attempt.late_result", "a", 9)
     assert await rig.state(run_id) is RunState.FAILED
 
 
