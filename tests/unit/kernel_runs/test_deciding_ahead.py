@@ -234,6 +234,19 @@ async def test_stopping_finishes_the_commit_under_way_and_no_other(rig: Rig, hel
     assert [event.run_id for event in await rig.events()] == [(await first).run_id]
 
 
+@pytest.mark.parametrize("error", [None, StoreFull("no space")])
+async def test_a_caller_that_gives_up_ends_nothing(rig: Rig, held: HeldStore, error: StoreFull | None) -> None:
+    """Its call is done, or has failed, without it; the next one is answered as ever."""
+    leaving = _trigger(rig, "a")
+    await held.under_way()
+    leaving.cancel()
+    held.let_go(error)
+    held.let_go()
+    await _trigger(rig, "b")
+    assert [event.job_id for event in await rig.events() if event.run_id] == (["b"] if error else ["a", "b"])
+    assert rig.ended == []
+
+
 async def test_a_store_taken_over_refuses_what_was_decided_ahead(rig: Rig, held: HeldStore) -> None:
     """A takeover by a newer kernel leaves no caller of this one waiting."""
     first = _trigger(rig, "a")
