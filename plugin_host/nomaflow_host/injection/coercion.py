@@ -116,8 +116,6 @@ def _name(member: Any) -> str:
 
 
 def _to_int(value: Any) -> int:
-    if type(value) is int:
-        return value
     if isinstance(value, bool):
         raise Misfit("expected int, got a bool")
     if isinstance(value, int):
@@ -144,14 +142,12 @@ def _int_of_text(text: str) -> int:
         raise Misfit("expected int, got a number out of its range") from None
     if number and number.adjusted() >= MAX_INT_DIGITS:
         raise Misfit(f"expected int, of at most {MAX_INT_DIGITS} digits")
-    if number.adjusted() < 0 < abs(number) or number != number.to_integral_value():
+    if number != number.to_integral_value():
         raise Misfit("expected int, got a fraction")
     return int(number)
 
 
 def _to_float(value: Any) -> float:
-    if type(value) is float:
-        return value
     if isinstance(value, bool):
         raise Misfit("expected float, got a bool")
     if isinstance(value, float):

@@ -64,7 +64,6 @@ class SecretsLink:
         process = self._process
         if process is not None and process.environ != environ:
             process.retire()
-            process = None
         if process is None or process.retired or process.ended:
             process = self._process = _Process(environ)
         return process

@@ -35,8 +35,6 @@ def masked(outcome: CallOutcome, masker: Masker) -> CallOutcome:
     extras_json = outcome.extras_json
     if extras_json:
         extras_json = masker.json(extras_json.decode()).encode()
-    if not (outcome.reason or outcome.error or outcome.warnings):
-        return outcome if extras_json == outcome.extras_json else replace(outcome, extras_json=extras_json)
 
     def text(raw: str) -> str:
         return fitting(masker.text(raw))
