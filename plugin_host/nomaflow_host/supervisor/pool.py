@@ -152,7 +152,7 @@ class WorkerPool:
         if settings.recycle_after_steps is not None and worker.steps >= settings.recycle_after_steps:
             return True
         growth = settings.recycle_growth_mb
-        return growth is not None and worker.first_rss > 0 and worker.last_rss - worker.first_rss > growth * 1024 * 1024
+        return growth is not None and worker.last_rss - worker.first_rss > growth * 1024 * 1024
 
 
 def _resident(pid: int) -> int:
