@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec import structs
@@ -218,9 +219,23 @@ def test_a_place_for_a_kernel_alone_is_in_order(tmp_path: Path) -> None:
 
 def test_the_machine_is_described(tmp_path: Path) -> None:
     """Python, /proc, disk and clock each have a line; `hosts` knows how a host limits its workers, a shell does not."""
-    checks = {each.check for each in examine_machine(tmp_path)}
-    assert checks >= {"machine.python", "machine.proc", "machine.disk", "machine.clock"}
+    levels = {each.check: each.level for each in examine_machine(tmp_path)}
+    assert levels.keys() >= {"machine.python", "machine.proc", "machine.disk", "machine.clock"}
+    assert levels["machine.clock"] is Level.OK
     assert not any("cgroup" in each.message for each in examine_machine(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(99 << 20, Level.PROBLEM), (1023 << 20, Level.WARNING), (1 << 30, Level.OK)]
+)
+def test_little_space_and_a_clock_of_long_ago_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level
+) -> None:
+    """Before history or schedules suffer from them."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr("nomaflow_cli.doctor.machine._LONG_AGO", datetime(9999, 1, 1, tzinfo=UTC))
+    levels = {each.check: each.level for each in examine_machine(tmp_path)}
+    assert (levels["machine.disk"], levels["machine.clock"]) == (level, Level.PROBLEM)
 
 
 async def findings_of(command: Command) -> dict[str, dict[str, str]]:
