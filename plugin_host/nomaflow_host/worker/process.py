@@ -116,8 +116,8 @@ class _Worker:
                 raise FrameError(f"a worker has no command {unknown!r}")
 
     def scopes(self) -> list[AttemptScope]:
-        """Return the scopes of the running attempts."""
-        return [run.scope for run in self._runs.values()]
+        """Return the scopes of the running attempts, in any thread."""
+        return [run.scope for run in list(self._runs.values())]
 
     def interrupt(self) -> None:
         """Take the second rung of the ladder, in the signal's handler, which may have interrupted the loop itself."""

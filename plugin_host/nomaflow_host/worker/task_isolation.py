@@ -36,7 +36,8 @@ def hide_other_tasks(scopes: Callable[[], Iterable[AttemptScope]]) -> None:
         found, mine = plain(loop), current_scope()
         if mine is None:
             return found
-        others = {task for scope in scopes() if scope is not mine for task in scope.tasks}
+        # Copies: this may be a thread of a step, and the loop starts tasks meanwhile.
+        others = {task for scope in scopes() if scope is not mine for task in list(scope.tasks)}
         return {task for task in found - others if not isinstance(task, OwnTask)}
 
     asyncio.all_tasks = all_tasks
