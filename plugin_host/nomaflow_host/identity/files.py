@@ -57,7 +57,7 @@ class Identity:
         return datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
     def __str__(self) -> str:
-        return f"the certificate {self.serial} of host {self.host}, good until {self.good_until},"
+        return f"the certificate {self.serial} of host {self.host}, good until {self.good_until}"
 
 
 class IdentityFolder:
