@@ -128,14 +128,15 @@ class _Launcher:
             kernel_seconds=_seconds_of_lead(kernel),
             refused=self._refused,
         )
-        self._taken_back = {*acts.stuck, *acts.surplus}
+        before, self._taken_back = self._taken_back, {*acts.stuck, *acts.surplus}
         for text in frozenset(acts.unfit) - self._told:
             _LOG.warning("%s", text)
         self._told = frozenset(acts.unfit)
         for engine_id in acts.stuck:
-            _LOG.warning(
-                "instance %s has run for %g s without attaching: ending it", engine_id, self._section.start_seconds
-            )
+            if engine_id not in before:  # one that hangs may take until the end of its time
+                _LOG.warning(
+                    "instance %s has run for %g s without attaching: ending it", engine_id, self._section.start_seconds
+                )
             await self._engine.end(engine_id, only_waiting=False)
         for engine_id in acts.surplus:
             _LOG.info("instance %s is no longer wanted, and has no machine yet: ending it", engine_id)

@@ -160,11 +160,14 @@ async def test_an_end_is_declared_though_the_lead_changes_during_a_look(
     assert parts.declared == ["inc-1"]
 
 
-async def test_an_instance_that_never_serves_is_stuck(parts: _Parts) -> None:
-    """One that still loads for the first time has not served."""
+async def test_an_instance_that_never_serves_is_stuck(parts: _Parts, caplog: pytest.LogCaptureFixture) -> None:
+    """One that still loads for the first time has not served. It is asked to end until it has, and told of once."""
     parts.instances, parts.hosts = (_runs(1), _runs(2)), (_host("LOADING", running=0),)
-    await _launcher(parts).turn()
+    launcher = _launcher(parts)
+    await launcher.turn()
     assert parts.ended == ["1", "2"]
+    await launcher.turn()
+    assert (parts.ended, caplog.text.count("without attaching")) == (["1", "2"] * 2, 2)
 
 
 async def test_what_another_teams_instances_say_of_themselves_counts_for_them_alone(parts: _Parts) -> None:
