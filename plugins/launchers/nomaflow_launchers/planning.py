@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from nomaflow.client.values import ResourcesView, WantedView
+from nomaflow_api.bounds import INSTANCES_OF_HOST
 from nomaflow_project.jobs.resources import MOST, Resources, lacking
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection, LauncherShape
 
@@ -120,11 +122,20 @@ def plan(
     starts.sort(key=lambda each: (each[1].kind in refused, each[0]))
     room = max(0, section.max_instances - len(launched))
     return Plan(
-        starts=[start for _, start in starts[:room]],
+        starts=list(islice(_attachable((start for _, start in starts), launched), room)),
         surplus=list(_surplus(coming, needed, {each.attempt_key for each in wanted})),
         stuck=list(_stuck(away, known, kernel_seconds, section.start_seconds)),
         unfit=unfit,
     )
+
+
+def _attachable(starts: Iterable[Start], launched: Sequence[Launched]) -> Iterator[Start]:
+    """Yield the starts of instances that the kernel lets attach: a host may have so many, whatever the settings say."""
+    of_host = Counter(each.host for each in launched)
+    for start in starts:
+        if of_host[start.host] < INSTANCES_OF_HOST:
+            of_host[start.host] += 1
+            yield start
 
 
 def _served_before(each: Launched, known: Collection[str], kernel_seconds: float) -> bool:

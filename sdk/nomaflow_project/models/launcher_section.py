@@ -44,7 +44,9 @@ class LauncherSection(Entry):
 
     engine: Literal["kubernetes", "ray", "slurm"] = key("slurm", "Where it starts them.")
     hosts: HostNames = key(tuple, "The hosts that it starts instances of. Their project is the one of this file.")
-    max_instances: int = key(10, "Instances at once, over all hosts.", ge=1, le=1000)
+    max_instances: int = key(
+        10, "Instances at once, over all hosts. Of one host there are never more than 100.", ge=1, le=1000
+    )
     shapes: tuple[LauncherShape, ...] = key(tuple, "Kinds of instances. Empty: one with the defaults.")
     idle_exit_seconds: float = seconds(300.0, "An instance that has run nothing for this long ends.", most=604_800)
     walltime_seconds: float = seconds(3600.0, "The longest life of an instance.", most=31_536_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -65,6 +66,15 @@ def test_the_limit_holds_over_all_that_the_engine_has() -> None:
     launched = [_launched(number, "gpu", running=100) for number in range(4)]
     made = plan(SECTION, wanted=[_wanted(100)], launched=launched, attached=[each.engine_id for each in launched])
     assert (_starts(made), made.surplus, made.stuck) == (["small"], [], [])
+
+
+def test_no_more_are_started_of_a_host_than_the_kernel_lets_attach() -> None:
+    """The others would be refused, ended as stuck, and started again; another host has its own."""
+    section = replace(SECTION, hosts=("team", "other"), max_instances=300)
+    launched = [_launched(number, running=9) for number in range(98)]
+    attached = [each.engine_id for each in launched]
+    made = plan(section, wanted=[_wanted(400), _wanted(12, host="other")], launched=launched, attached=attached)
+    assert Counter(each.host for each in made.starts) == {"team": 2, "other": 3}
 
 
 def test_instances_without_a_machine_leave_the_queue_once_nobody_wants_them() -> None:
