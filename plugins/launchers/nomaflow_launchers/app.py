@@ -124,6 +124,7 @@ class _Launcher:
             wanted=wanted,
             launched=launched,
             attached=attached,
+            idle=frozenset(_engine_ids(hosts, lambda each: each.state == "ATTACHED" and not each.running)),
             known=self._known,
             kernel_seconds=_seconds_of_lead(kernel),
             refused=self._refused,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from typing import TypeAlias
 
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_api.bounds import INSTANCES_OF_HOST
@@ -15,6 +16,8 @@ from nomaflow_project.jobs.resources import MOST, Resources, lacking
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection, LauncherShape
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_Key: TypeAlias = tuple[str, str]
+"""A host and the name of a shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +77,7 @@ def plan(
     wanted: Sequence[WantedView],
     launched: Sequence[Launched],
     attached: Collection[str],
+    idle: Collection[str] = (),
     known: Collection[str] = (),
     kernel_seconds: float = math.inf,
     refused: Collection[tuple[str, str, str]] = (),
@@ -81,40 +85,23 @@ def plan(
     """Return the next acts.
 
     An instance that has attached takes waiting attempts at once, so what is still wanted is wanted besides it. One that
-    was started and has not attached yet counts against the demand; one that has served and is away, only while it may
-    still be looking for a new kernel, and never as one too many. For an attempt that wants an instance of its own, one
-    is started as long as the engine lists none. What has waited longest comes first.
+    was started and has not attached yet counts against the demand. For an attempt that wants an instance of its own,
+    one is started as long as the engine lists none. What has waited longest comes first.
 
     :param launched: every instance that the engine lists, of this launcher
     :param attached: engine ids of those that have attached to the kernel
+    :param idle: engine ids of those that have attached and run nothing: beside a new one of them, no other would help
     :param known: engine ids of those that have served, even if they are away now: they are never stuck
     :param kernel_seconds: for how long the kernel has led: those that served an earlier one have to find it first
     :param refused: kinds of instances that the engine has just refused: they come last, and hold up no others
     """
-    needed: Counter[tuple[str, str]] = Counter()
-    begun: dict[tuple[str, str], datetime] = {}
-    own: list[tuple[datetime, Start]] = []
-    unfit: list[str] = []
     shapes = {each.name: each for each in section.shapes or (LauncherShape(name="default"),)}
-    for demand in wanted:
-        if demand.host not in section.hosts:
-            continue
-        shape, since = _fitting(demand.needs, shapes.values()), demand.since or _LONG_AGO
-        if demand.image and section.engine not in ENGINES_WITH_IMAGES:
-            unfit.append(f"a step of host {demand.host!r} wants image {demand.image!r}: {section.engine} has no images")
-        elif shape is None:
-            unfit.append(f"no shape of [launcher] has what a step of host {demand.host!r} needs: {_text(demand.needs)}")
-        elif demand.attempt_key:
-            named = Start(host=demand.host, shape=shape, attempt_key=demand.attempt_key, image=demand.image)
-            own.append((since, named))
-        else:
-            key = demand.host, shape.name
-            needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
-            begun[key] = min(since, begun.get(key, since))
+    needed, begun, own, unfit = _demand(section, wanted, shapes.values())
     away = [each for each in launched if each.engine_id not in attached]
     coming = [each for each in away if not _served_before(each, known, kernel_seconds)]
-    expected = away if kernel_seconds <= section.start_seconds else coming
-    starting = Counter((each.host, each.shape) for each in expected if not each.attempt_key)
+    useless = [each for each in launched if each.engine_id in idle and _is_new(each, section)]
+    looking = away if kernel_seconds <= section.start_seconds else coming
+    starting = Counter((each.host, each.shape) for each in (*looking, *useless) if not each.attempt_key)
     keys = {each.attempt_key for each in launched}
     starts = [each for each in own if each[1].attempt_key not in keys]
     for key, count in needed.items():
@@ -129,6 +116,32 @@ def plan(
     )
 
 
+def _demand(
+    section: LauncherSection, wanted: Sequence[WantedView], shapes: Collection[LauncherShape]
+) -> tuple[Counter[_Key], Mapping[_Key, datetime], Sequence[tuple[datetime, Start]], Sequence[str]]:
+    """Return how many instances are needed, and since when; the starts for one attempt; and what no shape meets."""
+    needed: Counter[_Key] = Counter()
+    begun: dict[_Key, datetime] = {}
+    own: list[tuple[datetime, Start]] = []
+    unfit: list[str] = []
+    for demand in wanted:
+        if demand.host not in section.hosts:
+            continue
+        shape, since = _fitting(demand.needs, shapes), demand.since or _LONG_AGO
+        if demand.image and section.engine not in ENGINES_WITH_IMAGES:
+            unfit.append(f"a step of host {demand.host!r} wants image {demand.image!r}: {section.engine} has no images")
+        elif shape is None:
+            unfit.append(f"no shape of [launcher] has what a step of host {demand.host!r} needs: {_text(demand.needs)}")
+        elif demand.attempt_key:
+            named = Start(host=demand.host, shape=shape, attempt_key=demand.attempt_key, image=demand.image)
+            own.append((since, named))
+        else:
+            key = demand.host, shape.name
+            needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
+            begun[key] = min(since, begun.get(key, since))
+    return needed, begun, own, unfit
+
+
 def _attachable(starts: Iterable[Start], launched: Sequence[Launched]) -> Iterator[Start]:
     """Yield the starts of instances that the kernel lets attach: a host may have so many, whatever the settings say."""
     of_host = Counter(each.host for each in launched)
@@ -136,6 +149,11 @@ def _attachable(starts: Iterable[Start], launched: Sequence[Launched]) -> Iterat
         if of_host[start.host] < INSTANCES_OF_HOST:
             of_host[start.host] += 1
             yield start
+
+
+def _is_new(each: Launched, section: LauncherSection) -> bool:
+    """Return whether an instance is like one that would be started now; an older one may lack time, or code."""
+    return (each.running_seconds or 0.0) <= section.start_seconds
 
 
 def _served_before(each: Launched, known: Collection[str], kernel_seconds: float) -> bool:
@@ -153,7 +171,7 @@ def _stuck(
             yield each.engine_id
 
 
-def _surplus(coming: Sequence[Launched], needed: Counter[tuple[str, str]], attempts: Collection[str]) -> Iterator[str]:
+def _surplus(coming: Sequence[Launched], needed: Counter[_Key], attempts: Collection[str]) -> Iterator[str]:
     """Yield the ids of instances beyond the demand that have no machine yet; the last one submitted first."""
     left = Counter(needed)
     left.subtract((each.host, each.shape) for each in coming if not each.attempt_key)

@@ -68,6 +68,16 @@ def test_the_limit_holds_over_all_that_the_engine_has() -> None:
     assert (_starts(made), made.surplus, made.stuck) == (["small"], [], [])
 
 
+def test_a_new_instance_that_takes_nothing_is_not_started_again_and_again() -> None:
+    """No instance lasts for the step's timeout, say, or has its code; an old one may lack what a new one has."""
+    launched = [_launched(1, running=30), _launched(2, running=30)]
+    for idle, starts in ((("1", "2"), 0), (("1",), 1), ((), 2)):
+        made = plan(SECTION, wanted=[_wanted(8)], launched=launched, attached=("1", "2"), idle=idle)
+        assert _starts(made) == ["small"] * starts, idle
+    old = [_launched(1, running=61)]
+    assert _starts(plan(SECTION, wanted=[_wanted(1)], launched=old, attached=("1",), idle=("1",))) == ["small"]
+
+
 def test_no_more_are_started_of_a_host_than_the_kernel_lets_attach() -> None:
     """The others would be refused, ended as stuck, and started again; another host has its own."""
     section = replace(SECTION, hosts=("team", "other"), max_instances=300)

@@ -177,6 +177,16 @@ async def test_what_another_teams_instances_say_of_themselves_counts_for_them_al
     assert parts.ended == ["1"]
 
 
+async def test_an_instance_that_runs_nothing_though_attempts_wait_gets_no_company(parts: _Parts) -> None:
+    """One that works does: what waits is more than it can take."""
+    parts.wanted = (WantedView(host="team", attempts=1, needs=ResourcesView()),)
+    parts.instances = (Launched(engine_id="1", host="team", shape="default", running_seconds=9),)
+    for running, started in ((0, []), (1, ["default"])):
+        parts.hosts = (_host("ATTACHED", running=running),)
+        await _launcher(parts).turn()
+        assert parts.started == started
+
+
 async def test_instances_of_another_launcher_are_left_alone(parts: _Parts) -> None:
     """Teams may share a kernel, and a namespace or a user of the engine: each launcher has its hosts."""
     waits = Launched(engine_id="4", host="other", shape="default")
