@@ -58,12 +58,15 @@ JOBS ?= 2
 mutants: $(STAMP) ## Break the product in known ways; a test must notice each (an hour; JOBS=2 at once)
 	@$(BIN)/python tests/mutants/run.py --jobs $(JOBS)
 
+# After the first release, the protos only grow.
 lint: $(STAMP) ## ruff, import-linter, buf
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
+	@tag=$$(git describe --tags --match 'v*' --abbrev=0 2> /dev/null) && \
+	  $(BIN)/buf breaking --against ".git#tag=$$tag" || test -z "$$tag"
 
 types: $(STAMP) ## mypy --strict
 	@$(BIN)/mypy
