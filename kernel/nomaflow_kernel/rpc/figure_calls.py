@@ -42,7 +42,7 @@ _COLUMNS: dict[int, _Column] = {
     figures.RUN_GROUPING_TRIGGER: "trigger_kind",
     figures.RUN_GROUPING_TAG: "job_id",
 }
-_GROUPINGS = {figures.RUN_GROUPING_UNSPECIFIED, figures.RUN_GROUPING_STATE, *_COLUMNS}
+_GROUPINGS = {figures.RUN_GROUPING_STATE, *_COLUMNS}
 _EXPECTED = "STATE, JOB, HOST, TRIGGER or TAG"
 _NUMBERS = {state: run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in RunState}
 _JUDGED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
@@ -57,7 +57,7 @@ class FigureCalls(Calls):
         """Return how many runs there are in each state, and of each job, host or trigger."""
         check_place(request)
         check_name(request.tag, "tag")
-        listed_numbers([request.group_by], _GROUPINGS, "group_by", _EXPECTED)
+        listed_numbers([request.group_by or figures.RUN_GROUPING_STATE], _GROUPINGS, "group_by", _EXPECTED)
         also = listed_numbers(request.also_by, _GROUPINGS, "also_by", _EXPECTED)
         since_us, until_us = self._range(request)
         wanted = self._wanted(request, caller)

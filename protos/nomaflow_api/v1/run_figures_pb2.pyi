@@ -90,7 +90,7 @@ class SummarizeRunsRequest(google.protobuf.message.Message):
 
     @property
     def also_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___RunGrouping.ValueType]:
-        """also_by counts the same runs by these too, in one reading of them."""
+        """also_by counts the same runs by these too, in one reading of them. RUN_GROUPING_UNSPECIFIED is refused here."""
 
     def __init__(
         self,

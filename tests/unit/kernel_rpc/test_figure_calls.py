@@ -117,6 +117,8 @@ async def test_a_tally_counts_the_runs_of_a_time_or_the_open_ones(world: World) 
     assert "since is not" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(until=month)))
     assert "group_by" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(group_by=9)))
     assert "also_by" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(also_by=[9])))
+    # Its counts could not be told from those of group_by.
+    assert "also_by" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(also_by=["RUN_GROUPING_UNSPECIFIED"])))
 
 
 async def test_rows_beyond_what_an_answer_holds_are_told_as_the_most(world: World) -> None:
