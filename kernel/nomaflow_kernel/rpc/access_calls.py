@@ -143,19 +143,7 @@ class AccessCalls(Calls):
 
         :raises NotOnTcp: if there is none
         """
-        certificates = self._parts.tcp_certificates()
-        authority, files = certificates.authority, certificates.for_clients
-        files.renewed()
-        served = files.current
-        found = access.GetAuthorityResponse(
-            authorities_pem=authority.authorities_pem,
-            fingerprint=authority.fingerprint,
-            certificate_names=served.names,
-            own=certificates.given is None,
-        )
-        found.authority_expires_at.FromDatetime(authority.expires_at)
-        found.certificate_expires_at.FromSeconds(served.expires_at)
-        return found
+        return access.GetAuthorityResponse(authority=self._authority())
 
     async def renew_authority(
         self, request: access.RenewAuthorityRequest, caller: Caller
@@ -172,7 +160,22 @@ class AccessCalls(Calls):
             what = f"cannot write this kernel's authority into {str(authority.cert.parent)!r}"
             raise FileUnusable(what, error, fix="correct that, and renew again") from None
         _LOG.info("%s %s", caller.principal, "replaced the authority" if request.replace else "renewed the certificate")
-        return access.RenewAuthorityResponse(authority=await self.get_authority(access.GetAuthorityRequest(), caller))
+        return access.RenewAuthorityResponse(authority=self._authority())
+
+    def _authority(self) -> access.Authority:
+        certificates = self._parts.tcp_certificates()
+        authority, files = certificates.authority, certificates.for_clients
+        files.renewed()
+        served = files.current
+        found = access.Authority(
+            authorities_pem=authority.authorities_pem,
+            fingerprint=authority.fingerprint,
+            certificate_names=served.names,
+            own=certificates.given is None,
+        )
+        found.authority_expires_at.FromDatetime(authority.expires_at)
+        found.certificate_expires_at.FromSeconds(served.expires_at)
+        return found
 
     def _token(self, record: TokenRecord) -> access.Token:
         return encode(access.Token, record, grants=list(map(str, self._credentials.given_by(record))))

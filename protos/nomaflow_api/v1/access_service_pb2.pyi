@@ -565,8 +565,8 @@ class GetAuthorityRequest(google.protobuf.message.Message):
 global___GetAuthorityRequest = GetAuthorityRequest
 
 @typing.final
-class GetAuthorityResponse(google.protobuf.message.Message):
-    """GetAuthorityResponse tells of authority and certificate."""
+class Authority(google.protobuf.message.Message):
+    """Authority is the kernel's own authority, and the certificate that it serves."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -607,6 +607,27 @@ class GetAuthorityResponse(google.protobuf.message.Message):
     def HasField(self, field_name: typing.Literal["authority_expires_at", b"authority_expires_at", "certificate_expires_at", b"certificate_expires_at"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["authorities_pem", b"authorities_pem", "authority_expires_at", b"authority_expires_at", "certificate_expires_at", b"certificate_expires_at", "certificate_names", b"certificate_names", "fingerprint", b"fingerprint", "own", b"own"]) -> None: ...
 
+global___Authority = Authority
+
+@typing.final
+class GetAuthorityResponse(google.protobuf.message.Message):
+    """GetAuthorityResponse tells what is served."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: builtins.int
+    @property
+    def authority(self) -> global___Authority:
+        """authority is what is served."""
+
+    def __init__(
+        self,
+        *,
+        authority: global___Authority | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["authority", b"authority"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["authority", b"authority"]) -> None: ...
+
 global___GetAuthorityResponse = GetAuthorityResponse
 
 @typing.final
@@ -637,13 +658,13 @@ class RenewAuthorityResponse(google.protobuf.message.Message):
 
     AUTHORITY_FIELD_NUMBER: builtins.int
     @property
-    def authority(self) -> global___GetAuthorityResponse:
+    def authority(self) -> global___Authority:
         """authority is what is served now."""
 
     def __init__(
         self,
         *,
-        authority: global___GetAuthorityResponse | None = ...,
+        authority: global___Authority | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["authority", b"authority"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["authority", b"authority"]) -> None: ...

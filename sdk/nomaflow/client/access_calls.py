@@ -124,7 +124,7 @@ class AccessCalls(Calls):
 
     async def get_authority(self) -> values.AuthorityView:
         """Return the authority that vouches for the kernel, and the certificate that clients see."""
-        return decode(values.AuthorityView, await self._ask("GetAuthority"))
+        return decode(values.AuthorityView, (await self._ask("GetAuthority")).authority)
 
     async def renew_authority(self, *, replace: bool = False) -> values.AuthorityView:
         """Renew the certificate of the kernel's own authority; return what is served now.

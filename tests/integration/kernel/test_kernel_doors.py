@@ -290,7 +290,7 @@ async def test_a_session_goes_on_while_the_authority_is_replaced(process: Kernel
     await host.attach(trusts_first)
     async with owner_channel(first) as own:
         stub: Any = AccessServiceStub(own)
-        before = await stub.GetAuthority(access.GetAuthorityRequest(), timeout=DEADLINE)
+        before = (await stub.GetAuthority(access.GetAuthorityRequest(), timeout=DEADLINE)).authority
         for _ in range(2):
             after = await stub.RenewAuthority(access.RenewAuthorityRequest(replace=True), timeout=DEADLINE)
     assert after.authority.fingerprint != before.fingerprint

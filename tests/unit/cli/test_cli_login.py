@@ -336,7 +336,8 @@ async def test_exported_authorities_are_written_whole_or_not_at_all(
     kernel: FakeKernel, command: Command, tmp_path: Path
 ) -> None:
     """As on a full disk: programs go on with the file of before. A pipe is written to, and not replaced."""
-    kernel.audit.replies["GetAuthority"] = access.GetAuthorityResponse(authorities_pem="x" * 1_000_000)
+    authority = access.Authority(authorities_pem="x" * 1_000_000)
+    kernel.audit.replies["GetAuthority"] = access.GetAuthorityResponse(authority=authority)
     file, device = tmp_path / "ca.pem", tmp_path / "device"
     device.symlink_to(os.devnull)
     ask = ("pki", "export", "--address", kernel.address)
