@@ -162,9 +162,11 @@ class CreateTokenRequest(google.protobuf.message.Message):
     joins: builtins.bool
     """joins asks for the secret of a join string. A host's token always is one."""
     lifetime_seconds: builtins.int
-    """lifetime_seconds is how long it works. Zero means 90 days, for a join string 1 hour."""
+    """lifetime_seconds is how long it works. Zero means 90 days, for a join string 1 hour; most is ten times 365 days, for a
+    join string 30 days.
+    """
     uses: builtins.int
-    """uses is how often a join string can be used. Zero means once."""
+    """uses is how often a join string can be used, at most 1,000. Zero means once."""
     request_id: builtins.str
     """request_id makes the call idempotent, as for TriggerRun, until the secret is used: the same id with the same request
     answers with the same token and a new secret, and the secret of the answer before is good no more. Afterwards, or with
@@ -172,7 +174,7 @@ class CreateTokenRequest(google.protobuf.message.Message):
     """
     @property
     def roles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """roles are names such as "viewer", or "operator job:reports.*" for one with a narrower scope."""
+        """roles are names such as "viewer", or "operator job:reports.*" for one with a narrower scope. At most 100 with grants."""
 
     @property
     def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -396,7 +398,7 @@ class RotateTokenRequest(google.protobuf.message.Message):
     token_id: builtins.str
     """token_id is the token, or the name of a user or service that has one."""
     overlap_seconds: builtins.int
-    """overlap_seconds is how long the old secret still works. Zero means not at all."""
+    """overlap_seconds is how long the old secret still works, at most 30 days. Zero means not at all."""
     request_id: builtins.str
     """request_id makes the call idempotent, as for CreateToken: a repeat lets the old secret work as the first call said."""
     def __init__(
@@ -758,7 +760,7 @@ class ReadAuditRequest(google.protobuf.message.Message):
     refused: builtins.bool
     """refused keeps refusals only."""
     tail: builtins.int
-    """tail keeps only the last rows of what is stored now; zero means all."""
+    """tail keeps only the last rows of what is stored now, at most 10,000; zero means all."""
     @property
     def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """since keeps rows at or after it."""

@@ -117,7 +117,9 @@ class ListEventsRequest(google.protobuf.message.Message):
     """acts keeps events that somebody asked for, those with a by: the list of who did what."""
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """kinds keeps events whose kind is, or starts with one of these and a dot; an unknown one is refused. Empty means all."""
+        """kinds keeps events whose kind is, or starts with one of these and a dot. At most 64; an unknown one is refused. Empty
+        means all.
+        """
 
     @property
     def since(self) -> google.protobuf.timestamp_pb2.Timestamp:

@@ -194,16 +194,16 @@ class TriggerRunRequest(google.protobuf.message.Message):
     """
     @property
     def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
-        """step_values are op_kwargs for steps of this run."""
+        """step_values are op_kwargs for steps of this run, at most 1,000."""
 
     @property
     def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepSwitch]:
-        """step_switches switch steps on or off."""
+        """step_switches switch steps on or off, at most 1,000."""
 
     @property
     def secret_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """secret_keys names params of params_json that must be kept secret: if the job does not list one in its secret_params,
-        the run is refused. Its history would have the value as it is.
+        the run is refused. Its history would have the value as it is. At most 1,000.
         """
 
     def __init__(
@@ -447,7 +447,7 @@ class CancelRunRequest(google.protobuf.message.Message):
     by: builtins.str
     """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     why: builtins.str
-    """why is recorded. May be empty."""
+    """why is recorded, at most 1,000 characters. May be empty."""
     def __init__(
         self,
         *,
@@ -694,7 +694,7 @@ class ListRunsRequest(google.protobuf.message.Message):
 
     @property
     def reason_codes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """reason_codes keeps runs with these reasons; an unknown one is refused. Empty means all."""
+        """reason_codes keeps runs with these reasons, at most 100; an unknown one is refused. Empty means all."""
 
     @property
     def exclude_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -848,7 +848,9 @@ class WatchEventsRequest(google.protobuf.message.Message):
     """
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """kinds keeps events whose kind is, or starts with one of these and a dot; an unknown one is refused. Empty means all."""
+        """kinds keeps events whose kind is, or starts with one of these and a dot. At most 64; an unknown one is refused. Empty
+        means all.
+        """
 
     def __init__(
         self,
@@ -943,7 +945,7 @@ class ReadLogsRequest(google.protobuf.message.Message):
     follow: builtins.bool
     """follow waits for more lines until the run is terminal."""
     tail: builtins.int
-    """tail keeps only the last lines of what is stored now; zero means all."""
+    """tail keeps only the last lines of what is stored now, at most 10,000; zero means all."""
     before_seq: builtins.int
     """before_seq keeps lines before it; with tail, the last ones before it. Zero means up to the last. Not with follow."""
     limit: builtins.int
@@ -1289,7 +1291,7 @@ class DeclareEndedRequest(google.protobuf.message.Message):
     """incarnation is the instance, as ListHosts names it."""
     evidence: builtins.str
     """evidence says in words why nothing of it can be left, such as "Slurm job 12 is TIMEOUT, and its cgroup is empty". It is
-    kept with each attempt, in the events and in the audit.
+    kept with each attempt, in the events and in the audit. At most 1,000 characters.
     """
     by: builtins.str
     """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
@@ -1514,7 +1516,7 @@ class PauseRequest(google.protobuf.message.Message):
     host: builtins.str
     """host pauses one host."""
     why: builtins.str
-    """why is recorded. May be empty."""
+    """why is recorded, at most 1,000 characters. May be empty."""
     by: builtins.str
     """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     @property
