@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import Any, Self
 
 import grpc
 
-from nomaflow.client.errors import ClientError, ReplyTimeout
+from nomaflow.client.errors import ClientError, ClientUnusable, ReplyTimeout
 from nomaflow.client.failed_calls import STATUS_ERRORS
 from nomaflow.client.requests import filled
 from nomaflow.client.values.alerts import (
@@ -69,7 +70,7 @@ class AlertsClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection. May be called twice."""
+        """Close the connection, and end calls under way. May be called twice; the next call opens another one."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
@@ -134,6 +135,11 @@ class AlertsClient:
                 ) from None
             kind = STATUS_ERRORS.get(error.code(), ClientError)
             raise kind(error.details() or error.code().name.lower()) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise (ClientUnusable.closed() if self._channel is None else self._unreachable()) from None
 
     async def _open(self) -> grpc.aio.Channel:
         try:

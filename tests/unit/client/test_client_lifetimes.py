@@ -11,10 +11,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from fake_kernel import FakeKernel, make_run
 from nomaflow.client import ClientUnusable, KernelClient, SyncKernelClient
+from nomaflow.client.alerts import AlertsClient, AlertsUnreachable, alerts_address_file
+from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer, add_AlertsServiceServicer_to_server
 from waiting import eventually
 
 NOWHERE = "unix:/nowhere/kernel.sock"
@@ -51,6 +54,40 @@ async def test_a_close_ends_what_waits_and_says_so(kernel: FakeKernel) -> None:
     await client.close()
     with pytest.raises(ClientUnusable, match="closed"):
         await waiting
+
+
+async def test_a_call_of_the_alerts_that_loses_its_channel_says_so(tmp_path: Path) -> None:
+    """By a close, or since another call has found another address: an error, not the cancel of a task either."""
+    asked = asyncio.Event()
+
+    class Alerts(AlertsServiceServicer):
+        async def GetAlerts(self, request: Any, context: Any) -> Any:  # noqa: N802
+            asked.set()
+            await asyncio.Event().wait()
+
+    server = grpc.aio.server()
+    add_AlertsServiceServicer_to_server(Alerts(), server)  # type: ignore[no-untyped-call]
+    server.add_insecure_port(f"unix:{tmp_path / 'a.sock'}")
+    await server.start()
+    file = alerts_address_file(tmp_path)
+    file.parent.mkdir()
+    try:
+        for error in (ClientUnusable, AlertsUnreachable):
+            file.write_text(f"unix:{tmp_path / 'a.sock'}")
+            asked.clear()
+            async with AlertsClient(tmp_path) as client:
+                waiting = asyncio.create_task(client.get_alerts())
+                await asked.wait()
+                if error is ClientUnusable:
+                    await client.close()
+                else:
+                    file.write_text(f"unix:{tmp_path / 'b.sock'}")
+                    with pytest.raises(AlertsUnreachable):
+                        await client.get_alerts()
+                with pytest.raises(error):
+                    await waiting
+    finally:
+        await server.stop(None)
 
 
 async def test_a_close_ends_the_calls_of_other_threads() -> None:
