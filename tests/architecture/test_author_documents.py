@@ -24,6 +24,7 @@ import pytest
 
 import nomaflow
 import nomaflow.testing
+from cli_command import run_as_given
 from document_examples import DOCS, console_examples, examples_of, write_project
 from nomaflow import RunContext, Settings, hookspecs
 from nomaflow.calls import StepCall, StepOutcome
@@ -206,17 +207,16 @@ def test_guide_tests_pass(tmp_path: Path) -> None:
     assert re.search(r"^5 passed", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_guide_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guide_commands(tmp_path: Path) -> None:
     """The commands that the guide shows with their output print it."""
     write_project("plugin_guide.md", tmp_path)
     shown = console_examples("plugin_guide.md")
     assert shown
-    monkeypatch.chdir(tmp_path)
     fill = "nomaflow call shop.orders:fill_orders -p days=50"
     for command, output in [(fill, None), *shown]:
-        words = shlex.split(command)
-        done = subprocess.run([sys.executable, "-m", "nomaflow_cli", *words[1:]], capture_output=True, check=True)
-        lines = [line.rstrip() for line in done.stdout.decode().rstrip("\n").split("\n")]
+        done = run_as_given(*shlex.split(command)[1:], folder=tmp_path, env=os.environ)
+        assert done.code == 0, done
+        lines = [line.rstrip() for line in done.out.rstrip("\n").split("\n")]
         assert output is None or lines == output.rstrip("\n").split("\n")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli_command import run_command
 from kubernetes_models import problems
 from machine_parts import need
 from nomaflow_host.__main__ import _parser as host_parser
@@ -159,10 +160,7 @@ def test_commands_flags_and_variables_exist() -> None:
         ]
         for command in commands:
             if command and command[0] == "nomaflow":
-                done = subprocess.run(
-                    [sys.executable, "-m", "nomaflow_cli", *command[1:], "--help"], capture_output=True, check=False
-                )
-                assert done.returncode == 0, command
+                assert run_command(*command[1:], "--help", folder=ROOT).code == 0, command
         if container["name"] == "host":
             host_parser().parse_args(container.get("args", []))
         for variable in container.get("env", ()):
@@ -179,14 +177,11 @@ def test_commands_of_the_guide_exist() -> None:
         options = [word for word in words if word.startswith("--")]
         names = [word for word in words if re.fullmatch(r"[a-z]+", word)][:2]
         for command in (names, names[:1]):
-            done = subprocess.run(
-                [sys.executable, "-m", "nomaflow_cli", *command, "--help"],
-                capture_output=True, text=True, check=False, env={"COLUMNS": "200", "PATH": "/usr/bin"},
-            )  # fmt: skip
-            if done.returncode == 0:
+            done = run_command(*command, "--help", folder=ROOT)
+            if done.code == 0:
                 break
-        assert done.returncode == 0, line
-        assert [option for option in options if option not in done.stdout] == [], line
+        assert done.code == 0, line
+        assert [option for option in options if option not in done.out] == [], line
 
 
 def test_a_drain_fits_into_the_grace_period() -> None:
