@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ class _WatchedWrites:
         self._points.hit(*(f"{name}.after" for name in names))
 
 
-class _WatchedAnswers:
-    """The context of a stream of requests; each answer has the failpoints of an answered call."""
+class _WatchedExchanges:
+    """The context of a stream of requests; each request and its answer have the failpoints of a call."""
 
     def __init__(self, name: str, context: Any, points: Failpoints) -> None:
         self._name = name
@@ -109,6 +109,13 @@ class _WatchedAnswers:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        """Return the next request, or gRPC's mark of their end."""
+        raw = await self._context.read()
+        if raw is not grpc.aio.EOF:
+            self._points.hit(f"{self._name}.received")
+        return raw
 
     async def write(self, raw: bytes) -> None:
         """Send one answer."""
@@ -121,7 +128,8 @@ def _names_of(message: gateway.AttachResponse) -> set[str]:
     kind = message.WhichOneof("message") or ""
     if kind != "commands":
         return {kind}
-    return {command.WhichOneof("command") or "" for command in message.commands.commands}
+    answers = {"Report.reply"} if message.commands.answers else set()
+    return {command.WhichOneof("command") or "" for command in message.commands.commands} | answers
 
 
 class Watching(grpc.aio.ServerInterceptor):
@@ -136,10 +144,12 @@ class Watching(grpc.aio.ServerInterceptor):
         """Return the handler with failpoints."""
         handler = await continuation(details)
         name = details.method.rpartition("/")[2]  # type: ignore[attr-defined]  # the stubs leave it out
-        if handler is None or handler.unary_stream or handler.stream_unary:
+        if handler is None or handler.unary_stream:
             return handler
         if name in EXCHANGES:
-            serve = functools.partial(self._exchanges, EXCHANGES[name], handler.stream_stream)
+            serve = functools.partial(self._exchanges, EXCHANGES[name], handler.stream_stream or handler.stream_unary)
+            if handler.stream_unary:  # the answers go another way
+                return grpc.stream_unary_rpc_method_handler(serve)
             return grpc.stream_stream_rpc_method_handler(serve)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(functools.partial(self._stream, handler.stream_stream))
@@ -148,13 +158,8 @@ class Watching(grpc.aio.ServerInterceptor):
     async def _stream(self, serve: Any, requests: Any, context: Any) -> None:
         await serve(requests, _WatchedWrites(context, self._points))
 
-    async def _exchanges(self, name: str, serve: Any, requests: AsyncIterator[bytes], context: Any) -> None:
-        async def received() -> AsyncIterator[bytes]:
-            async for raw in requests:
-                self._points.hit(f"{name}.received")
-                yield raw
-
-        await serve(received(), _WatchedAnswers(name, context, self._points))
+    async def _exchanges(self, name: str, serve: Any, requests: Any, context: Any) -> Any:
+        return await serve(requests, _WatchedExchanges(name, context, self._points))
 
     async def _unary(self, name: str, serve: Any, request: bytes, context: Any) -> bytes:
         self._points.hit(f"{name}.received")
