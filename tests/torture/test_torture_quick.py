@@ -1,4 +1,4 @@
-"""Twenty seeded fault schedules over real kernel, host and worker processes; `make torture` runs many more."""
+"""Thirteen seeded fault schedules over real kernel, host and worker processes; `make torture` runs many more."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torture_run import Torture, Verdict
 
 pytestmark = pytest.mark.e2e
 
-_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 15, 17, 18, 21, 23, 30, 42, 65, 69, 79)
-"""Schedules in which each sort of fault is planned four times or more: not every fault that is planned comes about."""
+_SEEDS = (23, 69, 93, 116, 126, 127, 151, 210, 265, 266, 281, 369, 382)
+"""Schedules of many faults, each sort planned five times or more: not every fault that is planned comes about."""
 _SYSTEMS = 3
 """Tortured beside each other: most of a schedule is waiting for something to come back."""
 
@@ -43,5 +43,6 @@ def test_no_schedule_of_faults_breaks_a_promise() -> None:
     befell = Counter(name for verdict in verdicts for name in verdict.befell)
     # Else all this has proved nothing: faults came about, and of all sorts.
     assert befell.total() >= len(_SEEDS)
-    for sort in ("kill kernel", "kill host", "kill worker", "net ", "freeze ", "kernel:commit.", "host:"):
+    sorts = ("kill kernel", "kill host", "kill worker", "net ", "freeze ", "kernel:commit.", "kernel:Report.", "host:")
+    for sort in sorts:
         assert any(name.startswith(sort) for name in befell), f"nothing of the sort {sort!r} came about: {befell}"
