@@ -37,7 +37,7 @@ def _has_more_parts(message: Message, most: int) -> bool:
     while unread:
         for field, value in unread.pop().ListFields():
             several = hasattr(value, "extend") or hasattr(value, "keys")  # a list, or a map of texts
-            most -= len(value) if several else 1
+            most -= len(value) if several else field.message_type is not None
             if most < 0:
                 return True
             if field.message_type is not None and not hasattr(value, "keys"):

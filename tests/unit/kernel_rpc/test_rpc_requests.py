@@ -163,9 +163,10 @@ def test_a_request_of_countless_parts_is_refused(request_: Message) -> None:
         decoded(type(request_), request_.SerializeToString())
 
 
-def test_a_request_of_large_parts_is_read() -> None:
-    """A thousand triggers with values of a few kilobytes are no more than 100,000 parts."""
-    values = [run_pb2.StepValues(step="one", op_kwargs_json=b" " * 3_000)]
+@pytest.mark.parametrize(("steps", "size"), [(1, 3_000), (40, 20)])
+def test_a_request_of_large_parts_is_read(steps: int, size: int) -> None:
+    """A thousand triggers with values of a few kilobytes, or of many steps, are no more than 100,000 messages."""
+    values = [run_pb2.StepValues(step="one", op_kwargs_json=b" " * size)] * steps
     many = kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id="job", step_values=values)] * 1_000)
     assert decoded(kernel.TriggerRunsRequest, many.SerializeToString()) == many
 
