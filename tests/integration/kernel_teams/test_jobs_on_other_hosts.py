@@ -12,7 +12,7 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, job, reason_of, refusal, s
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_api.v1.reason_statuses import REASONS
+from nomaflow_api.v1.reason_statuses import REASONS, status_error
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.history.states import RunState
@@ -40,8 +40,9 @@ async def _refusal(teams: TeamsKernel, job_id: str) -> str:
             kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id=job_id)]), timeout=10
         )
     ).items
-    assert item.error.reason in REASONS
-    return f"{item.error.reason}: {item.error.message}"
+    error = status_error(item.status)
+    assert reason_of(error) in REASONS
+    return f"{reason_of(error)}: {error.details()}"
 
 
 async def test_a_job_that_aims_at_a_host_which_does_not_accept_it_is_disabled(teams: TeamsKernel) -> None:
