@@ -124,9 +124,6 @@ async def test_recursion_without_end_fails_its_step(host: Host) -> None:
 
 LIAR = '''
 import os, sys
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 VICTIM = int(Path(__file__).with_name("victim").read_text())
