@@ -101,7 +101,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
 
 def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
     """Return why a waiting run does not start, or None if it may start now."""
-    pause = state.pause_of(entry.job_id, entry.job_host or entry.host)
+    pause = state.pause_of(entry.job_id, entry.job_host)
     if pause is not None:
         what = "everything is" if pause.scope == "all" else f"{pause.scope} {pause.name!r} is"
         why = f": {pause.why}" if pause.why else ""

@@ -56,8 +56,7 @@ class WaitingRuns:
             runs.move_to_end(run.run_id, last=False)
             lane.move_to_end(run.job_id, last=False)
         self._host_counts[run.host] += 1
-        if run.author:
-            self._author_counts[run.author] += 1
+        self._author_counts[run.author] += 1
         self._group_counts[_group(run)] += 1
 
     def remove(self, run_id: str) -> QueuedRun | None:
@@ -66,8 +65,7 @@ class WaitingRuns:
         if run is not None:
             self._leave_lane(run)
             self._host_counts[run.host] -= 1
-            if run.author:
-                self._author_counts[run.author] -= 1
+            self._author_counts[run.author] -= 1
             group = _group(run)
             self._group_counts[group] -= 1
             if not self._group_counts[group]:
@@ -183,4 +181,4 @@ class WaitingRuns:
 
 
 def _group(run: QueuedRun) -> tuple[str, str, TriggerKind]:
-    return run.job_id, run.job_host or run.host, run.kind
+    return run.job_id, run.job_host, run.kind

@@ -119,6 +119,15 @@ async def test_a_child_logs_at_the_level_asked_of_its_parent(rig: Rig, asked: st
     assert [job_id for job_id, _ in opened(order).parent_chain] == ["top", "middle"]
 
 
+async def test_waiting_runs_without_a_host_are_counted_under_none(rig: Rig) -> None:
+    """They are counted as those that run: the line in which they wait is no host."""
+    rig.jobs.add(job("calls", call("child"), host="", overlap=Overlap.QUEUE), job("child"))
+    for _ in range(2):
+        await rig.trigger("calls")
+    found = [(each.state, each.host) for each in rig.engine.open_runs() if each.job_id == "calls"]
+    assert found == [(RunState.QUEUED, ""), (RunState.RUNNING, "")]
+
+
 async def test_a_child_s_failure_is_retried_with_a_new_child(rig: Rig) -> None:
     """Each try of the step names the child it started."""
     rig.jobs.add(job("parent", call("child", retry=RetryPolicy(attempts=2, base_seconds=0))), job("child"))
