@@ -168,11 +168,10 @@ class FrameSocket:
         except OSError:
             self.ended = self.caught_up = True
             return
-        for level, kind, rights in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds = array.array("i")
-                fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
-                self._fds.extend(fds)
+        for _, _, rights in ancillary:  # nothing else comes unless it is asked for
+            fds = array.array("i")
+            fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
+            self._fds.extend(fds)
         if data:
             self._in += data
         else:
