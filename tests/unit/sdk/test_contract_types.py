@@ -37,9 +37,11 @@ def test_every_name_is_exported() -> None:
 
 def test_context_goes_to_other_processes() -> None:
     """A copy of a context asks as the original does; one that was pickled has its values, and is never cancelled."""
-    ctx = RunContext(run_id="run_1", trigger=Trigger("cron"), params={"days": [1]}, cancel_check=lambda: True)
+    trigger = Trigger("call_job", by="run_0")
+    ctx = RunContext(run_id="run_1", trigger=trigger, params={"days": [1]}, cancel_check=lambda: True)
     for copied in (copy.copy(ctx), copy.deepcopy(ctx), pickle.loads(pickle.dumps(ctx))):
         assert copied == ctx
+        assert copied.trigger.by == "run_0"
     assert copy.copy(ctx).is_cancelled()
     assert copy.deepcopy(ctx).is_cancelled()
     assert copy.deepcopy(ctx).params["days"] is not ctx.params["days"]
