@@ -146,7 +146,7 @@ def test_up_starts_the_alerts_and_doctor_knows_them(system: AlertsSystem) -> Non
     up.stop()
     findings = system.cli("doctor", "-o", "json", code=None).json["findings"]
     [process] = [each for each in findings if each["check"] == "alerts.process"]
-    assert process["level"] == "problem"
+    assert (process["level"], "systemctl start nomaflow-alerts" in process["fix"]) == ("problem", True)
 
 
 @pytest.mark.parametrize(("module", "code"), [("nomaflow_alerts", 75), ("nomaflow_launchers", 78)])

@@ -36,7 +36,8 @@ def examine_alerts(project: Path) -> Iterator[Finding]:
         return
     except ClientError:
         told = "nomaflow.toml has [alerts], but no alerts process runs: nobody is told of problems"
-        fix = f"nomaflow up starts them with the kernel; alone: nomaflow alerts serve {shlex.quote(str(project))}"
+        service = "as a service: nomaflow service install, then systemctl start nomaflow-alerts"
+        fix = f"{service}; else: nomaflow up {shlex.quote(str(project))}"
         yield problem("alerts.process", told, fix)
         return
     yield from alerts_findings(view)
