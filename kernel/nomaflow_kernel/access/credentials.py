@@ -229,7 +229,7 @@ class Credentials:
 
         :param target: the token's id, or the name of a user or service that has one good token
         :param overlap_seconds: how long the old secret still works
-        :param request: the call that a repeat repeats, as in an order; empty for none
+        :param request: the call that a repeat repeats, as in an order, one for each token; empty for none
         :raises BadRequest: if it is a join string, no longer good, or one of several
         :raises UnknownCredential: if nothing has the name
         """
@@ -252,8 +252,7 @@ class Credentials:
         found = [each for each in self.tokens() if target in (each.token_id, each.name) and each.kind != "host"]
         if not found:
             raise UnknownCredential(target)
-        made = self._tokens.get(token_id_of(request)) if request else None
-        if made is not None and made.record.name == found[0].name:
+        if request and (made := self._tokens.get(token_id_of(request))) is not None:
             return made.record
         good = [each for each in found if self._is_good(each) and not each.joins]
         if len(good) != 1:

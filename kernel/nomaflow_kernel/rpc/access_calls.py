@@ -117,7 +117,7 @@ class AccessCalls(Calls):
 
     async def rotate_token(self, request: access.RotateTokenRequest, caller: Caller) -> access.RotateTokenResponse:
         """Make a new secret for a token."""
-        repeatable = _repeatable(request, caller)
+        repeatable = _repeatable(request, caller, token_id=request.token_id)
         old = self._credentials.to_rotate(request.token_id, repeatable)
         _require_no_more(self._credentials.given_by(old), caller)
         record, secret = await self._credentials.rotate(
@@ -182,14 +182,18 @@ class AccessCalls(Calls):
 
 
 def _repeatable(
-    request: access.CreateTokenRequest | access.InviteInstanceRequest | access.RotateTokenRequest, caller: Caller
+    request: access.CreateTokenRequest | access.InviteInstanceRequest | access.RotateTokenRequest,
+    caller: Caller,
+    *,
+    token_id: str = "",
 ) -> str:
     """Return the name of a call that a repeat repeats; empty if its request has no id.
 
+    :param token_id: what is rotated, as the caller names it: the id of the request is one for each
     :raises BadRequest: if the id is malformed
     """
     request_id = own_request_id(request.request_id, caller)
-    return f"{request.DESCRIPTOR.name}/{request_id}" if request_id else ""
+    return f"{request.DESCRIPTOR.name}/{token_id}/{request_id}" if request_id else ""
 
 
 def _digits(at_us: int) -> str:

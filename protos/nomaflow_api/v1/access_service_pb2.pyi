@@ -400,7 +400,9 @@ class RotateTokenRequest(google.protobuf.message.Message):
     overlap_seconds: builtins.int
     """overlap_seconds is how long the old secret still works, at most 30 days. Zero means not at all."""
     request_id: builtins.str
-    """request_id makes the call idempotent, as for CreateToken: a repeat lets the old secret work as the first call said."""
+    """request_id makes the call idempotent, as for CreateToken, for each token_id by itself: a repeat lets the old secret
+    work as the first call said.
+    """
     def __init__(
         self,
         *,

@@ -149,6 +149,9 @@ async def test_a_repeat_of_a_lost_answer_is_the_same_token(doors: Doors) -> None
             first, again = await make(request_id="r1"), await make(request_id="r1")
             assert first.token.token_id == again.token.token_id
             assert first.secret != again.secret
+        two = [(await owner.create_token("two", kind="service", roles=["viewer"])).token.token_id for _ in range(2)]
+        made = [(await owner.rotate_token(each, request_id="r2")).token.token_id for each in two]
+        assert [each.token_id for each in await owner.list_tokens("two")] == made
         others = [(await owner.invite_instance("teamb")).token.token_id for _ in range(2)]
         assert len(set(others)) == 2
         with pytest.raises(Refused, match="request_id has made token tok_") as caught:
