@@ -195,18 +195,13 @@ class Engine:
         return self._state.pause_of(job_id, host, at_us)
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:
-        """Request that a run stops; answers once the request is durable. A terminal run stays as it is.
-
-        :raises UnknownRun: if there is no such run
-        """
+        """Request that a run stops; answers once the request is durable. One that is over or unknown is left alone."""
 
         def decide(batch: Batch) -> bool:
             request = CancelRequest(at_us=batch.now_us, by=by, why=why)
             return stopping.request_cancel(self._state, batch, run_id, request)
 
-        stops = await self._loop.ask(decide, changed=lambda found: {} if found else None)
-        if not stops and not await self._store.run_details([run_id]):
-            raise UnknownRun(run_id)
+        await self._loop.ask(decide, changed=lambda found: {} if found else None)
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
         """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.

@@ -196,6 +196,8 @@ async def test_a_cancel_reaches_the_host_and_the_run_is_canceled_when_its_code_h
     assert answer.run.state == run_pb2.RUN_STATE_RUNNING
     assert (answer.run.cancel.by, answer.run.cancel.why) == ("owner (for bob)", "wrong day")
     await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, by="eve"), timeout=DEADLINE)
+    with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
+        await client.CancelRun(kernel.CancelRunRequest(run_id=f"run_{'0' * 26}"), timeout=DEADLINE)
     command = await eventually(lambda: None if host.commands.empty() else host.commands.get_nowait())
     cancel = open_cancel(command.cancel)
     assert (cancel.attempt_key, cancel.by) == (key, "owner (for bob)")
