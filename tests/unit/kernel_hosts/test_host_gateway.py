@@ -19,6 +19,7 @@ from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.hosts import registry
 from nomaflow_kernel.hosts.errors import SessionSuperseded
 from nomaflow_kernel.hosts.gateway import HostGateway
@@ -138,17 +139,23 @@ async def test_no_message_of_commands_is_over_a_mebibyte(world: World) -> None:
 
 
 async def test_heartbeats_are_answered_and_heard(world: World) -> None:
-    """The host's own time comes back; the workers it names are passed on."""
+    """The host's own time comes back; the workers it names and what else it tells are passed on."""
     session = Session(world)
     await session.attach()
     beat = gateway.Heartbeat(sent_at_us=5, workers=[gateway.HostWorker(pid=9, exclusive=True)])
     session.say(gateway.AttachRequest(heartbeat=beat))
     assert (await session.call.read()).heartbeat_ack.sent_at_us == 5
-    session.say(gateway.AttachRequest(heartbeat=gateway.Heartbeat(sent_at_us=6, workers_unchanged=True)))
+    told: dict[str, Any] = {
+        "spilled_bytes": 1, "saturated": True, "code_newer": True, "draining": True, "generation": 2,
+        "manifest_digest": "d", "loaded_at_us": 3, "loading": True, "sent_at_us": 6,
+    }  # fmt: skip
+    full = gateway.Heartbeat(**told, newer_files=["f"], drain_deadline_at_us=4, workers_unchanged=True)
+    session.say(gateway.AttachRequest(heartbeat=full))
     assert (await session.call.read()).heartbeat_ack.sent_at_us == 6
     first, second = world.engine.heartbeats
     assert first.workers is not None
-    assert (first.workers[0].pid, second.workers) == (9, None)
+    assert first.workers[0].pid == 9
+    assert second == HeartbeatInfo(**told, newer_files=("f",), drain_deadline_us=4)
     session.call.cancel()
 
 

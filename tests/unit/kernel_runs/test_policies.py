@@ -53,13 +53,16 @@ async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
     host = await rig.host()
     first = (await rig.trigger("a")).run_id
     await host.dispatch()
+    beside = (await rig.trigger("a", allow_overlap=True)).run_id
+    assert (await host.dispatch(2)).run_id == beside
     second = (await rig.trigger("a")).run_id
     assert (await rig.trigger("a")).state is RunState.SKIPPED
     reason = rig.engine.holdup(second)
     assert reason is not None
     assert reason.code == "waiting_for_overlap"
-    await host.finish(host.orders[0].attempt_key)
-    assert (await host.dispatch(2)).run_id == second
+    for order in list(host.orders):
+        await host.finish(order.attempt_key)
+    assert (await host.dispatch(3)).run_id == second
     assert await rig.state(first) is RunState.SUCCEEDED
 
 
