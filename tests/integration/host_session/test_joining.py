@@ -305,7 +305,7 @@ async def test_a_kernel_that_stands_by_is_asked_again_until_it_leads(
     door.instead, door.requests = stand_by, []
     monkeypatch.setattr(enrolment, "FAILOVER_SECONDS", 0.0)
     error = await refusal(both, IdentityFolder(tmp_path / "other"), tmp_path)
-    assert (error.problem, "has not been used" in error.fix, error.exit_code) == ("not_leader", True, 75)
+    assert (error.problem, "has not been used" in error.fix, error.exit_code) == ("not_leader", True, 70)
 
 
 async def test_a_kernel_that_signs_something_else_is_not_believed(
