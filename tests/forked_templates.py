@@ -7,9 +7,11 @@ line and in what ``/proc`` says of its environment, so a test of these asks for 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from nomaflow_host.reaper.other_user import OtherUser
 
-__all__ = ["FORK_TEMPLATES", "PRELOADED", "offer"]
+__all__ = ["FORK_TEMPLATES", "PRELOADED", "ReaperParent", "offer"]
 
 PRELOADED = "preloaded"
 """The name under which a process that forks hosts runs this file."""
@@ -50,6 +52,97 @@ class _Starting:
         if FORK_TEMPLATES in os.environ:
             command = [*command[: command.index("-m")], __file__, command[-1]]
         return subprocess.Popen(command, **options)
+
+
+# In a test that has a supervisor of its own.
+
+
+class ReaperParent:
+    """A process that forks reapers. It stands for `subprocess` where they are started.
+
+    Each becomes a child of this process, which adopts orphans as long as it has a supervisor.
+    """
+
+    DEVNULL = subprocess.DEVNULL
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-P", __file__, str(theirs.fileno()), "parent"]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+
+    def Popen(  # noqa: N802
+        self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int], **options: Any
+    ) -> subprocess.Popen[bytes] | Adopted:
+        """Start a reaper; in another environment than that of this process, afresh."""
+        if _read_at_start(env) != _read_at_start(os.environ):
+            return subprocess.Popen(command, env=env, pass_fds=pass_fds, **options)
+        socket.send_fds(self._control, [json.dumps(dict(env)).encode()], pass_fds)
+        return Adopted(int.from_bytes(self._control.recv(8), "little"))
+
+    def close(self) -> None:
+        """End it."""
+        self._control.close()
+        self._process.wait()
+
+
+class Adopted:
+    """A reaper, with the members of Popen that are used of one."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended = False
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        if not self._ended:
+            os.waitpid(self.pid, 0)
+            self._ended = True
+
+    def kill(self) -> None:
+        """Kill it."""
+        if not self._ended:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def _fork_reapers(control: socket.socket) -> None:
+    while True:
+        letter, given, _, _ = socket.recv_fds(control, 1 << 20, 1)
+        if not given:
+            return
+        reading, writing = os.pipe()
+        middle = os.fork()
+        if not middle:
+            middle, pid = os.getpid(), os.fork()
+            if not pid:
+                _become_reaper(letter, given[0], middle)
+            os.write(writing, pid.to_bytes(8, "little"))
+            os._exit(0)
+        os.close(writing)
+        os.close(given[0])
+        told = os.read(reading, 8)
+        os.close(reading)
+        os.waitpid(middle, 0)
+        control.send(told)
+
+
+def _become_reaper(letter: bytes, link: int, middle: int) -> NoReturn:
+    code = 1
+    try:
+        while os.getppid() == middle:
+            os.sched_yield()
+        os.setsid()
+        os.dup2(link, 3)
+        os.closerange(4, _MOST_FILES)
+        os.environ.clear()
+        os.environ.update(json.loads(letter))
+        code = _run_reaper(3)
+    except BaseException:  # noqa: BLE001  # as the interpreter does
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 # In the reaper.
@@ -111,14 +204,24 @@ def _become(module: str, given: Sequence[int], environ: Mapping[str, str]) -> No
         os._exit(code)
 
 
+def _run_reaper(link: int) -> int:
+    from nomaflow_host.reaper import loop
+
+    vars(loop)["spawn_module"] = partial(_start, vars(loop)["spawn_module"])
+    return loop.main(link)
+
+
 def _main() -> int:
     from nomaflow_api.import_freeze import imports_frozen
 
     with imports_frozen():
+        import nomaflow_host.reaper.loop
         import nomaflow_host.template.process  # noqa: F401  # and with it all that a template imports
-        from nomaflow_host.reaper import loop
-    vars(loop)["spawn_module"] = partial(_start, vars(loop)["spawn_module"])
-    return loop.main(int(sys.argv[1]))
+    number = int(sys.argv[1])
+    if sys.argv[2:] != ["parent"]:
+        return _run_reaper(number)
+    _fork_reapers(socket.socket(fileno=number))
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,32 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import HOSTILE, Host, StartHost, pids_below  # after the path is set
 
+from forked_templates import ReaperParent
+from nomaflow_host.supervisor import reaper_link
 from processes import open_files, still_alive
+
+_OF_FRESH_PROCESSES = ("test_death", "test_variables")
+"""Modules about how reapers live and die, and what processes inherit."""
+
+
+@pytest.fixture(scope="session")
+def reaper_parent() -> Iterator[ReaperParent]:
+    """Start a process that forks reapers."""
+    parent = ReaperParent()
+    yield parent
+    parent.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_reapers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fork the reapers of a module's hosts, which start in a third of the time."""
+    if request.module.__name__ in _OF_FRESH_PROCESSES:
+        yield
+        return
+    used = vars(reaper_link)
+    before, used["subprocess"] = used["subprocess"], request.getfixturevalue("reaper_parent")
+    yield
+    used["subprocess"] = before
 
 
 @pytest.fixture(params=["fork", "spawn"])
