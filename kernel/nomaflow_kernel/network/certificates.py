@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.private_file import mode_open_to_others
-from nomaflow_project.reading.regular_files import reason_of
+from nomaflow_project.reading.regular_files import file_stamp, reason_of
 
 _LOG = logging.getLogger(__name__)
 _SOON_SECONDS = 14 * 86_400
@@ -107,15 +107,7 @@ class CertificateFiles:
         _LOG.log(level, "certificate %s for %s, valid until %s", self._cert, names, until)
 
     def _look(self) -> tuple[tuple[int, ...], ...]:
-        return _stamp(self._cert), _stamp(self._key)
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
+        return file_stamp(self._cert), file_stamp(self._key)
 
 
 def _read(path: Path, what: str) -> bytes:

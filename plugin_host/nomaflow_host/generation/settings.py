@@ -12,7 +12,7 @@ from typing import Any
 from nomaflow import Settings
 from nomaflow_project.reading.environment import resolve_tree
 from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.regular_files import file_stamp, read_regular
 from nomaflow_project.reading.sources import ReferenceMissing
 from nomaflow_project.reading.toml_file import parse_toml
 
@@ -56,7 +56,7 @@ class SettingsSource:
 
     def current(self) -> Settings:
         """Return the current settings; costs one stat if nothing changed."""
-        stamp = self._stamp_now()
+        stamp = file_stamp(self.file)
         if self._current is None or stamp != self._stamp:
             self._stamp = stamp
             self.good = self._read()
@@ -65,13 +65,6 @@ class SettingsSource:
                 merged = _merged(merged, tree)
             self._current = Settings(merged)
         return self._current
-
-    def _stamp_now(self) -> tuple[int, ...]:
-        try:
-            status = os.stat(self.file)
-        except OSError:
-            return ()
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
 
     def _read(self) -> Mapping[str, Any]:
         if not self.file:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nomaflow.client import has_known_form, split_addresses
 from nomaflow_api.addresses import is_tcp, with_scheme
+from nomaflow_project.reading.regular_files import file_stamp
 
 _log = logging.getLogger(__name__)
 
@@ -77,15 +78,8 @@ class AddressSource:
     async def changed(self, seconds: float) -> None:
         """Return after *seconds*, or as soon as the file has changed."""
         loop = asyncio.get_running_loop()
-        before, until = self._stamp(), loop.time() + seconds
+        before, until = file_stamp(self._file), loop.time() + seconds
         while (left := until - loop.time()) > 0:
             await asyncio.sleep(left if self._fixed else min(left, _LOOK_SECONDS))
-            if not self._fixed and self._stamp() != before:
+            if not self._fixed and file_stamp(self._file) != before:
                 return
-
-    def _stamp(self) -> tuple[int, ...]:
-        try:
-            status = self._file.stat()
-        except OSError:
-            return ()
-        return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -38,6 +38,15 @@ def read_regular(
     return body
 
 
+def file_stamp(path: str | Path) -> tuple[int, ...]:
+    """Return what is another whenever a file was written or replaced; empty if it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def reason_of(error: OSError) -> str:
     """Return why a file cannot be used, as the end of a sentence."""
     reason = error.strerror or type(error).__name__
