@@ -71,7 +71,7 @@ async def test_orders_are_sent_again_only_where_a_commit_is_in_doubt(
 
 
 async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls made during the wait for a lock get STORE_BUSY with the earlier ones; earlier answers stay."""
+    """Calls made during the wait for a lock get STORE_BUSY with the earlier ones, and are not done; answers stay."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     refusing = Refusing(rig, StoreBusy("locked"))
@@ -88,6 +88,7 @@ async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.Mon
     await rig.settle()
     assert refusing.refused == 1
     assert rig.engine.instances() == []
+    assert not any(event.run_id for event in await rig.events())
 
 
 async def test_waiting_runs_that_could_not_be_read_are_read_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
