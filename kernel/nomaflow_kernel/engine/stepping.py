@@ -160,7 +160,6 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
             retry_on_lost=run.definition.retry_on_lost,
         ),
     )
-    run.current = None
     failed = outcome.state in (AttemptState.FAILED, AttemptState.LOST)
     if failed and run.cancel is None and run.timed_out is None:
         following = next_try(run, current, outcome, draw=state.rng.random)
