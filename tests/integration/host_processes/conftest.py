@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,6 @@ from forked_templates import ReaperParent
 from nomaflow_host.supervisor import reaper_link
 from processes import open_files, still_alive
 
-_OF_FRESH_PROCESSES = ("test_death", "test_variables")
-"""Modules about how reapers live and die, and what processes inherit."""
-
 
 @pytest.fixture(scope="session")
 def reaper_parent() -> Iterator[ReaperParent]:
@@ -31,16 +29,26 @@ def reaper_parent() -> Iterator[ReaperParent]:
     parent.close()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forked_reapers(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fork the reapers of a module's hosts, which start in a third of the time."""
-    if request.module.__name__ in _OF_FRESH_PROCESSES:
-        yield
-        return
+@contextmanager
+def _started_by(starter: object) -> Iterator[None]:
     used = vars(reaper_link)
-    before, used["subprocess"] = used["subprocess"], request.getfixturevalue("reaper_parent")
+    before, used["subprocess"] = used["subprocess"], starter
     yield
     used["subprocess"] = before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_reapers(reaper_parent: ReaperParent) -> Iterator[None]:
+    """Fork the reapers of hosts, which then start in a third of the time."""
+    with _started_by(reaper_parent):
+        yield
+
+
+@pytest.fixture
+def fresh_reapers() -> Iterator[None]:
+    """Start reapers as the product does, in a test of their life or of what processes inherit."""
+    with _started_by(subprocess):
+        yield
 
 
 @pytest.fixture(params=["fork", "spawn"])

@@ -46,6 +46,8 @@ __all__ = [
 
 shared = pytest.mark.asyncio(loop_scope="module")
 """Marks a test that takes the fixture ``host``: the loop in which the host that a module shares was started."""
+fresh = pytest.mark.usefixtures("fresh_reapers")
+"""Marks a test of how reapers live and die, or of what processes inherit."""
 HOSTILE = Path(__file__).parent / "hostile"
 UNFORKABLE = Path(__file__).parent / "unforkable"
 

@@ -18,12 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, is_alive, pids_below, shared
+from harness import Host, StartHost, fresh, is_alive, pids_below, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.values import Refused
-from nomaflow_project.connectors.connector_set import ConnectorSet
 from processes import still_alive
 from waiting import eventually
 
@@ -97,6 +96,7 @@ async def test_daemon_of_a_dead_worker_is_gone_first(host: Host, marker: Path) -
     assert not is_alive(int(Path(f"{marker}.child").read_text()))
 
 
+@fresh
 async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     """All workers die with a reaper that plugin code kills, attempts are FAILED, and the host serves again."""
     reapers: list[ProcessIdentity] = []
@@ -114,6 +114,7 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert reapers[1:] == [host.supervisor.reaper_identity]
 
 
+@fresh
 async def test_reapers_that_die_again_and_again_are_replaced_with_pauses(start_host: StartHost) -> None:
     """At least a second passes between the death of a reaper that has just begun and the start of the next."""
     begun: list[float] = []
@@ -131,6 +132,7 @@ async def test_reapers_that_die_again_and_again_are_replaced_with_pauses(start_h
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
+@fresh
 async def test_a_process_that_cannot_be_started_ends_no_reaper(start_host: StartHost) -> None:
     """A variable that no process can have refuses the load, with the cause; the reaper lives on."""
     host = await start_host(load=False, environ={**os.environ, "GREETING": "he\0llo"}, pass_env=("GREETING",))
@@ -141,6 +143,7 @@ async def test_a_process_that_cannot_be_started_ends_no_reaper(start_host: Start
     assert host.supervisor.reaper_identity == reaper
 
 
+@fresh
 async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_host: StartHost) -> None:
     """A host whose reaper is being replaced accepts nothing that could never end; a third reaper serves."""
     reapers: list[ProcessIdentity] = []
@@ -169,6 +172,7 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
+@fresh
 async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: StartHost) -> None:
     """The one that was under way is refused, the one behind it too if there is no reaper, and the host serves."""
     host = await start_host()
@@ -210,6 +214,7 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
         assert (await host.result(f"polite:{name}")).state is FinishedState.SUCCEEDED
 
 
+@fresh
 async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHost) -> None:
     """A new reaper is not kept while the disk cannot record it; the first that can be recorded serves."""
     reapers: list[int] = []
@@ -226,6 +231,7 @@ async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHos
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
+@fresh
 async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_path: Path) -> None:
     """The old code continues under the new reaper if the code on disk is worse."""
     plugins = tmp_path / "team" / "plugins"
@@ -323,6 +329,7 @@ async def test_process_limit(start_host: StartHost) -> None:
     assert (end.state, end.reason_code) == (FinishedState.FAILED, "process_limit")
 
 
+@fresh
 async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only: bool) -> None:
     """A worker is the reaper's child in its own session, nice, with its own random numbers, without a secret."""
     environ = {**os.environ, "NOMAFLOW_HOST_TOKEN": "s3cret", "DB_PASSWORD": "x", "KEPT": "y", "OF_THE_HOST": "z"}
@@ -371,22 +378,6 @@ async def test_workers_that_grow_are_recycled(start_host: StartHost) -> None:
     for megabytes, workers in ((8, 1), (100, 4)):
         ends = [await host.result("polite:grows", {"megabytes": megabytes}) for _ in range(4)]
         assert len({end.extras_json for end in ends}) == workers
-
-
-async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, spawn_only: bool) -> None:
-    """Workers do not inherit variables named in connectors.toml from the next load on; the reaper never has them."""
-    environ = {**os.environ, "DB_PASSWORD": "hunter2"}
-    host = await start_host(spawn_only=spawn_only, environ=environ, pass_env=("DB_*",))
-
-    async def seen() -> bytes:
-        return (await host.result("polite:environment", {"name": "DB_PASSWORD"})).extras_json
-
-    assert await seen() == b'{"value":"***"}'
-    host.connectors = ConnectorSet(variables=frozenset({"DB_PASSWORD"}))
-    assert (await host.supervisor.load()).accepted
-    assert await seen() == b'{"value":null}'
-    reaper = host.supervisor.reaper_identity.pid
-    assert b"hunter2" not in Path(f"/proc/{reaper}/environ").read_bytes()
 
 
 async def test_a_clean_worker_is_used_again(start_host: StartHost) -> None:

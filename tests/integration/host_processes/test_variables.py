@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import StartHost
+from harness import StartHost, fresh
 
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import AttemptOrder
 from nomaflow_host.injection.credentials_to_mask import references_of
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.sources import Reference
+
+pytestmark = fresh
 
 CODE = """
 import os
@@ -129,3 +132,19 @@ async def test_what_an_import_says_of_a_credential_is_masked(start_host: StartHo
     outcome = await host.supervisor.load()
     assert not outcome.accepted
     assert (secret in outcome.message, "***" in outcome.output_tail) == (False, True)
+
+
+async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, spawn_only: bool) -> None:
+    """Workers do not inherit variables named in connectors.toml from the next load on; the reaper never has them."""
+    environ = {**os.environ, "DB_PASSWORD": "hunter2"}
+    host = await start_host(spawn_only=spawn_only, environ=environ, pass_env=("DB_*",))
+
+    async def seen() -> bytes:
+        return (await host.result("polite:environment", {"name": "DB_PASSWORD"})).extras_json
+
+    assert await seen() == b'{"value":"***"}'
+    host.connectors = ConnectorSet(variables=frozenset({"DB_PASSWORD"}))
+    assert (await host.supervisor.load()).accepted
+    assert await seen() == b'{"value":null}'
+    reaper = host.supervisor.reaper_identity.pid
+    assert b"hunter2" not in Path(f"/proc/{reaper}/environ").read_bytes()
