@@ -70,6 +70,8 @@ class _Replay:
         await self._ledger.close()
 
     async def _fold(self, event: EventView, *, store: str) -> None:
+        # Today's jobs say of no other job that it was removed by then: only the event of its removal does.
+        self._policies.current = event.kind == "job.changed"
         folding = Folding(
             events=[event],
             through=event.seq,
