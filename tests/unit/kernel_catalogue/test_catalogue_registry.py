@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.catalogue import Catalogue, HostCatalogue
+import pytest
+
+from nomaflow_kernel.catalogue import Catalogue, HostCatalogue, served
 from nomaflow_kernel.catalogue.registry import CatalogueChange
+from nomaflow_kernel.catalogue.served import ServedManifest, ServedManifests
 from nomaflow_project.jobs.load import load_job_files
 from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.files import JobFile
@@ -174,3 +177,12 @@ def test_jobs_without_an_id_in_the_same_place_of_two_projects_are_not_mixed_up()
     _introduce(catalogue, "b", _load("b", "x"))
     catalogue.drop("a")
     assert [entry.job_id for entry in catalogue.jobs()] == ["x"]
+
+
+def test_the_manifests_that_a_host_has_served_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is served again counts as new: its instances would get no work if it were forgotten."""
+    monkeypatch.setattr(served, "_REMEMBERED", 2)
+    kept = ServedManifests()
+    for digest in "abac":
+        kept.keep("team", digest, ServedManifest(definitions=frozenset({("job", digest)}), accepts=frozenset()))
+    assert [digest for digest in "abc" if kept.get("team", digest) is not None] == ["a", "c"]
