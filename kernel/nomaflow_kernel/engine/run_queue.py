@@ -1,7 +1,8 @@
 """Runs that wait to start, by host, priority and job.
 
 Within a host the higher priority goes first; within a priority the jobs take turns, so that a thousand runs of one job
-do not hold up the single run of another; within a job the oldest goes first.
+do not hold up the single run of another; within a job the oldest goes first. Runs that start beside others of their
+job, whatever its policy, have a line of their own: they do not wait behind one that has to.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from msgspec.structs import replace
 
 from nomaflow_kernel.history.records import QueuedRun, TriggerKind
 
-_Runs = OrderedDict[str, QueuedRun]
-"""The runs of one job in one lane by their ids, oldest first."""
+_Line = tuple[str, bool]
+"""A job, and whether the runs start beside others of it."""
 
-_Lane = OrderedDict[str, _Runs]
-"""Job → its runs. The jobs are in the order of their turns."""
+_Runs = OrderedDict[str, QueuedRun]
+"""The runs of one line in one lane by their ids, oldest first."""
+
+_Lane = OrderedDict[_Line, _Runs]
+"""Line → its runs. The lines are in the order of their turns."""
 
 
 class WaitingRuns:
@@ -31,7 +35,7 @@ class WaitingRuns:
         self._host_counts: Counter[str] = Counter()
         self._author_counts: Counter[str] = Counter()
         self._group_counts: Counter[tuple[str, str, TriggerKind]] = Counter()
-        self._jobs: dict[str, dict[tuple[str, int], _Runs]] = {}
+        self._jobs: dict[str, dict[tuple[str, int, bool], _Runs]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -47,14 +51,15 @@ class WaitingRuns:
         """Put a run into the queue; ``first`` puts it back at the front."""
         self._entries[run.run_id] = run
         lane = self._hosts.setdefault(run.host, {}).setdefault(run.priority, OrderedDict())
-        runs = lane.get(run.job_id)
+        line = _line(run)
+        runs = lane.get(line)
         if runs is None:
-            runs = lane[run.job_id] = OrderedDict()
-            self._jobs.setdefault(run.job_id, {})[run.host, run.priority] = runs
+            runs = lane[line] = OrderedDict()
+            self._jobs.setdefault(run.job_id, {})[run.host, run.priority, run.allow_overlap] = runs
         runs[run.run_id] = run
         if first:
             runs.move_to_end(run.run_id, last=False)
-            lane.move_to_end(run.job_id, last=False)
+            lane.move_to_end(line, last=False)
         self._host_counts[run.host] += 1
         self._author_counts[run.author] += 1
         self._group_counts[_group(run)] += 1
@@ -75,10 +80,10 @@ class WaitingRuns:
     def _leave_lane(self, run: QueuedRun) -> None:
         lanes = self._hosts[run.host]
         lane, of_job = lanes[run.priority], self._jobs[run.job_id]
-        runs = lane[run.job_id]
+        runs = lane[_line(run)]
         del runs[run.run_id]
         if not runs:
-            del lane[run.job_id], of_job[run.host, run.priority]
+            del lane[_line(run)], of_job[run.host, run.priority, run.allow_overlap]
         if not of_job:
             del self._jobs[run.job_id]
         if not lane:
@@ -90,9 +95,9 @@ class WaitingRuns:
         for run in moved:
             self.remove(run.run_id)
             self.add(replace(run, host=host))
-            places.add((run.job_id, run.priority))
-        for job_id, priority in places:
-            runs = self._jobs[job_id][host, priority]
+            places.add((run.job_id, run.priority, run.allow_overlap))
+        for job_id, priority, beside in places:
+            runs = self._jobs[job_id][host, priority, beside]
             for run_id in sorted(runs):
                 runs.move_to_end(run_id)
 
@@ -113,7 +118,7 @@ class WaitingRuns:
 
     def _ids_of_job(self, job_id: str, host: str | None = None) -> Iterator[str]:
         lanes = self._jobs.get(job_id, {}).items()
-        return iter(merge(*(runs for (lane, _), runs in lanes if host in (None, lane))))
+        return iter(merge(*(runs for (lane, *_), runs in lanes if host in (None, lane))))
 
     def count_of_job(self, job_id: str) -> int:
         """Return how many runs of a job wait."""
@@ -121,11 +126,11 @@ class WaitingRuns:
 
     def count_in_lane(self, host: str, job_id: str) -> int:
         """Return how many runs of a job wait for a host."""
-        return sum(len(runs) for (lane, _), runs in self._jobs.get(job_id, {}).items() if lane == host)
+        return sum(len(runs) for (lane, *_), runs in self._jobs.get(job_id, {}).items() if lane == host)
 
     def lanes_of_job(self, job_id: str) -> set[str]:
         """Return the hosts in whose lanes runs of a job wait: those of a job that was moved may be in several."""
-        return {host for host, _ in self._jobs.get(job_id, ())}
+        return {host for host, *_ in self._jobs.get(job_id, ())}
 
     def count_of_host(self, host: str) -> int:
         """Return how many runs of a host wait."""
@@ -145,7 +150,7 @@ class WaitingRuns:
 
     def jobs_of_host(self, host: str) -> list[str]:
         """Return the jobs that have waiting runs of a host."""
-        return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id in lane))
+        return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id, _ in lane))
 
     def next_ids(self, host: str, limit: int) -> list[str]:
         """Return up to ``limit`` ids of runs of a host whose turn comes soon, by priority; the jobs take turns."""
@@ -164,7 +169,7 @@ class WaitingRuns:
     def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
         """Take the next run of a host out of the queue.
 
-        :param may_start: called with the oldest run of each job in turn
+        :param may_start: called with the oldest run of each line in turn
         :returns: None if none may start
         """
         lanes = self._hosts.get(host, {})
@@ -175,9 +180,13 @@ class WaitingRuns:
             return None
         lane = lanes[run.priority]
         self.remove(run.run_id)
-        if run.job_id in lane:
-            lane.move_to_end(run.job_id)
+        if _line(run) in lane:
+            lane.move_to_end(_line(run))
         return run
+
+
+def _line(run: QueuedRun) -> _Line:
+    return run.job_id, run.allow_overlap
 
 
 def _group(run: QueuedRun) -> tuple[str, str, TriggerKind]:

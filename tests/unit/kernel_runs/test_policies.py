@@ -60,9 +60,11 @@ async def test_overlap_queue_is_one_at_a_time_and_bounded(rig: Rig) -> None:
     reason = rig.engine.holdup(second)
     assert reason is not None
     assert reason.code == "waiting_for_overlap"
+    overtakes = (await rig.trigger("a", allow_overlap=True)).run_id
+    assert (await host.dispatch(3)).run_id == overtakes
     for order in list(host.orders):
         await host.finish(order.attempt_key)
-    assert (await host.dispatch(3)).run_id == second
+    assert (await host.dispatch(4)).run_id == second
     assert await rig.state(first) is RunState.SUCCEEDED
 
 
