@@ -24,6 +24,8 @@ from nomaflow_host.supervisor.values import LoadOutcome, Refused
 class IdleRunner:
     """A runner that runs nothing."""
 
+    newest_load: LoadOutcome | None = None
+
     def accept(self, order: DispatchOrder) -> None:
         """Refuse."""
         raise Refused("host_full", "this host runs nothing")

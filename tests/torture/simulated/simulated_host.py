@@ -40,6 +40,8 @@ class PlayedCode:
     Each start is written into the ledger as it happens, and each end before anybody is told.
     """
 
+    newest_load: LoadOutcome | None = None
+
     def __init__(self, *, ledger: Ledger, rng: random.Random, outbox: Outbox, incarnation: str, refuses: float) -> None:
         self._ledger = ledger
         self._rng = rng
