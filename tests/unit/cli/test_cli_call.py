@@ -192,7 +192,7 @@ def test_the_callable_ends_with_the_command(project: dict[str, str], number: sig
         [child] = pids_below(process.pid)
         process.send_signal(number)
         process.wait()
-        left = still_alive([child], seconds=10)
+        left = still_alive([child], seconds=60)
         for each in left:
             os.kill(each, signal.SIGKILL)
         assert not left
