@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from dataclasses import replace
@@ -45,6 +46,7 @@ def main() -> None:
     sys.path.insert(0, str(project / "plugins"))
     with asyncio.Runner(loop_factory=host_machinery().WorkerLoop) as runner:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which the runner replaces by its own
+        _wake_at_signals(runner.get_loop())
         try:
             outcome = runner.run(_run(order, project))
         except KeyboardInterrupt:  # a coroutine has ended by now; a thread would not, and Python would wait for it
@@ -56,6 +58,14 @@ def main() -> None:
     patience = threading.Timer(GRACE_SECONDS, _leave)
     patience.daemon = True
     patience.start()
+
+
+def _wake_at_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Have each signal end a wait of the loop: Python handles one that comes just before it only after the wait."""
+    waking, woken = socket.socketpair()
+    waking.settimeout(0)
+    loop.add_reader(woken, woken.recv, 1)
+    signal.set_wakeup_fd(waking.detach(), warn_on_full_buffer=False)
 
 
 def _leave() -> None:

@@ -113,6 +113,14 @@ async def waits(**_):
     finally:
         print("cleaned up", flush=True)
 
+def interrupts(**_):
+    import pathlib, signal, threading, time
+    main = pathlib.Path(f"/proc/self/task/{os.getpid()}/wchan")
+    while "epoll" not in main.read_text():
+        time.sleep(0.01)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    time.sleep(3600)
+
 def sleeps(**_):
     import time
     print("ready", flush=True)
@@ -179,6 +187,13 @@ def test_ctrl_c_ends_the_callable(project: dict[str, str], name: str, told: list
         os.killpg(process.pid, signal.SIGINT)
         assert process.stderr.read().splitlines() == told
     assert process.returncode == 130
+
+
+async def test_a_signal_that_interrupts_no_wait_is_noticed(command: Command, project: dict[str, str]) -> None:
+    """One that comes just before the loop waits, or to another thread, would be noticed at the next event."""
+    async with asyncio.timeout(30):
+        done = await command("call", "early:interrupts", env=project)
+    assert "the process of the callable ended without a result: exit code 130" in done.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
