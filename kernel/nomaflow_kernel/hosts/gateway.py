@@ -97,7 +97,7 @@ class HostGateway:
             self._sessions.remove(session)
             raise
         reader = asyncio.create_task(self._read(requests, session, caller), name=f"host {hello.host} reader")
-        reader.add_done_callback(lambda _: self._leave(session))
+        reader.add_done_callback(lambda _: self._leave(session, caller))
         session.reader = reader
         _LOG.info(
             "host %s attached: instance %s, pid %s on %s in %s, %s attempts held",
@@ -113,14 +113,15 @@ class HostGateway:
             await reader  # it ended by itself: raise its error
         finally:
             await _cancelled(reader)
-            _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
-            self._tell("Detach", hello, caller)
 
-    def _leave(self, session: Session) -> None:
-        """Let go of a session that is over."""
+    def _leave(self, session: Session, caller: Caller) -> None:
+        """Let go of a session that is over. Its call may go on, or have been cancelled more than once."""
+        hello = session.hello
         session.leave()
         self._sessions.remove(session)
-        self._engine.detach(session.hello.key, session)
+        self._engine.detach(hello.key, session)
+        _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
+        self._tell("Detach", hello, caller)
 
     def _tell(self, action: Literal["Attach", "Detach"], hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""

@@ -209,6 +209,37 @@ async def test_a_session_that_the_kernel_ends_is_over_though_its_host_does_not_r
     assert (len(world.engine.detached), world.engine.heartbeats) == (1, [])
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_connection_that_breaks_as_its_session_ends_is_told_as_detached(
+    world: World, caplog: pytest.LogCaptureFixture, turns: int
+) -> None:
+    """The call is cancelled in each turn of the loop in which it may wait for something."""
+    caplog.set_level("INFO")
+    left = asyncio.Event()
+
+    async def requests() -> AsyncIterator[gateway.AttachRequest]:
+        yield hello()
+        await left.wait()
+
+    served = HostGateway(
+        engine=cast(Engine, world.engine), manifests=world.catalogue, sessions=world.sessions, audit=world.audit,
+        info=world.info, settings=world.parts.settings.kernel, quotas=world.parts.quotas,
+    )  # fmt: skip
+
+    async def call() -> list[gateway.AttachResponse]:
+        return [each async for each in served.attach(requests(), Caller(principal=OWNER, peer="here"))]
+
+    serving = asyncio.create_task(call())
+    await eventually(lambda: " attached: " in caplog.text)
+    left.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.wait([serving])
+    await eventually(lambda: world.engine.detached == world.engine.links)
+    assert caplog.text.count(" detached: ") == 1
+
+
 async def reload(world: World, host: str = "team") -> kernel.ReloadHostResponse:
     """Ask for a reload."""
     return await world.client.ReloadHost(kernel.ReloadHostRequest(host=host, force=True), timeout=10)
