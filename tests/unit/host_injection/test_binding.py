@@ -210,7 +210,7 @@ class Half(typing.TypedDict, total=False):
     m: int
 
 
-@pydantic.with_config(extra="allow")
+@pydantic.with_config(pydantic.ConfigDict(extra="allow"))
 class Open(typing.TypedDict):
     """A TypedDict with a configuration of its own."""
 
