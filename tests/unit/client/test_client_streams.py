@@ -90,7 +90,7 @@ async def test_a_stream_that_ends_early_is_opened_again(kernel: FakeKernel, clie
 
 
 async def test_a_followed_tail_loses_no_line_of_an_outage(kernel: FakeKernel, client: KernelClient) -> None:
-    """Nothing of the tail was wanted; of what came while the kernel was away all is, not only its last lines."""
+    """All that came while the kernel was away is read, not only its last lines, though the tail had no wanted line."""
     kernel.runs["run_1"] = make_run(log_lines=5)
     kernel.lines = [log_pb2.LogLine(seq=n, level=20, message=b"x") for n in range(1, 6)]
     following = client.read_logs("run_1", follow=True, tail=2, min_level=40)

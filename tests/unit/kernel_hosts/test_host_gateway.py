@@ -186,6 +186,15 @@ async def test_the_end_of_an_older_session_leaves_the_newer_one_in_its_place(wor
     newer.call.cancel()
 
 
+def attached(world: World, requests: AsyncIterator[gateway.AttachRequest]) -> AsyncIterator[gateway.AttachResponse]:
+    """Return the call of a session, without a connection."""
+    served = HostGateway(
+        engine=cast(Engine, world.engine), manifests=world.catalogue, sessions=world.sessions, audit=world.audit,
+        info=world.info, settings=world.parts.settings.kernel, quotas=world.parts.quotas,
+    )  # fmt: skip
+    return served.attach(requests, Caller(principal=OWNER, peer="here"))
+
+
 async def test_a_session_that_the_kernel_ends_is_over_though_its_host_does_not_read(world: World) -> None:
     """Else the host would count as attached, and get steps, for as long as it tells that it is alive."""
     said: asyncio.Queue[gateway.AttachRequest] = asyncio.Queue()
@@ -195,11 +204,7 @@ async def test_a_session_that_the_kernel_ends_is_over_though_its_host_does_not_r
             yield await said.get()
 
     said.put_nowait(hello())
-    served = HostGateway(
-        engine=cast(Engine, world.engine), manifests=world.catalogue, sessions=world.sessions, audit=world.audit,
-        info=world.info, settings=world.parts.settings.kernel, quotas=world.parts.quotas,
-    )  # fmt: skip
-    answers = served.attach(requests(), Caller(principal=OWNER, peer="here"))
+    answers = attached(world, requests())
     assert (await anext(answers)).welcome.epoch == 1
     world.engine.links[0].end("its credential was withdrawn")
     await eventually(lambda: world.engine.detached == world.engine.links)
@@ -221,13 +226,8 @@ async def test_a_connection_that_breaks_as_its_session_ends_is_told_as_detached(
         yield hello()
         await left.wait()
 
-    served = HostGateway(
-        engine=cast(Engine, world.engine), manifests=world.catalogue, sessions=world.sessions, audit=world.audit,
-        info=world.info, settings=world.parts.settings.kernel, quotas=world.parts.quotas,
-    )  # fmt: skip
-
     async def call() -> list[gateway.AttachResponse]:
-        return [each async for each in served.attach(requests(), Caller(principal=OWNER, peer="here"))]
+        return [each async for each in attached(world, requests())]
 
     serving = asyncio.create_task(call())
     await eventually(lambda: " attached: " in caplog.text)
