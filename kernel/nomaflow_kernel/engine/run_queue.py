@@ -80,10 +80,11 @@ class WaitingRuns:
     def _leave_lane(self, run: QueuedRun) -> None:
         lanes = self._hosts[run.host]
         lane, of_job = lanes[run.priority], self._jobs[run.job_id]
-        runs = lane[_line(run)]
+        line = _line(run)
+        runs = lane[line]
         del runs[run.run_id]
         if not runs:
-            del lane[_line(run)], of_job[run.host, run.priority, run.allow_overlap]
+            del lane[line], of_job[run.host, run.priority, run.allow_overlap]
         if not of_job:
             del self._jobs[run.job_id]
         if not lane:
@@ -180,8 +181,9 @@ class WaitingRuns:
             return None
         lane = lanes[run.priority]
         self.remove(run.run_id)
-        if _line(run) in lane:
-            lane.move_to_end(_line(run))
+        line = _line(run)
+        if line in lane:
+            lane.move_to_end(line)
         return run
 
 
