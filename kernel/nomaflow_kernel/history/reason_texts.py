@@ -194,13 +194,9 @@ REASONS: Mapping[str, ReasonInfo] = {
     "process_limit": ReasonInfo(
         "The worker had more processes than max_processes.", "Raise max_processes, or start fewer."
     ),
-    "worker_start_failed": ReasonInfo(
-        "The host could not start a worker process for the step.",
-        "Read the host's log; the usual causes are memory and limits on processes.",
-    ),
     "host_refused": ReasonInfo(
-        "The host had no free slot for the step, so the step returned to the queue.",
-        "Nothing; it is dispatched again.",
+        "The host had no free slot for the step, or could not start a worker, so the step returned to the queue.",
+        "Nothing; it is dispatched again. If a worker cannot be started, the message says why.",
     ),
     "host_draining": ReasonInfo(
         "The host was stopping and the step did not finish before the drain deadline.",

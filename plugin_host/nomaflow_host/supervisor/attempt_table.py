@@ -211,7 +211,7 @@ class AttemptTable:
         note = worker.kill_note
         if note is not None and note.presumed and not exited["killed"]:
             note = worker.kill_note = None
-        if (note is None or note.spoilt) and not worker.exclusive:
+        if (note is None or note.spoilt) and not worker.exclusive and worker.spawned:
             # The code at fault is unknown, so none of these callables shares a worker again.
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
         unasked = any(each.stop is None and each.returned is None for each in worker.attempts.values())

@@ -128,7 +128,7 @@ def death_of(exited: Mapping[str, Any], *, shared: bool) -> tuple[str, str]:
     if cause in _LIMITS:
         return str(cause), _LIMITS[str(cause)]
     if "error" in exited:
-        return "worker_died", f"the worker could not be started: {exited['error']}"
+        return "host_refused", f"the worker could not be started: {exited['error']}"
     cause_in_words = said_of_exit(exited.get("signal"), exited.get("code"))
     if shared:
         return "worker_died", f"its shared worker died, because of this step or another one in it: {cause_in_words}"

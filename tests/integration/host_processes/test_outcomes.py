@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +17,9 @@ from harness import Host, StartHost, descriptors_left, shared
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.channel.ring.page import MAX_SLOTS
 from nomaflow_host.supervisor.values import Refused
+from nomaflow_project.reading.worker_environment import WorkerVariables
 from processes import open_files
+from waiting import eventually
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED
 RAISED = [
@@ -236,3 +240,21 @@ async def test_a_start_names_its_process_whoever_is_heard_first(host: Host, mark
     assert host.sink.starts[key].worker_pid == int(running.read_text())
     marker.touch()
     assert (await host.sink.end_of(key)).state is FinishedState.SUCCEEDED
+
+
+async def test_a_step_whose_worker_cannot_be_started_goes_back_to_the_queue(start_host: StartHost) -> None:
+    """Nothing of it has run: it uses up no try, and its callable may share a worker later."""
+    host = await start_host(spare_exclusive=0)
+    serving = host.supervisor.generation
+    assert serving is not None
+    serving.unforkable_reason = "its workers are spawned in this test"
+    for worker in host.supervisor.workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    await eventually(lambda: not host.supervisor.workers())
+    possible, serving.variables = serving.variables, WorkerVariables(inherited={"GREETING": "he\0llo"})
+    end = await host.result("polite:noop")
+    assert (end.reason_code, end.not_started) == ("host_refused", True)
+    assert "the worker could not be started: embedded null byte" in end.reason
+    serving.variables = possible
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+    assert not serving.demoted

@@ -109,7 +109,7 @@ async def test_code_that_cannot_be_asked_gets_no_grace(known_at: str) -> None:
         ({"signal": None, "code": 3}, "worker_died", "exit code 3"),
         ({"signal": 9, "code": None, "cause": "memory_limit"}, "memory_limit", "memory_mb"),
         ({"signal": 9, "code": None, "cause": "process_limit"}, "process_limit", "max_processes"),
-        ({"cause": None, "error": "no more processes"}, "worker_died", "could not be started: no more processes"),
+        ({"cause": None, "error": "no more processes"}, "host_refused", "could not be started: no more processes"),
     ],
 )
 def test_deaths_are_told_in_words(exited: dict[str, object], code: str, words: str) -> None:
