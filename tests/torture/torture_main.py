@@ -1,12 +1,14 @@
 """``python tests/torture/torture_main.py``: run many schedules on real processes, or one again.
 
-What has been run is kept in a file, one line a seed, and not run again: an interrupted torture goes on where it was.
+What has been run on the code as it is now is kept in a file, one line a seed, and not run again: an interrupted torture
+goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import itertools
 import signal
 import sys
@@ -21,6 +23,8 @@ from torture_run import Torture, Verdict
 __all__ = ["main"]
 
 _TELL_EVERY = 25
+_ROOT = Path(__file__).parents[2]
+_CODE = ("protos", "sdk", "kernel", "plugin_host", "tests/torture")
 
 
 @dataclass(kw_only=True)
@@ -52,6 +56,14 @@ class Progress:
     def broken(self) -> list[int]:
         """The seeds that broke a promise."""
         return sorted(seed for seed, word in self.done.items() if word != "ok")
+
+
+def progress_file() -> Path:
+    """Return the file of what has been run on the code as it is now; a verdict says nothing about other code."""
+    code = hashlib.sha256()
+    for file in sorted(file for folder in _CODE for file in (_ROOT / folder).rglob("*.py")):
+        code.update(file.read_bytes())
+    return Path("build/torture") / code.hexdigest()[:12]
 
 
 async def run_all(seeds: Iterator[int], total: int, progress: Progress, *, parallel: int) -> None:
@@ -97,7 +109,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--schedules", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first seed; the others follow it")
     parser.add_argument("--parallel", type=int, default=2, help="how many systems are tortured beside each other")
-    parser.add_argument("--progress", type=Path, default=Path("build/torture/real"), help="file of what has been run")
+    parser.add_argument("--progress", type=Path, default=progress_file(), help="file of what has been run")
     options = parser.parse_args(arguments)
     # Both end in the same way: whatever was started is killed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
