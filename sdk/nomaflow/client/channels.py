@@ -15,7 +15,7 @@ from nomaflow.client.errors import NotTrusted
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_project.reading.regular_files import reason_of
 
-__all__ = ["Pair", "handshake_failure", "open_channel"]
+__all__ = ["Pair", "handshake_failure", "is_name_unknown", "open_channel"]
 
 # Read by gRPC with its first channel. Its own handlers at a fork may hold the child for ever if another thread is in a
 # call, and help nobody here: a forked process is refused a client (https://github.com/grpc/grpc/issues/22624).
@@ -95,6 +95,11 @@ def open_channel(
         certificate_chain=pair.certificate if pair else None,
     )
     return grpc.aio.secure_channel(address.removeprefix(TLS_SCHEME), credentials, options=[*others, _ATTEMPT])
+
+
+def is_name_unknown(details: str) -> bool:
+    """Return whether gRPC's text about a failed connection is about a name that this machine does not know."""
+    return "hostname lookup" in details or "DNS resolution" in details  # the second up to grpcio 1.78
 
 
 def handshake_failure(details: str, *, address: str, shown: str = "") -> NotTrusted | None:

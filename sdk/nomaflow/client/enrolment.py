@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import grpc
 import grpc.aio
 
-from nomaflow.client.channels import handshake_failure, open_channel
+from nomaflow.client.channels import handshake_failure, is_name_unknown, open_channel
 from nomaflow.client.connection import FAILOVER_SECONDS
 from nomaflow.client.errors import ClientError, KernelUnreachable, NotTrusted, Refused, ReplyTimeout
 from nomaflow.client.failed_calls import client_error
@@ -118,12 +118,14 @@ def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> 
         untrusted = handshake_failure(text, address=address)
         if untrusted is not None:
             return _stranger(untrusted, address, again)
-        if text.startswith("failed to connect"):
-            place = address.removeprefix("tls://")
+        unknown = is_name_unknown(text)
+        if unknown or text.startswith("failed to connect"):
+            lost = "; its name is not known here" if unknown else ""
+            fix = "correct this machine's DNS" if unknown else "check that it runs and that this port can be reached"
             return KernelUnreachable(
-                f"no kernel answers at {place}, where the join string says that it can be joined",
-                fix="check that it runs and that this port can be reached, then try again: "
-                "the string has not been used yet",
+                f"no kernel answers at {address.removeprefix('tls://')}, where the join string says that it can be "
+                f"joined{lost}",
+                fix=f"{fix}, then try again: the string has not been used yet",
             )
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return JoinRefused(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import grpc
 
 from nomaflow.client import errors
+from nomaflow.client.channels import is_name_unknown
 from nomaflow_api.addresses import is_tcp, split_addresses
 from nomaflow_api.v1.reason_statuses import read_details
 
@@ -86,8 +87,7 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
         late = kind is errors.ReplyTimeout
         if message.endswith("Permission denied"):
             return kind(f"this user may not use the socket {address}", fix=_NO_ENTRY)
-        unknown = "hostname lookup" in message or "DNS resolution" in message  # the second up to grpcio 1.78
-        lost = "; its name is not known here" if unknown else ""
+        lost = "; its name is not known here" if is_name_unknown(message) else ""
         message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}{lost}"
         if not late and all(map(is_tcp, split_addresses(address))):
             fix = _CORRECT_NAME if lost else _LOOK_THERE

@@ -285,6 +285,18 @@ async def test_a_kernel_that_is_away_leaves_the_string_unused(
     await join(text, folder, tmp_path)
 
 
+async def test_a_name_that_is_unknown_here_leaves_the_string_unused(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """The next address of the string is tried; where there is none, the error names the reason."""
+    string = JoinString.decode(door.string())
+    nowhere = dataclasses.replace(string, at=("tls://nowhere.invalid:7435",))
+    error = await refusal(nowhere.encode(), folder, tmp_path)
+    assert "its name is not known here" in error.problem
+    assert "the string has not been used yet" in error.fix
+    await join(dataclasses.replace(string, at=(*nowhere.at, *string.at)).encode(), folder, tmp_path)
+
+
 async def test_a_kernel_that_stands_by_is_asked_again_until_it_leads(
     door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
