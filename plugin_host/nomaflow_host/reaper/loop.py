@@ -217,7 +217,7 @@ class Reaper:
 
     @property
     def _forking(self) -> bool:
-        return any(template.forking for template in self._templates.values())
+        return any(template.forking and template.running for template in self._templates.values())
 
     def _read_templates(self, ready: dict[int, int]) -> None:
         for template in list(self._templates.values()):
@@ -312,9 +312,6 @@ class Reaper:
         An orphan that outlives SIGKILL, as on a disk that is away, holds up no process that ends or starts later.
         """
         ended = [child for child in self._children if child.exit is not None]
-        for template in self._templates.values():
-            if template.exit is not None:
-                self._give_up_forks(template)
         if not ended or self._forking:
             return
         now = time.monotonic()
@@ -332,15 +329,12 @@ class Reaper:
         for template in [t for t in self._templates.values() if t.over]:
             del self._templates[template.number]
             template.link.close()
+            for number in template.forking:
+                self._spawn_failed(number, "its template ended while it was forking")
             self._link.send({"is": "template_exited", "template": template.number, **template.exit_json()})
         waiting, self._waiting = self._waiting, []
         for frame in waiting:
             self._take(frame)
-
-    def _give_up_forks(self, template: Template) -> None:
-        forking, template.forking = template.forking, set()
-        for number in forking:
-            self._spawn_failed(number, "its template ended while it was forking")
 
     def _report_worker(self, worker: Worker) -> None:
         cause = worker.cause

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
-from nomaflow_host.supervisor.outcomes import finished_of, last_words, stop_sentence
+from nomaflow_host.supervisor.outcomes import finished_of, last_words, may_be_the_hosts, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class AttemptTable:
         self._retry: asyncio.TimerHandle | None = None
         self._to_the_end = False
         self._ending: StopRequest | None = None
-        self._undecided: dict[int, float] = {}
+        self._undecided: dict[str, float] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._empty_since = time.monotonic()
@@ -214,12 +213,11 @@ class AttemptTable:
         if (note is None or note.spoilt) and not worker.exclusive and worker.spawned:
             # The code at fault is unknown, so none of these callables shares a worker again.
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
-        unasked = any(each.stop is None and each.returned is None for each in worker.attempts.values())
-        if unasked and exited.get("signal") == signal.SIGTERM and exited["cause"] is None:
-            self._undecided[worker.number] = asyncio.get_running_loop().time() + _GROUP_SECONDS
         for attempt in list(worker.attempts.values()):
             attempt.settle()
             self._waiting[attempt.order.attempt_key] = exited
+            if may_be_the_hosts(attempt, exited):
+                self._undecided[attempt.order.attempt_key] = asyncio.get_running_loop().time() + _GROUP_SECONDS
         self._dead.append(worker)
         self.settle_waiting()
 
@@ -232,9 +230,9 @@ class AttemptTable:
             attempt = self._held[key]
             number = attempt.worker.number
             if number not in caught_up:
-                caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end) and self._decided(number)
-            if caught_up[number]:
-                if number in self._undecided and attempt.stop is None:
+                caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end)
+            if caught_up[number] and self._decided(key):
+                if self._undecided.pop(key, None) is not None and attempt.stop is None:
                     attempt.stop = self._ending
                 del self._waiting[key]
                 self._conclude(attempt, exited)
@@ -242,13 +240,12 @@ class AttemptTable:
             self._dead.remove(worker)
             worker.close()
             self._pool.remove(worker)
-            self._undecided.pop(worker.number, None)
         if self._waiting and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
 
-    def _decided(self, number: int) -> bool:
-        """Return whether it is known whose SIGTERM killed a worker: one to its host comes at the same moment."""
-        until = self._undecided.get(number, 0.0)
+    def _decided(self, key: str) -> bool:
+        """Return whether it is known whose SIGTERM ended an attempt: one to its host comes at the same moment."""
+        until = self._undecided.get(key, 0.0)
         return self._ending is not None or asyncio.get_running_loop().time() >= until
 
     def _settle_again(self) -> None:

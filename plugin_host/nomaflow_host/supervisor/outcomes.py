@@ -37,7 +37,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
     """
     state, code, reason = _verdict(attempt, exited)
     peak_rss_bytes, cpu_seconds = _usage(attempt, exited)
-    status, signum, text = _exit_of(exited)
+    status, signum, text = _exit_of(attempt, exited)
     left = f"it left {attempt.left} running when it returned; the host has stopped them"
     return Finished(
         at_us=time.time_ns() // 1000,
@@ -70,12 +70,22 @@ def last_words(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> str:
     return attempt.worker.masker.now.text("\n".join(filter(None, words)))
 
 
-def _exit_of(exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:
+def may_be_the_hosts(attempt: HeldAttempt, exited: Mapping[str, Any]) -> bool:
+    """Return whether a SIGTERM to the host, and to all of its processes, may have ended an attempt's worker.
+
+    The template may have died of it before it had told of the worker, whose end is not known then.
+    """
+    if attempt.stop is not None or attempt.returned is not None:
+        return False
+    return attempt.started if "error" in exited else exited.get("signal") == signal.SIGTERM and exited["cause"] is None
+
+
+def _exit_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:
     """Return status, signal and description of the end of its worker's process; none if that lives on."""
     if exited is None:
         return None, 0, ""
     if "error" in exited:
-        return None, 0, fitting(f"the worker could not be started: {exited['error']}")
+        return None, 0, fitting(_unspawned(exited, started=attempt.started))
     status, signum = exited.get("code"), exited.get("signal")
     if signum == signal.SIGKILL and (exited.get("killed") or exited.get("cause")):
         return None, signum, "killed by SIGKILL, by its host"
@@ -93,7 +103,7 @@ def _verdict(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[Fi
         return attempt.returned, "", ""
     if exited is not None and exited.get("cause") is None and note is not None:
         return FinishedState.FAILED, "worker_killed", _killed(attempt, note.culprit, note.why)
-    return FinishedState.FAILED, *death_of(exited or {}, shared=not attempt.exclusive)
+    return FinishedState.FAILED, *death_of(exited or {}, shared=not attempt.exclusive, started=attempt.started)
 
 
 def _killed(attempt: HeldAttempt, culprit: HeldAttempt | None, why: str) -> str:
@@ -118,21 +128,27 @@ def stop_sentence(stop: StopRequest) -> str:
     return f"{stop.reason} ({stop.reason_code})"
 
 
-def death_of(exited: Mapping[str, Any], *, shared: bool) -> tuple[str, str]:
+def death_of(exited: Mapping[str, Any], *, shared: bool, started: bool) -> tuple[str, str]:
     """Return reason code and reason for a worker that ended unasked.
 
     :param exited: the reaper's message: ``code``, ``signal``, ``cause``
     :param shared: True if the code of another step may have ended it
+    :param started: whether the step had begun: only one that has not may run again
     """
     cause = exited.get("cause")
     if cause in _LIMITS:
         return str(cause), _LIMITS[str(cause)]
     if "error" in exited:
-        return "host_refused", f"the worker could not be started: {exited['error']}"
+        return "worker_died" if started else "host_refused", _unspawned(exited, started=started)
     cause_in_words = said_of_exit(exited.get("signal"), exited.get("code"))
     if shared:
         return "worker_died", f"its shared worker died, because of this step or another one in it: {cause_in_words}"
     return "worker_died", f"the worker died: {cause_in_words}"
+
+
+def _unspawned(exited: Mapping[str, Any], *, started: bool) -> str:
+    """Return in plain words what the reaper has told instead of a worker's start."""
+    return f"the worker {'died' if started else 'could not be started'}: {exited['error']}"
 
 
 def said_of_exit(signum: int | None, code: int | None) -> str:

@@ -115,16 +115,16 @@ async def test_code_that_cannot_be_asked_gets_no_grace(known_at: str) -> None:
 def test_deaths_are_told_in_words(exited: dict[str, object], code: str, words: str) -> None:
     """Every way to die has its reason code and sentence."""
     for shared in (False, True):
-        assert death_of(exited, shared=shared)[0] == code
-        assert words in death_of(exited, shared=shared)[1]
-        assert "the step's" not in death_of(exited, shared=shared)[1]
+        assert death_of(exited, shared=shared, started=False)[0] == code
+        assert words in death_of(exited, shared=shared, started=False)[1]
+        assert "the step's" not in death_of(exited, shared=shared, started=False)[1]
 
 
 @pytest.mark.parametrize("exited", [{"signal": None, "code": 3}, {"signal": 11, "code": None}])
 def test_a_step_is_not_blamed_for_its_neighbours(exited: dict[str, object]) -> None:
     """The reason for the death of a shared worker says that another step in it may have caused it."""
-    assert "this step or another one in it" in death_of(exited, shared=True)[1]
-    assert "another" not in death_of(exited, shared=False)[1]
+    assert "this step or another one in it" in death_of(exited, shared=True, started=True)[1]
+    assert "another" not in death_of(exited, shared=False, started=True)[1]
 
 
 def test_the_reaper_gets_what_an_interpreter_needs() -> None:
