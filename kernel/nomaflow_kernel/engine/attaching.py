@@ -75,7 +75,7 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     instance.hello, instance.link, instance.attached_at_us = hello, link, batch.now_us
     instance.used = instance.used or bool(hello.inventory)
     state.fleet.add(instance)
-    instance.heard(batch.now, batch.now_us)
+    instance.take(hello.status, batch.now, batch.now_us)
     tell_here("host.reattached" if returning else "host.attached", instance, batch)
     _take_refusal(batch, instance, hello.refused_load)
     return instance

@@ -231,10 +231,7 @@ class Engine:
             return
         served, was_silent = instance.serves, instance.unreachable
         workers = info.workers if info.workers is not None else instance.heartbeat.workers
-        instance.heartbeat = replace(info, workers=workers)
-        now_us = self._clock.now_us()
-        instance.heard(self._clock.monotonic(), now_us)
-        instance.clock_offset_us = info.sent_at_us - now_us if info.sent_at_us else 0
+        instance.take(replace(info, workers=workers), self._clock.monotonic(), self._clock.now_us())
         if instance.serves and not served:
             self._loop.touch(instance.host)
         if was_silent:

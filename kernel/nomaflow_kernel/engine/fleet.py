@@ -20,7 +20,7 @@ class Instance:
     :param unreachable_since_us: when it had been silent for the lease; None while it is heard
     :param lost_at_us: when the next of its attempts may be declared LOST if it stays silent; None while it is heard
     :param retried_on_lost: how many of its attempts are tried again once they are LOST; 0 while it is heard
-    :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
+    :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat, or its hello
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     :param reserved: keys of the attempts that ask for resources → what they ask for
@@ -72,6 +72,12 @@ class Instance:
     def running(self) -> int:
         """The number of attempts it holds."""
         return len(self.attempts)
+
+    def take(self, told: HeartbeatInfo, now: float, now_us: int) -> None:
+        """Note its status, and that it is alive."""
+        self.heartbeat = told
+        self.clock_offset_us = told.sent_at_us - now_us if told.sent_at_us else 0
+        self.heard(now, now_us)
 
     def heard(self, now: float, now_us: int) -> None:
         """Note that it is alive."""

@@ -88,44 +88,6 @@ class LoadInfo(Struct, frozen=True, kw_only=True):
     by: str = ""
 
 
-class InstanceHello(Struct, frozen=True, kw_only=True):
-    """An instance's introduction of itself.
-
-    :param principal: who it proved to be; empty for an instance of which only the attempts are known
-    :param has: what it has for steps that ask for resources
-    :param ends_at_us: when the time of its machine ends, by its own clock; 0 for never
-    :param for_attempt: the key of the one attempt that it takes; empty for one that takes any
-    """
-
-    host: str
-    incarnation: str
-    machine: str = ""
-    pid: int = 0
-    version: str = ""
-    generation: int = 0
-    manifest_digest: str = ""
-    max_async: int = 0
-    max_sync: int = 0
-    inventory: Sequence[InventoryLine] = ()
-    ended_incarnations: tuple[str, ...] = ()
-    loaded_at_us: int = 0
-    isolation_mechanism: str = ""
-    refused_load: RefusedLoad | None = None
-    watching: bool = False
-    loading: bool = False
-    principal: str = ""
-    python: str = ""
-    project: str = ""
-    has: Resources = _NOTHING
-    ends_at_us: int = 0
-    for_attempt: str = ""
-
-    @property
-    def key(self) -> InstanceKey:
-        """The key of the instance."""
-        return self.host, self.incarnation
-
-
 class WorkerStatus(Struct, frozen=True, kw_only=True):
     """One worker process of an instance."""
 
@@ -158,3 +120,43 @@ class HeartbeatInfo(Struct, frozen=True, kw_only=True):
     newer_files: tuple[str, ...] = ()
     drain_deadline_us: int | None = None
     sent_at_us: int = 0
+
+
+class InstanceHello(Struct, frozen=True, kw_only=True):
+    """An instance's introduction of itself.
+
+    :param principal: who it proved to be; empty for an instance of which only the attempts are known
+    :param has: what it has for steps that ask for resources
+    :param ends_at_us: when the time of its machine ends, by its own clock; 0 for never
+    :param for_attempt: the key of the one attempt that it takes; empty for one that takes any
+    :param status: what a heartbeat says too, and the kernel must know before the first one
+    """
+
+    host: str
+    incarnation: str
+    machine: str = ""
+    pid: int = 0
+    version: str = ""
+    generation: int = 0
+    manifest_digest: str = ""
+    max_async: int = 0
+    max_sync: int = 0
+    inventory: Sequence[InventoryLine] = ()
+    ended_incarnations: tuple[str, ...] = ()
+    loaded_at_us: int = 0
+    isolation_mechanism: str = ""
+    refused_load: RefusedLoad | None = None
+    watching: bool = False
+    loading: bool = False
+    principal: str = ""
+    python: str = ""
+    project: str = ""
+    has: Resources = _NOTHING
+    ends_at_us: int = 0
+    for_attempt: str = ""
+    status: HeartbeatInfo = HeartbeatInfo()
+
+    @property
+    def key(self) -> InstanceKey:
+        """The key of the instance."""
+        return self.host, self.incarnation

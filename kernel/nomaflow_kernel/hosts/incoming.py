@@ -98,6 +98,11 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         has=_resources(message.has),
         ends_at_us=_moment(message.ends_at_us, "hello.ends_at_us"),
         for_attempt=_attempt_key(message.for_attempt),
+        status=HeartbeatInfo(
+            draining=message.draining,
+            saturated=message.saturated,
+            sent_at_us=_moment(message.sent_at_us, "hello.sent_at_us"),
+        ),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
-from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import fitting, seal
+from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.problems import Problem
@@ -25,7 +26,7 @@ def hello_message(
     *,
     identity: HostIdentity,
     status: HostStatus,
-    inventory: Sequence[InventoryLine],
+    outbox: Outbox,
     epoch_seen: int,
     kernel_id: str,
 ) -> pb.AttachRequest:
@@ -33,11 +34,13 @@ def hello_message(
 
     :param kernel_id: of the kernel that had the epoch
     """
-    load = status.load
+    load, inventory = status.load, outbox.inventory()
     hello = encode(
         pb.Hello,
         identity,
         status,
+        outbox,
+        sent_at_us=time.time_ns() // 1000,
         protocol_min=PROTOCOL_MIN,
         protocol_max=PROTOCOL_MAX,
         machine=fitting(identity.machine),

@@ -233,7 +233,7 @@ class HostSession:
         hello = hello_message(
             identity=self._identity,
             status=status,
-            inventory=self._outbox.inventory(),
+            outbox=self._outbox,
             epoch_seen=self.epoch_seen,
             kernel_id=self._kernel_id,
         )

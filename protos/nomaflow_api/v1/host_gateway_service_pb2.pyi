@@ -116,6 +116,9 @@ class Hello(google.protobuf.message.Message):
     HAS_FIELD_NUMBER: builtins.int
     ENDS_AT_US_FIELD_NUMBER: builtins.int
     FOR_ATTEMPT_FIELD_NUMBER: builtins.int
+    DRAINING_FIELD_NUMBER: builtins.int
+    SATURATED_FIELD_NUMBER: builtins.int
+    SENT_AT_US_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -167,6 +170,12 @@ class Hello(google.protobuf.message.Message):
     any. The kernel refuses it with ATTEMPT_TAKEN where another process has the attempt, and with ATTEMPT_NOT_WANTED
     where the attempt is over or waits for no instance.
     """
+    draining: builtins.bool
+    """draining, saturated and sent_at_us are as in Heartbeat: what is to be known before the first step is sent."""
+    saturated: builtins.bool
+    """See draining."""
+    sent_at_us: builtins.int
+    """See draining."""
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -209,9 +218,12 @@ class Hello(google.protobuf.message.Message):
         has: nomaflow_api.v1.host_pb2.Resources | None = ...,
         ends_at_us: builtins.int = ...,
         for_attempt: builtins.str = ...,
+        draining: builtins.bool = ...,
+        saturated: builtins.bool = ...,
+        sent_at_us: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["has", b"has", "refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["draining", b"draining", "ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 

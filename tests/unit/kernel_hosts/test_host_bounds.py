@@ -23,7 +23,9 @@ from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.catalogue import service
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.hosts import registry
+from nomaflow_kernel.hosts.incoming import read_hello
 
 
 def introduction(manifest: Any) -> gateway.IntroduceManifestRequest:
@@ -245,6 +247,7 @@ _LATE = Timestamp(seconds=2**60)
         ({"loaded_at_us": 2**62}, "hello.loaded_at_us", "expected microseconds from 1970 to 9999"),
         ({"loaded_at_us": -1}, "hello.loaded_at_us", "expected microseconds from 1970 to 9999"),
         ({"refused_load": job_pb2.RefusedLoad(at=_LATE)}, "refused_load.at", "expected microseconds from 1970"),
+        ({"sent_at_us": -1}, "hello.sent_at_us", "expected microseconds from 1970 to 9999"),
         ({"host": "h" * 65}, "hello.host", "expected 1 to 64"),
         ({"host": "../../etc/passwd"}, "hello.host", "expected 1 to 64"),
         ({"host": "team\x00"}, "hello.host", "expected 1 to 64"),
@@ -290,3 +293,9 @@ async def test_a_message_outside_the_bounds_ends_its_session(world: World, messa
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")
     assert told in (await session.call.details())
     assert world.engine.heartbeats == world.engine.loads == []
+
+
+def test_a_hello_says_whether_it_takes_steps_and_by_which_clock() -> None:
+    """The kernel knows as much of an instance that has just attached as of one that has sent a heartbeat."""
+    told = hello(draining=True, saturated=True, sent_at_us=7).hello
+    assert read_hello(told).status == HeartbeatInfo(draining=True, saturated=True, sent_at_us=7)
