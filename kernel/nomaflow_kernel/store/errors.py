@@ -86,13 +86,14 @@ class StoreInUse(StoreError):
 
 
 class StoreLed(StoreError):
-    """Raised when another kernel leads on the same PostgreSQL; this one stands by.
+    """Raised when another kernel has the lease on the same PostgreSQL; this one stands by.
 
     :param holder: host and process of that kernel
     :param addresses: the addresses it reports for clients; empty if it has not reported any yet
     :param hosts_addresses: those for hosts
     :param authority: the fingerprint of its authority; empty for none
     :param overdue: whether it should have renewed its lease by now, and may be gone
+    :param given_up: whether it is this kernel, which has given up the lease before its end: nobody leads until then
     """
 
     reason = "NOT_LEADER"
@@ -105,21 +106,24 @@ class StoreLed(StoreError):
         hosts_addresses: Sequence[str] = (),
         authority: str = "",
         overdue: bool = False,
+        given_up: bool = False,
     ) -> None:
         self.holder = holder
         self.overdue = overdue
+        self.given_up = given_up
         self.authority = authority
         self.addresses = tuple(addresses)
         self.hosts_addresses = tuple(hosts_addresses)
         where = f" at {', '.join(self.addresses)}" if self.addresses else ""
         metadata = {"leader": ",".join(self.addresses)} if self.addresses else {}
-        super().__init__(
-            f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one", metadata=metadata
-        )
+        leads = f"kernel {holder!r} is the leader{where}; ask that one"
+        if given_up:
+            leads = "nobody leads until the lease is over that it has given up; try again in a second"
+        super().__init__(f"this kernel is on standby: {leads}", metadata=metadata)
 
     def for_hosts(self) -> StoreLed:
         """Return the same error with the addresses that hosts dial."""
-        return StoreLed(holder=self.holder, addresses=self.hosts_addresses)
+        return StoreLed(holder=self.holder, addresses=self.hosts_addresses, given_up=self.given_up)
 
 
 class LeadLost(StoreError):

@@ -62,10 +62,12 @@ class LeaseWatch:
     renewed for its whole length is over, whatever that clock says.
 
     :param clock: seconds that keep counting while the machine is suspended
+    :param own: holder and process of the kernel that looks: a lease of its own is one that it has given up
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], own: tuple[str, str] = ("", "")) -> None:
         self._clock = clock
+        self.own = own
         self._seen = (0, 0)
         self._since = 0.0
 
@@ -90,13 +92,15 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
     row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
     over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=row.ttl_us)
     if row.left_us > 0 and not over and not certainly_ended(row.process):
-        clients, _, hosts = row.addresses.partition(_HOSTS)
+        given_up = (row.holder, row.process) == watch.own
+        clients, _, hosts = ("" if given_up else row.addresses).partition(_HOSTS)
         raise StoreLed(
             holder=row.holder,
             addresses=_lines(clients),
             hosts_addresses=_lines(hosts),
             authority=row.authority,
             overdue=watch.is_overdue(ttl_us=row.ttl_us),
+            given_up=given_up,
         )
     return str(row.authority)
 

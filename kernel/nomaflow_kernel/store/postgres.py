@@ -84,9 +84,9 @@ class PostgresDatabase(SqlDatabase):
         keeping = {"application_name": "nomaflow-lease", **self._settings}
         self._keeping = PostgresLink(url, keeping, command_timeout=_ANSWER_SECONDS)
         self._keeper = LeaseKeeper(link=self._keeping, policy=replace(lease, on_lost=self._lost))
-        self._holder = holder
+        self._holder, self._process = holder, own_process()
         self._lease = lease
-        self._watch = LeaseWatch(boot_seconds)
+        self._watch = LeaseWatch(boot_seconds, own=(self._holder, self._process))
         self._stood_by = False
 
     async def claim(self) -> StoreInfo:
@@ -120,7 +120,7 @@ class PostgresDatabase(SqlDatabase):
                 "join again", before, own,
             )  # fmt: skip
         taken = take_over(connection, holder=self._holder)
-        take_lease(connection, self._lease, holder=self._holder, process=own_process(), term=taken.epoch)
+        take_lease(connection, self._lease, holder=self._holder, process=self._process, term=taken.epoch)
         return taken
 
     async def release(self) -> None:

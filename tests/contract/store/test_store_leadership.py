@@ -57,6 +57,15 @@ async def leading(place: PostgresPlace, name: str, *, ttl_seconds: float = 15.0)
         await contender.store.close()
 
 
+async def refused(place: PostgresPlace, name: str) -> StoreLed:
+    """Return what a kernel is told that cannot lead."""
+    store = Contender(place.url, name=name).store
+    with pytest.raises(StoreLed) as caught:
+        await store.open()
+    await store.close()
+    return caught.value
+
+
 @contextlib.contextmanager
 def holder_process(
     place: PostgresPlace, *, ttl_seconds: float = 15.0, task: str = "hold"
@@ -118,20 +127,15 @@ async def test_a_newer_kernel_does_not_migrate_while_another_leads(
         for module in (migrate, migrations):
             monkeypatch.setattr(module, "REVISIONS", ("0006", *migrations.REVISIONS))
         monkeypatch.setattr(migrate, "_run_revisions", lambda _: pytest.fail("it was migrated"))
-        second = Contender(postgres_place.url, name="second")
-        with pytest.raises(StoreLed):
-            await second.store.open()
-        await second.store.close()
+        await refused(postgres_place, "second")
 
 
 async def test_who_closes_gives_the_lease_back(postgres_place: PostgresPlace) -> None:
     """The next kernel need not wait for the lease to expire, and has the next epoch."""
     async with leading(postgres_place, "first"):
-        second = Contender(postgres_place.url, name="second")
-        with pytest.raises(StoreLed):
-            await second.store.open()
-    assert (await second.store.open()).epoch == 2
-    await second.store.close()
+        await refused(postgres_place, "second")
+    async with leading(postgres_place, "second"):
+        assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
 
 
 async def test_who_has_lost_the_lease_is_told_at_its_next_renewal(postgres_place: PostgresPlace) -> None:
@@ -174,10 +178,7 @@ async def test_an_expired_lease_that_nobody_took_is_renewed(postgres_place: Post
     async with leading(postgres_place, "first") as first:
         await expire(postgres_place)
         await eventually(lambda: renewed(postgres_place, since=1))
-        second = Contender(postgres_place.url, name="second")
-        with pytest.raises(StoreLed):
-            await second.store.open()
-        await second.store.close()
+        await refused(postgres_place, "second")
         assert not first.lost.done()
 
 
@@ -266,12 +267,10 @@ async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresP
     with holder_process(postgres_place):
         pass
     await postgres_place.sql("UPDATE leadership SET process = 'another-boot/pid:[1] 1 1', holder = 'elsewhere'")
-    second = Contender(postgres_place.url, name="second")
-    with pytest.raises(StoreLed, match="elsewhere"):
-        await second.store.open()
+    assert (await refused(postgres_place, "second")).holder == "elsewhere"
     await expire(postgres_place)
-    assert (await second.store.open()).epoch == 2
-    await second.store.close()
+    async with leading(postgres_place, "second"):
+        assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
 
 
 async def test_a_busy_writer_does_not_starve_the_lease(postgres_place: PostgresPlace) -> None:
@@ -335,6 +334,16 @@ async def locked(place: PostgresPlace, lock: str) -> AsyncIterator[None]:
             yield
     finally:
         await connection.close()
+
+
+async def test_who_has_given_up_its_lease_does_not_say_that_it_leads(postgres_place: PostgresPlace) -> None:
+    """The lease lasts a moment longer, in which nobody leads: no address is told, and least of all its own."""
+    async with leading(postgres_place, "first", ttl_seconds=3) as first, locked(postgres_place, "LOCK leadership"):
+        await first.loss()
+    await postgres_place.sql("UPDATE leadership SET lease_until_us = lease_until_us + 3600 * 1000000::bigint")
+    told = await refused(postgres_place, "first")
+    assert str(told).startswith("this kernel is on standby: nobody leads until")
+    assert (told.metadata, str(told.for_hosts())) == ({}, str(told))
 
 
 async def test_a_kernel_without_the_lead_waits_for_no_answer(postgres_place: PostgresPlace) -> None:
