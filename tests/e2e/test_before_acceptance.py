@@ -300,7 +300,7 @@ def test_a_job_that_was_just_saved_is_known(system: TeamSystem) -> None:
     assert system.end(_unwarned(system.api, "new")).state == "SUCCEEDED"
     jobs.write_text(JOBS)
     _unwarned(system.api, "version")
-    with pytest.raises(Refused, match="no longer has it"):
+    with pytest.raises(NotFound, match="no longer has it"):
         system.start("new")
 
 

@@ -128,6 +128,17 @@ class UnknownJob(KernelError):
         )
 
 
+class RemovedJob(KernelError):
+    """Raised when a job's host no longer brings it: the job is unknown, as it is to a kernel that starts after that."""
+
+    reason = "JOB_NOT_FOUND"
+
+    def __init__(self, job_id: str, host: str) -> None:
+        super().__init__(
+            f"no job has the id {job_id[:64]!r}: host {host!r} no longer has it", advice="`nomaflow jobs` lists them"
+        )
+
+
 class UnknownHost(KernelError):
     """Raised when no host has the name.
 
@@ -147,7 +158,7 @@ def _meant(near: Sequence[str]) -> str:
 
 
 class JobUnavailable(KernelError):
-    """Raised when a job cannot run: it is malformed, lacks importable callables, or its host no longer brings it."""
+    """Raised when a job cannot run: it is malformed, or lacks importable callables."""
 
     reason = "JOB_DISABLED"
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, UnknownJob
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, RemovedJob, UnknownJob
 from nomaflow_kernel.engine import explaining, overlap
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
@@ -71,7 +71,8 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
     """Return the run that a command would create. Nothing is created, and no request id is checked.
 
     :raises UnknownJob: if the catalogue has no such job
-    :raises JobUnavailable: if it is malformed, its callables cannot be imported, or its host no longer brings it
+    :raises RemovedJob: if its host no longer brings it
+    :raises JobUnavailable: if it is malformed, or its callables cannot be imported
     :raises RunNotTerminal: if the run to replay has not finished
     :raises BadRequest: if a name, a param or a key of the request does not fit the job, or the replayed run
     """
@@ -123,13 +124,14 @@ def _runnable(state: EngineState, job_id: str) -> tuple[Job, JobDefinition]:
     """Return a job of the catalogue that can run, and its definition.
 
     :raises UnknownJob: if the catalogue has no such job
+    :raises RemovedJob: if its host no longer brings it
     :raises JobUnavailable: if it cannot run
     """
     job = state.jobs.job(job_id)
     if job is None:
         raise UnknownJob(job_id)
     if job.removed:
-        raise JobUnavailable(job_id, f"host {job.host!r} no longer has it")
+        raise RemovedJob(job_id, job.host)
     if not job.valid or job.definition is None:
         raise JobUnavailable(job_id, job.why_not_valid or "its definition is malformed")
     if job.loaded.held:

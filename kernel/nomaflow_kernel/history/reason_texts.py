@@ -266,7 +266,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Correct target_job_id; for a job of another host: [host] accept_calls_from in that one's nomaflow.toml.",
     ),
     "job_unavailable": ReasonInfo(
-        "The job cannot run: its definition is invalid, or its host no longer has it.",
+        "The job cannot run: its definition is invalid.",
         "See nomaflow job ID.",
     ),
 }

@@ -11,7 +11,7 @@ from msgspec import structs
 from rig import Rig, command, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
-from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, QuotaExceeded, RequestIdReused
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RemovedJob, RequestIdReused
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition
@@ -265,7 +265,7 @@ async def test_a_replay_of_today_needs_a_job_that_can_run_today(rig: Rig) -> Non
     with pytest.raises(BadRequest, match="has no preset 'quick'"):
         await rig.replay(old, current_definition=True)
     rig.jobs.removed.add("a")
-    with pytest.raises(JobUnavailable, match="no longer has it"):
+    with pytest.raises(RemovedJob, match="no longer has it"):
         await rig.replay(old, current_definition=True)
     rig.jobs.removed.clear()
     await rig.replay(old)

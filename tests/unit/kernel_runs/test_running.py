@@ -10,7 +10,7 @@ import pytest
 from rig import Rig, canceled, failed, finished, job, opened, started, step
 
 from nomaflow_api.v1.letter_words import TimeoutKind
-from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, RequestIdReused, UnknownJob
 from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -218,6 +218,18 @@ async def test_layers_lie_in_their_order(rig: Rig) -> None:
     assert set(opened(order).strict_keys) == {"b", "c", "d", "e"}
     assert json.loads(opened(order).params_json) == {"a": "job", "b": "job", "c": "preset", "d": "run"}
     assert opened(order).log_level == "DEBUG"
+
+
+async def test_a_removed_job_is_unknown_as_it_is_after_a_restart(rig: Rig) -> None:
+    """The answer is one for programs; to people it says more while the kernel still knows who had the job."""
+    rig.jobs.add(job("alpha"))
+    rig.jobs.removed.add("alpha")
+    with pytest.raises(KernelError, match="no job has the id 'alpha': host 'demo' no longer has it") as removed:
+        await rig.trigger("alpha")
+    rig.jobs.definitions.clear()
+    with pytest.raises(KernelError) as unknown:
+        await rig.trigger("alpha")
+    assert removed.value.reason == unknown.value.reason == "JOB_NOT_FOUND"
 
 
 async def test_refusals_name_what_is_wrong(rig: Rig) -> None:
