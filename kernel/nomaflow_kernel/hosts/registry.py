@@ -11,7 +11,7 @@ from itertools import islice
 from nomaflow_api.bounds import HOSTS, INSTANCES_OF_HOST
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.access.principals import OWNER, NotAuthenticated
-from nomaflow_kernel.domain.errors import KernelStopping, QuotaExceeded
+from nomaflow_kernel.domain.errors import KernelError, KernelStopping, QuotaExceeded
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
@@ -147,12 +147,13 @@ class SessionRegistry:
 
         :param by: who asks for it
         :raises HostNotAttached: if none is attached, or all leave before they have answered
+        :raises KernelStopping: if the kernel has ended their sessions, or does so before they have answered
         :raises OperationInProgress: if a reload of that host is under way
         :raises ReloadUnanswered: if an answer takes too long
         """
         sessions = self.of_host(host)
         if not sessions:
-            raise HostNotAttached(host)
+            raise self._absence(host)
         if host in self._reloading:
             raise OperationInProgress(host)
         self._reloading.add(host)
@@ -167,8 +168,11 @@ class SessionRegistry:
             for answer in answers:
                 answer.cancel()
         if not found:
-            raise HostNotAttached(host)
+            raise self._absence(host)
         return found
+
+    def _absence(self, host: str) -> KernelError:
+        return KernelStopping() if self.stopped else HostNotAttached(host)
 
     def stop(self) -> None:
         """End every session: the kernel is stopping."""

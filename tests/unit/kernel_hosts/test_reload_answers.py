@@ -18,6 +18,7 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
+from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.rpc.job_problems import disabled_jobs
 from waiting import eventually
 
@@ -84,6 +85,20 @@ async def test_an_instance_that_leaves_during_a_reload_hides_no_other(world: Wor
     stays.call.cancel()
     with pytest.raises(grpc.aio.AioRpcError, match="no instance of host 'team' is attached"):
         await again
+
+
+async def test_a_reload_of_a_kernel_that_stops_is_not_told_that_the_host_is_away(world: World) -> None:
+    """It is attached, and goes to the kernel that leads next, where the reload is to be asked for again."""
+    session = Session(world)
+    await session.attach()
+    asked = asyncio.ensure_future(world.client.ReloadHost(kernel.ReloadHostRequest(host="team"), timeout=10))
+    await session.commands(1)
+    world.sessions.stop()
+    with pytest.raises(grpc.aio.AioRpcError, match="the kernel is stopping") as caught:
+        await asked
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(KernelStopping):
+        await world.sessions.reload("team", force=False)
 
 
 async def test_a_reload_names_what_all_of_the_host_brought_before_and_no_more(world: World) -> None:
