@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,34 @@ def backup(
             reason="OTHER_MACHINE",
             fix="run the command in the kernel's project, on the kernel's machine, without --address and --profile",
         )
-    kernel = _running_kernel(replace(invocation, project=project, address=[published])) if published else None
+    beside = replace(invocation, project=project, address=[published])
+    kernel = _running_kernel(beside) if published else None
     if kernel is not None and kernel.store != "sqlite":
         raise CliError(
             f"the kernel's store is {kernel.store}, and nomaflow backup supports only SQLite",
             reason="OTHER_STORE",
             fix="use pg_dump, or the server's own backups",
         )
-    held = ["--held"] if kernel else []
-    done = run_store_tool("backup", os.path.abspath(absolute(file)), *held, project=project, store=store)
+    back_up = partial(run_store_tool, "backup", os.path.abspath(absolute(file)), project=project, store=store)
+    done = _backed_up(back_up, beside, kernel)
     text = f"{_summary(done['path'], done)}\ncomplete and checked, in {time_span(done['seconds'])}"
     answer(invocation, _shape(done), text)
+
+
+def _backed_up(back_up: Callable[..., dict[str, Any]], beside: Invocation, kernel: KernelView | None) -> dict[str, Any]:
+    """Have the backup written, of a store that the kernel holds if one runs.
+
+    One that has stopped since it was asked, or has been replaced, holds none: then the kernel is asked for again.
+    """
+    try:
+        return back_up("--held") if kernel else back_up()
+    except CliError as refusal:
+        if kernel is None or refusal.reason != "OTHER_STORE":
+            raise
+        now = _running_kernel(beside)
+        if now is not None and now.pid == kernel.pid:
+            raise
+    return _backed_up(back_up, beside, now)
 
 
 def _running_kernel(invocation: Invocation) -> KernelView | None:
