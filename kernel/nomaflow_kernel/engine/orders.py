@@ -59,6 +59,7 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
         grace_ms=_milliseconds(definition.lost_after_seconds or 0),
         max_log_bytes=min(definition.max_log_bytes or 0, MOST_NUMBER),
         traceparent=state.traceparent(record),
+        reported=current.report_seq > 0,
         order=seal(order),
     )
 

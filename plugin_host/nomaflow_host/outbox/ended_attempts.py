@@ -8,6 +8,7 @@ from collections import OrderedDict
 from msgspec import Struct
 
 _RECENT = 10_000
+_OLDER = 500_000
 _KEPT_BYTES = 4096
 
 
@@ -23,15 +24,16 @@ class Answer(Struct, frozen=True):
 
 
 class AnswerBook:
-    """Remembers every key for the life of the process, and the outcomes of the last ten thousand.
+    """Remembers the outcomes of the last ten thousand attempts, and that the half a million before them were here.
 
-    Older keys cost about 65 bytes each: only 64 bits of a hash are kept, since acknowledged keys are almost never asked
-    for again, while a host may run for a year.
+    Of an older key 64 bits of a hash are kept, about 80 bytes of memory. They are let go by half a million at once, so
+    there are a million of them at most.
     """
 
     def __init__(self) -> None:
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._older: set[int] = set()
+        self._oldest: set[int] = set()
 
     def remember(self, attempt_key: str, *, seq: int, event: bytes | None) -> Answer:
         """Keep the outcome of an attempt, a large one without its event, and return it as it is kept."""
@@ -40,13 +42,17 @@ class AnswerBook:
         if len(self._recent) > _RECENT:
             oldest, _ = self._recent.popitem(last=False)
             self._older.add(_fingerprint(oldest))
+            if len(self._older) == _OLDER:
+                self._oldest, self._older = self._older, set()
         return kept
 
     def get(self, attempt_key: str) -> Answer | None:
-        """Return the known outcome of an attempt, or None if its key was never here."""
+        """Return the known outcome of an attempt, or None if its key was not here, as far as that is remembered."""
         answer = self._recent.get(attempt_key)
-        if answer is None and _fingerprint(attempt_key) in self._older:
-            return Answer(0, None)
+        if answer is None:
+            older = _fingerprint(attempt_key)
+            if older in self._older or older in self._oldest:
+                return Answer(0, None)
         return answer
 
 

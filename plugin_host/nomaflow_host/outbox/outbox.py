@@ -61,10 +61,13 @@ class Outbox:
     def accept(self, order: DispatchOrder) -> bool:
         """Record an accepted order.
 
-        :returns: False if its key was accepted before: its current state is reported again, and nothing may start
+        :returns: False if its key was accepted before, as far as host or kernel know: its current state is reported
+            again, and nothing may start
         """
         key = order.attempt_key
         lane, answer = self._lanes.get(key), self._answers.get(key)
+        if lane is None and answer is None and order.reported:
+            answer = self._answers.remember(key, seq=0, event=None)
         if lane is None and answer is None:
             self._lanes[key] = Lane(order=replace(order, order=b""), store=self._store, tell_loss=self._tell_loss)
             return True

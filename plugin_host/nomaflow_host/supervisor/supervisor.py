@@ -167,7 +167,7 @@ class Supervisor:
     # --- orders ---------------------------------------------------------------------------------------------------
 
     def accept(self, order: DispatchOrder) -> None:
-        """Start an attempt. Whoever calls this knows that its key is new: the outbox remembers all keys.
+        """Start an attempt. Whoever calls this knows that its key is new: the outbox remembers keys.
 
         :raises Refused: if this host accepts nothing new, or is full
         """

@@ -13,7 +13,7 @@ The order of things, each step committed before the next is sent:
  4. The host runs it and sends its events by Report or StreamReports, numbered from 1 within the attempt: started, log
     chunks, progress, finished (always the last).
  5. The kernel commits, then acknowledges the highest contiguous number. The host forgets only what is acknowledged,
-    but remembers every key it accepted for its whole life, so that a repeated Dispatch starts nothing.
+    but remembers the keys of at least half a million attempts, so that a repeated Dispatch starts nothing.
 
 Attach carries small messages only; everything bulky goes by Report, on a channel of its own.
 

@@ -97,6 +97,7 @@ class DispatchOrder(Letter, frozen=True, kw_only=True):
     :param grace_ms: the job's lost_after_seconds in milliseconds; 0 means that of the kernel's welcome
     :param max_log_bytes: bounds its log; what is over is dropped with one marker and exact counts; 0 means no bound
     :param traceparent: the W3C trace context of the trigger; empty for none
+    :param reported: whether the kernel has had events of it: a host that no longer knows the key does not start it
     :param order: the sealed `AttemptOrder`
     """
 
@@ -111,6 +112,7 @@ class DispatchOrder(Letter, frozen=True, kw_only=True):
     grace_ms: int = 0
     max_log_bytes: int = 0
     traceparent: str = ""
+    reported: bool = False
     order: bytes = b""
 
     @property

@@ -167,6 +167,18 @@ def test_an_outcome_that_is_no_longer_held_is_told_as_lost(make: Callable[..., O
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED outcome_lost "]}
 
 
+def test_an_attempt_of_which_only_the_kernel_knows_is_told_as_lost(make: Callable[..., Outbox]) -> None:
+    """A restored kernel that has seen it start gets a failure where the host has forgotten its key."""
+    outbox = make()
+    assert not outbox.accept(order(reported=True))
+    outbox.next_batch()
+    answer(outbox, 1, AckStatus.GAP)
+    batch = outbox.next_batch()
+    assert (batch[0].first_seq, texts(batch)) == (2, {KEY: [b"finished FAILED outcome_lost "]})
+    answer(outbox, 2)
+    assert outbox.empty
+
+
 def test_a_repeated_dispatch_reports_the_state_again(make: Callable[..., Outbox], clock: Clock) -> None:
     """A repeated key starts nothing and reports its state again: waiting, running, finished or long acknowledged."""
     outbox = make()

@@ -15,6 +15,8 @@ from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished,
 from nomaflow_api.v1.letters import LogChunk, Progress
 from nomaflow_api.v1.log_lines import decode_line
 from nomaflow_api.v1.sealing import open_event
+from nomaflow_host.outbox import ended_attempts
+from nomaflow_host.outbox.ended_attempts import AnswerBook
 from nomaflow_host.outbox.event_storage import Segment, SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import StateUnwritable
@@ -173,6 +175,20 @@ def test_old_keys_are_remembered_without_their_outcomes(make: Callable[..., Outb
     assert [group.attempt_key for group in groups] == keys
     assert [group.attempt_key for group in groups if not group.events] == keys[:50]
     assert all(group.first_seq > 1 << 40 for group in groups[:50]), "a kernel that waits calls it a gap"
+
+
+def test_the_keys_of_ended_attempts_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that runs for a year keeps as many as it says, and not more with each attempt."""
+    monkeypatch.setattr(ended_attempts, "_OLDER", 100)
+    book = AnswerBook()
+    keys = [f"run_{number}/s/1" for number in range(10_000 + 250)]
+    for key in keys:
+        book.remember(key, seq=1, event=None)
+    known = [book.get(key) is not None for key in keys]
+    assert known == [False] * 100 + [True] * (len(keys) - 100)
+    for key in keys[:50]:
+        book.remember(key, seq=1, event=None)
+    assert [book.get(key) is not None for key in keys] == [True] * 50 + [False] * 150 + [True] * (len(keys) - 200)
 
 
 def test_a_truncated_spill_file_is_an_error(tmp_path: Path) -> None:

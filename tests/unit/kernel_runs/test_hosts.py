@@ -118,7 +118,10 @@ async def test_kernel_restart_keeps_what_runs(rig: Rig) -> None:
 
 
 async def test_a_dispatch_that_never_arrived_is_sent_again_under_its_key(rig: Rig) -> None:
-    """The same incarnation that does not hold the attempt gets the same key again, with the new epoch."""
+    """The same incarnation that does not hold the attempt gets the same key again, with the new epoch.
+
+    It is told whether it has reported on the attempt: then it ran, and the host has forgotten it.
+    """
     rig.jobs.add(job("a"))
     host = await rig.host()
     await rig.trigger("a")
@@ -128,6 +131,12 @@ async def test_a_dispatch_that_never_arrived_is_sent_again_under_its_key(rig: Ri
     again = await host.dispatch(2)
     assert again.attempt_key == first.attempt_key
     assert again.epoch > first.epoch
+    await host.start(again.attempt_key)
+    await rig.restart()
+    await host.attach()
+    third = await host.dispatch(3)
+    assert third.attempt_key == first.attempt_key
+    assert [order.reported for order in (first, again, third)] == [False, False, True]
 
 
 async def test_a_cancel_while_the_host_is_away_is_delivered_when_it_is_back(rig: Rig) -> None:
