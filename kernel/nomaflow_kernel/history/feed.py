@@ -12,12 +12,15 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import EventRecord
 
 _PENDING_PER_SUBSCRIPTION = 1024
+_MOST_TEXT = 64 << 20
+"""The most characters of all texts in the ring: a refused load has 60,000, an error 16,000."""
 
 _Heard = tuple[bool, int]
 _Place = tuple[str, str]
@@ -29,7 +32,7 @@ class EventFeed:
     Single-threaded: every method is for the event loop's thread.
 
     :param last_seq: the newest event that was stored before this feed began
-    :param capacity: the number of events it holds at least, once that many have passed
+    :param capacity: the number of events it holds at least, once that many have passed, if they are not too large
     :ivar last_seq: the newest event seen
     :ivar closed: True once the kernel is stopping: watchers end
     """
@@ -38,6 +41,8 @@ class EventFeed:
         self.last_seq = last_seq
         self._capacity = capacity
         self._ring: list[EventRecord] = []
+        self._lengths: list[int] = []  # of the texts of each
+        self._text = 0
         self._waiters: dict[_Place, dict[asyncio.Future[_Heard], EventFilter]] = {}
         self._subscriptions: dict[str, set[RunSubscription]] = {}
         self.closed = False
@@ -57,8 +62,10 @@ class EventFeed:
             elif event.seq > before and self._waiters:
                 self._wake(event, before)
         # By half, so that the copy is paid for once per capacity and not once per event.
-        if len(self._ring) > 2 * self._capacity:
-            del self._ring[: -self._capacity]
+        while len(self._ring) > 2 * self._capacity or self._text > _MOST_TEXT:
+            dropped = (len(self._ring) + 1) // 2
+            self._text -= sum(self._lengths[:dropped])
+            del self._ring[:dropped], self._lengths[:dropped]
 
     def touch_log(self, run_id: str) -> None:
         """Wake the followers of a run's log: lines were committed."""
@@ -124,13 +131,19 @@ class EventFeed:
         return sum(map(len, (*self._waiters.values(), *self._subscriptions.values())))
 
     def _insert(self, event: EventRecord) -> None:
+        index = len(self._ring)
         if event.seq > self.last_seq:
             self.last_seq = event.seq
-            self._ring.append(event)
-            return
-        index = bisect_left(self._ring, event.seq, key=lambda each: each.seq)
-        if index == len(self._ring) or self._ring[index].seq != event.seq:
-            self._ring.insert(index, event)
+        else:
+            index = bisect_left(self._ring, event.seq, key=lambda each: each.seq)
+            if index < len(self._ring) and self._ring[index].seq == event.seq:
+                return
+        length = _length(event.data.values())
+        if event.reason is not None:
+            length += len(event.reason.message)
+        self._ring.insert(index, event)
+        self._lengths.insert(index, length)
+        self._text += length
 
     def _wake(self, event: EventRecord, before: int) -> None:
         for place in (("job", event.job_id), ("host", event.host), _ELSEWHERE):
@@ -153,6 +166,20 @@ class EventFeed:
         there.pop(waiter, None)
         if not there:
             self._waiters.pop(place, None)
+
+
+def _length(values: Iterable[Any]) -> int:
+    """Return the length of all texts in values."""
+    length = 0
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            length += len(value)
+        elif kind is dict:
+            length += _length(value.values())
+        elif kind is list or kind is tuple:
+            length += _length(value)
+    return length
 
 
 _ELSEWHERE: _Place = ("", "")

@@ -6,6 +6,7 @@ import asyncio
 
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter
+from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import EventRecord
 
 
@@ -44,6 +45,24 @@ async def test_the_ring_is_bounded() -> None:
         feed.publish([event(seq)])
     assert len(feed._ring) <= 200
     assert seqs(feed.tail_after(4900)) == list(range(4901, 5001))
+
+
+async def test_large_events_leave_the_ring_earlier() -> None:
+    """The texts of the events it holds are bounded, wherever they are; what has left is in the store."""
+    feed = EventFeed(0)
+    line = "x" * 600
+    for seq in range(1, 5001):
+        problems = {"message": line, "problems": [{"message": line} for _ in range(98)]}
+        refused = EventRecord(seq=seq, at_us=0, kind="host.reload_refused", data=problems, reason=Reason("k", line))
+        feed.publish([refused])
+        assert sum(60_000 for _ in feed._ring) <= 64 << 20
+    assert len(feed._ring) > 500
+    assert feed.tail_after(1000) is None
+    assert seqs(feed.tail_after(4600)) == list(range(4601, 5001))
+    feed.publish([EventRecord(seq=5001, at_us=0, kind="k", data={"extras_json": line * 150_000})])
+    assert feed.tail_after(5000) is None, "it alone is too large"
+    feed.publish([event(seq) for seq in range(5002, 5012)])
+    assert seqs(feed.tail_after(5001)) == list(range(5002, 5012))
 
 
 async def test_waiters_wake_for_news_and_time_out_without() -> None:
