@@ -186,7 +186,7 @@ class Notice(EventRecord, frozen=True, kw_only=True):
 
 
 class SetNextFire(Struct, frozen=True, kw_only=True):
-    """Store the next fire of a schedule; None if it has no further one. No event.
+    """Store the next fire of a schedule; None if it has no further one, and its row goes. No event.
 
     :param preset: empty for the job's own schedule
     :param fingerprint: identifies expression, zone and zone data, so that a change of any is noticed

@@ -173,9 +173,11 @@ class Scheduler:
         for key in gone:
             self._schedules.pop(key, None)
             self._next.put(key, None)
-            stored = self._stored.get(key)
-            if stored is not None and stored[0] is not None:
-                changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=stored[1]))
+            self._keys[key[0]].discard(key)
+            if key in self._stored:
+                changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=""))
+        for job_id in {job_id for job_id, _ in gone if not self._keys[job_id]}:
+            del self._keys[job_id]
         await self._commit(changes)
 
     def _stored_next(self, schedule: KnownSchedule, now_us: int) -> int | None:
@@ -197,7 +199,10 @@ class Scheduler:
             return
         await self._engine.fire(triggers, unrun=unrun, next_fires=next_fires)
         for kept in next_fires:
-            self._stored[(kept.job_id, kept.preset)] = (kept.next_fire_us, kept.fingerprint)
+            if kept.next_fire_us is None:
+                self._stored.pop((kept.job_id, kept.preset), None)
+            else:
+                self._stored[kept.job_id, kept.preset] = kept.next_fire_us, kept.fingerprint
 
     def _forget(self) -> None:
         """Discard the schedules in memory and read the stored next fires again, after a failed read or commit.

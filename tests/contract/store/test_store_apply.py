@@ -343,14 +343,18 @@ async def test_the_step_in_progress_is_named_until_the_end(store: Store) -> None
 
 
 async def test_next_fires_and_notices(store: Store) -> None:
-    """The last next fire of a batch stands; a notice is an event and nothing else."""
+    """The last next fire of a batch stands, and none is no row; a notice is an event and nothing else."""
     fires = [SetNextFire(job_id="a", preset="", next_fire_us=n, fingerprint=f"f{n}") for n in (1, 2, 3)]
     notice = Notice(kind="host.attached", at_us=T0, host="demo", data={"pid": 7})
     result = await store.apply([*fires, notice], at_us=T0)
     assert (result.lost, [e.kind for e in result.events]) == (frozenset(), ["host.attached"])
-    await store.apply([SetNextFire(job_id="a", preset="", next_fire_us=None, fingerprint="f4")], at_us=T0)
     (row,) = await store.schedules()
-    assert (row.job_id, row.next_fire_us, row.fingerprint) == ("a", None, "f4")
+    assert (row.job_id, row.next_fire_us, row.fingerprint) == ("a", 3, "f3")
+    none = [SetNextFire(job_id=job_id, preset="", next_fire_us=None, fingerprint="f4") for job_id in ("a", "b")]
+    assert not (await store.apply(none, at_us=T0)).lost
+    assert not await store.schedules()
+    assert not (await store.apply([fires[0], none[0], fires[1]], at_us=T0)).lost
+    assert [row.next_fire_us for row in await store.schedules()] == [2]
     assert list(result.events) == list(await store.events_after(result.events[0].seq - 1, limit=9))
 
 

@@ -44,7 +44,7 @@ async def test_presets_fire_by_their_own_schedule(bench: Bench) -> None:
 
 
 async def _is_stored(bench: Bench, job_id: str, next_fire_us: int | None) -> bool:
-    return {row.job_id: row.next_fire_us for row in await bench.store.schedules()}[job_id] == next_fire_us
+    return {row.job_id: row.next_fire_us for row in await bench.store.schedules()}.get(job_id) == next_fire_us
 
 
 async def test_a_change_of_some_jobs_leaves_the_others_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,20 @@ async def test_a_changed_schedule_counts_from_now(bench: Bench) -> None:
     bench.jobs.removed.add("a")
     await bench.look()
     assert bench.scheduler.next_fire_us("a") is None
-    assert [row.next_fire_us for row in await bench.store.schedules()] == [None]
+    assert not await bench.store.schedules()
+
+
+async def test_nothing_is_kept_of_a_schedule_that_is_gone(bench: Bench) -> None:
+    """A project may have new jobs with each release: what is stored and known of their schedules goes with them."""
+    for release in range(3):
+        bench.jobs.definitions = {name: job(name, schedule="* * * * *") for name in (f"a{release}", f"b{release}")}
+        await bench.look()
+    del bench.jobs.definitions["b2"]
+    bench.scheduler.jobs_changed(["b2"])
+    await eventually(lambda: _is_stored(bench, "b2", None))
+    assert [row.job_id for row in await bench.store.schedules()] == ["a2"]
+    await eventually(lambda: bench.scheduler._stored.keys() == {("a2", "")})
+    assert bench.scheduler._keys == {"a2": {("a2", "")}}
 
 
 async def test_a_pause_that_ended_while_the_kernel_was_down_covers_its_own_time_only(bench: Bench) -> None:

@@ -161,6 +161,12 @@ def _update_attempt(t: Any, values: dict[str, Any], sources: tuple[str, ...] | N
     return RowChange(ATTEMPTS, (t.run_id, t.step_index, t.attempt), values, sources)
 
 
+def _set_next_fire(t: SetNextFire) -> RowChange:
+    if t.next_fire_us is None:  # the row goes: a project may have new jobs with each release
+        return RowChange(FIRES, (t.job_id, t.preset), {}, how="delete", required=False)
+    return _insert(FIRES, t, "replace")
+
+
 def _start_run(t: StartRun) -> RowChange:
     values = {"state": "RUNNING", **_NO_REASON, "started_at_us": t.at_us}
     return _update_run(t, values, _FROM_RUN["RUNNING"])
@@ -201,7 +207,7 @@ def _finish_attempt(t: FinishAttempt) -> RowChange:
 
 
 _MAKERS: Mapping[type[Any], Callable[[Any], RowChange]] = {
-    SetNextFire: lambda t: _insert(FIRES, t, "replace"),
+    SetNextFire: _set_next_fire,
     SetPause: lambda t: _insert(PAUSES, t.pause, "replace"),
     ClearPause: lambda t: RowChange(PAUSES, (t.scope, t.name), {}, how="delete"),
     QueueRun: lambda t: _insert(RUNS, t.run),
