@@ -44,6 +44,8 @@ CATALOGUE_BYTES = 64 * 1024 * 1024
 """The manifests of all hosts together, unpacked. In memory they take some eight times as much."""
 JOBS_OF_HOST = 20_000
 """Jobs in one manifest."""
+IDS_OF_HOST = 200_000
+"""Ids of jobs that are one host's, those of removed jobs too: 350 bytes of the kernel's memory each, for its life."""
 CALLABLES_OF_HOST = 20_000
 """Callables in one manifest, and modules."""
 PARAMETERS_OF_CALLABLE = 255

@@ -10,10 +10,12 @@ from typing import Any, Self
 
 from msgspec import Struct, field, structs
 
+from nomaflow_api.bounds import IDS_OF_HOST
 from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release
+from nomaflow_kernel.domain.errors import QuotaExceeded
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from nomaflow_project.jobs.text_forms import is_job_id
@@ -154,6 +156,21 @@ class Catalogue:
         if job_id in self._owners:
             return self._owners[job_id] == host
         return claims and (not host or self._reserved(job_id) in ("", host))
+
+    def ids_of(self, catalogue: HostCatalogue, *, claims: bool) -> list[str]:
+        """Return the ids of a catalogue's jobs that are its host's, or free for a host that claims them.
+
+        :raises QuotaExceeded: if too many would be a host's; the kernel's own file is its owner's
+        """
+        host, ids = catalogue.host, (job.job_id for job in catalogue.load.jobs if is_job_id(job.job_id))
+        found = [job_id for job_id in ids if self.may_own(job_id, host, claims=claims)]
+        new = sum(job_id not in self._owners for job_id in dict.fromkeys(found))
+        if host and new and (owned := new + sum(owner == host for owner in self._owners.values())) > IDS_OF_HOST:
+            raise QuotaExceeded(
+                f"{owned:,} job ids would be of host {host!r}, those of removed jobs too, expected at most "
+                f"{IDS_OF_HOST:,}; stop the host, release them with: nomaflow hosts forget {host}, and start it again"
+            )
+        return found
 
     def take_in(self, catalogue: HostCatalogue, *, claims: bool = True) -> CatalogueChange:
         """Replace all jobs of a host with the given ones; jobs whose ids are not the host's come in disabled.

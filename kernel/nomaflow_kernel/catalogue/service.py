@@ -28,7 +28,6 @@ from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.jobs.loaded import CatalogueLoad
-from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.work_time import OutOfTime, working_time
 
@@ -134,13 +133,13 @@ class CatalogueService(Catalogue):
                 ) from None
 
     async def _keep(self, known: HostCatalogue, *, explicit: bool, claims: bool = True) -> bool:
-        ids = (job.job_id for job in known.load.jobs if is_job_id(job.job_id))
+        job_ids = self.ids_of(known, claims=claims)
         manifest = await asyncio.to_thread(with_load, known.manifest, known.load)  # a second for thousands of jobs
         return await self._store.introduce_manifest(
             known.host,
             digest=known.digest,
             manifest=manifest,
-            job_ids=[job_id for job_id in ids if self.may_own(job_id, known.host, claims=claims)],
+            job_ids=job_ids,
             explicit=explicit,
             at_us=known.introduced_at_us,
         )
@@ -267,7 +266,7 @@ class CatalogueService(Catalogue):
         :param wanted: whether it still counts once it is checked
         :raises StaleSession: if it does not
         :raises BadRequest: if checking it takes too long
-        :raises QuotaExceeded: if there is no room for it beside those of the other hosts
+        :raises QuotaExceeded: if there is no room for it beside those of the other hosts, or for its new ids
         """
         await self._check_room(host, size)
         async with self._loaded(host, digest, manifest) as known:

@@ -22,6 +22,7 @@ from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import seal
+from nomaflow_kernel.catalogue import registry as catalogue_registry
 from nomaflow_kernel.catalogue import service
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.hosts import registry
@@ -55,6 +56,11 @@ def jobs(count: int) -> list[dict[str, Any]]:
         for number in range(count)
     ]
     return [{"path": "jobs.toml", "tree": {"jobs": tables}}]
+
+
+def jobs_named(ids: str) -> list[dict[str, Any]]:
+    """Return a job file with a job for each letter."""
+    return [{"path": "jobs.toml", "tree": {"jobs": [{"id": letter} for letter in ids]}}]
 
 
 async def refusal(world: World, manifest: Any) -> grpc.aio.AioRpcError:
@@ -198,6 +204,21 @@ async def test_all_manifests_together_have_a_bound(world: World, monkeypatch: py
     await world.gateway.IntroduceManifest(introduction(of(callables=callables(90))), timeout=30)
     for session in (first, second):
         session.say(None)
+
+
+async def test_the_ids_of_a_host_have_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RESOURCE_EXHAUSTED for the manifest that claims too many, since removed jobs keep theirs; known ids are taken."""
+    monkeypatch.setattr(catalogue_registry, "IDS_OF_HOST", 5)
+    session = Session(world)
+    await session.attach()
+    for ids in ("abc", "cde", "bd"):
+        await world.gateway.IntroduceManifest(introduction(of(job_files=jobs_named(ids))), timeout=30)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"6 job ids would be of host 'team'.*forget team") as caught:
+        await world.gateway.IntroduceManifest(introduction(of(job_files=jobs_named("af"))), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert [job.job_id for job in world.catalogue.jobs() if not job.removed] == ["b", "d"]
+    await world.gateway.IntroduceManifest(introduction(of(job_files=jobs_named("ae"))), timeout=30)
+    session.say(None)
 
 
 async def test_a_kernel_with_the_most_hosts_serves_those_it_knows(
