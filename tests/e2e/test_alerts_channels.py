@@ -195,8 +195,8 @@ def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
     assert "did you mean 'failing'" in system.cli("alerts", "unmute", "faling", code=2).err
 
 
-def test_a_mute_with_an_empty_name_is_not_one_of_everything(system: AlertsSystem) -> None:
-    """The name may be a variable that is not set. Both calls refuse it, and nothing is muted or unmuted."""
+def test_calls_that_would_do_something_else_are_refused(system: AlertsSystem) -> None:
+    """An empty name may be a variable that is not set: nothing is muted or unmuted. And no list is cut unasked."""
     system.settings()
     start(system)
 
@@ -210,6 +210,10 @@ def test_a_mute_with_an_empty_name_is_not_one_of_everything(system: AlertsSystem
                 await alerts.mute(until=end, by="ann", why="moving", host="")
             (mute,) = (await alerts.get_alerts()).mutes
             assert (mute.job_id, mute.host) == ("", "")
+            for ask in (alerts.list_incidents, alerts.list_messages):
+                with pytest.raises(InvalidRequest, match="limit is 1001, expected at most 1000"):
+                    await ask(limit=1001)
+                await ask(limit=1000)
 
     asyncio.run(ask())
 

@@ -79,7 +79,7 @@ class AlertsCalls(AlertsServiceServicer):
 
     async def ListIncidents(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return incidents."""
-        limit = min(request.limit or _LISTED, _MOST)
+        limit = await _limit(request, _LISTED, context)
 
         def read(book: Book) -> service.ListIncidentsResponse:
             found = book.listed_incidents(
@@ -95,7 +95,7 @@ class AlertsCalls(AlertsServiceServicer):
 
     async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return messages."""
-        limit = min(request.limit or _MESSAGES, _MOST)
+        limit = await _limit(request, _MESSAGES, context)
         if request.state not in ("", *_STATES):
             problem = f"there is no state {request.state!r}; the states are {', '.join(_STATES)}"
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
@@ -195,6 +195,14 @@ class AlertsCalls(AlertsServiceServicer):
             pending=book.outbox.pending(name),
             undeliverable=book.outbox.undeliverable(name),
         )
+
+
+async def _limit(request: Any, usual: int, context: Any) -> int:
+    """Return how many to list; a request for too many is refused, as the kernel does."""
+    if request.limit > _MOST:
+        problem = f"limit is {request.limit}, expected at most {_MOST}"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+    return request.limit or usual
 
 
 def _target_problem(request: service.MuteRequest | service.UnmuteRequest) -> str:

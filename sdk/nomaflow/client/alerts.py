@@ -85,7 +85,7 @@ class AlertsClient:
         """Return incidents, open ones first, then the newest first.
 
         :param host: keeps those of the host and of its jobs
-        :param limit: the most to return; 0 for 200
+        :param limit: at most 1,000; 0 means 200
         """
         reply = await self._ask("ListIncidents", job_id=job_id, host=host, include_closed=include_closed, limit=limit)
         return decode(IncidentsView, reply)
@@ -93,7 +93,10 @@ class AlertsClient:
     async def list_messages(
         self, *, channel: str = "", state: str = "", limit: int = 0
     ) -> tuple[AlertMessageView, ...]:
-        """Return outgoing messages, newest first."""
+        """Return outgoing messages, newest first.
+
+        :param limit: at most 1,000; 0 means 50
+        """
         reply = await self._ask("ListMessages", channel=channel, state=state, limit=limit)
         return tuple(decode(AlertMessageView, each) for each in reply.messages)
 
