@@ -36,6 +36,9 @@ class IdleRunner:
     def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
         """Do nothing: there is nothing to kill."""
 
+    async def look_at_disk(self) -> None:
+        """Do nothing: it has no files."""
+
     def status(self) -> HostStatus:
         """Return that nothing is loaded."""
         return HostStatus(isolation_mechanism="sampling")

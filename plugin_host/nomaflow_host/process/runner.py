@@ -81,6 +81,10 @@ class SupervisedRunner:
         """The outcome of the newest load, likewise."""
         return self._supervisor.newest_load
 
+    async def look_at_disk(self) -> None:
+        """Look at the disk, for the next status; wait for a second at most."""
+        await self._supervisor.look_at_disk()
+
     def status(self) -> HostStatus:
         """Return the host's current status."""
         generation = self._supervisor.generation

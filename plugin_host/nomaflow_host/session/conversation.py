@@ -145,6 +145,7 @@ class Conversation:
     async def _beat(self) -> None:
         while True:
             self._beat_now.clear()
+            await self._runner.look_at_disk()
             heartbeat = self._heartbeat()
             self._clock.sent(heartbeat.sent_at_us)
             await self._write(pb.AttachRequest(heartbeat=heartbeat))

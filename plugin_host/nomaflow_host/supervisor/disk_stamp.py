@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nomaflow_host.generation.spec import ProjectSpec
 
 SOURCE_SUFFIXES = (".py", ".toml", ".env")
-_KEPT_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
 _MAX_FILES = 20_000
 _MOST_NAMED = 20
 
@@ -51,25 +51,34 @@ def disk_stamp(spec: ProjectSpec) -> DiskStamp:
 
 
 class DiskWatch:
-    """Compares the disk with a stamp, at most every two seconds."""
+    """Compares the disk with a stamp, on a thread: on a shared disk, thousands of files take seconds, or it hangs."""
 
     def __init__(self) -> None:
-        self._checked = -_KEPT_SECONDS
+        self._looking: asyncio.Future[None] | None = None
         self._stamp: DiskStamp | None = None
         self._newer: tuple[str, ...] = ()
 
-    def newer_than(self, stamp: DiskStamp, spec: ProjectSpec) -> tuple[str, ...]:
-        """Return the files and folders that have changed, appeared or vanished since *stamp*, relative to the project.
+    def newer_than(self, stamp: DiskStamp) -> tuple[str, ...]:
+        """Return the files and folders that had changed, appeared or vanished since *stamp* at the last look.
 
-        At most 20, sorted.
+        At most 20, sorted, relative to the project; none if that look was for another stamp.
         """
-        now = time.monotonic()
-        if stamp is not self._stamp or now - self._checked >= _KEPT_SECONDS:
-            self._checked, self._stamp = now, stamp
-            found = disk_stamp(spec)
-            changed = sorted(path for path in stamp.keys() | found.keys() if stamp.get(path) != found.get(path))
-            self._newer = tuple(os.path.relpath(path, spec.root) for path in changed[:_MOST_NAMED])
-        return self._newer
+        return self._newer if stamp is self._stamp else ()
+
+    async def look(self, stamp: DiskStamp, spec: ProjectSpec) -> None:
+        """Look at the disk, and wait for a second at most: a look that takes longer counts once it is done."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._compare(stamp, spec))
+        await asyncio.wait((self._looking,), timeout=_LOOK_SECONDS)
+
+    async def _compare(self, stamp: DiskStamp, spec: ProjectSpec) -> None:
+        self._newer, self._stamp = await asyncio.to_thread(_newer, stamp, spec), stamp
+
+
+def _newer(stamp: DiskStamp, spec: ProjectSpec) -> tuple[str, ...]:
+    found = disk_stamp(spec)
+    changed = sorted(path for path in stamp.keys() | found.keys() if stamp.get(path) != found.get(path))
+    return tuple(os.path.relpath(path, spec.root) for path in changed[:_MOST_NAMED])
 
 
 def _named(spec: ProjectSpec) -> Iterator[str]:

@@ -131,9 +131,13 @@ class GenerationLoader:
         return self._spec is not None and disk_stamp(self._spec) != self._stamp
 
     def newer_files(self) -> tuple[str, ...]:
-        """Return files on disk that are newer than what is loaded, at most 20, relative to the project."""
-        serving = self.serving
-        return () if serving is None else self._disk.newer_than(serving.stamp, serving.project.spec)
+        """Return files that were newer on disk than what is loaded at the last look, at most 20."""
+        return () if self.serving is None else self._disk.newer_than(self.serving.stamp)
+
+    async def look_at_disk(self) -> None:
+        """Look which files on disk are newer than what is loaded."""
+        if self.serving is not None:
+            await self._disk.look(self.serving.stamp, self.serving.project.spec)
 
     async def _read(self) -> Project:
         """Read the project. A vanished file gets time to come back, since editors and git replace files.
@@ -143,11 +147,11 @@ class GenerationLoader:
         until = time.monotonic() + self._settings.vanished_seconds
         while True:
             # Taken before the files are read, so that a change meanwhile counts as newer than the load.
-            stamp = {} if self._spec is None else disk_stamp(self._spec)
+            stamp = {} if self._spec is None else await asyncio.to_thread(disk_stamp, self._spec)
             self._stamp = stamp
             project = self._project()
             self._spec = project.spec
-            self._stamp = {**disk_stamp(project.spec), **stamp}
+            self._stamp = {**await asyncio.to_thread(disk_stamp, project.spec), **stamp}
             if time.monotonic() >= until or not _vanished(self.serving, project):
                 return project
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)

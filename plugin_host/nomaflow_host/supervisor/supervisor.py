@@ -79,7 +79,9 @@ class Supervisor:
         self.disk_changed = self._loader.disk_changed
         """Returns whether the project has changed on disk since the newest load began. Blocks."""
         self.newer_files = self._loader.newer_files
-        """Returns files on disk that are newer than what is loaded, at most 20, relative to the project."""
+        """Returns files that were newer on disk than what is loaded at the last look, at most 20."""
+        self.look_at_disk = self._loader.look_at_disk
+        """Looks for them, and waits for a second at most."""
         self.check = ValueChecker(pool=self._pool, loader=self._loader).check
         """Checks given values against the callables of the serving generation, without calling one."""
         self.inspect = Inspector(find=self._attempts.find).inspect

@@ -42,10 +42,12 @@ async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team:
     host = await start_host(team)
     old = host.run("slow:waits", {"marker": str(marker)})
     await eventually(Path(f"{marker}.running").exists)
+    await host.supervisor.look_at_disk()
     assert host.supervisor.newer_files() == ()
     old_pids = {status.pid for status in host.supervisor.workers()}
     (team / "plugins" / "work.py").write_text(GOOD.format(version=22))
     (team / "plugins" / "slow.py").write_text(WAITS.replace("VERSION = 1", "VERSION = 22"))
+    await host.supervisor.look_at_disk()
     await eventually(lambda: set(host.supervisor.newer_files()) == {"plugins/slow.py", "plugins/work.py"})
     (worker,) = (each for each in host.supervisor.workers() if each.running)
     assert worker.attempt_keys == (old,)
@@ -53,6 +55,8 @@ async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team:
     assert abs(worker.started_at_us / 1e6 - time.time()) < 60
     outcome = await host.supervisor.load()
     assert (outcome.accepted, outcome.generation) == (True, 2)
+    assert host.supervisor.newer_files() == ()
+    await host.supervisor.look_at_disk()
     assert host.supervisor.newer_files() == ()
     assert (await host.result("work:step")).rows_affected == 22
     assert (await host.result("work:astep")).rows_affected == 22

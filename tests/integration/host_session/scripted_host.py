@@ -61,6 +61,9 @@ class ScriptedRunner:
     def newest_load(self) -> LoadOutcome | None:
         return self.now.load
 
+    async def look_at_disk(self) -> None:
+        """Do nothing: it has no files."""
+
     def status(self) -> HostStatus:
         return self.now
 

@@ -69,6 +69,9 @@ class PlayedCode:
         """Stop an attempt at once."""
         self._stop(attempt_key, _Stop(FinishedState.FAILED, reason_code, reason), at_once=True)
 
+    async def look_at_disk(self) -> None:
+        """Do nothing: it has no files."""
+
     def status(self) -> HostStatus:
         """Return how many attempts run."""
         return HostStatus(running=len(self._running), generation=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from nomaflow_host.generation.spec import ProjectSpec
-from nomaflow_host.supervisor.disk_stamp import disk_stamp
+from nomaflow_host.supervisor import disk_stamp as on_disk
+from nomaflow_host.supervisor.disk_stamp import DiskStamp, DiskWatch, disk_stamp
 from nomaflow_host.supervisor.load_changes import changes_of
 from nomaflow_project.reading.project_files import ProjectFiles
+from waiting import eventually
 
 JOB = '[[jobs]]\nid = "{id}"\nsteps = [{{ callable = "{callable}" }}]\n'
 FINE: Mapping[str, Any] = {"kind": "sync", "parameters": [], "accepts_any_keyword": True, "error": None}
@@ -32,6 +35,30 @@ def test_a_path_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path: Path
     spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(), plugin_dirs=(), env_files=("a\0.env", "b.env"))
     stamp = disk_stamp(spec)
     assert stamp["a\0.env"] == stamp["b.env"]
+
+
+async def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at it is waited for a second at most, there is one at a time, and what it finds counts when it is done."""
+    monkeypatch.setattr(on_disk, "_LOOK_SECONDS", 0.05)
+    spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(), plugin_dirs=())
+    watch, before, comes_back, looks = DiskWatch(), disk_stamp(spec), threading.Event(), [0]
+
+    def hanging(spec: ProjectSpec) -> DiskStamp:
+        looks[0] += 1
+        comes_back.wait(60)
+        return disk_stamp(spec)
+
+    monkeypatch.setattr(on_disk, "disk_stamp", hanging)
+    (tmp_path / "jobs.toml").touch()
+    for _ in range(3):
+        await watch.look(before, spec)
+        assert (watch.newer_than(before), looks) == ((), [1])
+    comes_back.set()
+    await eventually(lambda: watch.newer_than(before) == ("jobs.toml",))
+    assert watch.newer_than(disk_stamp(spec)) == (), "of another load"
+    (tmp_path / "jobs.toml").unlink()
+    await watch.look(before, spec)
+    assert watch.newer_than(before) == ()
 
 
 def test_each_entry_of_plugins_is_judged_by_itself(tmp_path: Path) -> None:
