@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +43,11 @@ exit $code
 SAYS = """#!/bin/sh
 said=$(dirname "$0")/${0##*/}.says
 [ ! -e "$said" ] || { cat "$said"; rm "$said"; exit; }
+exec {real} "$@"
+"""
+HANGS = """#!/bin/sh
+# In the place of the Python that runs a host: the first one hangs, and notices no signal; the others are well.
+mkdir "$0.hung" 2>/dev/null && kill -STOP $$
 exec {real} "$@"
 """
 COUNTED = """#!/bin/sh
@@ -202,6 +208,17 @@ def test_a_kernel_that_starts_again_costs_no_instance(system: LaunchedSystem, cl
     told.touch()
     assert system.end(run_id).state == "SUCCEEDED"
     assert "without attaching" not in second.log
+
+
+def test_an_instance_that_hangs_before_it_serves_makes_room(system: LaunchedSystem, cluster: SlurmCluster) -> None:
+    """Its process lives and answers no signal, so asking it to end would leave it in its place until its walltime."""
+    hangs = system.root / "hangs"
+    hangs.write_text(HANGS.format(real=sys.executable))
+    hangs.chmod(0o755)
+    run_id = system.start("boxed", system.ledger())
+    launcher = system.launcher(cluster.environ, python=str(hangs), max_instances=1, start_seconds=5)
+    assert system.end(run_id).state == "SUCCEEDED"
+    assert launcher.log.count("has run for 5 s without attaching: ending it") == 1
 
 
 def test_nonsense_is_told_and_starts_nothing_twice(system: LaunchedSystem, cluster: SlurmCluster) -> None:

@@ -115,13 +115,12 @@ class Slurm:
         return engine_id
 
     async def end(self, engine_id: str, *, only_waiting: bool) -> None:
-        """End an instance: its main process is asked to stop, and drains.
+        """End an instance. Slurm asks its processes to stop, and kills those that are left after its KillWait.
 
         :param only_waiting: leave it alone if it has got a machine meanwhile
         :raises EngineError: if Slurm refuses
         """
-        how = ["--state=PENDING"] if only_waiting else ["--batch", "--signal=TERM"]
-        await self._run("scancel", *how, engine_id)
+        await self._run("scancel", *(["--state=PENDING"] if only_waiting else []), engine_id)
 
     async def witness(self, engine_id: str, labels: Mapping[str, str]) -> str:  # the port's
         """Return how it is known that nothing of a job runs any more, in words; empty if it is not known.
