@@ -137,7 +137,7 @@ def test_a_step_with_an_image_has_a_pod_of_its_own(cluster: Cluster) -> None:
     images = [pod["spec"]["containers"][0]["image"] for pod in cluster.server.all("pods")]
     assert images == ["team/train:2.1"] * 2
     assert len({run.steps[0].attempts[0].incarnation for run in map(cluster.run, runs)}) == 2
-    assert "ended before it served" not in launcher.log
+    assert "was not seen to serve" not in launcher.log
     assert "HTTP" not in launcher.log
 
 

@@ -81,7 +81,7 @@ def test_each_attempt_that_wants_an_instance_of_its_own_gets_one(system: Launche
     assert cluster.submitted() - before == 3
     assert list((system.root / "scratch").iterdir()) == []
     assert system.log("second").count("is started for attempt run_") >= 1
-    assert "has ended before it served" not in system.log("second")
+    assert "was not seen to serve" not in system.log("second")
 
 
 def _stops(system: LaunchedSystem, cluster: SlurmCluster, job: str) -> tuple[str, str, list[int]]:
@@ -130,7 +130,7 @@ def test_instances_that_never_serve_do_not_fill_the_queue(system: LaunchedSystem
     launcher = system.launcher(cluster.environ, python="/bin/false")
     eventually(lambda: "the next one is started in 4 s" in launcher.log)
     assert "the next one is started in 2 s" in launcher.log
-    assert "has ended before it served, see " in launcher.log
+    assert "has ended, and was not seen to serve: see " in launcher.log
     assert f"/.nomaflow/launcher/{before + 1}.log;" in launcher.log
     assert launcher.log.partition("the next one is started in 4 s")[0].count(") is started") == 2
     assert system.run(run_id).state == "QUEUED"

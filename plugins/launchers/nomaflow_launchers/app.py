@@ -20,7 +20,7 @@ from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
-from nomaflow_launchers.planning import Start, plan
+from nomaflow_launchers.planning import Start, plan, served_before
 from nomaflow_launchers.settings import SettingsError
 from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -95,6 +95,7 @@ class _Launcher:
         self._refused: dict[tuple[str, str, str], EngineError] = {}
         self._patience = Patience(
             first_seconds=4 * section.poll_seconds,
+            seen_seconds=section.idle_exit_seconds,
             clock=asyncio.get_running_loop().time,
             log_of=engine.log_of,
         )
@@ -117,8 +118,15 @@ class _Launcher:
             await self._witness.look(hosts, epoch=kernel.epoch, left={each.engine_id for each in launched})
         attached = frozenset(_engine_ids(hosts, lambda each: each.state in _SERVED))
         wanted = await self._kernel.list_wanted()
-        self._patience.look(launched, attached, ended=self._taken_back, wanted={each.attempt_key for each in wanted})
         self._known = {each.engine_id for each in launched} & {*self._known, *_engine_ids(hosts, _has_served)}
+        seconds = _seconds_of_lead(kernel)
+        self._patience.look(
+            launched,
+            attached,
+            served={each.engine_id for each in launched if served_before(each, self._known, seconds)},
+            ended=self._taken_back,
+            wanted={each.attempt_key for each in wanted},
+        )
         acts = plan(
             self._section,
             wanted=wanted,
@@ -126,7 +134,7 @@ class _Launcher:
             attached=attached,
             idle=frozenset(_engine_ids(hosts, lambda each: each.state == "ATTACHED" and not each.running)),
             known=self._known,
-            kernel_seconds=_seconds_of_lead(kernel),
+            kernel_seconds=seconds,
             refused=self._refused,
         )
         before, self._taken_back = self._taken_back, {*acts.stuck, *acts.surplus}

@@ -98,7 +98,7 @@ def plan(
     shapes = {each.name: each for each in section.shapes or (LauncherShape(name="default"),)}
     needed, begun, own, unfit = _demand(section, wanted, shapes.values())
     away = [each for each in launched if each.engine_id not in attached]
-    coming = [each for each in away if not _served_before(each, known, kernel_seconds)]
+    coming = [each for each in away if not served_before(each, known, kernel_seconds)]
     useless = [each for each in launched if each.engine_id in idle and _is_new(each, section)]
     looking = away if kernel_seconds <= section.start_seconds else coming
     starting = Counter((each.host, each.shape) for each in (*looking, *useless) if not each.attempt_key)
@@ -156,7 +156,7 @@ def _is_new(each: Launched, section: LauncherSection) -> bool:
     return (each.running_seconds or 0.0) <= section.start_seconds
 
 
-def _served_before(each: Launched, known: Collection[str], kernel_seconds: float) -> bool:
+def served_before(each: Launched, known: Collection[str], kernel_seconds: float) -> bool:
     """Return whether an instance has served, or may have served an earlier kernel."""
     running = each.running_seconds
     return running is not None and (each.engine_id in known or running > kernel_seconds)

@@ -170,6 +170,22 @@ async def test_an_instance_that_never_serves_is_stuck(parts: _Parts, caplog: pyt
     assert (parts.ended, caplog.text.count("without attaching")) == (["1", "2"] * 2, 2)
 
 
+async def test_an_instance_that_served_an_earlier_kernel_has_not_failed(
+    parts: _Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new one never saw it: it was idle, and left before it was back."""
+    launcher = _launcher(parts)
+    parts.instances = (_runs(1), _runs(2))
+    parts.hosts = (_host("ATTACHED"),)
+    await launcher.turn()  # the other one came while the launcher could not look
+    parts.hosts = ()
+    parts.leads_for(5)
+    await launcher.turn()
+    parts.instances = ()
+    await launcher.turn()
+    assert "was not seen to serve" not in caplog.text
+
+
 async def test_what_another_teams_instances_say_of_themselves_counts_for_them_alone(parts: _Parts) -> None:
     """Their engine may give the same ids, and a hostile one could pass for all that the launcher has started."""
     parts.instances, parts.hosts = (_runs(1),), (_host("ATTACHED", name="other"),)
