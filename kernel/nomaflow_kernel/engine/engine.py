@@ -250,10 +250,7 @@ class Engine:
         self._loop.tell(lambda batch: attaching.detach(self._state, batch, key, link))
 
     async def declare_ended(self, key: InstanceKey, *, evidence: str, by: str) -> int | None:
-        """Fail the attempts of an instance that is certainly gone; return their number, None if it is not known.
-
-        :param evidence: in words
-        """
+        """Fail the attempts of an instance that is certainly gone; return their number, None if it is not known."""
         return await self._loop.ask(
             lambda batch: attaching.declare_ended(self._state, batch, key, evidence=evidence, by=by),
             repeatable=False,
@@ -325,6 +322,14 @@ class Engine:
             await self._loop.load_wanted()
             found = demand(self._state)
         return found
+
+    def launches(self, host: str, seconds: float) -> None:
+        """Note that a launcher starts instances of a host when attempts wait, for so long."""
+        self._state.fleet.launches(host, self._clock.monotonic() + seconds)
+
+    def is_launched(self, host: str) -> bool:
+        """Return whether a launcher does so."""
+        return self._state.fleet.launched_until(host) > self._clock.monotonic()
 
     def open_runs(self) -> Sequence[RunCount]:
         """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""

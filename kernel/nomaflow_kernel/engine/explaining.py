@@ -186,7 +186,9 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
         return _waits_for_own(state, run, step)
     serving = [instance for instance in state.fleet.of_host(host) if instance.serves_all]
     if not serving:
-        return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
+        launched = state.fleet.launched_until(host) > state.clock.monotonic()
+        coming = "; its launcher starts one, or says in its log why not" if launched else ""
+        return Reason("waiting_for_host", f"no instance of host {host!r} takes work{coming}")
     if run is not None and step is not None:
         with_code = [instance for instance in serving if has_code(state, run, instance)]
         if not with_code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -152,6 +153,7 @@ class Fleet:
         self._by_host: dict[str, dict[InstanceKey, Instance]] = {}
         self._own: dict[str, Instance] = {}
         self._left: dict[str, tuple[float, int]] = {}
+        self._launched: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
@@ -198,6 +200,14 @@ class Fleet:
         In monotonic seconds, and as wall time.
         """
         return None if self.has_instance(host) else self._left.get(host, self._since)
+
+    def launched_until(self, host: str) -> float:
+        """Return until when a launcher starts instances of a host when attempts wait, in monotonic seconds."""
+        return self._launched.get(host, -math.inf)
+
+    def launches(self, host: str, until: float) -> None:
+        """Note that a launcher does so until then."""
+        self._launched[host] = max(until, self.launched_until(host))
 
     def has_serving(self, host: str) -> bool:
         """Return whether any instance of the host accepts new work of any kind."""

@@ -58,13 +58,15 @@ def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
 
     A misspelt ``host`` that was corrected leaves such runs: nothing would ever start them, and they hold up their job.
     A host that is away for less may only be starting anew, or not have come back yet to a kernel that has just started.
+    One of which a launcher starts instances is not away: the run that waits makes it start one, which may take hours.
     Called when a host has left, at the kernel's start, and after a change of the catalogue; where the minute is not
     over, a timer calls it then.
     """
     absent = state.fleet.absent_since(host)
     if host == NO_HOST or absent is None or not state.waiting.count_of_host(host):
         return
-    over = absent[0] + _AWAY_SECONDS  # not by the wall clock, which may be set
+    # not by the wall clock, which may be set
+    over = max(absent[0] + _AWAY_SECONDS, state.fleet.launched_until(host))
     if batch.now < over:
         state.timers.add(over, TimerKind.HOST_AWAY, host)
         return

@@ -28,13 +28,15 @@ from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_
 from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
+from nomaflow_kernel.rpc.requests import check_count, check_host, check_job_id, check_most, person, sentence
 from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
 _FIRES = 10
 _HOSTS_PER_PAGE = 200
 _NAMED = 50
+_MOST_LAUNCHED = 1000
+_MOST_LAUNCHED_SECONDS = 86_400
 
 
 class CatalogueCalls(Calls):
@@ -102,6 +104,7 @@ class CatalogueCalls(Calls):
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
                 absent_since_us=self._engine.absent_since_us(name),
+                launched=self._engine.is_launched(name),
                 pause=self._engine.pause_of("", name),
                 problems=list(left_out_jobs(self._catalogue, instances.get(name, ()))),
             )
@@ -117,6 +120,7 @@ class CatalogueCalls(Calls):
         """Return a page of the demand for instances of the hosts that the caller may read."""
         if request.host:
             check_host(request.host)
+        self._note_launcher(request, caller)
         most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
         by_host = groupby(await self._engine.whole_demand(), key=attrgetter("host"))
         page: Page[kernel.Wanted] = Page()
@@ -131,6 +135,19 @@ class CatalogueCalls(Calls):
             for each in demands:
                 page.add(encode(kernel.Wanted, each))
         return kernel.ListWantedResponse(wanted=page.entries)
+
+    def _note_launcher(self, request: kernel.ListWantedRequest, caller: Caller) -> None:
+        """Note that the caller is the launcher of some hosts, if it says so.
+
+        :raises NotPermitted: if it may not launch one of them
+        """
+        check_count(request.launched_hosts, _MOST_LAUNCHED, "launched_hosts")
+        check_most(request.launched_seconds, _MOST_LAUNCHED_SECONDS, "launched_seconds")
+        for host in request.launched_hosts:
+            check_host(host)
+            caller.require(Verb.LAUNCH, Target(host=host))
+        for host in self._host_names().intersection(request.launched_hosts):
+            self._engine.launches(host, request.launched_seconds)
 
     async def declare_ended(self, request: kernel.DeclareEndedRequest, caller: Caller) -> kernel.DeclareEndedResponse:
         """End the attempts of an instance that is certainly gone."""

@@ -163,6 +163,7 @@ def host_message(
     instances: Sequence[Instance],
     queued: int,
     absent_since_us: int | None,
+    launched: bool,
     pause: PauseRecord | None,
     problems: Sequence[Problem] = (),
 ) -> host_pb2.Host:
@@ -185,6 +186,7 @@ def host_message(
         problems=listed_problems((*problems, *known.load.problems)),
         queued=queued,
         absent_since=absent_since_us,
+        launched=launched,
         pause=pause_message(pause),
     )
 

@@ -88,14 +88,14 @@ class Clockwork:
             lambda book: (book.watched.runs_due(book.now), list(book.watched.hosts_due(book.now)))
         )
         states = await self._states(runs) if runs else {}
-        attached = await self._attached() if absent else None
+        attached, launched = await self._present() if absent else (None, set())
         detached_after = self._alerts.host_detached_minutes * 60
 
         def check(book: Book) -> None:
             if states is not None:
                 check_runs(book, self._policies, states, runs)
             if absent:
-                check_absent_hosts(book, self._policies, attached, detached_after=detached_after)
+                check_absent_hosts(book, self._policies, attached, launched=launched, detached_after=detached_after)
             check_expected(book, self._policies)
             expect_runs(book, self._policies)
 
@@ -122,12 +122,14 @@ class Clockwork:
             found[run.run_id] = RunNow(state=now.state, preset=now.preset, why=why)
         return found
 
-    async def _attached(self) -> set[str] | None:
+    async def _present(self) -> tuple[set[str] | None, set[str]]:
+        """Return the hosts with an instance that is heard, None without an answer, and those that a launcher starts."""
         try:
             hosts = await self._calls.list_hosts()
         except ClientError:
-            return None
-        return {host.name for host in hosts if any(one.state not in _AWAY for one in host.instances)}
+            return None, set()
+        attached = {host.name for host in hosts if any(one.state not in _AWAY for one in host.instances)}
+        return attached, {host.name for host in hosts if host.launched}
 
     async def _write(self) -> None:
         drafts = await self._ledger.run(lambda book: plan(book, self._alerts))

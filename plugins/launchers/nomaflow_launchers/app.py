@@ -28,6 +28,7 @@ from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
+_PROMISED_TURNS = 3  # for so many of the longest waits the kernel counts on this launcher
 _MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to end
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
 
@@ -117,7 +118,11 @@ class _Launcher:
         if kernel.epoch == served.epoch:  # else another kernel, which does not know them yet, may have told their list
             await self._witness.look(hosts, epoch=kernel.epoch, left={each.engine_id for each in launched})
         attached = frozenset(_engine_ids(hosts, lambda each: each.state in _SERVED))
-        wanted = await self._kernel.list_wanted()
+        refused = {host for host, *_ in self._refused}
+        wanted = await self._kernel.list_wanted(
+            launched_hosts=[each for each in self._section.hosts if each not in refused],
+            launched_seconds=math.ceil(_PROMISED_TURNS * max(_LONGEST_WAIT_SECONDS, self._section.poll_seconds)),
+        )
         self._known = {each.engine_id for each in launched} & {*self._known, *_engine_ids(hosts, _has_served)}
         seconds = _seconds_of_lead(kernel)
         self._patience.look(

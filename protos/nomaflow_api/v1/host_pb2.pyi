@@ -332,6 +332,7 @@ class Host(google.protobuf.message.Message):
     QUEUED_FIELD_NUMBER: builtins.int
     PAUSE_FIELD_NUMBER: builtins.int
     ABSENT_SINCE_FIELD_NUMBER: builtins.int
+    LAUNCHED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is the host's name, a team's."""
     state: global___HostState.ValueType
@@ -344,6 +345,8 @@ class Host(google.protobuf.message.Message):
     """callable_count is how many callables it offers."""
     queued: builtins.int
     """queued is how many runs wait for it: to start, or for the next try of a step."""
+    launched: builtins.bool
+    """launched is true while a launcher starts instances of it when attempts wait: without one it is at zero, and not away."""
     @property
     def instances(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Instance]:
         """instances are its processes that are attached, or still hold attempts."""
@@ -378,8 +381,9 @@ class Host(google.protobuf.message.Message):
         queued: builtins.int = ...,
         pause: nomaflow_api.v1.job_pb2.Pause | None = ...,
         absent_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        launched: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["absent_since", b"absent_since", "introduced_at", b"introduced_at", "pause", b"pause"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["absent_since", b"absent_since", "callable_count", b"callable_count", "instances", b"instances", "introduced_at", b"introduced_at", "job_count", b"job_count", "manifest_digest", b"manifest_digest", "name", b"name", "pause", b"pause", "problems", b"problems", "queued", b"queued", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["absent_since", b"absent_since", "callable_count", b"callable_count", "instances", b"instances", "introduced_at", b"introduced_at", "job_count", b"job_count", "launched", b"launched", "manifest_digest", b"manifest_digest", "name", b"name", "pause", b"pause", "problems", b"problems", "queued", b"queued", "state", b"state"]) -> None: ...
 
 global___Host = Host

@@ -1187,20 +1187,32 @@ class ListWantedRequest(google.protobuf.message.Message):
     HOST_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    LAUNCHED_HOSTS_FIELD_NUMBER: builtins.int
+    LAUNCHED_SECONDS_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host limits the answer to one host. Empty means every host."""
     page_size: builtins.int
     """page_size is how many hosts to tell of at most. Zero means 200, which is also the most."""
     page_token: builtins.str
     """page_token continues after an earlier page. Empty means the first."""
+    launched_seconds: builtins.int
+    """launched_seconds is for how long it does so, unless it asks again. At most 86,400."""
+    @property
+    def launched_hosts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """launched_hosts are the hosts of which the caller starts instances when attempts wait: while they have none, they are at
+        zero, and not away. For each the caller needs the verb launch. At most 1,000.
+        """
+
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        launched_hosts: collections.abc.Iterable[builtins.str] | None = ...,
+        launched_seconds: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "launched_hosts", b"launched_hosts", "launched_seconds", b"launched_seconds", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListWantedRequest = ListWantedRequest
 

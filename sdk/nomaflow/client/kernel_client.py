@@ -302,12 +302,18 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         """
         return decode(values.CallablesView, await self._whole("ListCallables", host=host, references=references))
 
-    async def list_wanted(self, host: str = "") -> list[values.WantedView]:
+    async def list_wanted(
+        self, host: str = "", *, launched_hosts: Iterable[str] = (), launched_seconds: int = 0
+    ) -> list[values.WantedView]:
         """Return the attempts that are due and wait for an instance, by host and by what they need, page by page.
 
         :param host: only of this one; empty for every host that the caller may read
+        :param launched_hosts: those of which the caller starts instances when steps wait: without one they are not away
+        :param launched_seconds: for how long it does, unless it asks again
         """
-        return [decode(values.WantedView, one) for one in (await self._whole("ListWanted", host=host)).wanted]
+        launched = {"launched_hosts": tuple(launched_hosts), "launched_seconds": launched_seconds}
+        reply = await self._whole("ListWanted", host=host, **launched)
+        return [decode(values.WantedView, one) for one in reply.wanted]
 
     async def declare_ended(self, host: str, incarnation: str, *, evidence: str, by: str = "") -> values.DeclaredView:
         """Tell the kernel that an instance is certainly gone: its attempts are FAILED at once, and may be retried.

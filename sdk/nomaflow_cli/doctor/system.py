@@ -120,7 +120,9 @@ def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
 
 def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
     name = shlex.quote(host.name)
-    if not host.instances:
+    if host.launched and not host.instances:
+        yield fine("hosts.at_zero", f"host {host.name!r} has no instance; its launcher starts one when a step waits")
+    elif not host.instances:
         yield (problem if host.job_count else warning)(
             "hosts.absent",
             f"host {host.name!r} is not attached; {count(host.job_count, 'job')} cannot run",
@@ -204,6 +206,7 @@ def _working(who: str, host: HostView, instance: InstanceView, kernel: KernelVie
 
 def _runs(view: SystemView, now: datetime) -> Iterator[Finding]:
     attached = {host.name for host in view.hosts if any(one.state != "UNREACHABLE" for one in host.instances)}
+    served = attached | {host.name for host in view.hosts if host.launched}
     oldest = view.queued[-1].queued_at if view.queued else None
     since = f", the oldest {age(oldest, now=now)}" if oldest else ""
     yield fine("runs.open", f"{_at_least(view.running)} running, {_at_least(view.queued)} queued{since}")
@@ -215,7 +218,7 @@ def _runs(view: SystemView, now: datetime) -> Iterator[Finding]:
             f"{count(len(cut_off), 'run')} RUNNING on hosts that are unreachable, for example {example.run_id}",
             f"bring host {example.host!r} back; nomaflow show {example.run_id}",
         )
-    stuck = [run for run in view.queued if run.host and run.host not in attached]
+    stuck = [run for run in view.queued if run.host and run.host not in served]
     if stuck:
         text = f"{count(len(stuck), 'run')} wait for a host that is not attached: {stuck[-1].host!r}"
         yield warning("runs.no_host", text, "nomaflow host DIR")

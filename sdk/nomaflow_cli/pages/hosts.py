@@ -36,6 +36,8 @@ def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
         parts.append(
             Text.assemble(state(host.state), "  ", (printable(host.name), "bold"), brought, (waiting, "yellow"))
         )
+        if host.launched and not host.instances:
+            parts.append(Text("    its launcher starts an instance when a step waits", style="dim"))
         parts += [Padding(_instance(instance), (0, 0, 0, 4)) for instance in host.instances]
         if host.pause is not None:
             parts.append(Text(f"    {pause_text(host.pause)}", style="yellow"))

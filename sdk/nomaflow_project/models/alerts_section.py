@@ -123,8 +123,8 @@ class AlertsSection(Entry):
     )
     scaled_hosts: tuple[str, ...] = key(
         tuple,
-        "Hosts that have no instance while nothing waits for them, since a launcher or the like starts them; `etl-*` "
-        "stands for all that begin with `etl-`. Their absence opens no incident.",
+        "Hosts that have no instance while nothing waits for them, since KEDA or the like starts them; `etl-*` stands "
+        "for all that begin with `etl-`. Their absence opens no incident. Those of a launcher need no entry.",
     )
     kernel: str = key(
         "", "Addresses of the kernels to watch, several separated by commas. Empty: the project's own kernel."

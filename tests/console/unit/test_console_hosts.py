@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from nomaflow.client.values import (
     EventView,
     HostView,
@@ -43,6 +45,17 @@ def test_a_job_is_told_on_the_page_of_the_host_that_brings_it() -> None:
         "job taken cannot run: jobs.toml: the id belongs to 'other'",
     ]
     assert told("other") == []
+
+
+def test_a_host_at_zero_is_in_order() -> None:
+    """It has no instance while nothing waits, since a launcher starts them."""
+    host = HostView(name="team", state="DETACHED", launched=True)
+    assert (host_sign(host).word, host_sign(host).css) == ("at zero", "ok")
+    (note,) = host_notes(host, [], 1)
+    assert note.text == "no instance now; its launcher starts one when a step waits"
+    (note,) = host_notes(replace(host, queued=2), [], 1)
+    assert note.text.startswith("no instance now; 2 runs wait for one; its launcher")
+    assert note.fix == "if none comes, see the launcher's log"
 
 
 def test_a_load_that_the_kernel_refused_is_told_as_such() -> None:

@@ -168,6 +168,7 @@ def test_a_step_that_waits_for_a_host_that_is_away_is_told() -> None:
     run = _run("RUNNING", 3, host="yard", current_step="load", reason=why)
     gone = HostView(name="yard", state="DETACHED", absent_since=AGO[3])
     assert _needs(open=[run], hosts=[replace(gone, absent_since=NOW - timedelta(seconds=5))]) == []
+    assert _needs(open=[run], hosts=[replace(gone, launched=True)]) == []
     told, host = _needs(open=[run], hosts=[gone])
     assert told.text == "load waits: no instance of host 'yard' takes work"
     assert (host.text, host.at) == ("is not attached", AGO[3])

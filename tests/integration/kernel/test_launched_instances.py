@@ -75,6 +75,20 @@ async def test_a_string_lets_one_instance_join_once_until_its_end(world: AccessW
     assert "may not renew a certificate for one instance" in (caught.value.details() or "")
 
 
+async def test_a_host_is_at_zero_while_its_launcher_asks(world: AccessWorld) -> None:
+    """The launcher says so when it asks what waits; only one that may launch the host can."""
+    async with AsyncExitStack() as stack:  # the kernel then knows the host
+        await _attached(world, stack, (await _launched(world))[2])
+    fields = {"launched_hosts": ["teama"], "launched_seconds": 60}
+    assert await world.as_("watcher").code("ListWanted", **fields) is DENIED
+    assert await world.as_("launch-b").code("ListWanted", **fields) is DENIED
+    launched = [each.launched for each in (await world.as_("owner")("ListHosts")).hosts if each.name == "teama"]
+    assert launched == [False]
+    assert await world.as_("launch-a").code("ListWanted", **fields) is OK
+    launched = [each.launched for each in (await world.as_("owner")("ListHosts")).hosts if each.name == "teama"]
+    assert launched == [True]
+
+
 async def test_one_instance_is_shut_out_alone_by_its_name(world: AccessWorld) -> None:
     """The audit tells the instances of a host apart; the one that is withdrawn loses its session, the other goes on."""
     async with AsyncExitStack() as stack:

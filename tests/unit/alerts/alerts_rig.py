@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -100,25 +100,36 @@ class Rig:
         return run_id
 
     def wait(
-        self, seconds: float, *, runs: Mapping[str, RunNow] | None = None, attached: set[str] | None = None
+        self,
+        seconds: float,
+        *,
+        runs: Mapping[str, RunNow] | None = None,
+        attached: set[str] | None = None,
+        launched: Collection[str] = (),
     ) -> list[Message]:
         """Let time pass in steps of a second at most a hundred, and return the messages that were made."""
         made: list[Message] = []
         step = max(seconds / 100, 1.0) if seconds else 0.0
         until = self.now + seconds
         while True:
-            made += self.turn(runs=runs, attached=attached)
+            made += self.turn(runs=runs, attached=attached, launched=launched)
             if self.now >= until:
                 return made
             self.now = min(self.now + step, until)
 
-    def turn(self, *, runs: Mapping[str, RunNow] | None = None, attached: set[str] | None = None) -> list[Message]:
+    def turn(
+        self,
+        *,
+        runs: Mapping[str, RunNow] | None = None,
+        attached: set[str] | None = None,
+        launched: Collection[str] = (),
+    ) -> list[Message]:
         """Do what is due now, and return the messages that were made."""
 
         def check(book: Book) -> list[Message]:
             check_runs(book, self.policies, runs or {}, book.watched.runs_due(book.now))
             detached = self.alerts.host_detached_minutes * 60
-            check_absent_hosts(book, self.policies, attached or set(), detached_after=detached)
+            check_absent_hosts(book, self.policies, attached or set(), launched=launched, detached_after=detached)
             check_expected(book, self.policies)
             expect_runs(book, self.policies)
             made = [

@@ -160,6 +160,15 @@ def test_a_host_that_comes_when_there_is_work_may_be_away() -> None:
     assert [each.subject for each in rig.wait(400)] == ["host team is not attached"]
 
 
+def test_a_host_that_a_launcher_starts_may_be_away_for_as_long_as_the_launcher_is_there() -> None:
+    """The kernel knows it without a setting; without the launcher nothing of the host would come."""
+    rig = Rig()
+    rig.job("nightly")
+    rig.event("host.detached", host="team")
+    assert rig.wait(4000, launched={"team"}) == []
+    assert [each.subject for each in rig.wait(400)] == ["host team is not attached"]
+
+
 def test_incidents_of_a_job_end_with_the_job() -> None:
     """A run of it will never succeed, and a reminder each day would help nobody."""
     rig = Rig()

@@ -62,6 +62,12 @@ def bad(view: SystemView) -> dict[str, Level]:
     return {each.check: each.level for each in found}
 
 
+def test_a_host_at_zero_is_in_order() -> None:
+    """A launcher starts an instance of it when a step waits: the host is not away, and its runs are not stuck."""
+    zero = structs.replace(HOST, instances=(), launched=True)
+    assert bad(replace(WELL, hosts=[zero], queued=[run("QUEUED", zero.name)], running=[])) == {}
+
+
 def test_a_system_in_order_has_nothing_to_mend() -> None:
     """Every line is fine, and none has a way out."""
     findings = list(examine_system(WELL, now=NOW))

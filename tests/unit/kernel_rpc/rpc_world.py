@@ -176,6 +176,10 @@ class ScriptedEngine:
         """Return the kernel's start."""
         return 0
 
+    def is_launched(self, host: str) -> bool:
+        """Return that no launcher starts its instances."""
+        return False
+
     def holdup(self, run_id: str, attempts: Container[str] | None = None) -> Reason | None:
         """Return nothing."""
         return None

@@ -59,7 +59,13 @@ def test_a_host_is_told_with_its_instances() -> None:
         refused_load=RefusedLoad(at_us=2_000_000, message="no", problems=(problem,)),
     )
     message = host_message(
-        "team", known=HostCatalogue(host="team"), instances=[status], queued=4, absent_since_us=None, pause=None
+        "team",
+        known=HostCatalogue(host="team"),
+        instances=[status],
+        queued=4,
+        absent_since_us=None,
+        launched=False,
+        pause=None,
     )
     host = decode(values.HostView, message)
     (instance,) = host.instances

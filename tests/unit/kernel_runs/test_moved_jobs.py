@@ -121,6 +121,23 @@ async def test_a_host_that_comes_back_within_the_minute_runs_what_waits_for_it(r
     assert await rig.state(run_id) is RunState.RUNNING
 
 
+async def test_a_host_of_which_a_launcher_starts_instances_is_not_away(rig: Rig) -> None:
+    """It has none while nothing waits, and the one for the run may be in an engine's queue for hours."""
+    rig.jobs.add(job("a"))
+    run_id = (await rig.trigger("a")).run_id
+    assert rig.engine.why_not_running("a") == "no instance of host 'demo' takes work"
+    rig.jobs.add(job("a", host="other"))
+    rig.engine.launches("demo", 180)
+    assert rig.engine.why_not_running("a").endswith("takes work; its launcher starts one, or says in its log why not")
+    rig.engine.jobs_changed()
+    await rig.advance(100)
+    rig.engine.launches("demo", 180)
+    await rig.advance(170)
+    assert (await rig.state(run_id), rig.engine.is_launched("demo")) == (RunState.QUEUED, True)
+    await rig.advance(20)  # the launcher is gone, too
+    assert (await rig.state(run_id), rig.engine.is_launched("demo")) == (RunState.CANCELED, False)
+
+
 async def test_a_run_calls_as_the_host_that_it_is_from(rig: Rig) -> None:
     """A host whose job's id another has got starts no job of that one, which accepts no calls of others."""
     steps = step("one"), step("call", type="call_job", callable="", target_job_id="secret")

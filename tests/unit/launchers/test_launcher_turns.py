@@ -37,6 +37,7 @@ class _Parts:
         self.refuses: tuple[str, ...] = ()
         self.evidence = ""
         self.declared: list[str] = []
+        self.launched: dict[str, Any] = {}
 
     async def get_kernel(self) -> KernelView:
         return self.kernel
@@ -44,7 +45,8 @@ class _Parts:
     async def list_hosts(self) -> tuple[HostView, ...]:
         return self.hosts
 
-    async def list_wanted(self) -> tuple[WantedView, ...]:
+    async def list_wanted(self, **launched: Any) -> tuple[WantedView, ...]:
+        self.launched = launched
         return self.wanted
 
     async def invite_instance(self, *_: Any, **__: Any) -> Any:
@@ -225,10 +227,12 @@ async def test_a_shape_that_the_engine_refuses_holds_up_no_other(parts: _Parts) 
     for _ in range(2):
         with pytest.raises(EngineError, match=r"^no instance of team \(gpu\) is started: no partition gpu$"):
             await launcher.turn()
+    assert parts.launched == {"launched_hosts": [], "launched_seconds": 180}  # nobody should count on it
     assert parts.started == ["small"]
     parts.refuses, parts.instances = (), (Launched(engine_id="1", host="team", shape="small"),)
     await launcher.turn()
-    assert parts.started == ["small", "gpu"]
+    await launcher.turn()
+    assert (parts.started, parts.launched["launched_hosts"]) == (["small", "gpu"], ["team"])
 
 
 async def test_a_kernel_that_does_not_answer_is_told_with_the_way_out(

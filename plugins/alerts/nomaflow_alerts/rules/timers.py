@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -121,11 +121,19 @@ def _sighting(
     )  # fmt: skip
 
 
-def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None, *, detached_after: float) -> None:
+def check_absent_hosts(
+    book: Book,
+    policies: Policies,
+    attached: set[str] | None,
+    *,
+    launched: Collection[str] = (),
+    detached_after: float,
+) -> None:
     """Sight hosts that stay away although they have enabled jobs, and end the silence of those that do not.
 
     :param attached: the hosts with an instance that is heard; None if the kernel does not answer, so that it is asked
         again
+    :param launched: those that a launcher starts when there is work; they may be away, for as long as it does
     """
     for host, since in book.watched.hosts_due(book.now):
         book.watched.host_back(host)
@@ -133,6 +141,8 @@ def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None
             book.watched.host_left(host, at=since, check_at=book.now + detached_after)
         elif host in attached:  # what fails there has another cause than the instance that is silent
             book.close(f"host_unreachable|{host}", at=book.now, facts={"ended": "other instances serve its jobs,"})
+        elif host in launched:
+            book.watched.host_left(host, at=book.now, check_at=book.now + detached_after)
         elif not policies.may_be_away(host):
             jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
             if jobs:

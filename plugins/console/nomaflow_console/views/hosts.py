@@ -24,6 +24,7 @@ _SIGNS: Mapping[str, StateSign] = {
     "AWAITED": StateSign(sign="◔", word="awaited", css="waits"),
     "DETACHED": StateSign(sign="○", word="not attached", css="off"),
 }
+_AT_ZERO = StateSign(sign="○", word="at zero", css="ok")
 _BROKEN = StateSign(sign="✕", word="problems", css="failed")
 _OUTDATED = StateSign(sign="▲", word="outdated", css="warning")
 _STATE_UNKNOWN = StateSign(sign="·", word="", css="unknown")
@@ -94,11 +95,16 @@ def host_sign(host: HostView, jobs: Iterable[JobView] = ()) -> StateSign:
     :param jobs: those of its jobs that are in trouble
     """
     if host.state != "ATTACHED":
-        return _SIGNS.get(host.state, _STATE_UNKNOWN)
+        return _AT_ZERO if is_at_zero(host) else _SIGNS.get(host.state, _STATE_UNKNOWN)
     broken = any(problem.severity == "error" for problem in host.problems) or any(map(_is_broken, jobs))
     if broken or host.refused_load is not None:
         return _BROKEN
     return _OUTDATED if any(instance.code_newer for instance in host.instances) else _SIGNS[host.state]
+
+
+def is_at_zero(host: HostView) -> bool:
+    """Return whether a host has no instance, and a launcher starts one when a step waits."""
+    return host.launched and not host.instances
 
 
 def _is_broken(job: JobView) -> bool:
@@ -111,7 +117,11 @@ def host_notes(host: HostView, jobs: Sequence[JobView], ids: int) -> Iterator[No
     :param jobs: those of its jobs that are in trouble
     :param ids: number of job ids that belong to it
     """
-    if host.queued and host.state != "ATTACHED":
+    if is_at_zero(host):
+        waits = f"{counted(host.queued, 'run waits', 'runs wait')} for one; " if host.queued else ""
+        fix = "if none comes, see the launcher's log" if host.queued else ""
+        yield Note(text=f"no instance now; {waits}its launcher starts one when a step waits", kind="note", fix=fix)
+    elif host.queued and host.state != "ATTACHED":
         waits = counted(host.queued, "run waits", "runs wait")
         silent = host.state in ("AWAITED", "UNREACHABLE")
         fix = "bring its machine or network back" if silent else "start the host"

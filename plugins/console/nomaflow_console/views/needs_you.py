@@ -164,7 +164,7 @@ def _zone(situation: Situation, job_id: str) -> str:
 
 def _stuck(situation: Situation) -> Iterator[Need]:
     """Yield the RUNNING runs whose host is silent, or is away while a step of theirs waits for it."""
-    away = {each.name for each in situation.hosts if each.absent_since and not _may_come_back(each, situation.now)}
+    away = {each.name for each in situation.hosts if each.absent_since and not _may_come(each, situation.now)}
     for run in situation.open:
         code = run.reason.code if run.state == "RUNNING" and run.reason is not None else ""
         if code == "host_silent" or (code == "waiting_for_host" and run.host in away):
@@ -194,9 +194,12 @@ def _hosts(situation: Situation) -> Iterator[Need]:
         )  # fmt: skip
 
 
-def _may_come_back(host: HostView, now: datetime) -> bool:
-    """Return whether a host has been away so shortly that it, or a kernel that has started, may still be on its way."""
-    return host.absent_since is not None and now - host.absent_since < _COMES_BACK
+def _may_come(host: HostView, now: datetime) -> bool:
+    """Return whether an instance of an absent host may be on its way.
+
+    A launcher starts one when a step waits; or the host, or the kernel, was there again just now.
+    """
+    return host.launched or (host.absent_since is not None and now - host.absent_since < _COMES_BACK)
 
 
 def _host_trouble(host: HostView, now: datetime) -> tuple[str, str, datetime | None, bool]:
@@ -204,7 +207,7 @@ def _host_trouble(host: HostView, now: datetime) -> tuple[str, str, datetime | N
     seen = max((each.last_heartbeat_at for each in host.instances if each.last_heartbeat_at), default=None)
     if host.state == "UNREACHABLE":
         return "is silent: whether its steps still run is not known", "bring its machine or network back", seen, False
-    if host.state == "DETACHED" and _may_come_back(host, now):
+    if host.state == "DETACHED" and _may_come(host, now):
         return "", "", None, False
     if host.state == "DETACHED":
         work = f"; {counted(host.queued, 'run waits', 'runs wait')} for it" if host.queued else ""

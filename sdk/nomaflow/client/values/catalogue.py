@@ -270,6 +270,7 @@ class HostView(Shaped, frozen=True, kw_only=True):
 
     :param queued: how many runs wait for it: to start, or for the next try of a step
     :param absent_since: since when it has had no instance, at the earliest since the kernel's start; None if it has one
+    :param launched: whether a launcher starts instances of it when steps wait: without one it is at zero, and not away
     """
 
     name: str
@@ -282,6 +283,7 @@ class HostView(Shaped, frozen=True, kw_only=True):
     problems: tuple[ProblemView, ...] = ()
     queued: int = 0
     absent_since: datetime | None = None
+    launched: bool = False
     pause: PauseView | None = None
 
     @property
