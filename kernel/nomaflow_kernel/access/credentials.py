@@ -88,7 +88,8 @@ class Credentials:
         self._certificates = {each.serial: each for each in await self._store.certificates()}
         self.reserved.read(self.tokens(), self.certificates())
         ends = self._withdrawn.read()
-        tokens = [ended(each, ends[each.token_id]) for each in self.tokens() if each.token_id in ends]
+        tokens = [each for each in self.tokens() if each.token_id in ends and each.revoked_at_us is None]
+        tokens = [ended(each, ends[each.token_id]) for each in tokens]
         tokens = [each for each in tokens if each != self._tokens[each.token_id].record]
         certificates = [
             replace(each, revoked_at_us=ends[each.serial])

@@ -150,6 +150,24 @@ async def test_a_rotated_token_works_beside_its_successor_for_the_overlap(kernel
     assert of(credentials, at_once) is not ANYONE
 
 
+async def test_a_start_withdraws_nothing_again_that_the_store_holds_as_withdrawn(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log speaks of a restored store only after a restore."""
+    credentials = kernel.credentials
+    await credentials.create(TokenOrder(kind="user", name="al", roles=("admin",)), created_by="owner")
+    await credentials.create(CI, created_by="owner")
+    await credentials.rotate("ci", overlap_seconds=3600, created_by="owner")
+    withdrawn, _ = await credentials.create(HOST, created_by="owner")
+    _, join = await credentials.create(HOST, created_by="owner")
+    await credentials.use_join(join)
+    await credentials.revoke("al")
+    await credentials.revoke(withdrawn.token_id)
+    held = credentials.tokens()
+    assert (await kernel.again()).tokens() == held
+    assert caplog.messages == []
+
+
 async def test_a_rotation_needs_one_good_token(kernel: Kernel) -> None:
     """Several of one name are told apart by their ids; a join string cannot be rotated."""
     credentials = kernel.credentials
