@@ -167,6 +167,7 @@ class TokenOrder(TokenTerms, frozen=True, kw_only=True):
             joined_with=joined_with,
             ids=self.ids,
             instance_seconds=self.instance_seconds,
+            lifetime_seconds=self.seconds,
         )
 
 
@@ -178,13 +179,13 @@ def token_id_of(request: str) -> str:
 
 
 def successor_of(old: TokenRecord, request: str) -> TokenOrder:
-    """Return the order for a token in place of an old one, with the same lifetime."""
+    """Return the order for a token in place of an old one, with the lifetime that was ordered for that."""
     return TokenOrder(
         kind=old.kind,
         name=old.name,
         roles=old.roles,
         grants=old.grants,
-        lifetime_seconds=(old.expires_at_us - old.created_at_us) // 1_000_000,
+        lifetime_seconds=old.lifetime_seconds or (old.expires_at_us - old.created_at_us) // 1_000_000,
         request=request,
     )
 

@@ -32,6 +32,7 @@ class TokenRecord(TokenTerms, frozen=True, kw_only=True):
     :param secret_hash: SHA-256 of the secret, hexadecimal
     :param uses_left: how often a join string can still be used; None for other tokens
     :param joined_with: the join string that it was obtained with; empty for one that an administrator was given
+    :param lifetime_seconds: how long it was ordered for, whenever it ends now; None for one of before revision 0009
     """
 
     token_id: str
@@ -43,6 +44,7 @@ class TokenRecord(TokenTerms, frozen=True, kw_only=True):
     last_used_at_us: int | None = None
     revoked_at_us: int | None = None
     joined_with: str = ""
+    lifetime_seconds: int | None = None
 
 
 class CertificateRecord(Struct, frozen=True, kw_only=True):

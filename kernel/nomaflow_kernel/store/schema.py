@@ -312,6 +312,7 @@ tokens = Table(
     _text("joined_with"),
     _text("ids"),
     _number("instance_seconds"),
+    _maybe("lifetime_seconds"),
     PrimaryKeyConstraint("token_id"),
     sqlite_with_rowid=False,
 )

@@ -25,6 +25,7 @@ def token(number: int) -> TokenRecord:
         expires_at_us=2**60,
         uses_left=3 if number == 2 else None,
         joined_with="tok_0" if number == 1 else "",
+        lifetime_seconds=60 if number == 1 else None,
     )
 
 

@@ -150,6 +150,20 @@ async def test_a_rotated_token_works_beside_its_successor_for_the_overlap(kernel
     assert of(credentials, at_once) is not ANYONE
 
 
+async def test_a_rotation_gives_the_lifetime_of_the_order_also_during_an_overlap(kernel: Kernel) -> None:
+    """The end of the overlap is that of the old secret alone, and no later rotation puts it off."""
+    credentials = kernel.credentials
+    old, before = await credentials.create(CI, created_by="owner")
+    await credentials.rotate(old.token_id, overlap_seconds=3600, created_by="owner")
+    credentials = await kernel.again()
+    again, _ = await credentials.rotate(old.token_id, overlap_seconds=7200, created_by="owner")
+    assert again.expires_at_us - again.created_at_us == 90 * DAY * 1_000_000
+    kernel.clock.pass_seconds(3599)
+    assert of(credentials, before) is not ANYONE
+    kernel.clock.pass_seconds(2)
+    assert of(credentials, before) is ANYONE
+
+
 async def test_a_start_withdraws_nothing_again_that_the_store_holds_as_withdrawn(
     kernel: Kernel, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["HEAD", "REVISIONS", "is_revision", "usable_revision"]
 
-REVISIONS = ("0007", "0008")
+REVISIONS = ("0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 
 
