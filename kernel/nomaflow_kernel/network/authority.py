@@ -5,6 +5,7 @@ Import this module only if a TCP address is listened on: ``cryptography`` takes 
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import logging
 import secrets
@@ -163,27 +164,31 @@ class Authority:
             if not self._serves():
                 self._issue()
 
-    def replace(self) -> None:
+    def replace(self, request: str = "") -> None:
         """Make a new authority. The old one vouches for it, and stays trusted until it ends; its key is forgotten.
 
         Of those before it, the eight newest stay trusted.
 
+        :param request: the call that a repeat repeats, whose authority is made once; empty for none
         :raises OSError: if the new one cannot be written: the old one stays
         """
         with self._guard:
-            old, now = self._held, self._time()
-            key, name = ec.generate_private_key(ec.SECP256R1()), _authority_name()
-            crossing = _authority(key.public_key(), name, now).issuer_name(old.own.subject)
-            crossing = crossing.not_valid_after(old.own.not_valid_after_utc)
-            crosses = (_sign(crossing, old), *(each for each in old.crosses if each.not_valid_after_utc > now))
-            older = tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now)
-            new = _Held(
-                key=key, own=_self_signed(key, name, now), crosses=crosses[:_MOST_OLDER], older=older[:_MOST_OLDER]
-            )
-            _write(self._file, _bundle(new))
-            self._held = new
+            name = _authority_name(request)
+            if all(each.subject != name for each in (self._held.own, *self._held.older)):
+                self._succeed(name)
             _write(self._exported, self.authorities_pem.encode())
             self._issue()
+
+    def _succeed(self, name: x509.Name) -> None:
+        old, now = self._held, self._time()
+        key = ec.generate_private_key(ec.SECP256R1())
+        crossing = _authority(key.public_key(), name, now).issuer_name(old.own.subject)
+        crossing = crossing.not_valid_after(old.own.not_valid_after_utc)
+        crosses = (_sign(crossing, old), *(each for each in old.crosses if each.not_valid_after_utc > now))
+        older = tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now)
+        new = _Held(key=key, own=_self_signed(key, name, now), crosses=crosses[:_MOST_OLDER], older=older[:_MOST_OLDER])
+        _write(self._file, _bundle(new))
+        self._held = new
         _LOG.info("the authority was replaced; the new one is %s", self.fingerprint)
 
     def _made(self) -> _Held:
@@ -320,8 +325,10 @@ def _server_names(names: Iterable[str]) -> list[x509.GeneralName]:
     return list(found.values())
 
 
-def _authority_name() -> x509.Name:
-    return _named(f"nomaflow authority {secrets.token_hex(4)}")
+def _authority_name(request: str = "") -> x509.Name:
+    """Return the name of the authority that a request makes: always the same one, and a random one if it is empty."""
+    digits = hashlib.sha256(request.encode()).hexdigest()[:16] if request else secrets.token_hex(8)
+    return _named(f"nomaflow authority {digits}")
 
 
 def _named(name: str) -> x509.Name:

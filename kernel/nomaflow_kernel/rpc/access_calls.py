@@ -153,9 +153,10 @@ class AccessCalls(Calls):
         :raises NotOnTcp: if there is none
         :raises FileUnusable: if the new one cannot be written
         """
-        authority = self._parts.tcp_certificates().authority
+        authority, repeatable = self._parts.tcp_certificates().authority, own_request_id(request.request_id, caller)
+        renew = partial(authority.replace, repeatable) if request.replace else authority.renew
         try:
-            await asyncio.to_thread(authority.replace if request.replace else authority.renew)
+            await asyncio.to_thread(renew)
         except OSError as error:
             what = f"cannot write this kernel's authority into {str(authority.cert.parent)!r}"
             raise FileUnusable(what, error, fix="correct that, and renew again") from None

@@ -641,16 +641,22 @@ class RenewAuthorityRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REPLACE_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     replace: builtins.bool
     """replace makes a new authority; the old one vouches for it until the old one ends. Else only the served certificate
     is renewed.
+    """
+    request_id: builtins.str
+    """request_id makes a replacement idempotent: the same id makes no second authority, as long as the first is trusted.
+    Empty means no protection.
     """
     def __init__(
         self,
         *,
         replace: builtins.bool = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["replace", b"replace"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["replace", b"replace", "request_id", b"request_id"]) -> None: ...
 
 global___RenewAuthorityRequest = RenewAuthorityRequest
 

@@ -126,12 +126,15 @@ class AccessCalls(Calls):
         """Return the authority that vouches for the kernel, and the certificate that clients see."""
         return decode(values.AuthorityView, (await self._ask("GetAuthority")).authority)
 
-    async def renew_authority(self, *, replace: bool = False) -> values.AuthorityView:
+    async def renew_authority(self, *, replace: bool = False, request_id: str = "") -> values.AuthorityView:
         """Renew the certificate of the kernel's own authority; return what is served now.
 
         :param replace: make a new authority; the old one vouches for it until the old one ends
+        :param request_id: the idempotency key of a replacement; if empty a new one is made, so that the client may
+            repeat the call
         """
-        return decode(values.AuthorityView, (await self._ask("RenewAuthority", replace=replace)).authority)
+        reply = await self._ask("RenewAuthority", replace=replace, request_id=request_id or new_request_id())
+        return decode(values.AuthorityView, reply.authority)
 
 
 def _lifetime(span: timedelta | None) -> int:

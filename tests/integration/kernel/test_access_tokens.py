@@ -161,6 +161,13 @@ async def test_a_repeat_of_a_lost_answer_is_the_same_token(doors: Doors) -> None
             await owner.invite_instance("teamb", request_id="é")
 
 
+async def test_a_repeated_replacement_is_one_authority(doors: Doors) -> None:
+    """The client makes a request id for each, so that the call which it repeats is one."""
+    async with KernelClient(doors.owner) as owner:
+        made = [await owner.renew_authority(replace=True, request_id=each) for each in ("r1", "r1", "", "")]
+        assert [each.authorities_pem.count("BEGIN CERTIFICATE") for each in made] == [2, 2, 3, 4]
+
+
 async def test_a_join_string_that_leads_to_the_clients_door_says_so(doors: Doors) -> None:
     """As behind a proxy that mixes up two ports; the string is as good as before."""
     made = await create_token(doors, kind=access.TOKEN_KIND_USER, name="eve", roles=["viewer"], joins=True)

@@ -224,6 +224,29 @@ def test_a_replaced_authority_is_trusted_by_those_who_know_only_an_older_one(
         greets(again, trusted)
 
 
+def test_a_repeated_replacement_is_one(authority: Authority, folder: Path) -> None:
+    """The answer of the first may be lost, or its last file unwritten; also after a restart and a later replacement."""
+    before = authority.authorities_pem
+    authority.replace("r1")
+    made = authority.authorities_pem
+    assert made.endswith(before)
+    assert made != before
+    (folder / "authorities.pem").unlink()
+    authority.cert.unlink()
+    authority = Authority(folder, names=("kernel.example.org",))
+    authority.cert.unlink()
+    authority.replace("r1")
+    assert authority.authorities_pem == made == (folder / "authorities.pem").read_text()
+    greets(authority, before)
+    authority.replace("r2")
+    later = authority.authorities_pem
+    authority.replace("r1")
+    assert authority.authorities_pem == later != made
+    authority.replace()
+    authority.replace()
+    assert len(certificates_in(authority.authorities_pem)) == 5
+
+
 def test_a_handshake_stays_small_however_often_the_authority_is_replaced(authority: Authority) -> None:
     """Eight replaced authorities are still trusted; each more would be a certificate in every handshake."""
     for _ in range(12):
