@@ -92,7 +92,7 @@ class Conversation:
         )
 
     async def hold(self) -> None:
-        """Hold the session until it ends.
+        """Hold the session until it ends, or another certificate is there for the next one.
 
         :raises SessionDropped: when it has ended, with the reason
         :raises grpc.aio.AioRpcError: when the kernel ended it with an error

@@ -225,6 +225,7 @@ class HostSession:
                 )
                 self.attached.set()
                 await self._conversation.hold()
+                self._leaders = [address]
             finally:
                 call.cancel()
 

@@ -1,4 +1,7 @@
-"""Renewal of the host's certificate, on the session that it holds with the old one."""
+"""Renewal of the host's certificate, on the session that it holds with the old one, which then gives way to a new one.
+
+The kernel ends a session with the certificate that it was opened with, and takes the end for a refusal.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Renewer:
         self._draw = draw
 
     async def run(self, link: Link) -> None:
-        """Renew on one session, until cancelled.
+        """Renew on one session, and return once there is another certificate than the one that it was opened with.
 
         On a Unix socket there is nothing to renew, and the certificate of a single instance ends with it.
         """
@@ -64,13 +67,17 @@ class Renewer:
         await asyncio.sleep(self._draw(0.0, min(_SOON_SECONDS, life / 20)))
         backoff = Backoff(first=min(_SOON_SECONDS, life / 20), most=min(3600.0, life / 10))
         while True:
-            wait = await self._renewed(link, backoff)
+            wait = await self._renewed(link, link.identity, backoff)
+            if wait is None:
+                return
             await asyncio.sleep(min(wait, _LONGEST_NAP))
 
-    async def _renewed(self, link: Link, backoff: Backoff) -> float:
-        """Renew if it is time, and return the seconds until the next check."""
+    async def _renewed(self, link: Link, shown: Identity, backoff: Backoff) -> float | None:
+        """Renew if it is time, and return the seconds until the next check; None if the one shown is no longer ours."""
         try:
             current = self._folder.read()
+            if current.serial != shown.serial:
+                return None
             left = due_at(current) - time.time()
             if left > 0:
                 return left

@@ -130,7 +130,10 @@ async def test_the_certificate_is_renewed_on_the_session(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """At two thirds of its life, with a new key; what the kernel refuses is tried again; the session is not cut."""
+    """At two thirds of its life, with a new key; what the kernel refuses is tried again.
+
+    Then a session begins that shows the new one: with the old one it would end as refused when that expires.
+    """
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("nomaflow_host.session.renewing._SOON_SECONDS", 1.0)
     port = free_ports(1)
@@ -138,8 +141,12 @@ async def test_the_certificate_is_renewed_on_the_session(
     folder = joined(tmp_path, first)
     kernel = await serve(port)
     (tmp_path / "next").mkdir()
-    successor = Authority(tmp_path / "next").file.read_text()
+    authorities = Authority(tmp_path / "next").file.read_text() + authority.file.read_text()
     asked: list[bytes] = []
+    shown: list[bytes] = []
+
+    async def attach(_: pb.Hello, context: Any) -> None:
+        shown.extend(context.auth_context()["x509_pem_cert"])
 
     async def renew(request: pb.RenewCertificateRequest, context: Any) -> pb.RenewCertificateResponse:
         asked.append(b"".join(context.auth_context()["x509_subject_alternative_name"]))
@@ -147,21 +154,25 @@ async def test_the_certificate_is_renewed_on_the_session(
             await abort_with(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA")
         folder.keep_addresses(("tls://127.0.0.2:9",))  # as another instance of the host does
         certificate = authority.sign_host(request.csr_pem, "demo").decode()
-        return pb.RenewCertificateResponse(certificate_pem=certificate, authorities_pem=successor)
+        return pb.RenewCertificateResponse(certificate_pem=certificate, authorities_pem=authorities)
 
     kernel.on_renew = renew
+    kernel.on_attach = attach
     host(given=f"127.0.0.1:{port}", folder=folder)
     await kernel.session()
     await eventually(lambda: folder.read().serial != first.serial)
     after = folder.read()
-    assert (len(asked), len(kernel.sessions)) == (2, 1)
+    await eventually(lambda: len(shown) == 2)
+    assert [each.strip() for each in shown] == [each.certificate.strip() for each in (first, after)]
+    assert len(asked) == 2
     assert asked[0] == b"nomaflow:host:demo"
     assert after.key != first.key
     assert after.addresses == ("tls://127.0.0.2:9",)
-    assert after.authorities.decode() == successor
+    assert after.authorities.decode() == authorities
     assert after.expires_at - time.time() > 29 * 86_400
     assert "could not be renewed, trying again" in caplog.text
     assert "QUOTA" in caplog.text
+    assert "no session" not in caplog.text
 
 
 async def test_the_next_connection_shows_the_renewed_certificate(
