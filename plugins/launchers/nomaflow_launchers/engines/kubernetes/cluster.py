@@ -167,7 +167,7 @@ def _id_of(job: Job) -> str:
 
 def _launched(job: Job, pod: Pod | None, now: float) -> Launched:
     named = job.metadata.annotations or {}
-    began = pod.status.start_time if pod is not None and pod.spec.node_name else None
+    began = pod.status.start_time if pod is not None else None  # its machine sets it
     return Launched(
         engine_id=_id_of(job),
         host=named.get(HOST, ""),

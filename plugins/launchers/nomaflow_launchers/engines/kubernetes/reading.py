@@ -23,7 +23,6 @@ class Meta(Struct, frozen=True, rename="camel"):
 class Owner(Struct, frozen=True):
     """The object to which another one belongs."""
 
-    kind: str
     uid: str
 
 
@@ -132,8 +131,8 @@ class Pod(Struct, frozen=True):
 
     @property
     def owners(self) -> Sequence[str]:
-        """The ids of the jobs that it belongs to."""
-        return [owner.uid for owner in self.metadata.owner_references or () if owner.kind == "Job"]
+        """The ids of the objects that it belongs to, such as its job."""
+        return [owner.uid for owner in self.metadata.owner_references or ()]
 
 
 class PodList(Struct, frozen=True):
