@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -13,14 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from certificate_authority import Authority
 from kubernetes_models import problems
 from kubernetes_server import KubernetesServer, Object
 from machine_parts import need
 from nomaflow_launchers.engines.engine import EngineError, Order
-from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer
 from nomaflow_launchers.engines.kubernetes.cluster import Kubernetes
-from nomaflow_launchers.engines.kubernetes.reading import Job
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 from waiting import eventually
 
@@ -77,14 +73,20 @@ async def test_a_start_is_one_job_that_is_never_started_twice(server: Kubernetes
     assert problems(job) == []
     assert engine_id == f"{job['metadata']['name']}.{job['metadata']['uid']}"
     assert job["metadata"]["labels"]["nomaflow.io/host"] == "team_a"
-    assert job["spec"]["backoffLimit"] == 0
-    spec = job["spec"]["template"]["spec"]
+    template = job["spec"].pop("template")
+    assert job["spec"] == {
+        "suspend": False, "completions": 1, "parallelism": 1, "backoffLimit": 0, "podReplacementPolicy": "Failed",
+        "ttlSecondsAfterFinished": 3600,
+    }  # fmt: skip
+    assert template["metadata"]["labels"] == {"team": "a", **job["metadata"]["labels"]}
+    spec = template["spec"]
     assert (spec["restartPolicy"], spec["activeDeadlineSeconds"]) == ("Never", 900 + 300)
     assert (spec["serviceAccountName"], spec["terminationGracePeriodSeconds"]) == ("nomaflow-host", 45)
     side, host = spec["containers"]
     assert side == {"name": "side", "image": "side"}
+    assert host["image"] == "hosts/a:7"
     assert host["args"][:4] == ["--kernel", "tls://kernel:7434", "--name", "team_a"]
-    assert "zone=eu,price=$$(HOME)," in " ".join(host["args"])
+    assert "--state-dir /tmp/nomaflow --labels zone=eu,price=$$(HOME)," in " ".join(host["args"])
     assert host["resources"] == {
         "requests": {"cpu": "2.5", "memory": "4000Mi", "nvidia.com/gpu": "1"},
         "limits": {"ephemeral-storage": "1Gi", "memory": "4000Mi", "nvidia.com/gpu": "1"},
@@ -95,6 +97,7 @@ async def test_a_start_is_one_job_that_is_never_started_twice(server: Kubernetes
     assert 0 <= launched.running_seconds < 60
     assert await cluster.listed("0" * 32) == []
     assert cluster.log_of(engine_id) == f"kubectl logs --namespace default job/{job['metadata']['name']}"
+    assert server.all("secrets") == []
 
 
 async def test_the_same_start_asked_for_twice_is_one_job(server: KubernetesServer, cluster: Kubernetes) -> None:
@@ -240,6 +243,20 @@ async def test_a_list_of_several_parts_is_read_whole(server: KubernetesServer, c
         await cluster.listed(STORE)
 
 
+async def test_what_is_not_the_end_of_a_job_leaves_it_listed(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """A condition that is met and no end, an end that is not met, and a pod that was taken from its job do not."""
+    engine_id = await cluster.start(ORDER)
+    (job,), (pod,) = server.all("jobs"), server.all("pods")
+    conditions = [{"type": "Suspended", "status": "True"}, {"type": "Failed", "status": "False"}]
+    server.change("jobs", job["metadata"]["name"], lambda found: found.update(status={"conditions": conditions}))
+    server.change("pods", pod["metadata"]["name"], lambda found: found["metadata"].pop("ownerReferences"))
+    (launched,) = await cluster.listed(STORE)
+    assert (launched.engine_id, launched.running_seconds) == (engine_id, None)
+    taken_back = {"deletionTimestamp": "2026-11-26T20:00:00Z"}
+    server.change("jobs", job["metadata"]["name"], lambda found: found["metadata"].update(taken_back))
+    assert await cluster.listed(STORE) == []
+
+
 async def test_an_end_is_of_that_job_and_no_successor(server: KubernetesServer, cluster: Kubernetes) -> None:
     """One that has got a machine is left alone where only a waiting one is meant; one that is gone is no error."""
     engine_id = await cluster.start(ORDER)
@@ -270,7 +287,8 @@ async def test_a_pod_that_cannot_run_says_why_once(
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image\n\x1b[2J"}}
     (pod,) = server.all("pods")
     server.change("pods", pod["metadata"]["name"], lambda found: found["status"].update(
-        containerStatuses=[{"name": "host", "state": waiting}], conditions=[]))  # fmt: skip
+        containerStatuses=[{"name": "side", "state": {"running": {}}}, {"name": "host", "state": waiting}],
+        conditions=[]))  # fmt: skip
     await cluster.listed(STORE)
     assert "waits: ImagePullBackOff: no such image\\x0a\\x1b[2J" in caplog.text
 
@@ -317,13 +335,15 @@ async def test_an_api_server_that_is_away_is_told_in_words(server: KubernetesSer
 
 
 async def test_a_template_that_lacks_something_is_told_in_words(server: KubernetesServer) -> None:
-    """One that does not exist, and one without the container."""
+    """One that does not exist, and one without the container; the container alone is enough."""
     away = _cluster(server, pod_template="other")
     with pytest.raises(EngineError, match='podtemplates "other" not found'):
         await away.start(ORDER)
-    server.put("podtemplates", {"metadata": {"name": "other"}, "template": {"spec": {"containers": [{"name": "x"}]}}})
+    other = server.put("podtemplates", {"metadata": {"name": "other"}, "template": {"spec": {"containers": []}}})
     with pytest.raises(EngineError, match="no container of the name 'host'"):
         await away.start(ORDER)
+    other["template"]["spec"]["containers"] = [{"name": "host"}]
+    assert await away.start(ORDER)
     own = replace(ORDER, shape=replace(SHAPE, pod_template="nomaflow-host"))
     assert await away.start(own)
     await away.aclose()
@@ -339,30 +359,6 @@ async def test_ages_are_by_the_clusters_clock(server: KubernetesServer, cluster:
     (launched,) = await cluster.listed(STORE)
     assert launched.running_seconds is not None
     assert launched.running_seconds > 700_000_000
-
-
-async def test_a_pod_speaks_to_its_clusters_own_server(tmp_path: Path, server: KubernetesServer) -> None:
-    """Over TLS by the account's authority, with the token as it is now: the kubelet replaces it."""
-    authority = Authority(tmp_path)
-    pair = authority.issue("api", "127.0.0.1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pair.cert, pair.key)
-    server._http.socket = context.wrap_socket(server._http.socket, server_side=True)
-    (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
-    (tmp_path / "namespace").write_text("default\n")
-    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
-    place = ApiPlace.of("", "", environ, account=tmp_path)
-    assert (place.url, place.namespace) == (f"https://127.0.0.1:{server.port}", "default")
-    api = ApiServer(place)
-    for token in ("first", "second"):
-        (tmp_path / "token").write_text(token)
-        server.token = token
-        with pytest.raises(EngineError, match="not found"):
-            await api.get("/apis/batch/v1/namespaces/default/jobs/none", Job)
-    server.token = "third"
-    with pytest.raises(EngineError, match="does not know the launcher's token"):
-        await api.get("/apis/batch/v1/namespaces/default/jobs/none", Job)
-    await api.aclose()
 
 
 async def test_kubectl_proxy_may_listen_on_a_socket(tmp_path: Path, server: KubernetesServer) -> None:
@@ -383,12 +379,3 @@ async def test_kubectl_proxy_may_listen_on_a_socket(tmp_path: Path, server: Kube
     finally:
         proxy.kill()
         proxy.wait()
-
-
-def test_an_address_that_would_carry_secrets_in_the_clear_is_refused() -> None:
-    """A given address has to be kubectl proxy's, on this machine; without one, the launcher has to be in a pod."""
-    for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x", "http://[::1", "unix:kube.sock"):
-        with pytest.raises(EngineError, match="has to be that of kubectl proxy"):
-            ApiPlace.of(url, "", {})
-    with pytest.raises(EngineError, match="this is no pod of Kubernetes"):
-        ApiPlace.of("", "", {})

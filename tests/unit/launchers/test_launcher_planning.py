@@ -47,6 +47,14 @@ def test_the_first_shape_that_fits_is_taken() -> None:
     assert made.unfit == ["no shape of [launcher] has what a step of host 'team' needs: gpus = 3, label zone = 'eu'"]
 
 
+def test_demand_is_as_old_as_the_oldest_part_of_it() -> None:
+    """Needs of one shape have waited as long as the oldest of them, wherever it stands in the list."""
+    noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    listed = ((_wanted(4), 1), (_wanted(1, gpus=1), 2), (_wanted(4, cpu=0.5), 3), (_wanted(4, cpu=0.25), 1))
+    wanted = [structs.replace(each, since=noon - timedelta(hours=hours)) for each, hours in listed]
+    assert _starts(plan(SECTION, wanted=wanted, launched=[], attached=())) == ["small"] * 3 + ["gpu"]
+
+
 def test_hosts_of_others_are_left_alone() -> None:
     """A launcher starts instances of the hosts that it names, and no others."""
     assert plan(SECTION, wanted=[_wanted(3, host="other")], launched=[], attached=()).starts == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreachable
 from nomaflow.client.values import DeclaredView, HostView, InstanceView, KernelView, ResourcesView, WantedView
+from nomaflow_launchers import app
 from nomaflow_launchers.app import StartFailed, _Launcher, serve
 from nomaflow_launchers.engines.engine import Engine, EngineError, Order
 from nomaflow_launchers.planning import Launched
@@ -34,6 +36,7 @@ class _Parts:
         self.ended: list[str] = []
         self.wanted: tuple[WantedView, ...] = ()
         self.started: list[str] = []
+        self.asked = 0
         self.refuses: tuple[str, ...] = ()
         self.evidence = ""
         self.declared: list[str] = []
@@ -56,6 +59,7 @@ class _Parts:
         return self.instances
 
     async def start(self, order: Order) -> str:
+        self.asked += 1
         if order.shape.name in self.refuses:
             raise EngineError(f"no partition {order.shape.name}")
         self.started.append(order.shape.name)
@@ -228,11 +232,48 @@ async def test_a_shape_that_the_engine_refuses_holds_up_no_other(parts: _Parts) 
         with pytest.raises(EngineError, match=r"^no instance of team \(gpu\) is started: no partition gpu$"):
             await launcher.turn()
     assert parts.launched == {"launched_hosts": [], "launched_seconds": 180}  # nobody should count on it
-    assert parts.started == ["small"]
+    assert (parts.started, parts.asked) == (["small"], 3)  # one refusal a turn is enough
     parts.refuses, parts.instances = (), (Launched(engine_id="1", host="team", shape="small"),)
     await launcher.turn()
     await launcher.turn()
     assert (parts.started, parts.launched["launched_hosts"]) == (["small", "gpu"], ["team"])
+
+
+async def test_a_host_whose_instance_has_ended_before_it_served_gets_no_other_at_once(parts: _Parts) -> None:
+    """Another host gets its own meanwhile."""
+    parts.wanted = tuple(WantedView(host=name, attempts=1, needs=ResourcesView()) for name in ("team", "other"))
+    section = LauncherSection(hosts=("team", "other"))
+    launcher = _Launcher(cast(KernelClient, parts), cast(Engine, parts), section)
+    await launcher.turn()
+    parts.instances = (Launched(engine_id="2", host="other", shape="default", running_seconds=9),)
+    await launcher.turn()
+    assert parts.asked == 2
+
+
+async def test_a_kernel_that_stays_away_is_asked_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a minute at last, or as seldom as when all is well; an engine may ask to wait for longer."""
+    turns: list[Exception | None] = [*[KernelUnreachable("away")] * 4, None, EngineError("wait", retry_after=90.0)]
+    waits: list[float] = []
+
+    async def turn(_: object) -> None:
+        error = turns[len(waits)]
+        if error is not None:
+            raise error
+
+    async def waited(stop: asyncio.Event, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == len(turns):
+            stop.set()
+
+    monkeypatch.setattr(_Launcher, "turn", turn)
+    monkeypatch.setattr(app, "happens_within", waited)
+    await serve(KernelPlace(project=tmp_path), LauncherSection(hosts=("team",), poll_seconds=10), {})
+    assert waits == [20, 40, 60, 60, 10, 90]
+    waits.clear()
+    await serve(KernelPlace(project=tmp_path), LauncherSection(hosts=("team",), poll_seconds=100), {})
+    assert waits == [100] * len(turns)
 
 
 async def test_a_kernel_that_does_not_answer_is_told_with_the_way_out(
