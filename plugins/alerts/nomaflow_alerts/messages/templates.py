@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_alerts.messages.harmless_text import Masker, cut, plain
@@ -24,7 +25,6 @@ class Templates:
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
-        self._environment: SandboxedEnvironment | None = None
 
     def texts(self, about: Subject, subject: str, body: str) -> tuple[str, str]:
         """Return subject and text of a message: those of templates, else the built-in ones, and then the reason."""
@@ -47,7 +47,7 @@ class Templates:
         if name not in self._texts:
             return built_in, ""
         try:
-            text = self._sandbox().from_string(self._texts[name]).render(**values)
+            text = self._sandbox.from_string(self._texts[name]).render(**values)
             if len(text) > _MOST:
                 raise ValueError(f"it made {len(text):,} characters, at most {_MOST:,} are sent")
         except Exception as error:  # noqa: BLE001  # whatever a template does, the message goes out
@@ -56,11 +56,10 @@ class Templates:
             return built_in, problem
         return text, ""
 
+    @cached_property
     def _sandbox(self) -> SandboxedEnvironment:
-        if self._environment is None:
-            from jinja2 import StrictUndefined
-            from jinja2.sandbox import SandboxedEnvironment
+        from jinja2 import StrictUndefined
+        from jinja2.sandbox import SandboxedEnvironment
 
-            # The texts are plain: each channel escapes for its own markup.
-            self._environment = SandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
-        return self._environment
+        # The texts are plain: each channel escapes for its own markup.
+        return SandboxedEnvironment(autoescape=False, undefined=StrictUndefined)

@@ -93,8 +93,8 @@ def _what(incident: Incident, about: Subject) -> Iterator[str]:
 
 def _since(incident: Incident, now: float) -> str:
     since = float(incident.facts.get("since") or incident.opened_at)
-    if not incident.is_open:
-        return f"From: {clock(since)} to {clock(incident.closed_at or now)}"
+    if incident.closed_at is not None:
+        return f"From: {clock(since)} to {clock(incident.closed_at)}"
     return f"Since: {clock(since)} ({time_span(now - since)})"
 
 

@@ -109,7 +109,7 @@ def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str,
 
 
 def _refusal(event: EventView) -> str:
-    problems = event.data.get("problems") or ()
+    problems = event.data.get("problems")
     message = str(event.data.get("message") or "the load was refused").partition("\n")[0]
     if not problems:
         return message
