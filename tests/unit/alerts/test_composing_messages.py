@@ -276,6 +276,8 @@ def test_hosts_conditions() -> None:
     rig = Rig()
     rig.job()
     rig.event("host.manifest", host="team", data={"disabled_job_ids": ["nightly"]})
+    rig.event("host.reload_refused", host="team", data={"message": "no plugins\nin it"})
+    assert rig.incident("load_refused").why == "no plugins"
     problem = {"file": "jobs.toml", "line": 3, "message": "unknown key"}
     rig.event("host.reload_refused", host="team", data={"message": "refused", "problems": [problem, problem]})
     assert rig.incident("load_refused").why == "jobs.toml:3: unknown key (and 1 more)"

@@ -114,6 +114,17 @@ def test_an_end_and_a_beginning_in_one_message_are_told_once_each(rig: Rig) -> N
     assert told.body.splitlines()[-1] == "Closed: host team refused a load: recovered after 40 s"
 
 
+def test_what_somebody_was_told_of_goes_behind_no_later_cause(rig: Rig) -> None:
+    """Its failures go on, and its messages do."""
+    rig.ends("FAILED")
+    rig.wait(400)
+    rig.event("host.unreachable", host="team")
+    for _ in range(9):
+        rig.ends("FAILED")
+    [told] = rig.wait(400)
+    assert told.subject == "2 incidents of team: failed, host unreachable"
+
+
 def test_what_fails_on_other_instances_is_told_though_one_stays_silent(rig: Rig) -> None:
     """Nobody may ever hear of that one again."""
     rig.job()
@@ -192,7 +203,11 @@ def test_a_problem_without_a_line_is_told_by_its_file(rig: Rig) -> None:
     """An emptied file has no line to name."""
     problem = {"severity": "error", "file": "jobs.toml", "line": 0, "message": "the file is empty, and it had jobs"}
     rig.event("host.reload_refused", host="team", data={"problems": [problem]})
-    assert "Why: jobs.toml: the file is empty" in rig.wait(40)[0].body
+    [told] = rig.wait(40)
+    assert "Why: jobs.toml: the file is empty" in told.body
+    assert told.body.endswith("\nSee: nomaflow doctor\nFix: correct it, then: nomaflow reload team")
+    [sent] = told.data["payload"]["incidents"]
+    assert [sent[name] for name in ("job_id", "preset", "run_id")] == [None] * 3
 
 
 def test_only_tries_of_the_step_that_failed_are_counted(rig: Rig) -> None:

@@ -31,16 +31,18 @@ def test_a_message_is_at_most_8_kib() -> None:
 
 
 def test_secrets_of_channels_are_masked() -> None:
-    """URLs, tokens in them, passwords, secrets."""
+    """URLs, tokens in them, passwords, secrets; a server's name and the words of a path are none."""
     keys = {
         "slack": {"url": "slack://TOKENA12345678901/TOKENB12345678901/TOKENC"},
-        "hook": {"type": "webhook", "url": "https://x.example/hook", "secret": "whsec_abcdefgh",
+        "hook": {"type": "webhook", "url": "https://hooks.example.org/services/x", "secret": "whsec_abcdefgh",
                  "headers": {"a": "Bearer tok"}},
         "mail": {"type": "email", "host": "mx", "from": "a@x", "to": ["b@x"], "password": "hunter22"},
     }  # fmt: skip
     masker = Masker.of(section(channels=keys, heartbeat_url="https://hc-ping.com/123-456"))
-    text = "TOKENA12345678901 https://x.example/hook whsec_abcdefgh Bearer tok hunter22 https://hc-ping.com/123-456 mx"
+    hook = "https://hooks.example.org/services/x"
+    text = f"TOKENA12345678901 {hook} whsec_abcdefgh Bearer tok hunter22 https://hc-ping.com/123-456 mx"
     assert masker.masked(text) == "*** *** *** *** *** *** mx"
+    assert masker.masked("services of hooks.example.org") == "services of hooks.example.org"
 
 
 def test_a_secret_is_masked_where_it_was_cut_or_made_harmless() -> None:

@@ -219,9 +219,10 @@ async def test_a_due_job_may_have_no_run(why: str) -> None:
     """Heartbeats go on for a job without fires or paused, if the stream missed its run, or if the kernel is away."""
     at = datetime(2026, 11, 2, 11, 0, 1, tzinfo=UTC)
     run = SimpleNamespace(preset="", queued_at=None, trigger=SimpleNamespace(at=None), fold=None)
+    other = SimpleNamespace(preset="other", queued_at=at, trigger=SimpleNamespace(at=at), fold=None)
     async with watching() as watch:
         hourly(watch)
-        watch.kernel.runs = [run]
+        watch.kernel.runs = [other, run]
         assert await watch.after(0) == ""
         assert await watch.after(36 * 60) == "hourly was due at 11:00:00 UTC and has no run"
         match why:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from alerts_rig import Rig
+from alerts_rig import START, Rig
 
 from nomaflow.client import KernelClient
 from nomaflow_alerts.messages import details
@@ -31,3 +32,22 @@ async def test_a_slow_kernel_is_the_reason_of_fewer_details(
         found = await details.KernelDetails(cast(KernelClient, _SlowKernel())).of([rig.incident("failed")])
     assert found == {}
     assert "a message has fewer details: the kernel is slow" in caplog.text
+
+
+class _LateKernel:
+    """A kernel that knows when a job fires next."""
+
+    async def get_job(self, _: str) -> Any:
+        return SimpleNamespace(next_fires=[SimpleNamespace(preset=name, at=name) for name in ("other", "")])
+
+
+async def test_an_incident_without_a_run_is_told_with_the_next_fire_of_its_preset() -> None:
+    """A late job has no run to ask for; another preset's fire is not its own."""
+    rig = Rig()
+    rig.job(schedule="0 13 * * *", late_after_minutes=30)
+    rig.turn()
+    rig.now = START + 2 * 3600
+    rig.turn()
+    late = rig.incident("late")
+    found = await details.KernelDetails(cast(KernelClient, _LateKernel())).of([late])
+    assert found == {late.id: details.Details(next_fire=cast(Any, ""))}

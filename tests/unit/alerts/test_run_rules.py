@@ -123,6 +123,8 @@ def test_rows_out_of_bounds(rig: Rig) -> None:
     assert rig.incident("rows").why == "0 rows, at least 10 are expected, usually 35–45"
     rig.ends("SUCCEEDED", rows=101)
     assert rig.incident("rows").count == 2
+    rig.ends("SUCCEEDED", rows=70)  # nobody knows yet how many are usual
+    assert rig.open() == []
     rig.ends("SUCCEEDED", rows=70, run_id="run_x", findings=Findings(median_rows={"run_x": (40, 35, 45)}))
     assert rig.incident("rows").why == "70 rows, usually 35–45"
     rig.ends("SUCCEEDED", rows=50, run_id="run_y", findings=Findings(median_rows={"run_y": (40, 35, 45)}))
