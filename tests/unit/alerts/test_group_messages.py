@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from alerts_rig import Rig, section
+from alerts_rig import START, Rig, section
 from msgspec import structs
 
 from nomaflow.client.values import AttemptView, LogLine, RunView, StepView
@@ -208,6 +208,29 @@ def test_a_problem_without_a_line_is_told_by_its_file(rig: Rig) -> None:
     assert told.body.endswith("\nSee: nomaflow doctor\nFix: correct it, then: nomaflow reload team")
     [sent] = told.data["payload"]["incidents"]
     assert [sent[name] for name in ("job_id", "preset", "run_id")] == [None] * 3
+
+
+def test_a_message_says_what_where_since_when_why_and_the_way_out(rig: Rig) -> None:
+    """Of a run its page, of a job that has none the job's; once it is over, until when."""
+    rig.ends("FAILED")
+    [told] = rig.wait(40)
+    assert told.body.splitlines() == [
+        "nightly failed",
+        "Where: host team, step one",
+        "Since: 2026-03-02 12:00:00 UTC (30 s)",
+        "Why: no rows",
+        "How often: 1 failure",
+        "See: nomaflow show run_1",
+        "Fix: nomaflow replay run_1 --from-failed",
+    ]
+    rig.ends("SUCCEEDED")
+    [told] = rig.wait(400)
+    assert "From: 2026-03-02 12:00:00 UTC to 2026-03-02 12:00:40 UTC" in told.body
+    rig.job("evening", schedule="30 12 * * *", late_after_minutes=30)
+    rig.turn()
+    rig.now = START + 3601
+    [told] = rig.wait(400)
+    assert told.body.endswith("\nSee: nomaflow job evening\nFix: nomaflow run evening")
 
 
 def test_only_tries_of_the_step_that_failed_are_counted(rig: Rig) -> None:

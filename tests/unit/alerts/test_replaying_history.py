@@ -35,7 +35,10 @@ class _Kernel:
 
 
 async def test_a_job_that_was_removed_later_is_told_of_as_it_was_then(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its failure opens an incident, which the removal ends an hour later, though today's jobs lack it all the time."""
+    """Its failure opens an incident, which the removal ends an hour later, though today's jobs lack it all the time.
+
+    After the last event there is nothing to replay.
+    """
     began = datetime.fromtimestamp(START, UTC)
     data = {"host": "team", "preset": "", "error": "no rows", "started_us": round(START * 1e6), "attempts": 1}
     failed = EventView(
@@ -43,10 +46,16 @@ async def test_a_job_that_was_removed_later_is_told_of_as_it_was_then(capsys: py
         reason=ReasonView(code="step_failed", message="no rows"), data=data,
     )  # fmt: skip
     later = began + timedelta(hours=1)
-    removed = EventView(seq=2, at=later, kind="job.changed", job_id="nightly", data={"change": "removed"})
-    await _Replay(cast(KernelClient, _Kernel([failed, removed])), section()).run(0)
+    changed, removed = (
+        EventView(seq=seq, at=at, kind="job.changed", job_id="nightly", data={"change": change})
+        for seq, at, change in ((2, began + timedelta(minutes=30), "changed"), (3, later, "removed"))
+    )
+    kernel = cast(KernelClient, _Kernel([failed, changed, removed]))
+    await _Replay(kernel, section()).run(0)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(each["kind"], each["subject"]) for each in told] == [
         ("opened", "nightly failed"),
         ("closed", "nightly failed: the job was removed, after 1 h"),
     ]
+    await _Replay(kernel, section()).run(3)
+    assert capsys.readouterr().out == ""

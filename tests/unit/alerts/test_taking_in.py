@@ -147,7 +147,10 @@ def _after_a_start(ledger: Ledger, rig: Rig, *, newest: int) -> tuple[Intake, Ke
 
 
 async def test_what_a_killed_process_has_found_in_silence_is_told_by_the_next(tmp_path: Path) -> None:
-    """It had read a part of the history: what it found there is in the file, and nobody was told of it."""
+    """It had read a part of the history: what it found there is in the file, and nobody was told of it.
+
+    One that begins after more than a day reads in silence, too.
+    """
     rig = Rig()
     rig.job()
     ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
@@ -169,7 +172,10 @@ async def test_what_a_killed_process_has_found_in_silence_is_told_by_the_next(tm
     await second._catch_up()
     [notice] = await ledger.run(lambda book: book.notices())
     assert (notice.kind, notice.incident.job_id) == ("found", "nightly")
-    third, kernel = _after_a_start(ledger, rig, newest=2)
-    await third._begin(kernel)
-    assert not third.quiet
+    for pause, quiet in ((86_400, False), (86_401, True)):
+        rig.now += pause
+        third, kernel = _after_a_start(ledger, rig, newest=2)
+        await third._begin(kernel)
+        assert third.quiet is quiet
+        rig.now -= pause
     await ledger.close()
