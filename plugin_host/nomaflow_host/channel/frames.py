@@ -1,6 +1,7 @@
 """Frames between the processes of a host: JSON objects over a socket pair, with a letter and file descriptors.
 
 A frame is two lengths of four bytes each, big-endian, a JSON object in ASCII, and a sealed letter, which may be empty.
+Between a host's main process and its workers the object is packed instead, see `packed_frames`.
 Descriptors ride along by SCM_RIGHTS with the first byte of their frame. Nothing here waits for a socket: data that
 cannot be written yet stays queued for `flush`.
 """
@@ -82,12 +83,12 @@ class FrameSocket:
         The descriptors are owned from now on. Nothing is raised if the other side is gone: `ended` becomes True.
         """
         payload = {**message, "fds": len(fds)} if fds else message
-        self._out.append((memoryview(_encoded(payload, letter)), tuple(fds)))
+        self._out.append((memoryview(self._frame(payload, letter)), tuple(fds)))
         self.flush()
 
     def queue(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
         """Queue a frame for the next `flush`, which writes the whole queue at once."""
-        self._out.append((memoryview(_encoded(message, letter)), ()))
+        self._out.append((memoryview(self._frame(message, letter)), ()))
 
     def flush(self) -> bool:
         """Write what can be written now; return True once the queue is empty."""
@@ -133,6 +134,23 @@ class FrameSocket:
             os.close(self._fds.popleft())
         self._sock.close()
         self.ended = True
+
+    def _encoded(self, message: Mapping[str, Any]) -> bytes:
+        return _encode(message).encode("ascii")
+
+    def _decoded(self, body: bytes) -> Any:
+        """Return the message in a body.
+
+        :raises ValueError: if it holds none, or anything else
+        """
+        message, end = _decode(body.decode("ascii"))
+        if end < len(body):
+            raise ValueError("more than one value")
+        return message
+
+    def _frame(self, message: Mapping[str, Any], letter: bytes) -> bytes:
+        body = self._encoded(message)
+        return _LENGTHS.pack(len(body), len(letter)) + body + letter
 
     def _next_block(self) -> tuple[memoryview, tuple[int, ...]]:
         """Return the next block to write: a frame with descriptors alone, other frames joined for one system call."""
@@ -186,14 +204,14 @@ class FrameSocket:
         middle = _LENGTHS.size + size
         if len(self._in) < middle + more:
             return None
-        body, letter = self._in[_LENGTHS.size : middle], bytes(self._in[middle : middle + more])
+        body, letter = bytes(self._in[_LENGTHS.size : middle]), bytes(self._in[middle : middle + more])
         del self._in[: middle + more]
         try:
-            message, end = _decode(body.decode("ascii"))
+            message = self._decoded(body)
         except (ValueError, RecursionError) as error:
-            raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}") from error
-        if end < size or not isinstance(message, dict):
-            raise FrameError(f"expected a JSON object, got {bytes(body[:80])!r}")
+            raise FrameError(f"expected an object, got {body[:80]!r}") from error
+        if not isinstance(message, dict):
+            raise FrameError(f"expected an object, got {body[:80]!r}")
         return Frame(message=message, letter=letter, fds=self._take_fds(message.pop("fds", 0)))
 
     def _take_fds(self, count: object) -> tuple[int, ...]:
@@ -206,11 +224,6 @@ class FrameSocket:
             for fd in fds:
                 os.close(fd)
         self._out.clear()
-
-
-def _encoded(message: Mapping[str, Any], letter: bytes) -> bytes:
-    body = _encode(message).encode("ascii")
-    return _LENGTHS.pack(len(body), len(letter)) + body + letter
 
 
 def first_frames(link: FrameSocket) -> list[Frame]:

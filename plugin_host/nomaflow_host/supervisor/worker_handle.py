@@ -13,7 +13,8 @@ from msgspec import Struct
 from nomaflow_api.v1.log_lines import SHARED
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameError
+from nomaflow_host.channel.packed_frames import PackedFrameSocket
 from nomaflow_host.channel.ring.page import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.log_pump import LogPump
 from nomaflow_host.supervisor.output_pipe import OutputPipe
@@ -109,7 +110,7 @@ class WorkerHandle:
         )  # fmt: skip
         self.pump.start()
         self.link = AsyncLink(
-            link=FrameSocket(socket.socket(fileno=here)),
+            link=PackedFrameSocket(socket.socket(fileno=here)),
             loop=loop,
             on_frame=lambda frame: on_frame(self, frame),
             on_pause=on_pause,

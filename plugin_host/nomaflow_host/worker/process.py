@@ -20,6 +20,7 @@ from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, sea
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, first_frames
+from nomaflow_host.channel.packed_frames import PackedFrameSocket
 from nomaflow_host.channel.ring.page import RingPage
 from nomaflow_host.channel.ring.writer import RingWriter
 from nomaflow_host.compat import install_liberty_aliases
@@ -239,7 +240,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     streams.install()
     loop = WorkerLoop()
     asyncio.set_event_loop(loop)
-    link = FrameSocket(socket.socket(fileno=channels.control))
+    link = PackedFrameSocket(socket.socket(fileno=channels.control))
     cut_off_forks((loop.fileno(), *channels))
     first, *early = first_frames(link)
     bootstrap = first.message
