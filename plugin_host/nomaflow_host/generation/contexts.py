@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from nomaflow_api.v1.letters import AttemptOrder
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
 
 def context_of(order: AttemptOrder, *, environ: Values, **more: Any) -> RunContext:
     """Return the context of an attempt that is about to start.
@@ -122,4 +124,4 @@ class _PreviousSteps(Sequence[PreviousStep]):
 def _moment(micros: int) -> dt.datetime | None:
     if not micros:
         return None
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
+    return _EPOCH + dt.timedelta(microseconds=micros)

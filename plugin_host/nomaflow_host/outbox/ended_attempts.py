@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 
 from msgspec import Struct
@@ -26,7 +25,7 @@ class Answer(Struct, frozen=True):
 class AnswerBook:
     """Remembers the outcomes of the last ten thousand attempts, and that the half a million before them were here.
 
-    Of an older key 64 bits of a hash are kept, about 80 bytes of memory. They are let go by half a million at once, so
+    Of an older key its hash of 64 bits is kept, about 80 bytes of memory. They are let go by half a million at once, so
     there are a million of them at most.
     """
 
@@ -41,7 +40,7 @@ class AnswerBook:
         self._recent[attempt_key] = kept
         if len(self._recent) > _RECENT:
             oldest, _ = self._recent.popitem(last=False)
-            self._older.add(_fingerprint(oldest))
+            self._older.add(hash(oldest))
             if len(self._older) == _OLDER:
                 self._oldest, self._older = self._older, set()
         return kept
@@ -50,11 +49,7 @@ class AnswerBook:
         """Return the known outcome of an attempt, or None if its key was not here, as far as that is remembered."""
         answer = self._recent.get(attempt_key)
         if answer is None:
-            older = _fingerprint(attempt_key)
+            older = hash(attempt_key)
             if older in self._older or older in self._oldest:
                 return Answer(0, None)
         return answer
-
-
-def _fingerprint(attempt_key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(attempt_key.encode(), digest_size=8).digest(), "big")

@@ -319,7 +319,7 @@ class AttemptRun:
         self.scope.emit(level, time.time_ns() // 1000, _STEP_LOGGER, text)
 
     async def _settle(self, state: FinishedState, letter: bytes) -> bool:
-        """Wait until nothing that the step started still runs; return True if this worker is fit for another step."""
+        """Wait until nothing that the step started still runs; return whether its own worker is fit for another."""
         left = await left_after_a_moment(self._left)
         if left:
             self._services.link.send(
@@ -332,7 +332,7 @@ class AttemptRun:
                     task.cancel()
                     asked.add(task)
                 await sleep(_RECHECK_SECONDS)
-        return self._services.streams.intact() and not (self._services.exclusive and has_library_threads())
+        return not self._services.exclusive or (self._services.streams.intact() and not has_library_threads())
 
     def _left(self) -> str:
         left = describe_leftovers(self.scope, alone=self._is_alone())

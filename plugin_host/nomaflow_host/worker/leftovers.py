@@ -110,8 +110,7 @@ def has_library_threads() -> bool:
 
 
 def _own_processes(scope: AttemptScope) -> Iterator[ProcessIdentity]:
-    helpers = library_processes()
-    return (each for each in scope.started if each.alive and each.pid not in helpers)
+    return (each for each in scope.started if each.alive and each.pid not in library_processes())
 
 
 def _counted(count: int, noun: str) -> str:

@@ -82,8 +82,9 @@ class _Worker:
         self._loop = loop
         self._services: WorkerServices
         self._runs: dict[int, AttemptRun] = {}
+        self._tasks: dict[int, OwnTask] = {}
+        self._leaving: OwnTask | None = None
         self._levels: Counter[int] = Counter()
-        self._keep: set[asyncio.Task[None]] = set()
         self._beating = False
 
     def serve(self, services: WorkerServices) -> None:
@@ -112,7 +113,7 @@ class _Worker:
                 stacks = [] if run is None else run.stacks()
                 self._services.link.send({"is": "stacks", "number": message["number"], "stacks": stacks})
             case "shutdown":
-                self._spawn(self._shut_down())
+                self._leaving = OwnTask(self._shut_down(), loop=self._loop)
             case unknown:
                 raise FrameError(f"a worker has no command {unknown!r}")
 
@@ -142,7 +143,7 @@ class _Worker:
         if not self._beating:
             self._beating = True
             self._beat()
-        self._spawn(self._run_to_the_end(slot, run))
+        self._tasks[slot] = OwnTask(self._run_to_the_end(slot, run), loop=self._loop)
 
     def _check(self, number: int, steps: bytes) -> None:
         """Report the problems of values; validators are the authors' code, and may do anything."""
@@ -159,13 +160,8 @@ class _Worker:
         try:
             await run.run()
         finally:
-            del self._runs[slot]
+            del self._runs[slot], self._tasks[slot]
             self._count_level(run.scope.level, -1)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = OwnTask(work, loop=self._loop)
-        self._keep.add(task)
-        task.add_done_callback(self._keep.discard)
 
     def _count_level(self, level: int, change: int) -> None:
         """Set the loggers to the lowest level that any attempt wants."""
