@@ -7,10 +7,11 @@ goes with the change of its state.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from operator import add, itemgetter, or_
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from nomaflow_kernel.history.records import AttemptRecord, RunRecord
 from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
@@ -50,8 +51,7 @@ _FROM_RUN = {state.value: tuple(source.value for source in run_sources(state)) f
 _FROM_ATTEMPT = {state.value: tuple(source.value for source in attempt_sources(state)) for state in AttemptState}
 
 
-@dataclass(slots=True)
-class RowChange:
+class RowChange(Struct):
     """The change of one row.
 
     :param values: column → value; what an update does with it depends on the column, see ``statements``
@@ -78,7 +78,7 @@ class RowChange:
             return False
         self.required |= later.required
         joined = {}
-        for column in _SPECIAL.intersection(later.values).intersection(self.values):
+        for column in self.values.keys() & later.values.keys() & _SPECIAL:
             earlier = self.values[column]
             if column in (ADDED if earlier is None else ONCE):
                 return False
