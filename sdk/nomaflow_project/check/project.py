@@ -102,11 +102,12 @@ def check_files(
     settings, problems = _check_settings(files)
     connectors = connectors_of(files)
     problems += map(_only_here, connectors.problems)  # credentials are often given only where the host runs
-    for each in files.job_files:
+    job_files = files.job_files if files.for_a_host else ()
+    for each in job_files:
         problems += _check_job_texts(each, files.sources)
     section = settings or SettingsFile()
     offers = {"host": section.host.name or host_name_of(root.resolve().name), **(manifest or {})}
-    offers["job_files"] = [each.to_json() for each in files.job_files]
+    offers["job_files"] = [each.to_json() for each in job_files]
     offers["problems"] = [*(each.to_json() for each in files.problems), *offers.get("problems", ())]
     load = load_manifest(json.loads(json.dumps(offers)))  # as a kernel gets it
     known = {each.subject for each in problems}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from nomaflow_project.reading.sources import ProjectSources
 from nomaflow_project.reading.toml_file import read_toml
 
 _Section = TypeVar("_Section")
+_OF_A_HOST = ("host", "jobs", "connectors")
 _DECIDING = frozenset({"accept_calls_from", "accept_jobs_from", "kernel", "name", "run_as"})
 """The keys of ``[host]`` that say whose jobs run, where and as whom: no default counts while an env file is unread."""
 
@@ -98,6 +100,13 @@ class ProjectFiles:
         if named and isinstance(named, str) and not isinstance(named, Unresolved):
             return self.root / named, True
         return self.root / f"{section}.toml", False
+
+    @cached_property
+    def for_a_host(self) -> bool:
+        """Whether a host may run it: it has jobs, code or settings of a host, or no settings at all."""
+        if not self.settings or any(table in self.settings for table in _OF_A_HOST):
+            return True
+        return any(os.path.lexists(self.root / name) for name in ("jobs.toml", "connectors.toml", "plugins"))
 
     @cached_property
     def written(self) -> tuple[JobFile, ...]:
