@@ -23,6 +23,10 @@ schedule = "0 5 1 1 *"
 timezone = "Europe/Paris"
 steps = [{ name = "one", callable = "work:works", op_kwargs = { rows = 3 } }]
 [[jobs]]
+id = "feed.json"
+description = "of partners"
+steps = [{ name = "one", callable = "work:works" }]
+[[jobs]]
 id = "fails"
 steps = [{ name = "one", callable = "work:fails" }]
 """
@@ -92,6 +96,16 @@ def test_a_page_as_json_is_what_the_command_prints(
         return {name: page[name] for name in page if name not in PAGES} == printed
 
     eventually(is_the_same)  # a host's workers come and go between the two
+
+
+def test_a_job_whose_id_ends_like_an_address_of_json_has_its_page(browser_client: httpx.Client) -> None:
+    """Each link to it leads there; its own JSON is where that of any other job would be."""
+    page = browser_client.get("/jobs/feed.json")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "of partners" in page.text
+    assert "job_id=feed.json" in page.text, "its live view is that of the job"
+    assert browser_client.get("/jobs/feed.json.json").json()["job_id"] == "feed.json"
+    assert browser_client.get("/jobs/feed.json/run").status_code == 200
 
 
 def test_runs_are_a_table_of_commas_too(browser_client: httpx.Client) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import KernelClient
+from nomaflow.client import KernelClient, NotFound
 from nomaflow.client.values import EventView, JobView, RunPageView
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
@@ -90,9 +90,19 @@ async def show(request: Request) -> Response:
 
 
 async def show_json(request: Request) -> Response:
-    """Return the job in the shape of ``nomaflow job -o json``."""
+    """Return the job in the shape of ``nomaflow job -o json``.
+
+    The page of a job whose id ends with ``.json`` is there, too.
+    """
     kernel = kernel_of(request)
-    job = await kernel.get_job(_id(request))
+    try:
+        job = await kernel.get_job(_id(request))
+    except NotFound as unknown:
+        request.path_params["job_id"] += ".json"
+        try:
+            return await show(request)
+        except NotFound:
+            raise unknown from None
     recent = await kernel.list_runs_page(job_id=job.job_id, page_size=5)
     stats = (await kernel.job_stats([job.job_id])).get(job.job_id)
     usual = {} if stats is None else stats.usual()
