@@ -64,7 +64,7 @@ class CrowdedPair:
             took[name] = time.monotonic() - began
 
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            group.create_task(said("schedules loaded", "fires"))
+            group.create_task(said("loaded in", "fires"))
             await said("serving on", "leads")
             await self.client.trigger(TriggerOrder(job_id=self.crowd.job_ids()[0]))
             took["answers"] = time.monotonic() - began

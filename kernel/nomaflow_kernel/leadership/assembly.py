@@ -144,7 +144,7 @@ class Kernel:
         publish_address(self.parts.settings.state_dir / "address", self._served.owner[0])
         await self.parts.scheduler.start()
         jobs, schedules, took = len(self.parts.catalogue.jobs()), len(self.parts.scheduler), time.perf_counter() - began
-        _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
+        _LOG.info("jobs: %d, schedules: %d, loaded in %.3f s", jobs, schedules, took)
         return self._served
 
     async def _tell_start(self) -> None:
