@@ -315,7 +315,7 @@ class HostSession:
             return failure.text
         why = "" if failure.code is grpc.StatusCode.UNAUTHENTICATED else f"{failure.text}; "
         return (
-            f"{why}{self._shown}, may have been revoked, or this is not the kernel's port for hosts: "
+            f"{why}{self._shown}, may have expired or been revoked, or this is not the kernel's port for hosts: "
             f"`nomaflow token create --host {self._identity.host}` on the kernel's machine makes a string to join again"
         )
 

@@ -29,7 +29,7 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
     (
         "certificate has expired",
         "the certificate of the kernel at {address} has expired",
-        "renew it on the kernel's machine with `nomaflow pki renew`, and look at this machine's clock",
+        "renew it on the kernel's machine, by `nomaflow pki renew` or in tls_cert; look at this machine's clock too",
     ),
     (
         "certificate is not yet valid",

@@ -107,7 +107,7 @@ async def test_a_refused_certificate_is_told_and_tried_again(
     with caplog.at_level(logging.WARNING):
         mine = host(given=f"127.0.0.1:{port}", folder=folder)
         await eventually(
-            lambda: f"{identity.serial} of host demo" in caplog.text and "Z, may have been revoked, or" in caplog.text
+            lambda: f"{identity.serial} of host demo" in caplog.text and "Z, may have expired or been" in caplog.text
         )
         assert "nomaflow token create --host demo" in caplog.text
         assert "this is not the kernel's port for hosts" in caplog.text

@@ -134,7 +134,7 @@ async def refusal(process: KernelProcess, *, ca: Path | None = None) -> str:
             try:
                 await stranger.get_kernel()
             except NotTrusted as error:
-                said.append(str(error))
+                said.append(error.advice)
             except KernelUnreachable:
                 pass  # on a busy machine there may be no answer in time
         return bool(said)
@@ -150,7 +150,7 @@ STRANGERS: dict[Callable[[KernelProcess, Authority], Awaitable[str]], str] = {
     knows_no_authority: "nobody trusted",
     knows_another_authority: "nobody trusted",
     calls_it_another_name: "for another name",
-    comes_after_its_end: "has expired",
+    comes_after_its_end: "has expired; renew it on the kernel's machine, by `nomaflow pki renew` or in tls_cert",
 }
 
 
