@@ -16,6 +16,7 @@ from access_world import NO_RUN, AccessWorld
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import attempt_inspection_pb2, callable_pb2, log_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -240,3 +241,31 @@ async def test_hosts_do_what_hosts_do_and_nobody_else_does(world: AccessWorld, p
     assert (await call(world, principal, KERNEL, "GetKernel"))[0] == {
         "anyone": "UNAUTHENTICATED", "host": "PERMISSION_DENIED",
     }.get(principal, "OK")  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", _ALL)
+async def test_one_verb_too_few_is_refused_alike_for_what_is_there_and_what_is_not(
+    world: AccessWorld, verb: str
+) -> None:
+    """Every verb but one on team a, and that one on something else: so the call is read, and its target looked at."""
+    others = [f"{each} host:teama" for each in _ALL if each != verb]
+    principal = f"without-{verb}"
+    await world.join(principal, kind="service", grants=(*others, f"{verb} job:elsewhere"))
+    invites = Row("launch", "host", lambda x: access.InviteInstanceRequest(host=_host(x)))
+    rows = [*((KERNEL, name, row) for name, row in KERNEL_ROWS.items()), (ACCESS, "InviteInstance", invites)]
+    for service, rpc, row in rows:
+        if row.request is None or verb not in row.verb.split():
+            continue
+        texts = {}
+        for object_ in OBJECTS:
+            request = row.request(object_)
+            if row.target == "run":
+                request.run_id = {**world.runs, "none": NO_RUN}[object_]
+            code, text = await call(world, principal, service, rpc, request)
+            assert code == "PERMISSION_DENIED", (rpc, object_, code, text)
+            for function in (_job, _host, lambda x: {**world.runs, "none": NO_RUN}[x]):
+                text = text.replace(function(object_), "X")
+            texts[object_] = text
+        assert texts["b"] == texts["none"], rpc
+        if rpc != "ReplayRun" or verb == "trigger":
+            assert texts["a"] == texts["none"], rpc
