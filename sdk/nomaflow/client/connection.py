@@ -157,10 +157,12 @@ class Connection:
         :raises ClientError: when the kernel refuses, fails, or stays away for too long
         """
         trial, began = _Trial(), False
+        shown: tuple[tuple[str, str], ...] = ()
         while True:
             try:
                 _, stub, _ = self._channel(trial)
-                call: Any = getattr(stub, method)(request, metadata=self._metadata(trial.address))
+                shown = self._metadata(trial.address)
+                call: Any = getattr(stub, method)(request, metadata=shown)
                 try:
                     async for message in call:
                         self._note_answer()
@@ -171,7 +173,9 @@ class Connection:
                 self._note_answer()
                 return
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
-                await self._failed(trial, error, began=began)
+                refused = isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAUTHENTICATED
+                if not refused or self._metadata(trial.address) == shown:  # else there is a newer token by now
+                    await self._failed(trial, error, began=began)
             except asyncio.CancelledError:
                 raise self._cancelled() from None
 

@@ -26,6 +26,7 @@ from nomaflow.client.enrolment import JoinRefused, enrol
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
 from real_system import Running
+from waiting import eventually
 
 
 @pytest.fixture
@@ -136,6 +137,29 @@ async def test_a_service_takes_the_token_that_replaces_the_one_in_its_file(tmp_p
                 await service.list_jobs()
             file.write_text(rotated.secret)
             assert (await service.list_jobs()).jobs == ()
+
+
+async def test_a_stream_goes_on_with_the_token_that_replaces_its_own(tmp_path: Path, doors: Doors) -> None:
+    """The end of an overlap is not the end of a watch: the file has had the new token for a while."""
+    file, ca = tmp_path / "token", tmp_path / "ca.pem"
+    ca.write_bytes(doors.authorities)
+    async with KernelClient(doors.owner) as owner:
+
+        async def refused() -> bool:
+            return [row async for row in owner.read_audit(principal="watcher", refused=True)] != []
+
+        file.write_text((await owner.create_token("watcher", kind="service", roles=["viewer"])).secret)
+        place = KernelPlace.of(tmp_path, {}, kernel=f"tls://{doors.clients}", token_file=file.name, kernel_ca=ca.name)
+        async with KernelClient(place.source, ca=place.ca) as service:
+            events = service.watch_events(from_start=True)
+            assert (await anext(events)).seq
+            file.write_text((await owner.rotate_token("watcher", overlap=timedelta(seconds=1))).secret)
+            await eventually(refused)
+            await owner.pause(why="seen after the overlap")
+            await owner.resume()
+            async for event in events:
+                if event.kind == "pause.cleared":
+                    break
 
 
 async def test_a_repeat_of_a_lost_answer_is_the_same_token(doors: Doors) -> None:
