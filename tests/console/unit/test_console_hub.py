@@ -166,6 +166,32 @@ async def test_another_history_makes_everything_new(
     assert kernel.after == [100, 7]
 
 
+async def test_a_new_status_is_told_to_each_viewer_once(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for soon after a run, a host or a pause has changed, and told if it looks other than before."""
+    monkeypatch.setattr(hub_module, "_SOON_SECONDS", 0.0)
+    client: Any = kernel
+    running, asked = [0], []
+
+    async def status() -> KernelStatus:
+        asked.append(running[0])
+        return KernelStatus(version="1", running=running[0])
+
+    made = EventHub(client, status)
+    with made.subscribe(100, concerns_a, lambda: None) as viewer:
+        await settled(viewer)
+        await kernel.give(event(101))
+        await eventually(lambda: asked == [0, 0])
+        running[0] = 3
+        await kernel.give(event(102, "job.changed"))
+        assert (viewer.take()[2], asked) == (None, [0, 0])
+        await kernel.give(event(103, "host.attached"))
+        await eventually(lambda: asked == [0, 0, 3])
+        found = viewer.take()[2]
+        assert found is not None
+        assert found.running == 3
+    await made.close()
+
+
 async def test_the_watch_ends_when_nobody_looks(kernel: Kernel, hub: EventHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A console that nobody looks at costs the kernel nothing; a viewer who comes back soon finds the watch."""
     monkeypatch.setattr(hub_module, "_LINGER_SECONDS", 0.05)

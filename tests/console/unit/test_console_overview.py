@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
+import pytest
+
 from nomaflow.client import KernelClient
 from nomaflow.client.values import RunPageView, RunView
+from nomaflow_console.kernel import overview
 from nomaflow_console.kernel.overview import newest_of_each_job, newest_runs
 
 
@@ -34,6 +37,15 @@ async def test_a_long_queue_of_one_job_does_not_hide_the_waits_of_others() -> No
     assert [run.job_id for run in found] == ["loud"] * 50 + ["quiet"]
     assert kernel.asked == [set(), {"loud"}]
     assert more_of == {"loud"}
+
+
+async def test_no_question_leaves_out_more_jobs_than_the_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses a longer list, and the page would be an error."""
+    monkeypatch.setattr(overview, "_MOST_LEFT_OUT", 2)
+    runs = [RunView(run_id=f"run_{number}", job_id=f"job_{number}", state="QUEUED") for number in range(9)]
+    kernel = _Kernel(runs)
+    await newest_runs(cast(KernelClient, kernel), ["QUEUED"], page_size=2)
+    assert kernel.asked == [set(), {"job_0", "job_1"}]
 
 
 async def test_jobs_that_share_an_answer_may_all_have_more_runs() -> None:

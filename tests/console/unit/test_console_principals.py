@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow.client import ClientError, Refused, Unauthenticated
+from nomaflow.client import ClientError, KernelUnreachable, Refused, Unauthenticated
 from nomaflow.client.values import CallerView, JobPageView, KernelView, RunCountView
 from nomaflow_console.kernel import calls
 from nomaflow_console.kernel.calls import Kernels
@@ -85,6 +85,23 @@ async def test_a_kernel_that_refuses_a_call_for_now_takes_nothing_back(
     assert (await principal.status()).last_event_seq == 7
     kernel.refusal = Unauthenticated("the token was revoked")
     assert (await principal.status()).running == 0
+    principal.asking = asking
+    await kernels.close()
+
+
+async def test_the_line_about_the_kernel_is_kept_for_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many pages at once ask for it; a kernel that stays away has been away since it was first missed."""
+    kernels, kernel = Kernels(ConsoleSettings(project=tmp_path, address="tls://127.0.0.1:1")), Kernel()
+    principal = kernels.principal("token")
+    asking = principal.asking
+    principal.asking = kernel  # type: ignore[assignment]  # it answers as much as is asked
+    told = await principal.status()
+    kernel.refusal = KernelUnreachable("no kernel answers")
+    assert await principal.status() is told
+    monkeypatch.setattr(calls, "_FRESH_SECONDS", 0.0)
+    away = (await principal.status()).away_since
+    assert away is not None
+    assert (await principal.status()).away_since == away
     principal.asking = asking
     await kernels.close()
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nomaflow.client.values import ReasonView, RunView, TriggerView
+from nomaflow.client.values import CallerView, ReasonView, RunView, TriggerView
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.rendering import environment
 from nomaflow_console.views.run_filters import RunQuery
@@ -54,6 +54,27 @@ def test_a_run_that_a_row_tells_of_is_named_by_its_end() -> None:
     html = made.render(row=row, zone=Zone(), now=datetime(2026, 11, 27, tzinfo=UTC), kernel=KernelStatus())
     link = '<a href="/runs/run_01m8g639c1wkza4ksdw26x9vy0">run …9vy0</a>'
     assert f'title="run_01m8g639c1wkza4ksdw26x9vy0 is still running">{link} is still running</div>' in html
+
+
+@pytest.mark.parametrize(
+    ("state", "grants", "offers"),
+    [
+        ("MISSED", ("trigger *",), ["/run", "/run"]),
+        ("FAILED", ("trigger *",), ["/replay", "/run"]),
+        ("RUNNING", ("trigger *", "cancel *"), ["/cancel", "/run"]),
+        ("RUNNING", ("cancel *",), ["/cancel"]),
+        ("MISSED", ("cancel *",), []),
+        ("FAILED", ("cancel *",), []),
+    ],
+)
+def test_a_row_offers_what_its_reader_may_do(state: str, grants: tuple[str, ...], offers: list[str]) -> None:
+    """One button for what is mostly done with such a run, and the job's form in its menu."""
+    at = datetime(2026, 11, 27, 3, 0, tzinfo=UTC)
+    [row] = run_rows([RunView(run_id="r", job_id="j", state=state, queued_at=at)], {}, RunQuery())
+    made = environment().from_string("{% from 'parts/work.html' import cancel_menu %}{{ run_row(row, cancel_menu) }}")
+    kernel = KernelStatus(caller=CallerView(name="ann", kind="user", grants=grants))
+    html = made.render(row=row, zone=Zone(), now=at, kernel=kernel, csrf="token", here="/runs")
+    assert re.findall(r'(?:href|action)="[^"]*(/run|/replay|/cancel)["?]', html) == offers
 
 
 def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:
