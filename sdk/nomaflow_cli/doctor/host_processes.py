@@ -42,12 +42,7 @@ def hosts_here() -> list[RunningHost]:
     """
     found = dict(_processes())
     mains = {pid: each for pid, each in found.items() if _HOST in pairwise(each.command)}
-    code: dict[int, int] = {}
-    for each in found.values():
-        if each.command[-1:] and each.command[-1] in _CODE:
-            main = _above(each, found, mains)
-            if main:
-                code[main] = each.uid
+    code = {_above(each, found, mains): each.uid for each in found.values() if each.command[-1] in _CODE}
     return [
         RunningHost(pid=pid, project=project, uid=each.uid, code_uid=code.get(pid))
         for pid, each in sorted(mains.items())

@@ -68,7 +68,7 @@ def without_values(run: RunView) -> RunView:
 
 
 def _short(attempt: AttemptView) -> AttemptView:
-    return replace(attempt, extras={}, kwargs={}) if attempt.extras or attempt.kwargs else attempt
+    return replace(attempt, extras={}, kwargs={})
 
 
 def few_tries(attempts: Sequence[AttemptView], *, always: Container[int] = ()) -> Iterator[tuple[AttemptView, int]]:
