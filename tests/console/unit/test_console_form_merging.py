@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,6 +62,17 @@ def test_no_edit_is_dropped_without_a_word(base: Wanted, fields: dict[Place, Any
             assert all(same(side, result) for side in sides)
         else:
             assert same(result, was)
+
+
+@pytest.mark.parametrize("wrapped", [lambda value: value, lambda value: [0, value], lambda value: {"a": [value]}])
+def test_numbers_and_switches_are_different_values_however_deep(wrapped: Callable[[Any], Any]) -> None:
+    """Python takes 1, 1.0 and true for one value."""
+    values = [wrapped(value) for value in (1, 1.0, True, None)]
+    assert [[same(one, other) for other in values] for one in values] == [
+        [number == place for place in range(4)] for number in range(4)
+    ]
+    assert not same([1], [1, 2])
+    assert not same({"a": 1}, {"b": 1})
 
 
 def test_an_untouched_switch_is_not_sent_as_off() -> None:

@@ -207,6 +207,21 @@ def test_a_form_without_a_value_that_a_step_needs_is_not_sent(sent: dict[str, st
 
 
 @pytest.mark.parametrize(
+    ("text", "value", "error"),
+    [("3", 3, ""), ("", ABSENT, "the run had 2, which an empty field cannot undo; give a value"), ("2", ABSENT, "")],
+)
+def test_a_value_of_the_run_before_is_replaced_and_never_taken_away(text: str, value: object, error: str) -> None:
+    """A replay begins with it, and differs from the run by what was edited."""
+    had = Field(place=Place("", "n"), kind=INT, now=2, shown=True)
+    form = Form(params=(had,))
+    reading = read_form(form, {"p.n": text})
+    assert (reading.wanted.get(had.place), reading.errors.get("p.n", "")) == (value, error)
+    differs = [] if value is ABSENT else [sending.Change("n", "2", "3")]
+    assert sending.changes(form, reading.wanted) == differs
+    assert sending.changes(form, Wanted(params={"n": 2})) == []
+
+
+@pytest.mark.parametrize(
     ("blames_empty", "errors", "raises"), [(True, {}, True), (False, {}, False), (True, {"json": "not JSON"}, False)]
 )
 async def test_a_check_that_the_kernel_does_not_answer_in_time_is_no_check(

@@ -34,6 +34,7 @@ from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
 from nomaflow_cli.doctor.store_files import examine_store
 from nomaflow_cli.doctor.system import SystemView, examine_system
+from nomaflow_cli.invocation import EXTRAS
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.file_lock import FileLock
 
@@ -88,6 +89,11 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
             {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, state="UNREACHABLE"),))]},
             "hosts.unreachable",
             Level.PROBLEM,
+        ),
+        (
+            {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, state="LOADING", generation=0),))]},
+            "hosts.loading",
+            Level.WARNING,
         ),
         (
             {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, generation=0),))]},
@@ -227,7 +233,8 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
     """Python, /proc, disk and clock each have a line; `hosts` knows how a host limits its workers, a shell does not."""
     levels = {each.check: each.level for each in examine_machine(tmp_path)}
     assert levels.keys() >= {"machine.python", "machine.proc", "machine.disk", "machine.clock"}
-    assert levels["machine.clock"] is Level.OK
+    assert (levels["machine.proc"], levels["machine.clock"]) == (Level.OK, Level.OK)
+    assert levels.keys().isdisjoint(f"machine.{name}" for name in EXTRAS)  # all of them are installed here
     assert not any("cgroup" in each.message for each in examine_machine(tmp_path))
 
 

@@ -15,6 +15,7 @@ import pytest
 from machine_parts import need
 from nomaflow_cli.commands.processes import _next_port
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.up import tether
 from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice
 
 PATIENCE = 60.0
@@ -236,6 +237,14 @@ async def test_a_third_request_kills(tmp_path: Path) -> None:
     assert not done
     kill.set()
     assert (await stopping).state == "killed"
+
+
+def test_signals_are_held_back_for_a_child_alone() -> None:
+    """Whoever starts it notices its own again."""
+    held = {signal.SIGHUP, signal.SIGUSR1}
+    with tether.signals_held():
+        assert held <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert held.isdisjoint(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:

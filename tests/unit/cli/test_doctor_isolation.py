@@ -114,7 +114,9 @@ def test_who_may_do_what_is_one_page() -> None:
         TokenView(token_id="t4", kind="host", name="teamb", joins=True, uses_left=1, **made),  # type: ignore[arg-type]
     ]
     certificates = [CertificateView(serial="ab", host="teama", expires_at=NOW + 9 * day)]
-    found = by_check(examine_access(tokens, certificates, now=NOW))
+    findings = list(examine_access(tokens, certificates, now=NOW))
+    found = by_check(findings)
+    assert len(findings) == len(tokens) + 2
     assert "everything" in found["access.owner"].message
     assert found["access.user"].message == (
         "user alice: read *, trigger job:x; until 2026-12-16, last used 1 d ago (token t1)"
