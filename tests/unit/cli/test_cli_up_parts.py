@@ -278,6 +278,7 @@ def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
         ("127.0.0.1:9464", "127.0.0.1:9465"),
         ("[::1]:1", "[::1]:2"),
         ("127.0.0.1:0", "127.0.0.1:0"),
+        ("unix:/run/m.sock", "unix:/run/m.sock-host"),
         ("x", "x"),
         ("", ""),
     ],
