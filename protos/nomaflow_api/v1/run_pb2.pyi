@@ -308,32 +308,6 @@ class RunRequest(google.protobuf.message.Message):
 global___RunRequest = RunRequest
 
 @typing.final
-class StepResult(google.protobuf.message.Message):
-    """StepResult is what a callable's return value became."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ROWS_AFFECTED_FIELD_NUMBER: builtins.int
-    EXTRAS_JSON_FIELD_NUMBER: builtins.int
-    rows_affected: builtins.int
-    """rows_affected is the count the callable reported. Absent where it reported none."""
-    extras_json: builtins.bytes
-    """extras_json is a JSON object in UTF-8. Empty means no extras. JSON, since google.protobuf.Struct would turn
-    integers into doubles.
-    """
-    def __init__(
-        self,
-        *,
-        rows_affected: builtins.int | None = ...,
-        extras_json: builtins.bytes = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "rows_affected", b"rows_affected"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "extras_json", b"extras_json", "rows_affected", b"rows_affected"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_rows_affected", b"_rows_affected"]) -> typing.Literal["rows_affected"] | None: ...
-
-global___StepResult = StepResult
-
-@typing.final
 class Ancestor(google.protobuf.message.Message):
     """Ancestor is one run in the chain of call_job steps that led to a run."""
 
