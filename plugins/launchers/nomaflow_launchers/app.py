@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
-from nomaflow_launchers.planning import Start, plan, served_before
+from nomaflow_launchers.planning import Plan, Start, plan, served_before
 from nomaflow_launchers.settings import SettingsError
 from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -30,6 +30,10 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
 _PROMISED_TURNS = 3  # for so many of the longest waits the kernel counts on this launcher
 _MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to end
+_UNKNOWN = (
+    "the kernel shows no host {0!r}, so nothing waits for it: start it once by hand (nomaflow host DIR --name {0}), "
+    "or correct [launcher] hosts, or give this launcher the role for it"
+)
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
 
 
@@ -118,9 +122,9 @@ class _Launcher:
         if kernel.epoch == served.epoch:  # else another kernel, which does not know them yet, may have told their list
             await self._witness.look(hosts, epoch=kernel.epoch, left={each.engine_id for each in launched})
         attached = frozenset(_engine_ids(hosts, lambda each: each.state in _SERVED))
-        refused = {host for host, *_ in self._refused}
+        known, refused = {each.name for each in hosts}, {host for host, *_ in self._refused}
         wanted = await self._kernel.list_wanted(
-            launched_hosts=[each for each in self._section.hosts if each not in refused],
+            launched_hosts=sorted(known - refused),
             launched_seconds=math.ceil(_PROMISED_TURNS * max(_LONGEST_WAIT_SECONDS, self._section.poll_seconds)),
         )
         self._known = {each.engine_id for each in launched} & {*self._known, *_engine_ids(hosts, _has_served)}
@@ -142,12 +146,29 @@ class _Launcher:
             kernel_seconds=seconds,
             refused=self._refused,
         )
-        before, self._taken_back = self._taken_back, {*acts.stuck, *acts.surplus}
-        for text in frozenset(acts.unfit) - self._told:
+        self._tell([*acts.unfit, *(_UNKNOWN.format(each) for each in self._section.hosts if each not in known)])
+        await self._end(acts)
+        self._refused = {}
+        for start in acts.starts:
+            if start.kind not in self._refused and self._patience.may_start(start.host):
+                await self._start(start, store_id)
+        for (host, shape, _), error in self._refused.items():
+            raise StartRefused(f"no instance of {host} ({shape}) is started: {error}")
+
+    def _tell(self, troubles: Collection[str]) -> None:
+        """Log what a person has to change, each thing once."""
+        for text in sorted({*troubles} - self._told):
             _LOG.warning("%s", text)
-        self._told = frozenset(acts.unfit)
+        self._told = frozenset(troubles)
+
+    async def _end(self, acts: Plan) -> None:
+        """End the instances that hang, and those that are no longer wanted.
+
+        :raises EngineError: if the engine refuses
+        """
+        before, self._taken_back = self._taken_back, {*acts.stuck, *acts.surplus}
         for engine_id in acts.stuck:
-            if engine_id not in before:  # one that hangs may take until the end of its time
+            if engine_id not in before:  # one that hangs takes its time to end
                 _LOG.warning(
                     "instance %s has run for %g s without attaching: ending it", engine_id, self._section.start_seconds
                 )
@@ -155,12 +176,6 @@ class _Launcher:
         for engine_id in acts.surplus:
             _LOG.info("instance %s is no longer wanted, and has no machine yet: ending it", engine_id)
             await self._engine.end(engine_id, only_waiting=True)
-        self._refused = {}
-        for start in acts.starts:
-            if start.kind not in self._refused and self._patience.may_start(start.host):
-                await self._start(start, store_id)
-        for (host, shape, _), error in self._refused.items():
-            raise StartRefused(f"no instance of {host} ({shape}) is started: {error}")
 
     async def _start(self, start: Start, store_id: str) -> None:
         """Start an instance; if the engine refuses it, others of its kind are not tried in this turn.

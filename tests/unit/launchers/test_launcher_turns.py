@@ -192,6 +192,20 @@ async def test_an_instance_that_served_an_earlier_kernel_has_not_failed(
     assert "was not seen to serve" not in caplog.text
 
 
+async def test_a_host_that_the_kernel_does_not_show_is_told_once(
+    parts: _Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is misspelt, was never started, or the launcher may not read it: nothing would ever wait for it."""
+    launcher = _launcher(parts)
+    for _ in range(2):
+        await launcher.turn()
+        assert parts.launched["launched_hosts"] == []
+    assert caplog.text.count("the kernel shows no host 'team', so nothing waits for it: start it once by hand") == 1
+    parts.hosts = (HostView(name="team", state="DETACHED"),)
+    await launcher.turn()
+    assert parts.launched["launched_hosts"] == ["team"]
+
+
 async def test_what_another_teams_instances_say_of_themselves_counts_for_them_alone(parts: _Parts) -> None:
     """Their engine may give the same ids, and a hostile one could pass for all that the launcher has started."""
     parts.instances, parts.hosts = (_runs(1),), (_host("ATTACHED", name="other"),)
@@ -220,7 +234,7 @@ async def test_instances_of_another_launcher_are_left_alone(parts: _Parts) -> No
 
 async def test_a_shape_that_the_engine_refuses_holds_up_no_other(parts: _Parts) -> None:
     """It has waited longest, and would take all the room; it is told, and tried again after the others."""
-    parts.refuses = ("gpu",)
+    parts.refuses, parts.hosts = ("gpu",), (HostView(name="team", state="DETACHED"),)
     parts.wanted = tuple(
         WantedView(host="team", attempts=3, needs=ResourcesView(gpus=gpus), since=NOON - timedelta(hours=gpus))
         for gpus in (1, 0)
