@@ -187,8 +187,11 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
     serving = [instance for instance in state.fleet.of_host(host) if instance.serves_all]
     if not serving:
         launched = state.fleet.launched_until(host) > state.clock.monotonic()
-        coming = "; its launcher starts one, or says in its log why not" if launched else ""
-        return Reason("waiting_for_host", f"no instance of host {host!r} takes work{coming}")
+        why = f"no instance of host {host!r} takes work"
+        if launched:
+            coming = f"{why}; its launcher starts one, or says in its log why not"
+            return ReasonWithCommand("waiting_for_host", coming, "nomaflow hosts")
+        return Reason("waiting_for_host", why)
     if run is not None and step is not None:
         with_code = [instance for instance in serving if has_code(state, run, instance)]
         if not with_code:

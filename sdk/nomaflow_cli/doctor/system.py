@@ -220,7 +220,7 @@ def _runs(view: SystemView, now: datetime) -> Iterator[Finding]:
         )
     stuck = [run for run in view.queued if run.host and run.host not in served]
     if stuck:
-        text = f"{count(len(stuck), 'run')} wait for a host that is not attached: {stuck[-1].host!r}"
+        text = f"{count(len(stuck), 'run')} waiting for a host that is not attached: {stuck[-1].host!r}"
         yield warning("runs.no_host", text, "nomaflow host DIR")
 
 
