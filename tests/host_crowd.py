@@ -161,10 +161,7 @@ class Instance:
         await call.code()
 
     def _hello(self) -> pb.Hello:
-        inventory = [
-            InventoryLine(attempt_key=key, state=held.state, last_seq=len(held.events), epoch=self._epoch)
-            for key, held in self._held.items()
-        ]
+        inventory = [InventoryLine(attempt_key=key, state=held.state) for key, held in self._held.items()]
         return pb.Hello(
             protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation,
             machine="crowd", pid=1, version="0", generation=self._generation, manifest_digest=self._code.digest,

@@ -266,8 +266,8 @@ class FuzzedKernel:
         hello = gateway.Hello(
             protocol_min=1, protocol_max=1, host="team", incarnation=self.incarnation, machine="m", pid=1, version="0",
             generation=1, manifest_digest="sha256:" + hashlib.sha256(MANIFEST).hexdigest(), max_async=5, max_sync=1,
-            inventory=sealing.seal([letters.InventoryLine(attempt_key=key, state=letters.HeldState.RUNNING, last_seq=seq)
-                                    for key, seq in self._attempts.items()]),
+            inventory=sealing.seal([letters.InventoryLine(attempt_key=key, state=letters.HeldState.RUNNING)
+                                    for key in self._attempts]),
         )  # fmt: skip
         outgoing.put_nowait(gateway.AttachRequest(hello=hello).SerializeToString())
         beat = asyncio.create_task(_beat(outgoing))

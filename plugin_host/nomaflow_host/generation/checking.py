@@ -39,7 +39,7 @@ def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]
     try:
         values = values_of(step.kwargs_json, "arguments")
     except PreparationFailed as error:
-        yield ValueProblem(step=step.step, key="", code=error.reason_code, message=error.message)
+        yield ValueProblem(step=step.step, key="", message=error.message)
         return
     shown = {**values, **dict.fromkeys(step.secret_keys, MASK)}
     for key in step.given_keys:
@@ -49,7 +49,7 @@ def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]
         try:
             plan.check(key, values[key], strict=strict, given=values, injected=as_given, shown=shown)
         except PreparationFailed as error:
-            yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)
+            yield ValueProblem(step=step.step, key=fitting(key), message=error.message)
 
 
 def fields_of(each: StepType) -> StepFields:

@@ -185,11 +185,7 @@ class Outbox:
 
     def inventory(self) -> list[InventoryLine]:
         """Return every attempt that may still have something to report."""
-        return [
-            InventoryLine(attempt_key=key, state=lane.state, last_seq=lane.last_seq, epoch=lane.order.epoch)
-            for key, lane in self._lanes.items()
-            if not lane.muted
-        ]
+        return [InventoryLine(attempt_key=key, state=lane.state) for key, lane in self._lanes.items() if not lane.muted]
 
     def unfinished(self) -> Iterable[DispatchOrder]:
         """Return the attempts whose code may run."""

@@ -146,13 +146,11 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
 class ValueProblem(Letter, frozen=True, kw_only=True):
     """One value that its callable would refuse.
 
-    :param code: the reason code that an attempt would fail with, such as ``value_invalid``
     :param message: one sentence
     """
 
     step: Text
     key: Text
-    code: Code
     message: Text
 
 
@@ -318,16 +316,10 @@ class AttemptAck(Letter, frozen=True, kw_only=True):
 
 # --- what is held -----------------------------------------------------------------------------------------------------
 class InventoryLine(Letter, frozen=True, kw_only=True):
-    """One attempt that a host has accepted and may still report on.
-
-    :param last_seq: the number of its newest event
-    :param epoch: the epoch it was dispatched under
-    """
+    """One attempt that a host has accepted and may still report on."""
 
     attempt_key: Key
     state: HeldState
-    last_seq: Number = 0
-    epoch: Number = 0
 
 
 class Verdict(Letter, frozen=True, kw_only=True):

@@ -59,9 +59,9 @@ async def trigger(process: KernelProcess, request_id: str = "") -> str:
     return str((await process.client().TriggerRun(request, timeout=DEADLINE)).run_id)
 
 
-def held(key: str, last_seq: int, state: HeldState = HeldState.RUNNING) -> Sequence[InventoryLine]:
+def held(key: str, state: HeldState = HeldState.RUNNING) -> Sequence[InventoryLine]:
     """Return an inventory of one attempt."""
-    return [InventoryLine(attempt_key=key, state=state, last_seq=last_seq, epoch=1)]
+    return [InventoryLine(attempt_key=key, state=state)]
 
 
 async def test_a_trigger_acknowledged_before_the_kill_is_exactly_one_run(
@@ -108,7 +108,7 @@ async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
     ack = await host.report(key, 1, started(4242), log("1", "2"))
     await restart(process)
     await is_awaited(process)
-    welcome = await host.attach(process.channel(), inventory=held(key, 4))
+    welcome = await host.attach(process.channel(), inventory=held(key))
     (verdict,) = open_verdicts(welcome.verdicts)
     assert (verdict.action, verdict.acknowledged_seq) == (VerdictAction.KEEP, ack.acknowledged_seq)
     await host.report(key, verdict.acknowledged_seq + 1, log("3"), log("4", "5"), finished())
@@ -140,7 +140,7 @@ async def test_a_report_whose_answer_was_lost_is_taken_in_once(process: KernelPr
     await asyncio.gather(unanswered, return_exceptions=True)
     await process.start()
     state = HeldState.SUCCEEDED
-    welcome = await host.attach(process.channel(), inventory=held(key, 4, state))
+    welcome = await host.attach(process.channel(), inventory=held(key, state))
     if open_verdicts(welcome.verdicts)[0].action == VerdictAction.KEEP:
         ack = await host.report(key, 3, log("2"), finished(5))
         assert (ack.status, ack.acknowledged_seq) == (AckStatus.OK, 4)
@@ -158,7 +158,7 @@ async def test_a_finished_attempt_is_acknowledged_again_after_a_restart(
     key = (await host.dispatched()).attempt_key
     await host.report(key, 1, started(), finished(5))
     await restart(process)
-    welcome = await host.attach(process.channel(), inventory=held(key, 2, HeldState.SUCCEEDED))
+    welcome = await host.attach(process.channel(), inventory=held(key, HeldState.SUCCEEDED))
     assert open_verdicts(welcome.verdicts)[0].action == VerdictAction.FORGET
     again = await host.report(key, 1, started(), finished(5))
     assert (again.status, again.acknowledged_seq) == (AckStatus.OK, 2)
@@ -184,7 +184,7 @@ async def test_a_watch_goes_on_after_the_kill_where_it_was(process: KernelProces
         await watch_until_it_breaks()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await process.start()
-    await host.attach(process.channel(), inventory=held(key, 1))
+    await host.attach(process.channel(), inventory=held(key))
     resumed = process.client().WatchRun(kernel.WatchRunRequest(run_id=run_id, after_seq=seen[-1][0]))
     await host.report(key, 2, finished())
     seen += [(event.seq, event.kind) async for message in resumed for event in message.events]

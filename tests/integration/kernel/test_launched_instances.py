@@ -158,7 +158,7 @@ async def test_a_declaration_reaches_no_instance_of_another_team(world: AccessWo
     # It lives after all: it is told so, attaches again, and must kill what it holds.
     code, text = await host.ended()
     assert (code, EVIDENCE in text) == (grpc.StatusCode.ABORTED, True)
-    held = InventoryLine(attempt_key=order.attempt_key, state=HeldState.RUNNING, last_seq=1, epoch=host.epoch)
+    held = InventoryLine(attempt_key=order.attempt_key, state=HeldState.RUNNING)
     welcome = await host.attach(world.channel("owner"), inventory=[held], manifest_digest="sha256:" + "0" * 64)
     assert [verdict.action for verdict in open_verdicts(welcome.verdicts)] == [VerdictAction.KILL]
 

@@ -161,7 +161,7 @@ async def test_a_late_result_is_taken_from_the_host_of_the_attempt_only(teams: T
     forged = await a.report(key, started(), succeeded(b'{"forged": true}'))
     assert (forged.status, forged.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
-    held = [InventoryLine(attempt_key=key, state=HeldState.SUCCEEDED, last_seq=2)]
+    held = [InventoryLine(attempt_key=key, state=HeldState.SUCCEEDED)]
     await a.attach(held=held)
     assert [verdict.action for verdict in a.verdicts] == [VerdictAction.FORGET]
     await a.leave()

@@ -124,9 +124,9 @@ async def test_a_refusal_names_every_value_with_its_field(world: World, host: Ch
         checked=True,
         problems=seal(
             [
-                ValueProblem(step="first", key="since", code="value_invalid", message="no date"),
-                ValueProblem(step="second", key="since", code="value_invalid", message="no day"),
-                ValueProblem(step="second", key="rows", code="value_invalid", message="too few"),
+                ValueProblem(step="first", key="since", message="no date"),
+                ValueProblem(step="second", key="since", message="no day"),
+                ValueProblem(step="second", key="rows", message="too few"),
             ]
         ),
     )
@@ -152,7 +152,7 @@ async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: 
     host.answer = gateway.CheckResult(
         settled=True,
         checked=True,
-        problems=seal([ValueProblem(step="first", key="since", code="value_invalid", message="no date")]),
+        problems=seal([ValueProblem(step="first", key="since", message="no date")]),
     )
     request = kernel.TriggerRunRequest(job_id="job", request_id="once", params_json=b'{"since": 1}')
     assert (await world.client.TriggerRun(request)).run_id == RUN_ID
@@ -281,7 +281,7 @@ async def test_a_replay_is_validated_too(world: World, host: CheckingHost, monke
     reply = await world.client.ReplayRun(request)
     assert (reply.run_id, list(reply.warnings)) == ("", ["it is old"])
     assert [each.step for each in reply.steps] == ["first", "second", "call"]
-    problem = ValueProblem(step="first", key="since", code="value_invalid", message="no")
+    problem = ValueProblem(step="first", key="since", message="no")
     host.answer = gateway.CheckResult(checked=True, problems=seal([problem]))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.client.ReplayRun(request)

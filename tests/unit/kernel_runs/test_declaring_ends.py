@@ -93,9 +93,7 @@ async def test_a_declared_instance_that_lives_is_told_to_kill_and_serves_again(r
     assert opened(await other.dispatch()).attempt == 2
     # A report that was on its way: more of the attempt, and then its result.
     assert (await host.report(key, started(), first_seq=2)).status is AckStatus.CONFLICT
-    verdicts = await host.attach(
-        inventory=[InventoryLine(attempt_key=key, state=HeldState.RUNNING, last_seq=2, epoch=1)]
-    )
+    verdicts = await host.attach(inventory=[InventoryLine(attempt_key=key, state=HeldState.RUNNING)])
     assert [verdict.action for verdict in verdicts] == [VerdictAction.KILL]
     assert (await host.report(key, started(), failed(), first_seq=2)).status is AckStatus.CONFLICT
     assert await rig.state(run_id) is RunState.RUNNING

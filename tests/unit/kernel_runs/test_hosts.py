@@ -16,9 +16,9 @@ from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity
 
 
-def held(key: str, state: HeldState = HeldState.RUNNING, last_seq: int = 1) -> InventoryLine:
+def held(key: str, state: HeldState = HeldState.RUNNING) -> InventoryLine:
     """Return an inventory entry."""
-    return InventoryLine(attempt_key=key, state=state, last_seq=last_seq, epoch=1)
+    return InventoryLine(attempt_key=key, state=state)
 
 
 def log(count: int) -> LogChunk:
@@ -56,7 +56,7 @@ async def test_log_lines_are_numbered_across_steps_and_restarts(rig: Rig) -> Non
     key = (await host.dispatch()).attempt_key
     await host.report(key, started(), log(3))
     await rig.restart()
-    await host.attach(inventory=[held(key, last_seq=2)])
+    await host.attach(inventory=[held(key)])
     await host.report(key, log(4), finished(), first_seq=3)
     await host.report((await host.dispatch(2)).attempt_key, started(), log(5), finished())
     page = await rig.store.log_page(run_id, LogFilter(), limit=10)

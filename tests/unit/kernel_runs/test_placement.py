@@ -103,7 +103,7 @@ async def test_a_new_leader_knows_what_is_taken(rig: Rig) -> None:
     held = await host.dispatch()
     await host.start(held.attempt_key)
     await rig.restart()
-    line = InventoryLine(attempt_key=held.attempt_key, state=HeldState.RUNNING, last_seq=1, epoch=1)
+    line = InventoryLine(attempt_key=held.attempt_key, state=HeldState.RUNNING)
     await host.attach(has=Resources(gpus=1), inventory=[line])
     second = (await rig.trigger("train")).run_id
     assert _why(rig, second)[0] == "waiting_for_slot"

@@ -30,7 +30,7 @@ def lines(count: int, *, lost: int = 0) -> LogChunk:
 
 def host_line(key: str) -> InventoryLine:
     """Return the inventory line of an attempt that runs."""
-    return InventoryLine(attempt_key=key, state=HeldState.RUNNING, last_seq=2)
+    return InventoryLine(attempt_key=key, state=HeldState.RUNNING)
 
 
 async def facts_of(rig: Rig, run_id: str) -> AttemptFacts:
