@@ -79,12 +79,12 @@ def _run(run_id: str, number: int, at_us: int, *, lines: int) -> Iterator[Transi
         epoch=1,
         dispatched_at_us=at_us + 1,
     )
-    yield OpenAttempt(job_id=job_id, attempt=attempt, at_us=at_us + 1)
+    yield OpenAttempt(job_id=job_id, attempt=attempt)
     of: dict[str, Any] = {"run_id": run_id, "job_id": job_id, "step_index": 0, "step": "purge", "attempt": 1}
     yield StartAttempt(**of, at_us=at_us + 2, worker_pid=4711, generation=1)
     if lines:
-        yield AppendLog(step_index=0, chunk=_log(run_id, number, lines, at_us))
-    yield RecordReport(**of, report_seq=2, at_us=at_us + 3, progress_json="")
+        yield AppendLog(chunk=_log(run_id, number, lines, at_us))
+    yield RecordReport(**of, report_seq=2, progress_json="")
     extras = json.dumps({"tenant": number % 1000}).encode()
     end = AttemptEnd(state=AttemptState.SUCCEEDED, rows_affected=number, extras_json=extras)
     yield FinishAttempt(**of, at_us=at_us + 3, end=end)

@@ -332,14 +332,13 @@ class CatalogueService(Catalogue):
     async def _changed(self, host: str, change: CatalogueChange, *, digest: str = "") -> None:
         """Announce a change and write its events. The change itself is done: a failing store costs only the events."""
         self._announce(change.job_ids)
-        now = self._clock.now_us()
         notices = [
-            Notice(kind="job.changed", at_us=now, job_id=job_id, host=host, data={"change": kind})
+            Notice(kind="job.changed", job_id=job_id, host=host, data={"change": kind})
             for kind, job_ids in (("added", change.added), ("changed", change.changed), ("removed", change.removed))
             for job_id in job_ids
         ]
         notices += [
-            Notice(kind="job.refused", at_us=now, job_id=job.job_id, host=job.loaded.host, data={"why": _refusal(job)})
+            Notice(kind="job.refused", job_id=job.job_id, host=job.loaded.host, data={"why": _refusal(job)})
             for job in change.refused
         ]
         for job in change.refused[:_LOGGED]:
@@ -351,11 +350,11 @@ class CatalogueService(Catalogue):
                 _LOG.info("%s", text)
             removed, stopped = list(change.removed[:_NAMED]), list(change.stopped[:_NAMED])
             data = {"disabled_job_ids": list(change.disabled), "removed_job_ids": removed, "stopped_schedules": stopped}
-            notices.append(Notice(kind="host.manifest", at_us=now, host=host, data={"digest": digest, **data}))
+            notices.append(Notice(kind="host.manifest", host=host, data={"digest": digest, **data}))
         if not notices:
             return
         try:
-            result = await self._store.apply(notices, at_us=now)
+            result = await self._store.apply(notices, at_us=self._clock.now_us())
         except StoreError as error:
             _LOG.warning("the catalogue of host %r changed, but its events could not be stored: %s", host, error)
         else:

@@ -118,7 +118,7 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None,
 def notify(batch: Batch, instance: Instance, kind: NoticeKind, *, by: str = "", **data: Any) -> None:
     """Add an event about an instance."""
     data = {"incarnation": instance.incarnation, **data}
-    batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, by=by, data=data))
+    batch.add(Notice(kind=kind, host=instance.host, by=by, data=data))
 
 
 def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Verdict:

@@ -129,7 +129,6 @@ def _take_in(
         RecordReport(
             *run.named(),
             report_seq=current.report_seq,
-            at_us=batch.now_us,
             progress_json=_progress_json(progress) if progress else "",
             facts=current.facts if lost else None,
         )
@@ -159,27 +158,23 @@ def _climb(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Stoppin
         return
     rung = structs.replace(event, what=event.what[:_RUNG_TEXT], why=event.why[:_RUNG_TEXT])
     current.facts = structs.replace(current.facts, rungs=(*current.facts.rungs, rung))
-    batch.add(RecordRung(*run.named(), at_us=batch.now_us, rung=rung, facts=current.facts))
+    batch.add(RecordRung(*run.named(), rung=rung, facts=current.facts))
 
 
 def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: LogChunk) -> None:
-    batch.add(
-        AppendLog(
-            step_index=current.step.index,
-            chunk=LogChunkRecord(
-                run_id=run.run_id,
-                step=current.step.name,
-                attempt=current.number,
-                first_seq=run.log_lines + 1,
-                line_count=event.line_count,
-                first_at_us=event.first_at_us,
-                last_at_us=event.last_at_us,
-                levels=event.levels,
-                codec=event.codec,
-                body=event.body,
-            ),
-        )
+    chunk = LogChunkRecord(
+        run_id=run.run_id,
+        step=current.step.name,
+        attempt=current.number,
+        first_seq=run.log_lines + 1,
+        line_count=event.line_count,
+        first_at_us=event.first_at_us,
+        last_at_us=event.last_at_us,
+        levels=event.levels,
+        codec=event.codec,
+        body=event.body,
     )
+    batch.add(AppendLog(chunk=chunk))
     run.log_lines += event.line_count
 
 
@@ -220,7 +215,6 @@ def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, late:
     batch.add(
         Notice(
             kind="attempt.late_result",
-            at_us=batch.now_us,
             run_id=run_id,
             job_id=ended.job_id,
             step=step,

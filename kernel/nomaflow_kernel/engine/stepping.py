@@ -91,7 +91,7 @@ def open_row(batch: Batch, run: ActiveRun, to: AttemptState, **fields: Any) -> N
 
 def _add_row(batch: Batch, run: ActiveRun, step: PlannedStep, to: AttemptState, *, number: int, **fields: Any) -> None:
     row = AttemptRecord(run_id=run.run_id, step_index=step.index, step=step.name, attempt=number, state=to, **fields)
-    batch.add(OpenAttempt(job_id=run.job_id, at_us=batch.now_us, attempt=row))
+    batch.add(OpenAttempt(job_id=run.job_id, attempt=row))
 
 
 def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:

@@ -81,7 +81,6 @@ class OpenAttempt(Struct, frozen=True, kw_only=True):
 
     job_id: str
     attempt: AttemptRecord
-    at_us: int
 
 
 class _OfAttempt(_OfRun, frozen=True):
@@ -90,7 +89,6 @@ class _OfAttempt(_OfRun, frozen=True):
     step_index: int
     step: str
     attempt: int
-    at_us: int
 
 
 class DispatchAttempt(_OfAttempt, frozen=True, kw_only=True):
@@ -99,11 +97,13 @@ class DispatchAttempt(_OfAttempt, frozen=True, kw_only=True):
     host: str
     incarnation: str
     epoch: int
+    at_us: int
 
 
 class StartAttempt(_OfAttempt, frozen=True, kw_only=True):
     """Move an attempt from DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
 
+    at_us: int
     worker_pid: int = 0
     generation: int = 0
     child_run_id: str = ""
@@ -136,7 +136,6 @@ class RecordReport(_OfAttempt, frozen=True, kw_only=True):
 class AppendLog(Struct, frozen=True, kw_only=True):
     """Store a chunk of log lines and raise the run's line count. No event."""
 
-    step_index: int
     chunk: LogChunkRecord
 
 
@@ -162,6 +161,7 @@ class FinishAttempt(_OfAttempt, frozen=True, kw_only=True):
     """Move an open attempt to a terminal state. Event ``attempt.finished``."""
 
     end: AttemptEnd
+    at_us: int
 
 
 class FinishRun(_OfRun, frozen=True, kw_only=True):
@@ -179,10 +179,11 @@ class FinishRun(_OfRun, frozen=True, kw_only=True):
 
 
 class Notice(EventRecord, frozen=True, kw_only=True):
-    """An event that changes no run: about a host, a job, or a late result. The store numbers it."""
+    """An event that changes no run: about a host, a job, or a late result. The commit gives its number and its time."""
 
     kind: NoticeKind
     seq: int = 0
+    at_us: int = 0
 
 
 class SetNextFire(Struct, frozen=True, kw_only=True):

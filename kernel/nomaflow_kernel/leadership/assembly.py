@@ -159,10 +159,10 @@ class Kernel:
                 "epoch": self.parts.info.epoch,
                 "previous_end_us": before[0].at_us if before else None,
             }
-            notices = [Notice(kind="kernel.leading", at_us=now, data=data)]
+            notices = [Notice(kind="kernel.leading", data=data)]
             if self._first_term:
                 started = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
-                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=started))
+                notices.insert(0, Notice(kind="kernel.started", data=started))
             result = await self.parts.store.apply(notices, at_us=now)
         except StoreError as error:
             _LOG.warning("the events of the start could not be stored: %s", error)

@@ -87,20 +87,20 @@ def finish(run_id: str, state: RunState = RunState.SUCCEEDED, **changes: Any) ->
 def opened(run_id: str, state: AttemptState = AttemptState.DISPATCHED, **changes: Any) -> OpenAttempt:
     fields: dict[str, Any] = {"step_index": 0, "step": "purge", "attempt": 1, "host": "demo", "incarnation": "i1"}
     attempt = AttemptRecord(run_id=run_id, state=state, **{**fields, **changes})
-    return OpenAttempt(job_id="nightly", attempt=attempt, at_us=T0 + 2)
+    return OpenAttempt(job_id="nightly", attempt=attempt)
 
 
 def key(run_id: str, **changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {"job_id": "nightly", "step_index": 0, "step": "purge", "attempt": 1, "at_us": T0 + 5}
+    fields: dict[str, Any] = {"job_id": "nightly", "step_index": 0, "step": "purge", "attempt": 1}
     return {"run_id": run_id, **fields, **changes}
 
 
 def dispatched(run_id: str) -> DispatchAttempt:
-    return DispatchAttempt(**key(run_id), host="demo", incarnation="i2", epoch=7)
+    return DispatchAttempt(**key(run_id), host="demo", incarnation="i2", epoch=7, at_us=T0 + 5)
 
 
 def started(run_id: str, **changes: Any) -> StartAttempt:
-    return StartAttempt(**key(run_id), **{"worker_pid": 4242, "generation": 3, **changes})
+    return StartAttempt(**key(run_id), at_us=T0 + 5, **{"worker_pid": 4242, "generation": 3, **changes})
 
 
 def reported(run_id: str, report_seq: int, progress: str = "") -> RecordReport:
@@ -108,7 +108,7 @@ def reported(run_id: str, report_seq: int, progress: str = "") -> RecordReport:
 
 
 def finished(run_id: str, state: AttemptState = AttemptState.SUCCEEDED, **changes: Any) -> FinishAttempt:
-    return FinishAttempt(**key(run_id), end=AttemptEnd(state=state, **changes))
+    return FinishAttempt(**key(run_id), at_us=T0 + 5, end=AttemptEnd(state=state, **changes))
 
 
 def logged(run_id: str, first_seq: int, lines: int, **changes: Any) -> AppendLog:
@@ -122,4 +122,4 @@ def logged(run_id: str, first_seq: int, lines: int, **changes: Any) -> AppendLog
         "body": b"line\n" * lines,
     }
     chunk = LogChunkRecord(run_id=run_id, first_seq=first_seq, line_count=lines, **{**fields, **changes})
-    return AppendLog(step_index=0, chunk=chunk)
+    return AppendLog(chunk=chunk)

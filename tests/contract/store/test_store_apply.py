@@ -227,7 +227,7 @@ async def test_a_request_id_is_one_run_within_and_between_batches(store: Store) 
             start(repeat),
             opened(repeat),
             logged(repeat, 1, 1),
-            Notice(kind="run.note", at_us=T0, run_id=reuse),
+            Notice(kind="run.note", run_id=reuse),
         ],
         at_us=T0,
     )
@@ -345,7 +345,7 @@ async def test_the_step_in_progress_is_named_until_the_end(store: Store) -> None
 async def test_next_fires_and_notices(store: Store) -> None:
     """The last next fire of a batch stands, and none is no row; a notice is an event and nothing else."""
     fires = [SetNextFire(job_id="a", preset="", next_fire_us=n, fingerprint=f"f{n}") for n in (1, 2, 3)]
-    notice = Notice(kind="host.attached", at_us=T0, host="demo", data={"pid": 7})
+    notice = Notice(kind="host.attached", host="demo", data={"pid": 7})
     result = await store.apply([*fires, notice], at_us=T0)
     assert (result.lost, [e.kind for e in result.events]) == (frozenset(), ["host.attached"])
     (row,) = await store.schedules()

@@ -128,7 +128,7 @@ async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
     await store.apply(
         [finish(old, at_us=T0 + 1), finish(other, at_us=T0 + 1), finish(young, at_us=T0 + hour)], at_us=T0
     )
-    noticed = await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")] * 2, at_us=T0)
+    noticed = await store.apply([Notice(kind="host.attached", host="demo")] * 2, at_us=T0)
     assert await store.prune(job_id="nightly", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert await store.prune(job_id="", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert [d.run.run_id for d in await store.run_details([old, other, young])] == [young]
@@ -141,7 +141,7 @@ async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
 
 async def test_no_write_waits_while_old_notices_are_searched_for(store: Store, place: Place) -> None:
     """A million instances that came and went are looked at one by one, which takes a reader half a second."""
-    await store.apply([Notice(kind="host.attached", at_us=T0, host="demo")], at_us=T0)
+    await store.apply([Notice(kind="host.attached", host="demo")], at_us=T0)
     (before,) = await place.sql("SELECT commits FROM kernel")
     assert await store.prune_notices(before_us=T0, limit=1) == 0
     assert await place.sql("SELECT commits FROM kernel") == [before]

@@ -70,7 +70,7 @@ async def test_events_are_listed_newest_first_by_each_filter(store: Store) -> No
         [start(a, job_id="j"), RequestCancel(run_id=b, job_id="j", cancel=cancel)], at_us=T0 + 120_000_000
     )
     await store.apply([pause("job", "j", by="ann"), finish(a, job_id="j")], at_us=T0 + 240_000_000)  # 6, 7
-    notices = [Notice(kind="host.attached", at_us=T0, host="h"), Notice(kind="runner.x", at_us=T0, host="g")]
+    notices = [Notice(kind="host.attached", host="h"), Notice(kind="runner.x", host="g")]
     await store.apply(notices, at_us=T0 + 360_000_000)  # 8, 9
     assert await seqs(store) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert await seqs(store, limit=2) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
@@ -97,8 +97,8 @@ async def test_a_rare_event_is_found_in_bounded_pages(
 ) -> None:
     """Each page looks at so many events, may be empty, and is continued where it stopped."""
     monkeypatch.setattr(events, "_LOOKED_AT", 7)
-    often = [Notice(kind="often", at_us=T0, host="h", by="ann") for _ in range(40)]
-    rare = Notice(kind="rare", at_us=T0, host="x", by="zoe")
+    often = [Notice(kind="often", host="h", by="ann") for _ in range(40)]
+    rare = Notice(kind="rare", host="x", by="zoe")
     await store.apply([rare, *often[:20], rare, *often[20:]], at_us=T0)
     page = await store.events_before(0, filter=EventFilter(**filter), limit=5)  # type: ignore[arg-type] # passed on
     assert (list(page.events), page.next_before_seq) == ([], 36)

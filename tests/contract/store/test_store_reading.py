@@ -180,7 +180,7 @@ async def test_events_can_be_kept_to_a_run_or_to_kinds(store: Store) -> None:
     ids = Ids()
     a, b = ids.new(), ids.new()
     await store.apply(
-        [queue(a), queue(b), start(a), opened(a), Notice(kind="runner.odd", at_us=T0), Notice(kind="run", at_us=T0)],
+        [queue(a), queue(b), start(a), opened(a), Notice(kind="runner.odd"), Notice(kind="run")],
         at_us=T0,
     )
 

@@ -24,7 +24,7 @@ def chunk(first: int, *texts: str, level: int = 20, broken: bool = False) -> App
         levels=packed.levels, codec=LogCodec.JSONL_ZLIB if broken else packed.codec,
         body=b"garbage" if broken else packed.body,
     )  # fmt: skip
-    return AppendLog(step_index=0, chunk=record)
+    return AppendLog(chunk=record)
 
 
 async def begin(world: World) -> None:
@@ -34,7 +34,6 @@ async def begin(world: World) -> None:
         StartRun(run_id=RUN_ID, job_id="job", at_us=1),
         OpenAttempt(
             job_id="job",
-            at_us=1,
             attempt=AttemptRecord(run_id=RUN_ID, step_index=0, step="a", attempt=1, state=AttemptState.PENDING),
         ),
     )

@@ -220,7 +220,7 @@ async def test_events_are_listed_newest_first_and_say_who(world: World) -> None:
     by = RunTrigger(kind=TriggerKind.API, by="alice (for bob)", at_us=1)
     cron = RunTrigger(kind=TriggerKind.CRON, by="@daily", at_us=1)
     await world.apply(queued(NOW_US, trigger=by), queued(NOW_US + SECOND, "nightly", trigger=cron))
-    await world.apply(*(Notice(kind="host.attached", at_us=1, host="team") for _ in range(3)))
+    await world.apply(*(Notice(kind="host.attached", host="team") for _ in range(3)))
     call = world.client.ListEvents
 
     async def listed(**asked: Any) -> list[tuple[int, str, str]]:
@@ -244,7 +244,7 @@ async def test_events_are_listed_newest_first_and_say_who(world: World) -> None:
 
 async def test_a_watch_of_a_job_or_a_host_leaves_the_others_out(world: World) -> None:
     """A watch of a job or a host sends only its events, stored or new."""
-    await world.apply(queued(NOW_US), queued(NOW_US, "other"), Notice(kind="host.attached", at_us=1, host="team"))
+    await world.apply(queued(NOW_US), queued(NOW_US, "other"), Notice(kind="host.attached", host="team"))
     for fields, wanted in (({"job_id": "other"}, [2, 4]), ({"host": "team"}, [1, 2, 3, 4])):
         stream = world.client.WatchEvents(kernel.WatchEventsRequest(from_start=True, **fields))
         seen = []

@@ -59,7 +59,7 @@ async def running(world: World, **fields: Any) -> None:
     await world.apply(
         queue_run(),
         StartRun(run_id=RUN_ID, job_id="job", at_us=1),
-        OpenAttempt(job_id="job", at_us=1, attempt=attempt),
+        OpenAttempt(job_id="job", attempt=attempt),
     )
 
 

@@ -50,7 +50,7 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
     assert (await anext(stream)).HasField("snapshot")
     first = (await anext(stream)).events[0].seq
     for _ in range(30):
-        await world.apply(*[Notice(kind="attempt.progress", at_us=1, run_id=RUN_ID, job_id="job") for _ in range(100)])
+        await world.apply(*[Notice(kind="attempt.progress", run_id=RUN_ID, job_id="job") for _ in range(100)])
     await world.apply(finish())
     rest = [event.seq async for item in stream for event in item.events]
     assert rest == list(range(first + 3, first + 3 + 3000 + 1))
@@ -148,7 +148,7 @@ async def test_a_watcher_in_no_hurry_gets_what_has_gathered(world: World) -> Non
 async def test_events_share_messages_that_are_not_too_large(world: World) -> None:
     """Events that are there go together, in order, in messages of little more than a MiB."""
     data = {"message": "x" * 100_000}
-    await world.apply(*[Notice(kind="host.reload_refused", at_us=1, host="team", data=data) for _ in range(30)])
+    await world.apply(*[Notice(kind="host.reload_refused", host="team", data=data) for _ in range(30)])
     watch = world.client.WatchEvents(kernel.WatchEventsRequest(from_start=True), timeout=10)
     messages = [await watch.read() for _ in range(3)]
     assert [event.seq for message in messages for event in message.events] == list(range(1, 31))
@@ -159,8 +159,8 @@ async def test_events_share_messages_that_are_not_too_large(world: World) -> Non
 async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(world: World) -> None:
     """Resumed anywhere, the sequences follow each other; a kind takes in what comes after its dot."""
     await begin(world)
-    await world.apply(Notice(kind="host.attached", at_us=1, host="team"))
-    await world.apply(Notice(kind="hostage.taken", at_us=1))
+    await world.apply(Notice(kind="host.attached", host="team"))
+    await world.apply(Notice(kind="hostage.taken"))
     last = world.feed.last_seq
 
     async def seqs(count: int, **query: object) -> list[int]:
@@ -182,12 +182,12 @@ async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world:
     """A hole in the feed is filled from the store."""
     watching = Watching(world.parts)
     stream = watching.watch_events(kernel.WatchEventsRequest(from_start=True), CALLER)
-    first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
-    second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
+    first = await world.store.apply([Notice(kind="a.b")], at_us=1)
+    second = await world.store.apply([Notice(kind="c.d")], at_us=1)
     world.feed.publish(second.events)
     assert [event.kind for event in (await anext(stream)).events] == ["a.b", "c.d"]
     world.feed.publish(first.events)
-    third = await world.store.apply([Notice(kind="e.f", at_us=1)], at_us=1)
+    third = await world.store.apply([Notice(kind="e.f")], at_us=1)
     world.feed.publish(third.events)
     assert [event.kind for event in (await anext(stream)).events] == ["e.f"]
     await stream.aclose()
@@ -207,12 +207,10 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
     monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     watching = Watching(world.parts, bookmark_seconds=1800)
     stream = watching.watch_events(kernel.WatchEventsRequest(from_start=True), seen_by("read job:mine"))
-    await world.apply(
-        Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
-    )
+    await world.apply(Notice(kind="host.attached", host="team"), Notice(kind="job.changed", job_id="x"))
     async with asyncio.timeout(60):
         assert (await anext(stream)).bookmark_seq == world.feed.last_seq
-    await world.apply(Notice(kind="job.changed", at_us=1, job_id="mine"))
+    await world.apply(Notice(kind="job.changed", job_id="mine"))
     async with asyncio.timeout(60):
         assert [event.job_id for event in (await anext(stream)).events] == ["mine"]
     await stream.aclose()
@@ -237,7 +235,7 @@ async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
     watching = asyncio.create_task(anext(stream))
     await eventually(lambda: len(waits) == 1)
     now[0] += 600
-    await world.apply(Notice(kind="job.changed", at_us=1, job_id="x"))
+    await world.apply(Notice(kind="job.changed", job_id="x"))
     await eventually(lambda: len(waits) == 2)
     watching.cancel()
     await asyncio.wait((watching,))

@@ -73,7 +73,7 @@ def forget_host(session: WriteSession, host: str, *, at_us: int, by: str) -> For
     if not host:
         return ForgottenHost(job_ids=owned)
     data = {"released_job_ids": owned[:_TOLD_JOBS], "released": len(owned)}
-    notice = Notice(kind="host.forgotten", at_us=at_us, host=host, by=by, data=data)
+    notice = Notice(kind="host.forgotten", host=host, by=by, data=data)
     return ForgottenHost(job_ids=owned, events=apply_transitions(session, [notice], at_us=at_us).events)
 
 
