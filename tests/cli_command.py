@@ -19,7 +19,8 @@ __all__ = ["CLI_MODULES", "Answer", "Command", "command_in", "run_as_given", "ru
 
 CLI_MODULES = (
     "nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*",
-    "google.protobuf.descriptor_pb2", "pydantic.dataclasses",
+    "nomaflow_project.models.settings_file:SettingsFile", "nomaflow_project.jobs.definitions:JobDefinition",
+    "nomaflow_project.jobs.definitions:StepDefinition", "google.protobuf.descriptor_pb2", "pydantic.dataclasses",
     "rapidfuzz.process", "tree_sitter_toml", "typer.rich_utils", "rich.markdown",
 )  # fmt: skip
 """What commands import, some of it only for a page of help, a check or a word that is misspelt."""

@@ -38,21 +38,26 @@ CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-se
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
 _PROGRAMS = {
     "nomaflow_kernel": (
-        "nomaflow_kernel.app", "nomaflow_kernel.store.sqlite", "google.protobuf.descriptor_pb2", "grpc._utilities",
-        "pydantic.dataclasses", "uvloop",
+        "nomaflow_kernel.app", "nomaflow_kernel.store.sqlite", "nomaflow_kernel.network.authority",
+        "nomaflow_project.models.settings_file:KernelSection", "google.protobuf.descriptor_pb2", "grpc._utilities",
+        "pydantic.dataclasses", "uvloop", "watchfiles", "anyio._backends._asyncio",
     ),
     "nomaflow_host": (
-        "nomaflow_host.app", "nomaflow_host.process.instance_flags", "nomaflow_project.connectors.reading",
-        "nomaflow_project.jobs.load", "google.protobuf.descriptor_pb2", "pydantic.dataclasses", "uvloop",
+        "nomaflow_host.app", "nomaflow_host.process.instance_flags",
+        "nomaflow_project.connectors.reading", "nomaflow_project.jobs.load",
+        "nomaflow_project.models.settings_file:HostSection", "nomaflow.client.enrolment", "cryptography.x509",
+        "google.protobuf.descriptor_pb2", "pydantic.dataclasses", "uvloop",
         forked_templates.__file__,
     ),
     "nomaflow_alerts": (
         "nomaflow_alerts.app", "nomaflow_alerts.settings", "nomaflow_alerts.channels.webhook",
-        "nomaflow_project.reading.validation", "google.protobuf.descriptor_pb2", "encodings.idna", "argparse", "uvloop",
+        "nomaflow_project.models.alerts_section:AlertsSection", "google.protobuf.descriptor_pb2", "encodings.idna",
+        "argparse", "uvloop",
     ),
     "nomaflow_console": (
-        "nomaflow_console.serving", "nomaflow_console.settings", "nomaflow_project.models.console_section",
-        "nomaflow_project.reading.validation", "google.protobuf.descriptor_pb2", "argparse", "getpass", "uvloop",
+        "nomaflow_console.serving", "nomaflow_console.settings",
+        "nomaflow_project.models.console_section:ConsoleSection", "google.protobuf.descriptor_pb2", "argparse",
+        "getpass", "uvloop",
     ),
 }  # fmt: skip
 """Programs that are forked, and the modules that import nearly all that they need."""

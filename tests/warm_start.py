@@ -58,7 +58,8 @@ def fork(
 ) -> Forked:
     """Start a module and its arguments, as ``python -m`` does.
 
-    :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package, and the path
+    :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package,
+        ``module:Model`` for a model whose checks are made as well, which takes longer than many a program, and the path
         of a file for what it does under the name ``preloaded``
     :param streams: its standard input, output and error
     :param path: first entry of its ``sys.path``; None for none, as with ``python -P``
@@ -164,7 +165,10 @@ def _import_all(modules: Sequence[str]) -> None:
         if name.endswith(".py"):
             runpy.run_path(name, run_name="preloaded")
             continue
+        name, _, model = name.partition(":")
         found = importlib.import_module(name.removesuffix(".*"))
+        if model:
+            importlib.import_module("nomaflow_project.reading.validation")._adapter(getattr(found, model))
         if name.endswith(".*"):
             for one in pkgutil.walk_packages(found.__path__, f"{found.__name__}."):
                 if not one.name.endswith("__main__"):
