@@ -47,8 +47,8 @@ def attach(
     for key in list(instance.attempts):
         found = find_attempt(state, key)
         if key not in held and found is not None:
-            run, current = found
-            batch.send(hello.key, dispatch_order(state, run, current, batch.now))
+            run, _ = found
+            batch.send(hello.key, dispatch_order(state, run, instance, batch.now))
             if run.cancel is not None:
                 batch.send(hello.key, cancel_order(key, run.cancel))
     state.dirty_hosts.add(hello.host)

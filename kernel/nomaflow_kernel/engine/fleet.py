@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, RefusedLoad
 from nomaflow_project.jobs.resources import Resources
 
+_MOST_UNREAD = 64 << 20
+"""The most bytes of orders that wait to be read by one instance, or were just read. One may have some MiB of values."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Instance:
@@ -25,6 +28,7 @@ class Instance:
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     :param reserved: keys of the attempts that ask for resources → what they ask for
+    :param unread: keys of the attempts that it has not reported on → the bytes of the orders that it was sent
     :param used: True once it was given an attempt
     """
 
@@ -42,6 +46,8 @@ class Instance:
     attempts: dict[str, bool] = field(default_factory=dict)
     exclusive_used: int = 0
     reserved: dict[str, Resources] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+    unread_bytes: int = 0
     used: bool = False
 
     @property
@@ -108,7 +114,9 @@ class Instance:
         return self.heartbeat.generation or self.hello.generation
 
     def free(self, *, exclusive: bool) -> int:
-        """Return how many more attempts of that kind it accepts."""
+        """Return how many more attempts of that kind it accepts; none while it has much to read."""
+        if self.behind:
+            return 0
         if exclusive:
             return self.hello.max_sync - self.exclusive_used
         return self.hello.max_async - (len(self.attempts) - self.exclusive_used)
@@ -127,6 +135,29 @@ class Instance:
         if self.attempts.pop(attempt_key, False):
             self.exclusive_used -= 1
         self.reserved.pop(attempt_key, None)
+        self.read(attempt_key)
+
+    @property
+    def behind(self) -> bool:
+        """True while it has too much to read: one that never reads would fill the kernel's memory."""
+        return self.unread_bytes > _MOST_UNREAD
+
+    def sent(self, attempt_key: str, size: int) -> None:
+        """Count an order that it is sent, until it reports on the attempt."""
+        self.unread_bytes += size - self.unread.get(attempt_key, 0)
+        self.unread[attempt_key] = size
+
+    def read(self, attempt_key: str) -> None:
+        """Stop counting an order; unknown keys are ignored."""
+        self.unread_bytes -= self.unread.pop(attempt_key, 0)
+
+    def drop_all(self) -> None:
+        """Stop counting attempts and orders."""
+        self.attempts.clear()
+        self.exclusive_used = 0
+        self.reserved.clear()
+        self.unread.clear()
+        self.unread_bytes = 0
 
     @property
     def state(self) -> str:

@@ -8,19 +8,44 @@ from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import CancelRequest
 
 
-def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, now: float) -> DispatchOrder:
+def dispatch_order(state: EngineState, run: ActiveRun, instance: Instance, now: float) -> DispatchOrder:
     """Return the order for the current attempt. Each time it is sent, it is built again with the time that is left.
 
+    :param instance: the one that it is sent to, and which has to read it
     :param now: the monotonic time
     """
-    record, definition, step = run.record, run.definition, current.step
+    current, definition, step = run.attempt, run.definition, run.attempt.step
     timeout_ms, timeout_kind = _time_limit(run, step, now)
+    reported = current.report_seq > 0
+    letter = b"" if reported else _letter(state, run, current, timeout_ms)
+    instance.sent(current.key, len(letter))
+    return DispatchOrder(
+        attempt_key=current.key,
+        epoch=state.epoch,
+        callable=step.callable,
+        isolation=Isolation.EXCLUSIVE if step.wants_instance else Isolation(step.isolation.value),
+        timeout_ms=timeout_ms,
+        timeout_kind=timeout_kind,
+        cancel_grace_ms=None if step.cancel_grace_seconds is None else _milliseconds(step.cancel_grace_seconds),
+        retry_on_lost=definition.retry_on_lost,
+        grace_ms=_milliseconds(definition.lost_after_seconds or 0),
+        max_log_bytes=min(definition.max_log_bytes or 0, MOST_NUMBER),
+        traceparent=state.traceparent(run.record),
+        reported=reported,
+        order=letter,
+    )
+
+
+def _letter(state: EngineState, run: ActiveRun, current: CurrentAttempt, timeout_ms: int) -> bytes:
+    """Return the sealed letter that the worker opens."""
+    record, definition, step = run.record, run.definition, current.step
     kwargs_json, params_json = step.kwargs_json, run.plan.params_json
     hidden = {key for text in (kwargs_json, params_json) for key in secret_keys(text, definition.secret_params)}
     if hidden:
@@ -47,21 +72,7 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
         timeout_ms=timeout_ms,
         log_level=run.plan.log_level,
     )
-    return DispatchOrder(
-        attempt_key=current.key,
-        epoch=state.epoch,
-        callable=step.callable,
-        isolation=Isolation.EXCLUSIVE if step.wants_instance else Isolation(step.isolation.value),
-        timeout_ms=timeout_ms,
-        timeout_kind=timeout_kind,
-        cancel_grace_ms=None if step.cancel_grace_seconds is None else _milliseconds(step.cancel_grace_seconds),
-        retry_on_lost=definition.retry_on_lost,
-        grace_ms=_milliseconds(definition.lost_after_seconds or 0),
-        max_log_bytes=min(definition.max_log_bytes or 0, MOST_NUMBER),
-        traceparent=state.traceparent(record),
-        reported=current.report_seq > 0,
-        order=seal(order),
-    )
+    return seal(order)
 
 
 def unreadable_secrets(state: EngineState, run: ActiveRun, step: PlannedStep) -> Reason | None:

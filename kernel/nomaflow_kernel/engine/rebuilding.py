@@ -44,9 +44,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
     state.timers.clear()
     restore_pauses(state, pauses, now, now_us)
     for instance in state.fleet:
-        instance.attempts.clear()
-        instance.exclusive_used = 0
-        instance.reserved.clear()
+        instance.drop_all()
         ended = state.ended.get(instance.hello.for_attempt)
         instance.used = ended is not None and ended.incarnation == instance.incarnation
     for detail in found.running:
@@ -117,7 +115,7 @@ def send_again(state: EngineState, now: float) -> None:
         if current is None or instance is None or instance.link is None:
             continue
         if current.state is AttemptState.DISPATCHED:
-            instance.link.send([dispatch_order(state, run, current, now)])
+            instance.link.send([dispatch_order(state, run, instance, now)])
         if run.cancel is not None:
             instance.link.send([cancel_order(current.key, run.cancel)])
 

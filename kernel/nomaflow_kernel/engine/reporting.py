@@ -109,6 +109,8 @@ def _take_in(
 ) -> None:
     progress: Progress | None = None
     last, lost = events[-1], 0
+    if not current.report_seq:
+        state.heard_of(run)
     # Opened before anything is recorded: nothing of an invalid report counts.
     outcome = Outcome.reported(last) if isinstance(last, Finished) else None
     for event in events:

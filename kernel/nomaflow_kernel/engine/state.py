@@ -230,6 +230,14 @@ class EngineState:
             instance.release(run.attempt.key)
             self.dirty_hosts.add(instance.host)
 
+    def heard_of(self, run: ActiveRun) -> None:
+        """Note that the first report on a run's attempt has come; its host is looked at if it had too much to read."""
+        instance = self.fleet.get(run.instance)
+        if instance is not None:
+            if instance.behind:
+                self.dirty_hosts.add(instance.host)
+            instance.read(run.attempt.key)
+
     def forget(self, instance: Instance, now: float, now_us: int) -> None:
         """Forget an instance that has left; the runs that wait for its host are looked at if it was the last one."""
         self.fleet.remove(instance.key, now, now_us)

@@ -127,7 +127,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
             dispatched_at_us=at_us,
         )
     current.state = AttemptState.DISPATCHED
-    batch.send(instance.key, dispatch_order(state, run, current, batch.now))
+    batch.send(instance.key, dispatch_order(state, run, instance, batch.now))
     return True
 
 

@@ -98,7 +98,7 @@ class DispatchOrder(Letter, frozen=True, kw_only=True):
     :param max_log_bytes: bounds its log; what is over is dropped with one marker and exact counts; 0 means no bound
     :param traceparent: the W3C trace context of the trigger; empty for none
     :param reported: whether the kernel has had events of it: a host that no longer knows the key does not start it
-    :param order: the sealed `AttemptOrder`
+    :param order: the sealed `AttemptOrder`; empty if ``reported``, since nothing is started
     """
 
     attempt_key: str
