@@ -103,7 +103,7 @@ class ProjectFiles:
 
     @cached_property
     def for_a_host(self) -> bool:
-        """Whether a host may run it: it has jobs, code or settings of a host, or no settings at all."""
+        """True if a host may run it: it has jobs, code or settings of a host, or no settings at all."""
         if not self.settings or any(table in self.settings for table in _OF_A_HOST):
             return True
         return any(os.path.lexists(self.root / name) for name in ("jobs.toml", "connectors.toml", "plugins"))

@@ -355,17 +355,6 @@ async def test_check_names_every_error_of_the_files_though_no_host_could_start(
     assert "3 errors, and no job was found; 2 files read: nomaflow.toml, connectors.toml" in done.out
 
 
-async def test_check_of_a_folder_for_a_kernel_alone_asks_for_no_jobs(command: Command, tmp_path: Path) -> None:
-    """Where nomaflow.toml has nothing of a host; a folder with nothing at all may be the wrong one."""
-    done = await command("check", str(tmp_path))
-    assert (done.code, "jobs.toml" in done.out) == (1, True)
-    (tmp_path / "nomaflow.toml").write_text("[kernel]\nlisten = 'unix:'\n[alerts]\n")
-    done = await command("check", str(tmp_path))
-    assert (done.code, done.out.strip()) == (0, "0 jobs in order; 1 file read: nomaflow.toml")
-    (tmp_path / "plugins").mkdir()
-    assert (await command("check", str(tmp_path))).code == 1
-
-
 async def test_ways_out_can_be_pasted_into_a_shell(command: Command, tmp_path: Path) -> None:
     """A path with a blank is quoted in the commands that are proposed."""
     project = tmp_path / "my team"

@@ -1,4 +1,4 @@
-"""The command line where nomaflow.toml is no file that can be read."""
+"""The command line and nomaflow.toml: what it says of a host, and where it is no file that can be read."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
     yield project
     with contextlib.suppress(OSError):  # nobody waits
         os.close(os.open(project / "nomaflow.toml", os.O_WRONLY | os.O_NONBLOCK))
+
+
+async def test_check_of_a_folder_for_a_kernel_alone_asks_for_no_jobs(command: Command, tmp_path: Path) -> None:
+    """Nothing is missing if nomaflow.toml has nothing of a host; a folder with nothing at all may be the wrong one."""
+    done = await command("check", str(tmp_path))
+    assert (done.code, "jobs.toml" in done.out) == (1, True)
+    (tmp_path / "nomaflow.toml").write_text("[kernel]\nlisten = 'unix:'\n[alerts]\n")
+    done = await command("check", str(tmp_path))
+    assert (done.code, done.out.strip()) == (0, "0 jobs in order; 1 file read: nomaflow.toml")
+    (tmp_path / "plugins").mkdir()
+    assert (await command("check", str(tmp_path))).code == 1
 
 
 def test_commands_know_the_host_as_it_starts(tmp_path: Path) -> None:
