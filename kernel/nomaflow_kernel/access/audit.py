@@ -13,7 +13,7 @@ from nomaflow_kernel.access.audit_texts import target_of
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
 from nomaflow_kernel.access.folded_rows import FoldedRows
 from nomaflow_kernel.access.policy import RULES, Rule
-from nomaflow_kernel.access.principals import KERNEL, Caller
+from nomaflow_kernel.access.principals import KERNEL, Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.store import Store
@@ -21,6 +21,8 @@ from nomaflow_kernel.store.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 86_400.0
+_KINDS_OF_STRANGERS = 16
+"""Kinds of refusals of callers without a credential in a period: 34 rows a minute are 6 MB a day."""
 _OfSession = Literal["Attach", "ClaimJobs", "Detach"]
 _OfKernel = Literal["LeadAgain", "ReloadJobsFile", "StartKernel", "StopKernel"]
 _ALWAYS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "QUOTA", "INTERNAL"})
@@ -51,6 +53,10 @@ class AuditLog:
         self._writing: set[asyncio.Future[None]] = set()
         self.refused_total: Counter[str] = Counter()
         self._warned: set[str] = set()
+        # Of their own, so that they fill no disk, and make no refusal of a known caller one of several.
+        self._strangers = FoldedRows(
+            self._write, kinds=_KINDS_OF_STRANGERS, on_first=self._warn, on_more=self._tell_more, seconds=fold_seconds
+        )
         self._refusals = FoldedRows(self._write, on_first=self._warn, on_more=self._tell_more, seconds=fold_seconds)
         self._sessions = FoldedRows(self._write, seconds=fold_seconds)
         self._anchoring: asyncio.Task[None] | None = None
@@ -65,6 +71,7 @@ class AuditLog:
         if self._anchoring is not None:
             self._anchoring.cancel()
             await asyncio.wait((self._anchoring,))
+        self._strangers.flush()
         self._refusals.flush()
         self._sessions.flush()
         if self._writing:
@@ -123,9 +130,8 @@ class AuditLog:
 
     def _refuse(self, action: str, target: str, reason: str, caller: Caller, *, correlation: str = "") -> None:
         self.refused_total[reason] += 1
-        self._refusals.add(
-            audit_row(self._clock, caller, action=action, target=target, outcome=reason, correlation=correlation)
-        )
+        rows = self._strangers if caller.principal.kind is PrincipalKind.ANYONE else self._refusals
+        rows.add(audit_row(self._clock, caller, action=action, target=target, outcome=reason, correlation=correlation))
 
     def _warn(self, record: AuditRecord) -> None:
         if record.outcome == "UNAUTHENTICATED" and record.address not in self._warned:

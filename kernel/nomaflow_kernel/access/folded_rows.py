@@ -12,14 +12,14 @@ from nomaflow_kernel.history.access_records import AuditRecord
 
 _SEVERAL = "(several)"
 _MOST_KINDS = 256
-_MOST_PRINCIPALS = 512
 _Key = tuple[str, ...]
 
 
 class FoldedRows:
-    """Folds rows. Its memory is bounded: beyond 256 kinds a minute they are told apart by principal only.
+    """Folds rows. They are bounded: beyond so many kinds in a period they are told apart by principal only.
 
     :param write: takes rows to write
+    :param kinds: that number; there may be as many principals beyond
     :param on_first: called with the first row of a kind
     :param on_more: called with how many were only counted, at the end of each period
     :param seconds: how long similar ones are only counted
@@ -29,11 +29,13 @@ class FoldedRows:
         self,
         write: Callable[[Sequence[AuditRecord]], None],
         *,
+        kinds: int = _MOST_KINDS,
         on_first: Callable[[AuditRecord], None] = lambda _: None,
         on_more: Callable[[int], None] = lambda _: None,
         seconds: float,
     ) -> None:
         self._write = write
+        self._most = kinds
         self._on_first = on_first
         self._on_more = on_more
         self._seconds = seconds
@@ -69,10 +71,10 @@ class FoldedRows:
         """Return the kind of a row, and the record for it: a coarser one if there are too many kinds."""
         of_error = record.correlation if record.outcome == "INTERNAL" else ""
         key: _Key = (record.principal, record.address, record.action, record.outcome, record.target, of_error)
-        if key in self._kinds or len(self._kinds) < _MOST_KINDS:
+        if key in self._kinds or len(self._kinds) < self._most:
             return key, record
         key = (record.principal, record.outcome)
         record = replace(record, address=_SEVERAL, action=_SEVERAL, target=_SEVERAL, note="", correlation="")
-        if key in self._kinds or len(self._kinds) < _MOST_PRINCIPALS:
+        if key in self._kinds or len(self._kinds) < 2 * self._most:
             return key, record
         return (record.outcome,), replace(record, principal=_SEVERAL)
