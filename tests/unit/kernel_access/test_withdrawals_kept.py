@@ -1,9 +1,9 @@
-"""Withdrawals beside a file or a store that cannot be written: they hold, and are kept as soon as that is possible."""
+"""Withdrawals beside a file or a store that cannot be written, and after a restart: they hold, and are kept."""
 
 from __future__ import annotations
 
 import pytest
-from credential_store import CI, Kernel
+from credential_store import CI, HOST, Kernel
 from test_kept_credentials import of
 
 from nomaflow_kernel.access.principals import ANYONE
@@ -50,3 +50,21 @@ async def test_a_file_that_cannot_be_written_costs_nobody_the_new_secret(
             f"token {each.token_id}: it is withdrawn, but a restore of the history would bring it back" in caplog.text
         )
     (kernel.directory / "withdrawn").rmdir()
+
+
+async def test_a_start_withdraws_nothing_again_that_the_store_holds_as_withdrawn(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log speaks of a restored store only after a restore."""
+    credentials = kernel.credentials
+    await credentials.create(TokenOrder(kind="user", name="al", roles=("admin",)), created_by="owner")
+    await credentials.create(CI, created_by="owner")
+    await credentials.rotate("ci", overlap_seconds=3600, created_by="owner")
+    withdrawn, _ = await credentials.create(HOST, created_by="owner")
+    _, join = await credentials.create(HOST, created_by="owner")
+    await credentials.use_join(join)
+    await credentials.revoke("al")
+    await credentials.revoke(withdrawn.token_id)
+    held = credentials.tokens()
+    assert (await kernel.again()).tokens() == held
+    assert caplog.messages == []
