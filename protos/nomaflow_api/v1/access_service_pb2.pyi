@@ -872,7 +872,9 @@ class EnrolRequest(google.protobuf.message.Message):
     SECRET_FIELD_NUMBER: builtins.int
     CSR_PEM_FIELD_NUMBER: builtins.int
     secret: builtins.str
-    """secret is the one in the join string."""
+    """secret is the one in the join string, which is "nfj1." and JSON in base64url without padding, with the keys v (1),
+    at (addresses of the joining door), ca (its authorities, DER in base64url), kind, name and secret.
+    """
     csr_pem: builtins.str
     """csr_pem is a signing request with a key of the host's own; empty for users and services."""
     def __init__(

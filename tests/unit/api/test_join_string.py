@@ -32,6 +32,20 @@ def test_a_string_comes_back_as_it_was_made() -> None:
     assert JoinString.decode(f"  {text}\n") == _STRING
 
 
+def test_the_form_is_the_one_that_the_protos_tell() -> None:
+    """Programs in other languages read it by that."""
+    text = _STRING.encode().removeprefix("nfj1.")
+    assert not text.endswith("=")
+    assert json.loads(base64.urlsafe_b64decode(text + "==")) == {
+        "v": 1,
+        "at": ["tls://kernel.example:7435", "tls://[::1]:7435"],
+        "ca": [base64.urlsafe_b64encode(bytes(range(48))).decode()] * 2,
+        "kind": "host",
+        "name": "teamb",
+        "secret": "s" * 43,
+    }
+
+
 def test_a_kernel_whose_authority_the_system_knows_sends_none_along() -> None:
     string = JoinString(at=("tls://k:1",), kind="user", name="alice", secret="x")
     assert JoinString.decode(string.encode()).authorities_pem == ""
