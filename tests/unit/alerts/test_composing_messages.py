@@ -275,6 +275,7 @@ def test_hosts_conditions() -> None:
     """Disabled jobs, a refused load, a host that stays away, and the ends of these."""
     rig = Rig()
     rig.job()
+    rig.job("other", host="elsewhere")
     rig.event("host.manifest", host="team", data={"disabled_job_ids": ["nightly"]})
     rig.event("host.reload_refused", host="team", data={"message": "no plugins\nin it"})
     assert rig.incident("load_refused").why == "no plugins"

@@ -70,10 +70,12 @@ def test_a_lost_run_is_told_apart(rig: Rig) -> None:
 
 
 def test_presets_are_apart(rig: Rig) -> None:
-    """A success of another preset ends nothing."""
+    """A success of another preset ends nothing, one of its own does."""
     rig.ends("FAILED", preset="eu")
     rig.ends("SUCCEEDED", preset="us")
     assert rig.incident("failed").preset == "eu"
+    rig.ends("SUCCEEDED", preset="eu")
+    assert rig.open() == []
 
 
 def test_a_cancelled_run_neither_opens_nor_closes(rig: Rig) -> None:
