@@ -50,11 +50,12 @@ class Book:
 
     # --- incidents ------------------------------------------------------------------------------------------------
 
-    def sight(self, sighting: Sighting) -> Incident:
-        """Open an incident, or count in the open one, and return it."""
+    def sight(self, sighting: Sighting) -> None:
+        """Open an incident, or count in the open one."""
         known = self.open_incident(sighting.key)
         if known is None:
-            return self._open(sighting)
+            self._open(sighting)
+            return
         facts = {**known.facts, **sighting.facts}
         if "since" in known.facts:
             facts["since"] = known.facts["since"]  # it began with the first occurrence
@@ -69,9 +70,8 @@ class Book:
         count = known.count + sighting.count
         if known.told_count and count >= known.told_count * _GROWTH and not self.quiet:
             self._add_notices(known, "grew", self.now)
-        return self.incident(known.id)
 
-    def _open(self, seen: Sighting) -> Incident:
+    def _open(self, seen: Sighting) -> None:
         made = self._sql(
             "INSERT INTO incident (key, condition, job_id, preset, host, run_id, severity, why, count, opened_at,"
             " last_at, channels, facts, tells_end) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -81,19 +81,17 @@ class Book:
                 seen.tells_end,
             ),
         )  # fmt: skip
-        incident = self.incident(int(made.lastrowid or 0))
         if not self.quiet:
-            self._add_notices(incident, "opened", self.now)
-        return incident
+            self._add_notices(self.incident(int(made.lastrowid or 0)), "opened", self.now)
 
-    def close(self, key: str, *, at: float, facts: Mapping[str, Any] | None = None) -> Incident | None:
-        """Close an open incident and return it; None if there is none.
+    def close(self, key: str, *, at: float, facts: Mapping[str, Any] | None = None) -> None:
+        """Close an open incident, if there is one.
 
         What is behind it and still open has something to say now, unless it is over before that is told.
         """
         known = self.open_incident(key)
         if known is None:
-            return None
+            return
         self._sql(
             "UPDATE incident SET closed_at = ?, facts = ? WHERE id = ?",
             (max(at, known.opened_at), _json({**known.facts, **(facts or {})}), known.id),
@@ -105,7 +103,6 @@ class Book:
             self._add_notices(known, "found" if self.quiet else "closed", self.now)
         for each in self._incidents("behind = ? AND closed_at IS NULL", (known.id,)):
             self._add_notices(each, "found" if self.quiet else "opened", self.now)
-        return self.incident(known.id)
 
     def incident(self, number: int) -> Incident:
         """Return an incident by its number."""
