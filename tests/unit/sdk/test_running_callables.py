@@ -178,7 +178,10 @@ async def test_two_calls_at_once_keep_apart() -> None:
 
 
 async def test_progress_and_logs() -> None:
-    """Progress, ctx.log and any logger that reaches the root are kept; the level is put back."""
+    """Progress, ctx.log and any logger that reaches the root are kept; the level is put back.
+
+    The given context hears of the progress, too, and says whether the run is canceled.
+    """
     level = logging.getLogger().level
 
     def work(*, ctx: RunContext) -> None:
@@ -187,9 +190,13 @@ async def test_progress_and_logs() -> None:
         logging.getLogger("my.own").warning("own %d", 5)
         logging.getLogger("my.own").debug("not heard")
 
-    outcome = await run_callable(work, ctx=RunContext(run_id="r", params={"a": 1}))
-    assert outcome.progress == ((1, 2, "half"),)
+    told: list[tuple[float, float | None, str]] = []
+    ctx = RunContext(run_id="r", params={"a": 1}, progress_sink=lambda *args: told.append(args))
+    outcome = await run_callable(work, ctx=ctx)
+    assert outcome.progress == tuple(told) == ((1, 2, "half"),)
     assert outcome.logs == ["from ctx", "own 5"]
+    ctx = RunContext(cancel_check=lambda: True)
+    assert (await run_callable(lambda ctx: {"asked": ctx.is_cancelled()}, ctx=ctx)).extras == {"asked": True}
     assert logging.getLogger().level == level
 
 

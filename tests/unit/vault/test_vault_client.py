@@ -160,7 +160,7 @@ def test_a_slow_or_dead_vault_costs_a_bounded_time(server: VaultServer) -> None:
 
 
 def test_approle_logs_in_again_when_its_token_is_over(server: VaultServer) -> None:
-    """One login serves many reads; a revoked token is replaced once; a wrong secret id is refused."""
+    """One login serves many reads; a revoked token is replaced once; a wrong secret id is refused, no token named."""
     role = {"VAULT_ROLE_ID": "role-1", "VAULT_SECRET_ID": "secret-id-1"}
     vault = _vault(server, **role)
     server.secrets["kv/x"] = {"f": "v"}
@@ -170,6 +170,9 @@ def test_approle_logs_in_again_when_its_token_is_over(server: VaultServer) -> No
     assert (vault.read("kv/y#f"), server.logins) == ("w", 2)
     with pytest.raises(SecretRefused, match=r"the login by AppRole as malformed \(400\)"):
         _vault(server, **{**role, "VAULT_SECRET_ID": "wrong"}).read("kv/x#f")
+    server.body = b'{"auth": {"client_token": null}}'
+    with pytest.raises(SecretUnavailable, match="answer to the login has no token"):
+        _vault(server, **role).read("kv/x#f")
 
 
 def test_tls_trusts_the_named_authority_only(tmp_path: Path) -> None:
