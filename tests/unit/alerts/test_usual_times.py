@@ -1,4 +1,4 @@
-"""What is usual for a job and preset, from the runs that the kernel knows and from those that end meanwhile."""
+"""Samples of the usual rows and time of a job and preset: of the runs that the kernel knows, and of newer ones."""
 
 from __future__ import annotations
 
