@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
 import os
 import platform
+import random
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +52,7 @@ from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
+_JOIN_AGAIN_SECONDS = 2.0
 
 
 class HostOptions(Struct, frozen=True, kw_only=True):
@@ -201,7 +205,7 @@ async def _joined_alone(
     :return: None if another process is this host; it then shows the new certificate
     :raises HostError: if it cannot join, or another process is this host and there was nothing to join
     """
-    joins = bool(options.join) and await join_kernel(read_join_string(options.join), host=project.host, folder=folder)
+    joins = bool(options.join) and await _joined(options, project, folder)
     me = Instance.new()
     try:
         return structs.replace(me, ended=lock.acquire(me))
@@ -210,6 +214,28 @@ async def _joined_alone(
             raise
     _log.info("this host already runs as another process, which shows the new certificate at its next connection")
     return None
+
+
+async def _joined(options: HostOptions, project: Project, folder: IdentityFolder) -> bool:
+    """Join a kernel; return whether the join string was used now.
+
+    A host that ends when it is idle waits for as long for a kernel that is away: the engine that started it may have
+    had it wait for hours, and starts it no second time.
+
+    :raises NotJoined: if it cannot
+    """
+    join, until = read_join_string(options.join), time.monotonic() + options.idle_exit_seconds
+    told = ""
+    while True:
+        try:
+            return await join_kernel(join, host=project.host, folder=folder)
+        except NotJoined as error:
+            if error.exit_code == NotJoined.exit_code or time.monotonic() > until:
+                raise
+            if error.problem != told:
+                _log.warning("%s; trying for %.3g s", error.problem, until - time.monotonic())
+            told = error.problem
+        await asyncio.sleep(random.uniform(0.8, 1.2) * _JOIN_AGAIN_SECONDS)  # noqa: S311  # not a secret
 
 
 def _supervisor(

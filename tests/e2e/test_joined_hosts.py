@@ -244,6 +244,19 @@ def test_a_join_string_is_good_for_one_host_once(system: FaultSystem) -> None:
     assert (told.code, "no kernel answers" in told.err) == (70, True), (port, told)
 
 
+def test_an_instance_that_ends_when_it_is_idle_waits_for_its_kernel_as_long(system: FaultSystem) -> None:
+    """An engine has started it, perhaps after hours, just as the kernel starts again; then it joins."""
+    join_file = str(system.join_file("team"))
+    system.kill("kernel")
+    flags = ("--join", join_file, "--idle-exit-seconds")
+    told = run_command("host", str(system.root / "team"), "--name", "team", *flags, "0.1", folder=system.root)
+    assert told.code == 70, told
+    instance = system.start_host("team", *flags, "600", dials=False, serves=False)
+    eventually(lambda: "where the join string says that it can be joined; trying for" in instance.log)
+    system.start_kernel()
+    system.until_state("team", "ATTACHED")
+
+
 def test_a_kernel_restored_from_a_backup_knows_the_hosts_of_that_time(system: FaultSystem) -> None:
     """They attach as before; one that has joined since is told to join again."""
     join(system)
