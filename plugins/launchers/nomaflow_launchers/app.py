@@ -100,7 +100,7 @@ class _Launcher:
         self._refused: dict[tuple[str, str, str], EngineError] = {}
         self._patience = Patience(
             first_seconds=4 * section.poll_seconds,
-            seen_seconds=section.idle_exit_seconds,
+            seen_seconds=max(section.idle_exit_seconds, 2 * section.poll_seconds),
             clock=asyncio.get_running_loop().time,
             log_of=engine.log_of,
         )

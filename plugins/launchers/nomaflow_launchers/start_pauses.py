@@ -16,7 +16,7 @@ class Patience:
     """Waits longer and longer before a host's next start, for as long as none of its instances gets to serve.
 
     :param first_seconds: the wait after the first that failed
-    :param seen_seconds: for how long, at least, one that serves can be seen, since it ends when it was idle for so long
+    :param seen_seconds: looks that are further apart than this may both have missed an instance that served
     :param log_of: returns the place of an instance's log, by the engine's id
     """
 

@@ -192,6 +192,19 @@ async def test_an_instance_that_served_an_earlier_kernel_has_not_failed(
     assert "was not seen to serve" not in caplog.text
 
 
+async def test_looks_that_are_in_time_miss_no_instance_however_soon_one_may_end(
+    parts: _Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a broken project would have no pauses between its instances where these end before the next look."""
+    section = LauncherSection(hosts=("team",), idle_exit_seconds=1e-9)
+    launcher = _Launcher(cast(KernelClient, parts), cast(Engine, parts), section)
+    parts.instances = (Launched(engine_id="1", host="team", shape="default", running_seconds=1),)
+    await launcher.turn()
+    parts.instances = ()
+    await launcher.turn()
+    assert "instance 1 of host team has ended, and was not seen to serve" in caplog.text
+
+
 async def test_a_host_that_the_kernel_does_not_show_is_told_once(
     parts: _Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
