@@ -151,10 +151,10 @@ def test_a_run_canceled_by_another_run_keeps_the_engines_sentence() -> None:
     assert run_sentence(_run("CANCELED", reason=why)).text == "a newer run replaced it"
 
 
-def test_a_pause_says_who_until_when_and_why() -> None:
-    """The row of a paused job."""
+def test_a_pause_says_who_and_why() -> None:
+    """The row of an old pause among what needs a person."""
     pause = PauseView(job_id="j", by="ann", why="vendor freeze", until=NOW)
-    assert pause_sentence(pause, "Mon 09:00") == 'paused by ann until Mon 09:00: "vendor freeze"'
+    assert pause_sentence(pause) == 'paused by ann: "vendor freeze"'
     assert pause_sentence(PauseView(by="ann")) == "everything paused by ann"
     assert pause_sentence(PauseView(host="ops", by="ann")) == "host ops paused by ann"
 

@@ -174,16 +174,10 @@ def _canceled(run: RunView) -> str:
     return f"{_asked(run)}; stopped in {took(seconds)}" if seconds is not None else _asked(run)
 
 
-def pause_sentence(pause: PauseView, until: str = "") -> str:
-    """Return ``paused by ann until Mon 09:00: "vendor freeze"``; says so where it is the host or everything.
-
-    :param until: the end of the pause as the page shows times
-    """
+def pause_sentence(pause: PauseView) -> str:
+    """Return ``paused by ann: "vendor freeze"``; says so where it is the host or everything."""
     what = f"host {line(pause.host)} " if pause.host else "" if pause.job_id else "everything "
-    text = f"{what}paused by {who(pause.by) or 'somebody'}"
-    if pause.until is not None and until:
-        text += f" until {until}"
-    return text + (f': "{line(pause.why)}"' if pause.why else "")
+    return f"{what}paused by {who(pause.by) or 'somebody'}" + (f': "{line(pause.why)}"' if pause.why else "")
 
 
 def now_sentence(job: JobView) -> str:
