@@ -64,8 +64,8 @@ class WaitingRuns:
         self._author_counts[run.author] += 1
         self._group_counts[_group(run)] += 1
 
-    def remove(self, run_id: str) -> QueuedRun | None:
-        """Remove a run."""
+    def remove(self, run_id: str) -> None:
+        """Remove a run, if it is there."""
         run = self._entries.pop(run_id, None)
         if run is not None:
             self._leave_lane(run)
@@ -75,7 +75,6 @@ class WaitingRuns:
             self._group_counts[group] -= 1
             if not self._group_counts[group]:
                 del self._group_counts[group]
-        return run
 
     def _leave_lane(self, run: QueuedRun) -> None:
         lanes = self._hosts[run.host]

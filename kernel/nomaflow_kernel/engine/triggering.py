@@ -350,18 +350,18 @@ def _remember_request(state: EngineState, run: RunRecord) -> None:
         state.request_ids.put(run.request_id, known)
 
 
-def record_unrun(state: EngineState, batch: Batch, unrun: UnrunCommand) -> str | None:
-    """Record fires that will not run as one MISSED row; return its id, or None if the job is unknown."""
+def record_unrun(state: EngineState, batch: Batch, unrun: UnrunCommand) -> None:
+    """Record fires that will not run as one MISSED row, if the job is known."""
     job = state.jobs.job(unrun.job_id)
     if job is None or job.definition is None:
-        return None
+        return
     request = _with_bringer(job, RunRequest(preset=unrun.preset))
     cron = TriggerCommand(
         job_id=unrun.job_id, kind=TriggerKind.CRON, request=request, by="schedule", at_us=unrun.fold.first_us
     )
     draft = _draft(job, job.definition, request, NO_PLAN)
     record = _record(state, batch, cron, draft, RunState.MISSED, unrun.reason)
-    return _fold(state, batch, replace(record, fold=unrun.fold), draft)
+    _fold(state, batch, replace(record, fold=unrun.fold), draft)
 
 
 def settle_folds(state: EngineState, result: ApplyResult) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Sequence
 from itertools import islice
@@ -16,7 +15,6 @@ from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
 
-_LOG = logging.getLogger(__name__)
 _RELOAD_SECONDS = 60.0
 """How long a host may take to answer a reload."""
 

@@ -55,7 +55,6 @@ class Link:
     """
 
     def __init__(self, *, address: str, folder: IdentityFolder) -> None:
-        self.address = address
         self.identity: Identity | None = None
         ca, pair = None, None
         if is_tcp(address):

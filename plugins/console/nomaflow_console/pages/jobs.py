@@ -77,7 +77,7 @@ def _context(
         "more_open": overview.more_open,
         "tally": tally(overview.counts),
         "jobs": jobs,
-        "rows": job_rows(jobs.jobs, stats=situation.stats, open_runs=situation.open, now=situation.now),
+        "rows": job_rows(jobs.jobs, stats=situation.stats, open_runs=situation.open),
         "state_titles": STATES,
         "problems": situation.catalogue.problems,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -175,9 +174,7 @@ def page_of_jobs(page: JobPageView, every: JobPageView) -> JobPage:
     )
 
 
-def job_rows(
-    jobs: Sequence[JobView], *, stats: Mapping[str, Any], open_runs: Sequence[RunView], now: datetime
-) -> list[JobRow]:
+def job_rows(jobs: Sequence[JobView], *, stats: Mapping[str, Any], open_runs: Sequence[RunView]) -> list[JobRow]:
     """Return the rows of jobs.
 
     :param stats: ``JobStatsView`` by job
@@ -185,10 +182,10 @@ def job_rows(
     by_job: dict[str, list[RunView]] = {}
     for run in open_runs:
         by_job.setdefault(run.job_id, []).append(run)
-    return [_row(job, stats.get(job.job_id), by_job.get(job.job_id, []), now) for job in jobs]
+    return [_row(job, stats.get(job.job_id), by_job.get(job.job_id, [])) for job in jobs]
 
 
-def _row(job: JobView, stats: Any, open_runs: Sequence[RunView], now: datetime) -> JobRow:
+def _row(job: JobView, stats: Any, open_runs: Sequence[RunView]) -> JobRow:
     first = next((run for run in open_runs if run.state == "RUNNING"), open_runs[0] if open_runs else None)
     said = run_sentence(first) if first is not None else Sentence(text=now_sentence(job))
     broken = next((each for each in job.problems if each.severity == "error"), None)
