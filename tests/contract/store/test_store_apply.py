@@ -329,6 +329,7 @@ async def test_any_text_a_program_can_produce_is_kept(store: Store) -> None:
     assert (found.run.error, found.attempts[0].error, found.attempts[0].extras_json) == (kept, kept, b"\x00\xff")
     events = await store.events_after(result.events[0].seq - 1, limit=10)
     assert events[0].data == {"progress": "not json \x00"}
+    assert events[1].data["error"] == nasty
 
 
 async def test_the_step_in_progress_is_named_until_the_end(store: Store) -> None:
