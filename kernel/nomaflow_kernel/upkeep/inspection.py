@@ -35,7 +35,6 @@ class StoreReport(Struct, frozen=True, kw_only=True):
     empty: bool = False
     bytes: int = 0
     wal_bytes: int = 0
-    mode: int = 0
     revision: str = ""
     newest_revision: str = HEAD
     usable: bool = True
@@ -68,7 +67,6 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
         seen,
         bytes=found.st_size,
         wal_bytes=wal.stat().st_size if wal.exists() else 0,
-        mode=found.st_mode & 0o777,
         checked=checked,
     )
     try:
