@@ -1,7 +1,9 @@
-"""A host's reaper that forks templates from itself once it has imported what they import.
+"""A host's reaper that has imported what templates import, and forks them from itself.
 
-These imports take three quarters of all that a reload does. A forked template differs from a fresh one in its command
-line and in what ``/proc`` says of its environment, so a test of these asks for fresh ones.
+These imports take three quarters of all that a reload does, and more than half of a host's start, so the reaper is
+forked too. A forked template differs from a fresh one in its command line and in what ``/proc`` says of its
+environment, by which a host also knows what an earlier life of it has left. So a test of these asks for fresh ones, as
+does one that kills hosts and reapers. A host whose first reaper has died starts the next one afresh.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from nomaflow_host.reaper.other_user import OtherUser
 
-__all__ = ["FORK_TEMPLATES", "PRELOADED", "ReaperParent", "offer"]
+__all__ = ["FORK_TEMPLATES", "PRELOADED", "ReaperParent", "at_start", "offer"]
 
 PRELOADED = "preloaded"
 """The name under which a process that forks hosts runs this file."""
@@ -33,14 +35,36 @@ _MOST_FILES = 65_536
 _PR_SET_DUMPABLE = 4
 
 
-# In the process that becomes a host.
+# In the process that forks hosts, and in each host.
+
+_OF_REAPERS: set[str] = set()
+"""The modules that a reaper and its templates have imported."""
+_OF_HOSTS: dict[str, object] = {}
+"""What else a host has imported, in its reaper."""
+_SPARE: list[tuple[socket.socket, int]] = []
+"""The reaper of a host that has started none yet, and how to reach it."""
 
 
 def offer() -> None:
-    """Have each host whose environment has the variable start a reaper that forks."""
+    """Import what templates do, before a host's modules, and have hosts whose environment has the variable fork."""
+    _import_templates()
+    _OF_REAPERS.update(sys.modules)
     from nomaflow_host.supervisor import reaper_link
 
     vars(reaper_link)["subprocess"] = _Starting()
+
+
+def at_start() -> None:
+    """Fork the first reaper of a host, while that is like the process that has forked it: it has no threads yet."""
+    if FORK_TEMPLATES not in os.environ:
+        return
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        _wait_for_link(theirs)
+    theirs.close()
+    _SPARE.append((ours, pid))
 
 
 class _Starting:
@@ -48,10 +72,30 @@ class _Starting:
 
     DEVNULL = subprocess.DEVNULL
 
-    def Popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: N802
-        if FORK_TEMPLATES in os.environ:
-            command = [*command[: command.index("-m")], __file__, command[-1]]
-        return subprocess.Popen(command, **options)
+    def Popen(  # noqa: N802
+        self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int], **options: Any
+    ) -> subprocess.Popen[bytes] | Adopted:
+        if not _SPARE or _read_at_start(env) != _read_at_start(os.environ):
+            return subprocess.Popen(command, env=env, pass_fds=pass_fds, **options)
+        control, pid = _SPARE.pop()
+        with control:
+            socket.send_fds(control, [json.dumps(dict(env)).encode()], pass_fds)
+        return Adopted(pid)
+
+
+def _wait_for_link(control: socket.socket) -> NoReturn:
+    """Wait until the host starts its reaper, and become that; end with a host that starts none."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    letter, given, _, _ = socket.recv_fds(control, 1 << 20, 1)
+    if not given:
+        os._exit(0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # They stay as they are, and who imports one in a step imports it anew.
+    _OF_HOSTS.update({name: sys.modules.pop(name) for name in sys.modules.keys() - _OF_REAPERS})
+    _become_reaper(letter, given[0])
 
 
 # In a test that has a supervisor of its own.
@@ -68,7 +112,7 @@ class ReaperParent:
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-P", __file__, str(theirs.fileno()), "parent"]
+            command = [sys.executable, "-P", __file__, str(theirs.fileno())]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
 
     def Popen(  # noqa: N802
@@ -115,7 +159,9 @@ def _fork_reapers(control: socket.socket) -> None:
         if not middle:
             middle, pid = os.getpid(), os.fork()
             if not pid:
-                _become_reaper(letter, given[0], middle)
+                while os.getppid() == middle:
+                    os.sched_yield()
+                _become_reaper(letter, given[0])
             os.write(writing, pid.to_bytes(8, "little"))
             os._exit(0)
         os.close(writing)
@@ -126,11 +172,9 @@ def _fork_reapers(control: socket.socket) -> None:
         control.send(told)
 
 
-def _become_reaper(letter: bytes, link: int, middle: int) -> NoReturn:
+def _become_reaper(letter: bytes, link: int) -> NoReturn:
     code = 1
     try:
-        while os.getppid() == middle:
-            os.sched_yield()
         os.setsid()
         os.dup2(link, 3)
         os.closerange(4, _MOST_FILES)
@@ -211,20 +255,16 @@ def _run_reaper(link: int) -> int:
     return loop.main(link)
 
 
-def _main() -> int:
-    from nomaflow_api.import_freeze import imports_frozen
-
-    with imports_frozen():
-        import nomaflow_host.reaper.loop
-        import nomaflow_host.template.process  # noqa: F401  # and with it all that a template imports
-    number = int(sys.argv[1])
-    if sys.argv[2:] != ["parent"]:
-        return _run_reaper(number)
-    _fork_reapers(socket.socket(fileno=number))
-    return 0
+def _import_templates() -> None:
+    import nomaflow_host.reaper.loop
+    import nomaflow_host.template.process  # noqa: F401  # and with it all that a template imports
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    from nomaflow_api.import_freeze import imports_frozen
+
+    with imports_frozen():
+        _import_templates()
+    _fork_reapers(socket.socket(fileno=int(sys.argv[1])))
 elif __name__ == PRELOADED:
     offer()

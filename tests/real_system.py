@@ -30,24 +30,23 @@ from waiting import PATIENCE
 from warm_start import Forked, as_at_start, fork
 
 __all__ = [
-    "CLOCKS", "PATIENCE", "Running", "System", "address_of", "eventually", "free_ports", "launch",
+    "CLOCKS", "PATIENCE", "PROGRAMS", "Running", "System", "address_of", "eventually", "free_ports", "launch",
     "launch_kernel", "launch_up", "nothing_left", "run_to_end",
 ]  # fmt: skip
 
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
-_PROGRAMS = {
+PROGRAMS = {
     "nomaflow_kernel": (
         "nomaflow_kernel.app", "nomaflow_kernel.store.sqlite", "nomaflow_kernel.network.authority",
         "nomaflow_project.models.settings_file:KernelSection", "google.protobuf.descriptor_pb2", "grpc._utilities",
         "pydantic.dataclasses", "uvloop", "watchfiles", "anyio._backends._asyncio",
     ),
     "nomaflow_host": (
-        "nomaflow_host.app", "nomaflow_host.process.instance_flags",
+        forked_templates.__file__, "nomaflow_host.app", "nomaflow_host.process.instance_flags",
         "nomaflow_project.connectors.reading", "nomaflow_project.jobs.load",
         "nomaflow_project.models.settings_file:HostSection", "nomaflow.client.enrolment", "cryptography.x509",
         "google.protobuf.descriptor_pb2", "pydantic.dataclasses", "uvloop",
-        forked_templates.__file__,
     ),
     "nomaflow_alerts": (
         "nomaflow_alerts.app", "nomaflow_alerts.settings", "nomaflow_alerts.channels.webhook",
@@ -174,7 +173,7 @@ def launch(
     """
     program = [module, "--project", str(project), *flags]
     env = {**os.environ, **(environ or {})}
-    if side or python != sys.executable or module not in _PROGRAMS or not as_at_start(env):
+    if side or python != sys.executable or module not in PROGRAMS or not as_at_start(env):
         return _start([*side, python, "-P", "-m", *program], project, log_file, env)
     with log_file.open("ab") as log:
         return Running(project=project, process=_fork(program, env, log), log_file=log_file)
@@ -203,7 +202,7 @@ def run_to_end(*program: str, environ: Mapping[str, str] | None = None) -> tuple
 
 def _fork(program: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Forked:
     with Path(os.devnull).open("rb") as nothing:
-        modules = CLI_MODULES if program[0] == "nomaflow_cli" else _PROGRAMS[program[0]]
+        modules = CLI_MODULES if program[0] == "nomaflow_cli" else PROGRAMS[program[0]]
         return fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=(nothing, log, log))
 
 
@@ -255,7 +254,7 @@ class System:
     :param kernel_project: the kernel's folder, ``kernel`` below *root* unless it is given
     :param kernel_side: command that starts the kernel, for example in another network
     :param environ: what the environment of all processes has in addition to that of the tests
-    :param forks_templates: True if each load of a host starts in a process that has imported what it needs
+    :param forks_templates: True if reapers and templates start in processes that have imported what they need
     :ivar parts: the running processes by name: ``kernel``, and the hosts
     """
 

@@ -19,9 +19,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -60,13 +59,13 @@ def fork(
 
     :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package,
         ``module:Model`` for a model whose checks are made as well, which takes longer than many a program, and the path
-        of a file for what it does under the name ``preloaded``
+        of a file for what it does under the name ``preloaded``, and calls as ``at_start`` in each program
     :param streams: its standard input, output and error
     :param path: first entry of its ``sys.path``; None for none, as with ``python -P``
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     order = {"program": list(program), "cwd": str(cwd), "env": dict(env), "path": path}
-    with theirs, tempfile.TemporaryFile() as letter:
+    with theirs, os.fdopen(os.memfd_create("order"), "wb") as letter:
         letter.write(json.dumps(order).encode())
         letter.flush()
         numbers = [letter.fileno(), *(each.fileno() for each in streams), theirs.fileno()]
@@ -159,11 +158,14 @@ def _parent(modules: tuple[str, ...]) -> _Parent:
 # The process that forks.
 
 
+_AT_START_OF_PROGRAMS: list[Callable[[], None]] = []
+
+
 def _import_all(modules: Sequence[str]) -> None:
     gc.disable()
     for name in modules:
         if name.endswith(".py"):
-            runpy.run_path(name, run_name="preloaded")
+            _AT_START_OF_PROGRAMS.append(runpy.run_path(name, run_name="preloaded")["at_start"])
             continue
         name, _, model = name.partition(":")
         found = importlib.import_module(name.removesuffix(".*"))
@@ -236,6 +238,8 @@ def _become(letter: int, *streams: int) -> None:
     module, *arguments = order["program"]
     sys.argv[1:] = arguments
     sys.orig_argv[1:] = [*(["-P"] if order["path"] is None else []), "-m", module, *arguments]
+    for each in _AT_START_OF_PROGRAMS:
+        each()
     os._exit(_exit_code_of(module))
 
 

@@ -126,7 +126,7 @@ def running_console(folder: Path, *flags: str, project: Path = DEMO) -> Iterator
     copy = folder / "project"
     ignored = shutil.ignore_patterns(".nomaflow", "demo.db*", "__pycache__")
     shutil.copytree(project, copy, ignore=ignored, dirs_exist_ok=True)
-    system = System(root=folder, kernel_project=copy)
+    system = System(root=folder, kernel_project=copy, forks_templates=True)
     made = ConsoleSystem(system=system, flags=flags)
     try:
         system.start_kernel()

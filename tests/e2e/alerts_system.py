@@ -89,7 +89,7 @@ class AlertsSystem(ProjectSystem):
 def open_alerts(folder: Path) -> Iterator[AlertsSystem]:
     """Yield a system without processes; stop what the test has started, and leave nothing behind."""
     with WebReceiver() as web:
-        system = AlertsSystem(project=folder, web=web)
+        system = AlertsSystem(project=folder, web=web, forks_templates=True)
         try:
             yield system
         finally:

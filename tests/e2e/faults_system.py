@@ -211,12 +211,13 @@ class FaultSystem(TeamSystem):
 
 
 @contextmanager
-def open_faults(root: Path, *kernel_flags: str) -> Iterator[FaultSystem]:
+def open_faults(root: Path, *kernel_flags: str, forks_templates: bool = True) -> Iterator[FaultSystem]:
     """Start a kernel in an empty folder and give its system; stop all that is started in it.
 
     :param kernel_flags: in place of the short clocks
+    :param forks_templates: see :class:`real_system.System`
     """
-    system = FaultSystem(root=root, kernel_flags=kernel_flags or CLOCKS)
+    system = FaultSystem(root=root, kernel_flags=kernel_flags or CLOCKS, forks_templates=forks_templates)
     try:
         system.start_kernel()
         system.client()

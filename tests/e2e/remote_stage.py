@@ -40,7 +40,7 @@ def laid(cable: Cable) -> Iterator[Remote]:
     root = Path(tempfile.mkdtemp(prefix="nf-"))
     with cable:
         flags = (*CLOCKS, "--address", f"unix:,{cable.listen}")
-        system = FaultSystem(root=root, kernel_flags=flags, kernel_side=cable.kernel_side)
+        system = FaultSystem(root=root, kernel_flags=flags, kernel_side=cable.kernel_side, forks_templates=True)
         try:
             system.start_kernel()
             system.client()

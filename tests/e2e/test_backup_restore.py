@@ -53,7 +53,7 @@ steps = [{ callable = "work:quick" }]
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """Start a kernel and a host whose steps wait for a file."""
-    found = TeamSystem(root=tmp_path_factory.mktemp("backup"))
+    found = TeamSystem(root=tmp_path_factory.mktemp("backup"), forks_templates=True)
     try:
         found.start_kernel()
         found.project("team", {"plugins/work.py": CODE, "jobs.toml": JOBS})

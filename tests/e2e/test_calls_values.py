@@ -97,7 +97,7 @@ id = "narrow"
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host for all tests of this file."""
-    for opened in open_system(tmp_path_factory.mktemp("calls")):
+    for opened in open_system(tmp_path_factory.mktemp("calls"), forks_templates=True):
         opened.write(JOBS, code=CODE)
         opened.start_kernel()
         opened.start_host()

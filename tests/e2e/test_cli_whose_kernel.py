@@ -29,7 +29,7 @@ NO_RUN = "run_01kyjwj0000000000000000000"
 @pytest.fixture(scope="module")
 def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel on a socket and on TCP, with a host of its own project."""
-    for opened in open_system(tmp_path_factory.mktemp("central")):
+    for opened in open_system(tmp_path_factory.mktemp("central"), forks_templates=True):
         opened.write(JOBS)
         (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         opened.start_kernel("--address", "unix:,tls://127.0.0.1:0")

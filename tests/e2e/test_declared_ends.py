@@ -72,7 +72,7 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     """Start a step, and then the second instance."""
-    system = FaultSystem(root=tmp_path)
+    system = FaultSystem(root=tmp_path, forks_templates=True)
     system.start_kernel()
     proxy = system.proxy()
     try:

@@ -26,7 +26,7 @@ steps = [{{ callable = "team.code:count" }}]
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A kernel and a host whose jobs a and b fire each second."""
-    for opened in open_system(tmp_path / "first"):
+    for opened in open_system(tmp_path / "first", forks_templates=True):
         opened.write(JOB.format(id="a") + JOB.format(id="b"))
         (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         opened.start_kernel()

@@ -153,7 +153,7 @@ def test_a_default_for_want_of_a_variable_is_named(system: ProjectSystem) -> Non
 @pytest.fixture
 def named(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A kernel and a host whose main job file, name and further settings are variables of vars.env."""
-    for opened in open_system(tmp_path / "named"):
+    for opened in open_system(tmp_path / "named", forks_templates=True):
         opened.write("jobs = []\n")
         plain = JOB.replace('enabled = "${{{variable}:-false}}"\n', "")
         (opened.project / "night.toml").write_text(plain.format(id="nightly"))

@@ -98,7 +98,7 @@ def clocks(tmp_path: Path) -> Clocks:
 def system(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectSystem]:
     """A kernel and a host that look at those clocks."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "shifted_clock"))
-    for opened in open_system(tmp_path):
+    for opened in open_system(tmp_path, forks_templates=True):
         # A fire in the middle of the hour that comes: it is jumped over, and comes again.
         minute = (time.gmtime().tm_min + 30) % 60
         opened.write(

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host that have done a little of everything."""
-    for opened in open_system(tmp_path_factory.mktemp("flood")):
+    for opened in open_system(tmp_path_factory.mktemp("flood"), forks_templates=True):
         prepare(opened)
         yield opened
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 def system() -> Iterator[FaultSystem]:
     """Start a kernel."""
     root = Path(tempfile.mkdtemp(prefix="nf-"))
-    with open_faults(root) as started:
+    with open_faults(root, forks_templates=False) as started:
         started.counting_project("team")
         # The host finds its kernel by the file, and so notices at once that there is another one.
         (root / "team" / ".nomaflow").mkdir(mode=0o700)

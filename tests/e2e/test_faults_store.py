@@ -48,7 +48,7 @@ overlap = "queue"
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host, for all tests of this module."""
     folder = tmp_path_factory.mktemp("store")
-    for opened in open_system(folder):
+    for opened in open_system(folder, forks_templates=True):
         start(opened, jobs=JOBS)
         yield opened
 

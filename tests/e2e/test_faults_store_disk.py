@@ -47,7 +47,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectSys
     """
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("COMMIT_SECONDS", "0.5")
-    for opened in open_system(tmp_path):
+    for opened in open_system(tmp_path, forks_templates=True):
         opened.kernel_module = "slow_kernel"
         start(opened, "--lease-seconds", "6", jobs=JOBS)
         yield opened
@@ -164,7 +164,7 @@ def check_copy(copy: Path, promised: list[str]) -> None:
 def test_what_was_acknowledged_survives_the_loss_of_power(tmp_path: Path) -> None:
     """The files have every acknowledged run at any instant, and a kernel that starts on them continues."""
     chance = random.Random(20261124)
-    for system in open_system(tmp_path / "first"):
+    for system in open_system(tmp_path / "first", forks_templates=True):
         start(system, jobs=JOBS)
         triggering = Triggering(system=system)
         triggering.start()
@@ -183,7 +183,7 @@ def test_what_was_acknowledged_survives_the_loss_of_power(tmp_path: Path) -> Non
 
 def go_on_from(copy: Path, promised: list[str]) -> None:
     """Start a kernel and a host on a copy: it has what was promised, and takes new work."""
-    for system in open_system(copy):
+    for system in open_system(copy, forks_templates=True):
         start(system, jobs=JOBS)
         assert {run.run_id for run in system.runs("quick")} >= set(promised)
         (copy / "release").touch()

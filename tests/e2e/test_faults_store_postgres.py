@@ -54,7 +54,7 @@ def cutter(server: PostgresServer, tmp_path: Path) -> Iterator[CommitCutter]:
 @pytest.fixture
 def system(tmp_path: Path, server: PostgresServer, cutter: CommitCutter) -> Iterator[ProjectSystem]:
     """A kernel that keeps its history there, and a host."""
-    for opened in open_system(tmp_path):
+    for opened in open_system(tmp_path, forks_templates=True):
         url = server.url("postgres").replace(str(server.folder), str(tmp_path))
         start(opened, "--store", url, jobs=JOBS)
         yield opened

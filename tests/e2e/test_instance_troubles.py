@@ -31,7 +31,7 @@ FULL = 'mount -t tmpfs -o size=64k none "$PLACE" && { dd if=/dev/zero of="$PLACE
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, and a project that no host serves yet."""
-    made = TeamSystem(root=tmp_path)
+    made = TeamSystem(root=tmp_path, forks_templates=True)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE, "nomaflow.toml": '[host]\nname = "team"\n'})
     yield made

@@ -43,7 +43,7 @@ BUSY = 75
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel and one host with one instance."""
-    made = TeamSystem(root=tmp_path)
+    made = TeamSystem(root=tmp_path, forks_templates=True)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE})
     made.start_host("team", settings=["max_sync = 1", "shared_workers = 1", "capacity = { cpu = 1, gpus = 0 }"])

@@ -74,7 +74,7 @@ def system() -> Iterator[FaultSystem]:
     # No host is given up while a person, or a busy machine, lets it join again, and none loses its session to the latter.
     clocks = (*CLOCKS[:2], "--lease-seconds", "20", "--lost-after-seconds", "120")
     flags = (*clocks, "--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
-    started = FaultSystem(root=root, kernel_flags=flags)
+    started = FaultSystem(root=root, kernel_flags=flags, forks_templates=True)
     try:
         started.start_kernel()
         started.client()

@@ -49,7 +49,7 @@ steps = [{ callable = "team.code:strict" }]
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """Start a kernel that serves metrics to who shows a token, and a host that serves its own on a Unix socket."""
-    for opened in open_system(tmp_path / "p"):
+    for opened in open_system(tmp_path / "p", forks_templates=True):
         opened.write(JOBS)
         settings = '[host]\nname = "team"\ndrain_seconds = 0.2\ncancel_grace_seconds = 0.2\n'
         place = f'metrics = "unix:{opened.project / SOCKET}"\n'
@@ -150,7 +150,7 @@ def test_an_address_that_others_reach_is_refused_without_a_token(tmp_path: Path,
 
 def test_a_kernel_without_an_address_serves_no_metrics(tmp_path: Path) -> None:
     """Off by default: it listens on no port of TCP."""
-    for system in open_system(tmp_path / "p"):
+    for system in open_system(tmp_path / "p", forks_templates=True):
         system.write(JOBS)
         system.start_kernel()
         assert psutil.Process(system.parts["kernel"].pid).net_connections("tcp") == []

@@ -32,7 +32,7 @@ steps = [{ callable = "team.code:sleep" }]
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """Make a project whose processes write JSON lines."""
-    for opened in open_system(tmp_path / "p"):
+    for opened in open_system(tmp_path / "p", forks_templates=True):
         opened.write(JOBS)
         (opened.project / "nomaflow.toml").write_text(
             '[host]\nname = "team"\ndrain_seconds = 0.2\ncancel_grace_seconds = 0.2\n'

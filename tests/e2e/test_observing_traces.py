@@ -91,7 +91,7 @@ def ready(system: ProjectSystem, *flags: str) -> None:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[ProjectSystem]:
     """Start kernel and host that export to the collector, as the command does too."""
-    for opened in open_system(tmp_path_factory.mktemp("traces")):
+    for opened in open_system(tmp_path_factory.mktemp("traces"), forks_templates=True):
         opened.environ = collector.environ
         ready(opened)
         yield opened
@@ -191,7 +191,7 @@ def test_a_collector_that_is_away_is_not_the_command_s_business(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run is started, and the command prints what it always prints, with nothing of the exporter's between."""
-    for system in open_system(tmp_path / "p"):
+    for system in open_system(tmp_path / "p", forks_templates=True):
         ready(system)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
         answer = system.cli("run", "spans", "-o", "json")
@@ -201,7 +201,7 @@ def test_a_collector_that_is_away_is_not_the_command_s_business(
 
 def test_without_the_variables_nothing_is_loaded(tmp_path: Path) -> None:
     """Kernel, host and worker load nothing of OpenTelemetry, although it is installed."""
-    for system in open_system(tmp_path / "p"):
+    for system in open_system(tmp_path / "p", forks_templates=True):
         ready(system)
         loaded: Any = system.ask("run", "spans", "--wait")["steps"][0]["extras"]["loaded"]
         assert loaded == []

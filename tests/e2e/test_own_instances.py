@@ -50,7 +50,7 @@ BUSY = 75
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, and one host with an instance that takes any step but those."""
-    made = TeamSystem(root=tmp_path)
+    made = TeamSystem(root=tmp_path, forks_templates=True)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE})
     made.start_host("team", settings=["max_sync = 2", "cancel_grace_seconds = 1"])

@@ -51,7 +51,9 @@ steps = [{ callable = "work:work" }]
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, and the project of the host."""
-    made = TeamSystem(root=tmp_path, kernel_flags=("--heartbeat-seconds", "5", "--lease-seconds", "20"))
+    made = TeamSystem(
+        root=tmp_path, kernel_flags=("--heartbeat-seconds", "5", "--lease-seconds", "20"), forks_templates=True
+    )
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE})
     yield made

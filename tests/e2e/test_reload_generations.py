@@ -60,7 +60,7 @@ steps = [{ callable = "team:quick" }]
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """A kernel, no host yet."""
-    made = TeamSystem(root=tmp_path)
+    made = TeamSystem(root=tmp_path, forks_templates=True)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/team.py": CODE})
     yield made

@@ -73,7 +73,7 @@ schedule = "30 3 * * *"
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A system whose jobs fire every second."""
-    for opened in open_system(tmp_path):
+    for opened in open_system(tmp_path, forks_templates=True):
         opened.write(JOBS.replace("@FOLDER@", str(tmp_path)))
         (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 0.2\n')
         yield opened

@@ -145,7 +145,7 @@ id = "dying"
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host for all tests of this file."""
     folder = tmp_path_factory.mktemp("runs")
-    for opened in open_system(folder):
+    for opened in open_system(folder, forks_templates=True):
         opened.write(JOBS.replace("@FOLDER@", str(folder)))
         (folder / "nomaflow.toml").write_text('[host]\nname = "team"\nmax_parallel = 4\n')
         opened.start_kernel()

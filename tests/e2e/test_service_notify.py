@@ -35,7 +35,7 @@ def systemd(tmp_path: Path) -> Iterator[NotifySocket]:
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[TeamSystem]:
     """Prepare a system with one project; nothing of it may be left."""
-    made = TeamSystem(root=tmp_path)
+    made = TeamSystem(root=tmp_path, forks_templates=True)
     made.project("team", FILES)
     try:
         yield made

@@ -63,7 +63,7 @@ SENT = "${HOME_OF_TEST} $${HOME_OF_TEST} ${NOT_SET_HERE}"
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host for all tests of this file."""
-    for opened in open_system(tmp_path_factory.mktemp("values")):
+    for opened in open_system(tmp_path_factory.mktemp("values"), forks_templates=True):
         opened.write(JOBS, code=CODE)
         opened.start_kernel()
         opened.start_host()

@@ -127,7 +127,7 @@ def _plugin_path(root: Path) -> str:
 def system(tmp_path_factory: pytest.TempPathFactory, vault: VaultServer) -> Iterator[TeamSystem]:
     """A kernel, and a host that has a token for the vault."""
     root = tmp_path_factory.mktemp("vault")
-    made = TeamSystem(root=root)
+    made = TeamSystem(root=root, forks_templates=True)
     made.start_kernel()
     files = {"jobs.toml": JOBS, "plugins/team.py": CODE, "plugins/own.py": PLUGIN, "connectors.toml": CONNECTORS}
     made.project("team", files)

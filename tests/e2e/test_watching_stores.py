@@ -45,7 +45,7 @@ steps = [{ callable = "team.code:count" }]
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A kernel and a host of the test's own."""
-    for opened in open_system(tmp_path / "p"):
+    for opened in open_system(tmp_path / "p", forks_templates=True):
         opened.write(JOBS)
         (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         opened.start_kernel()

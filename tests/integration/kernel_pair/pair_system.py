@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from cli_command import Answer, run_command
+from forked_templates import FORK_TEMPLATES
 from nomaflow.client import KernelClient
 from postgres_server import SUPERUSER, PostgresServer
 from real_system import Running, eventually, launch, launch_kernel
@@ -101,12 +102,16 @@ class Pair:
             log_file=self.folder / f"{name}.log",
         )  # fmt: skip
 
+    def run_host(self, *flags: str) -> None:
+        """Start the host."""
+        self.processes["host"] = launch(
+            "nomaflow_host", self.folder / "team", *flags,
+            log_file=self.folder / "host.log", environ={FORK_TEMPLATES: "1"},
+        )  # fmt: skip
+
     def start_host(self, *kernels: str) -> None:
         """Start the host with the addresses of some kernels, and wait until it is attached and its jobs are known."""
-        addresses = ",".join(self.address(name) for name in kernels)
-        self.processes["host"] = launch(
-            "nomaflow_host", self.folder / "team", "--kernel", addresses, log_file=self.folder / "host.log"
-        )
+        self.run_host("--kernel", ",".join(self.address(name) for name in kernels))
         self.await_host(1)
         eventually(lambda: "introduced manifest" in self.log("host"))
 

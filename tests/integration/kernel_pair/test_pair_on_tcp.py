@@ -11,7 +11,7 @@ import pytest
 from pair_system import Pair
 
 from cli_command import Answer, run_command
-from real_system import eventually, free_ports, launch, launch_up
+from real_system import eventually, free_ports, launch_up
 
 UNNAMED = ("--advertise", "")
 """A kernel that names no addresses."""
@@ -42,12 +42,6 @@ class JoinedPair(Pair):
         self.run_host("--join", str(self.join_file("--host", "team")))
         self.await_host(1)
         self.log_in()
-
-    def run_host(self, *flags: str) -> None:
-        """Start the host without an address of a kernel."""
-        self.processes["host"] = launch(
-            "nomaflow_host", self.folder / "team", *flags, log_file=self.folder / "host.log"
-        )
 
     def log_in(self) -> None:
         """Have a person log in with a string of "a"."""
