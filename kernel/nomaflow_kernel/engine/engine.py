@@ -13,7 +13,7 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
+from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, RemovedJob, UnknownRun
 from nomaflow_kernel.engine import (
     attaching,
     explaining,
@@ -43,6 +43,7 @@ from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
+_OF_THE_JOB = (JobUnavailable, RemovedJob)
 
 
 class Engine:
@@ -184,7 +185,7 @@ class Engine:
                 try:
                     triggering.trigger(self._state, batch, fire)
                 except KernelError as error:
-                    level = logging.DEBUG if isinstance(error, JobUnavailable) else logging.WARNING
+                    level = logging.DEBUG if isinstance(error, _OF_THE_JOB) else logging.WARNING
                     _LOG.log(level, "the fire %s was refused: %s", fire.slot, error.message)
                     triggering.record_unrun(self._state, batch, _refused(fire, error))
 
@@ -392,5 +393,5 @@ class Engine:
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:
     once = Fold(first_us=fire.at_us, last_us=fire.at_us, count=1)
-    reason = Reason("job_disabled" if isinstance(error, JobUnavailable) else "fire_refused", error.problem)
+    reason = Reason("job_disabled" if isinstance(error, _OF_THE_JOB) else "fire_refused", error.problem)
     return UnrunCommand(job_id=fire.job_id, preset=fire.request.preset, fold=once, reason=reason)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from rig import START_US, Rig, canceled, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand
+from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import PauseRecord, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.errors import StoreBusy
@@ -104,14 +107,25 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
         at = START_US + minute * 60_000_000
         fire = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=at, slot=f"a//{minute}")
         await rig.engine.fire([fire])
-    from nomaflow_kernel.history.lookups import RunFilter
-
     page = await rig.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
     assert len(page.runs) == 1
     fold = page.runs[0].fold
     assert fold is not None
     assert (fold.first_us, fold.last_us, fold.count) == (START_US + 60_000_000, START_US + 180_000_000, 3)
     assert page.runs[0].finished_at_us == fold.last_us
+
+
+async def test_a_fire_of_a_job_that_was_just_removed_is_missed_as_of_one_that_cannot_run(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The row says that the job is gone. That is no trouble of the kernel, and no warning."""
+    rig.jobs.add(job("a", schedule="* * * * *"))
+    rig.jobs.removed.add("a")
+    await rig.engine.fire([TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=START_US, slot="a//1")])
+    (missed,) = (await rig.store.list_runs(RunFilter(states=(RunState.MISSED,)), before="", limit=10)).runs
+    assert missed.reason is not None
+    assert (missed.reason.code, "no longer has it" in missed.reason.message) == ("job_disabled", True)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 async def test_a_slot_fires_once(rig: Rig) -> None:
