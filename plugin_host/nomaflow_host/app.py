@@ -20,6 +20,7 @@ from msgspec import Struct, field, structs
 
 from nomaflow.client import has_known_form
 from nomaflow_api.addresses import is_tcp
+from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.identity.files import Identity, IdentityFolder
@@ -233,7 +234,7 @@ async def _joined(options: HostOptions, project: Project, folder: IdentityFolder
             if error.exit_code == NotJoined.exit_code or time.monotonic() > until:
                 raise
             if error.problem != told:
-                _log.warning("%s; trying for %.3g s", error.problem, until - time.monotonic())
+                _log.warning("%s; trying for %s", error.problem, time_span(until - time.monotonic()))
             told = error.problem
         await asyncio.sleep(random.uniform(0.8, 1.2) * _JOIN_AGAIN_SECONDS)  # noqa: S311  # not a secret
 
