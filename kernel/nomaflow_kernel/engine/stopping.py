@@ -58,7 +58,7 @@ def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
 
     A misspelt ``host`` that was corrected leaves such runs: nothing would ever start them, and they hold up their job.
     A host that is away for less may only be starting anew, or not have come back yet to a kernel that has just started.
-    One of which a launcher starts instances is not away: the run that waits makes it start one, which may take hours.
+    A host that a launcher starts is not away: the run that waits makes it start an instance, which may take hours.
     Called when a host has left, at the kernel's start, and after a change of the catalogue; where the minute is not
     over, a timer calls it then.
     """

@@ -1199,7 +1199,7 @@ class ListWantedRequest(google.protobuf.message.Message):
     """launched_seconds is for how long it does so, unless it asks again. At most 86,400."""
     @property
     def launched_hosts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """launched_hosts are the hosts of which the caller starts instances when attempts wait: while they have none, they are at
+        """launched_hosts are the hosts whose instances the caller starts when attempts wait: while they have none, they are at
         zero, and not away. For each the caller needs the verb launch. At most 1,000.
         """
 

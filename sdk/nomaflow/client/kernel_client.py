@@ -308,7 +308,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         """Return the attempts that are due and wait for an instance, by host and by what they need, page by page.
 
         :param host: only of this one; empty for every host that the caller may read
-        :param launched_hosts: those of which the caller starts instances when steps wait: without one they are not away
+        :param launched_hosts: hosts that the caller starts when steps wait: without an instance they are not away
         :param launched_seconds: for how long it does, unless it asks again
         """
         launched = {"launched_hosts": tuple(launched_hosts), "launched_seconds": launched_seconds}
