@@ -42,7 +42,7 @@ async def test_a_lost_attempt_that_goes_on_is_heard_out(rig: Rig, restarted: boo
     before = await rig.detail(run_id)
     if restarted:
         await rig.restart()
-    [verdict] = await host.attach(inventory=[held(key, last_seq=4)])
+    [verdict] = await host.attach(inventory=[held(key)])
     assert (verdict.action, verdict.acknowledged_seq) == (VerdictAction.KEEP, 1)
     for first_seq in (2, 3):
         ack = await host.report(key, log(2), log(1), first_seq=first_seq)
