@@ -22,6 +22,7 @@ from harness import Host, StartHost, fresh, is_alive, pids_below, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.reaper.proc import ProcessIdentity
+from nomaflow_host.supervisor.template_handle import TemplateHandle
 from nomaflow_host.supervisor.values import Refused
 from processes import still_alive
 from waiting import eventually
@@ -172,13 +173,20 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
+async def _template(host: Host, number: int) -> TemplateHandle:
+    """Return a template in the turn of the loop in which it is started, before it can have answered."""
+    while (template := host.supervisor._loader._templates.get(number)) is None:
+        await asyncio.sleep(0)
+    return template
+
+
 @fresh
 async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: StartHost) -> None:
     """The one that was under way is refused, the one behind it too if there is no reaper, and the host serves."""
     host = await start_host()
     reaper = host.supervisor.reaper_identity.pid
     loads = [asyncio.ensure_future(host.supervisor.load()) for _ in range(2)]
-    await asyncio.sleep(0)
+    await _template(host, 2)
     os.kill(reaper, signal.SIGKILL)
     outcomes = await asyncio.wait_for(asyncio.gather(*loads), 60)
     assert "reaper" in outcomes[0].reasons[0]
@@ -199,8 +207,7 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
     host = await start_host()
     reaper = host.supervisor.reaper_identity.pid
     load = asyncio.ensure_future(host.supervisor.load())
-    await asyncio.sleep(0)
-    template = host.supervisor._loader._templates[2]._link
+    template = (await _template(host, 2))._link
     # This loop stands still here, so that the answer and the deaths come in one turn of it.
     assert select.select([template._link], [], [], 20)[0]
     os.kill(reaper, signal.SIGKILL)
