@@ -46,10 +46,15 @@ async def begin(host: Host) -> str:
     return key
 
 
-def templates(host: Host) -> set[int]:
-    """Return the processes below the reaper that are no workers at work."""
-    workers = {started.worker_pid for started in host.sink.starts.values()}
-    return set(pids_below(host.supervisor.reaper_identity.pid)) - workers
+async def template_of(host: Host, *others: int) -> int:
+    """Return the template that stands still, once it has collected the process between it and its worker."""
+
+    def found() -> set[int]:
+        workers = {started.worker_pid for started in host.sink.starts.values()}
+        return set(pids_below(host.supervisor.reaper_identity.pid)) - workers - {*others}
+
+    await eventually(lambda: len(found()) == 1)
+    return found().pop()
 
 
 @pytest.mark.parametrize(("drains", "code"), [(False, "worker_died"), (True, "host_draining")])
@@ -59,7 +64,7 @@ async def test_a_step_that_has_started_is_not_given_back(
     """It would run twice. A SIGTERM to the whole group in this moment is the host's end, as in any other."""
     host = await start_host(stalled, spare_exclusive=0)
     key = await begin(host)
-    [template] = templates(host)
+    template = await template_of(host)
     os.kill(template, signal.SIGTERM)
     draining = asyncio.create_task(host.supervisor.drain(60)) if drains else None
     end = await host.sink.end_of(key)
@@ -75,10 +80,10 @@ async def test_an_end_is_told_once_nothing_of_the_worker_lives(
     """Even while another template is forking, and the reaper does not look for what is left."""
     host = await start_host(stalled, spare_exclusive=0)
     first = await begin(host)
-    [old] = templates(host)
+    old = await template_of(host)
     await host.supervisor.load(force=True)
     await begin(host)
-    [new] = templates(host) - {old}
+    new = await template_of(host, old)
     lived, finished = [], host.sink.finished
 
     def look(key: str, event: Finished) -> None:
