@@ -132,6 +132,7 @@ async def test_a_watcher_in_no_hurry_gets_what_has_gathered(world: World) -> Non
     watch = world.client.WatchEvents(kernel.WatchEventsRequest(linger_ms=1000))
     await watch.read()
     reading = asyncio.ensure_future(watch.read())
+    await eventually(lambda: world.feed.watcher_count == 1)
     began = time.monotonic()
     await begin(world)
     await world.apply(finish())
