@@ -15,11 +15,8 @@ from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_da
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Seconds between checks of a run whose time is up while its host, which enforces the limit, has not reported it."""
-_AWAY_SECONDS = 180.0
-"""Seconds after which a host that is away is no longer expected by the runs of jobs that have moved.
-
-A kernel that has just started hears from a launcher before they are over: it asks once a minute at least, by default.
-"""
+_AWAY_SECONDS = 60.0
+"""Seconds after which a host that is away is no longer expected by the runs of jobs that have moved."""
 
 
 def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: CancelRequest) -> bool:
@@ -57,12 +54,12 @@ def end_unaccepted(state: EngineState, batch: Batch) -> None:
 
 
 def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
-    """Cancel the runs that wait for a host that stays away for three minutes, if their jobs now name another host.
+    """Cancel the runs that wait for a host that stays away for a minute, if their jobs now name another host.
 
     A misspelt ``host`` that was corrected leaves such runs: nothing would ever start them, and they hold up their job.
     A host that is away for less may only be starting anew, or not have come back yet to a kernel that has just started.
     A host that a launcher starts is not away: the run that waits makes it start an instance, which may take hours.
-    Called when a host has left, at the kernel's start, and after a change of the catalogue; where the time is not
+    Called when a host has left, at the kernel's start, and after a change of the catalogue; where the minute is not
     over, a timer calls it then.
     """
     absent = state.fleet.absent_since(host)

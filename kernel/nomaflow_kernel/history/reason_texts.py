@@ -159,7 +159,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Nothing, or choose another overlap policy.",
     ),
     "canceled_by_move": ReasonInfo(
-        "The run waited for a host that had been away for three minutes, and its job names another host now.",
+        "The run waited for a host that had been away for a minute, and its job names another host now.",
         "Start the job again if the run is still wanted.",
     ),
     "canceled_by_parent": ReasonInfo(
