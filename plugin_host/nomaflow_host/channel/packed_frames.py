@@ -30,4 +30,9 @@ class PackedFrameSocket(FrameSocket):
             return super()._encoded(message)
 
     def _decoded(self, body: bytes) -> Any:
-        return super()._decoded(body) if body.startswith(b"{") else _unpack(body)
+        if body.startswith(b"{"):
+            return super()._decoded(body)
+        try:
+            return _unpack(body)
+        except msgspec.DecodeError as error:  # a ValueError in newer versions only
+            raise ValueError(str(error)) from error
