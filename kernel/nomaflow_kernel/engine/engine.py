@@ -330,7 +330,7 @@ class Engine:
 
     def is_launched(self, host: str) -> bool:
         """Return whether a launcher does so."""
-        return self._state.fleet.launched_until(host) > self._clock.monotonic()
+        return self._state.fleet.is_launched(host, self._clock.monotonic())
 
     def open_runs(self) -> Sequence[RunCount]:
         """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""

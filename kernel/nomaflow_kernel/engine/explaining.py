@@ -186,9 +186,8 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
         return _waits_for_own(state, run, step)
     serving = [instance for instance in state.fleet.of_host(host) if instance.serves_all]
     if not serving:
-        launched = state.fleet.launched_until(host) > state.clock.monotonic()
         why = f"no instance of host {host!r} takes work"
-        if launched:
+        if state.fleet.is_launched(host, state.clock.monotonic()):
             coming = f"{why}; its launcher starts one, or says in its log why not"
             return ReasonWithCommand("waiting_for_host", coming, "nomaflow hosts")
         return Reason("waiting_for_host", why)

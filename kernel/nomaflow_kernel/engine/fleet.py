@@ -236,6 +236,10 @@ class Fleet:
         """Return until when a launcher starts instances of a host when attempts wait, in monotonic seconds."""
         return self._launched.get(host, -math.inf)
 
+    def is_launched(self, host: str, now: float) -> bool:
+        """Return whether a launcher does so at a monotonic time."""
+        return self.launched_until(host) > now
+
     def launches(self, host: str, until: float) -> None:
         """Note that a launcher does so until then."""
         self._launched[host] = max(until, self.launched_until(host))
