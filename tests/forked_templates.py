@@ -40,7 +40,7 @@ _PR_SET_DUMPABLE = 4
 _OF_REAPERS: set[str] = set()
 """The modules that a reaper and its templates have imported."""
 _OF_HOSTS: dict[str, object] = {}
-"""What else a host has imported, in its reaper."""
+"""The other modules that a host has imported, in its reaper."""
 _SPARE: list[tuple[socket.socket, int]] = []
 """The reaper of a host that has started none yet, and how to reach it."""
 

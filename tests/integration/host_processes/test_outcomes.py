@@ -243,7 +243,7 @@ async def test_a_start_names_its_process_whoever_is_heard_first(host: Host, mark
 
 
 async def test_a_step_whose_worker_cannot_be_started_goes_back_to_the_queue(start_host: StartHost) -> None:
-    """Nothing of it has run: it uses up no try, and its callable may share a worker later."""
+    """It uses up no try, since it has not begun, and its callable may share a worker later."""
     host = await start_host(spare_exclusive=0)
     serving = host.supervisor.generation
     assert serving is not None

@@ -33,7 +33,7 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_check_of_a_folder_for_a_kernel_alone_asks_for_no_jobs(command: Command, tmp_path: Path) -> None:
-    """Nothing is missing if nomaflow.toml has nothing of a host; a folder with nothing at all may be the wrong one."""
+    """A nomaflow.toml with nothing of a host needs none; a folder with nothing at all may be the wrong one."""
     done = await command("check", str(tmp_path))
     assert (done.code, "jobs.toml" in done.out) == (1, True)
     (tmp_path / "nomaflow.toml").write_text("[kernel]\nlisten = 'unix:'\n[alerts]\n")

@@ -240,7 +240,7 @@ async def test_a_third_request_kills(tmp_path: Path) -> None:
 
 
 def test_signals_are_held_back_for_a_child_alone() -> None:
-    """Whoever starts it notices its own again."""
+    """The process that starts it notices its own again."""
     held = {signal.SIGHUP, signal.SIGUSR1}
     with tether.signals_held():
         assert held <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
