@@ -74,12 +74,14 @@ class Worker(Child):
     """A worker.
 
     :param template: the template that forks it, None for a fresh interpreter
+    :ivar doomed: True if it is to be killed as soon as its process is known
     :ivar cause: the reason code of the limit that it broke
     """
 
     def __init__(self, *, number: int, template: int | None) -> None:
         super().__init__(number=number)
         self.template = template
+        self.doomed = False
         self.cause: str | None = None
         self.cgroup: CgroupTree | None = None
 

@@ -207,11 +207,13 @@ class Reaper:
         worker = self._workers.get(number)
         if worker is None or worker.exit is not None:
             return
-        info = read_process(worker.pid) if worker.process else None
+        if worker.process is None:
+            worker.doomed = True
+            return
+        info = read_process(worker.pid)
         # A process that is already exiting keeps its own cause of death.
         worker.killed = worker.killed or info is None or not info.exiting
-        if worker.process:
-            kill_trees([worker.process])
+        kill_trees([worker.process])
 
     # --- answers of templates -------------------------------------------------------------------------------------
 
@@ -263,9 +265,9 @@ class Reaper:
                 )
                 worker.cgroup.add(pid)
             except OSError:
-                worker.killed = True  # a worker without its limits must not run
-        if worker.killed and worker.running:
-            kill_trees([worker.running])
+                worker.doomed = True  # a worker without its limits must not run
+        if worker.doomed:
+            self._kill_worker(worker.number)
         self._link.send({"is": "spawned", "worker": worker.number, "pid": pid})
 
     def _spawn_failed(self, number: int, error: str) -> None:

@@ -42,7 +42,7 @@ async def test_a_dead_worker_is_told_in_plain_words(start_host: StartHost, spawn
     for name, cause, last in DEATHS:
         key = host.run(f"hostile.deadly:{name}")
         end = await host.sink.end_of(key)
-        assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_died"), name
+        assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_died"), (name, end.reason)
         assert cause in end.reason
         assert last in host.sink.text(key)
         assert any(line.level == logging.ERROR and end.reason in line.message for line in host.sink.lines(key)), name

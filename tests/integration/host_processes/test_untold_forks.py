@@ -1,4 +1,4 @@
-"""A template that ends before it has told of a fork: its worker may be at work by then, and may not be."""
+"""A template that has forked and not told of it: its worker may be at work, or dead, or may never have begun."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ os.waitpid = waitpid
 async def holds(**_):
     await asyncio.sleep(600)
 '''
+
+DELAYED = """
+import os
+from nomaflow_host.channel.frames import Frame
+
+plain, template = Frame.close, os.getpid()
+
+def close(frame):
+    plain(frame)
+    if os.getpid() == template:
+        open(__file__ + ".told").close()
+
+Frame.close = close
+
+async def exits(**_):
+    os._exit(3)
+"""
+"""Its template lets go of a worker's descriptors, and tells of the worker once somebody writes."""
 
 
 @pytest.fixture
@@ -72,6 +90,23 @@ async def test_a_step_that_has_started_is_not_given_back(
     assert "its template ended while it was forking" in host.sink.text(key) + host.sink.finishes[key].exit_text
     if draining is not None:
         await draining
+
+
+async def test_a_worker_whose_template_tells_of_it_after_its_death_has_died_by_itself(
+    start_host: StartHost, tmp_path: Path
+) -> None:
+    """Its host has it killed as its connection ends, when nothing tells yet which process to kill."""
+    told = tmp_path / "plugins" / "delayed.py.told"
+    told.parent.mkdir()
+    (tmp_path / "plugins" / "delayed.py").write_text(DELAYED)
+    os.mkfifo(told)
+    host = await start_host(tmp_path, spare_exclusive=0)
+    key = host.run("delayed:exits")
+    await host.sink.until(lambda: key in host.sink.starts)
+    await eventually(lambda: not is_alive(host.sink.starts[key].worker_pid))
+    told.write_text("")
+    end = await host.sink.end_of(key)
+    assert (end.reason_code, "exit code 3" in end.reason) == ("worker_died", True)
 
 
 async def test_an_end_is_told_once_nothing_of_the_worker_lives(
