@@ -36,7 +36,7 @@ def call_job(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     state.parents[child] = run.run_id
     if current.step.timeout_seconds is not None:
         current.call_due = batch.now + current.step.timeout_seconds
-        state.timers.add(current.call_due, TimerKind.CALL_TIMEOUT, run.run_id)
+        state.timers.put((TimerKind.CALL_TIMEOUT, run.run_id), current.call_due)
 
 
 def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Reason:

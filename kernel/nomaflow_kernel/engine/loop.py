@@ -277,8 +277,7 @@ class EngineLoop:
         self._unanswered.append(Decisions())
 
     def _fire_timers(self, batch: Batch) -> None:
-        self._state.timers.sweep(self._state.timer_applies)
-        for kind, subject in self._state.timers.take_due(batch.now):
+        for (kind, subject), _ in self._state.timers.take_due(batch.now):
             _ON_TIMER[kind](self._state, batch, subject)
 
     # Loading and rebuilding.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState, Timer
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, SetPause
@@ -18,8 +18,7 @@ def set_pause(state: EngineState, batch: Batch, pause: PauseRecord) -> None:
     """Keep a pause; it replaces one of the same scope and name."""
     batch.add(SetPause(pause=pause))
     state.pauses[pause.scope, pause.name] = pause
-    if pause.until_us is not None:
-        _set_timer(state, pause, batch.now, (pause.until_us - batch.now_us) / 1_000_000)
+    _set_timer(state, pause, batch.now, batch.now_us)
 
 
 def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: str = "") -> bool:
@@ -34,34 +33,33 @@ def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: 
     return True
 
 
-def end_pause(state: EngineState, batch: Batch, timer: str) -> None:
+def end_pause(state: EngineState, batch: Batch, subject: str) -> None:
     """End the pause of a timer if its time is up by the wall clock, in which its end was given."""
-    _, scope, name = timer.split("/", 2)
+    scope, name = subject.split("/", 1)
     pause = state.pauses.get((scope, name))
-    if pause is None or pause.until_us is None or _subject(pause) != timer:
-        return  # it has ended, or another has replaced it, with a timer of its own
+    if pause is None:
+        return  # it was ended on request
     if pause.ends_by(batch.now_us):
         clear_pause(state, batch, scope, name)
     else:
-        _set_timer(state, pause, batch.now, (pause.until_us - batch.now_us) / 1_000_000)
+        _set_timer(state, pause, batch.now, batch.now_us)
 
 
 def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float, now_us: int) -> None:
     """Take the stored pauses, with a timer for the end of each."""
     state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
     for pause in pauses:
-        if pause.until_us is not None:
+        if pause.ends_by(now_us):
             # A pause that ended while the kernel was down stays for a while: the fires in its time are only judged now.
-            left = (pause.until_us - now_us) / 1_000_000
-            if left > 0:
-                _set_timer(state, pause, now, left)
-            else:
-                state.timers.add(now + _ENDED_PAUSE_SECONDS, TimerKind.PAUSE_END, _subject(pause))
+            state.timers.put(_timer(pause), now + _ENDED_PAUSE_SECONDS)
+        else:
+            _set_timer(state, pause, now, now_us)
 
 
-def _set_timer(state: EngineState, pause: PauseRecord, now: float, left: float) -> None:
-    state.timers.add(now + min(left, _LOOK_SECONDS), TimerKind.PAUSE_END, _subject(pause))
+def _set_timer(state: EngineState, pause: PauseRecord, now: float, now_us: int) -> None:
+    left = None if pause.until_us is None else (pause.until_us - now_us) / 1_000_000
+    state.timers.put(_timer(pause), None if left is None else now + min(left, _LOOK_SECONDS))
 
 
-def _subject(pause: PauseRecord) -> str:
-    return f"{pause.since_us}-{pause.until_us}/{pause.scope}/{pause.name}"
+def _timer(pause: PauseRecord) -> Timer:
+    return TimerKind.PAUSE_END, f"{pause.scope}/{pause.name}"

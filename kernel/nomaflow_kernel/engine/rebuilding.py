@@ -14,7 +14,7 @@ from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
-from nomaflow_kernel.engine.timers import TimerKind
+from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import QueuedRun
@@ -33,7 +33,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
     found = await store.active_runs()
     pauses = await store.pauses()
     now, now_us = state.clock.monotonic(), state.clock.now_us()
-    earlier, due_in_queue = state.active, state.timers.due_of(TimerKind.QUEUE_TIMEOUT)
+    earlier, timers = state.active, state.timers
     state.active, state.running, state.parents = {}, {}, {}
     state.ended_children.clear()
     state.waiting, state.continuing = WaitingRuns(), {}
@@ -41,7 +41,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
     state.rebuilt += 1
     state.request_ids.clear()
     state.specs.clear()
-    state.timers.clear()
+    state.timers = DueTimes()
     restore_pauses(state, pauses, now, now_us)
     for instance in state.fleet:
         instance.drop_all()
@@ -50,12 +50,12 @@ async def rebuild(state: EngineState, store: Store) -> None:
     for detail in found.running:
         _restore(state, detail, earlier.get(detail.run.run_id), now, now_us)
     for entry in found.queued:
-        _requeue(state, entry, due_in_queue.get(entry.run_id), now, now_us)
+        _requeue(state, entry, timers.get((TimerKind.QUEUE_TIMEOUT, entry.run_id)), now, now_us)
     for instance in state.fleet:
         if not instance.introduced and not instance.attempts:
             state.fleet.remove(instance.key, now, now_us)
     for host in state.waiting.hosts():
-        state.timers.add(now, TimerKind.HOST_AWAY, host)
+        state.timers.put((TimerKind.HOST_AWAY, host), now)
     state.dirty_hosts.update(state.waiting.hosts())
     state.dirty_hosts.update(state.continuing)
 
@@ -68,7 +68,7 @@ def _restore(state: EngineState, detail: RunDetail, earlier: ActiveRun | None, n
     limit = run.definition.timeout_seconds
     if limit is not None:
         run.due = earlier.due if earlier is not None else now + _left(limit, run.started_at_us, now_us)
-        state.timers.add(run.due, TimerKind.JOB_TIMEOUT, run.run_id)
+        state.timers.put((TimerKind.JOB_TIMEOUT, run.run_id), run.due)
     current = run.current
     if current is None:
         return
@@ -82,11 +82,11 @@ def _restore(state: EngineState, detail: RunDetail, earlier: ActiveRun | None, n
     if current.child_run_id:
         state.parents[current.child_run_id] = run.run_id
         if current.step.timeout_seconds is not None:
-            state.timers.add(current.call_due, TimerKind.CALL_TIMEOUT, run.run_id)
+            state.timers.put((TimerKind.CALL_TIMEOUT, run.run_id), current.call_due)
     elif current.state is not AttemptState.PENDING:
         attaching.await_instance(state, run, now, now_us)
     elif current.due > now:
-        state.timers.add(current.due, TimerKind.ATTEMPT_DUE, run.run_id)
+        state.timers.put((TimerKind.ATTEMPT_DUE, run.run_id), current.due)
     else:
         state.await_turn(run)
 
@@ -96,7 +96,7 @@ def _requeue(state: EngineState, entry: QueuedRun, due: float | None, now: float
     if entry.queue_timeout_seconds is not None:
         if due is None:
             due = now + _left(entry.queue_timeout_seconds, entry.queued_at_us, now_us)
-        state.timers.add(due, TimerKind.QUEUE_TIMEOUT, entry.run_id)
+        state.timers.put((TimerKind.QUEUE_TIMEOUT, entry.run_id), due)
 
 
 def _left(seconds: float, since_us: int, now_us: int) -> float:
@@ -185,6 +185,7 @@ def discard(state: EngineState, run_id: str) -> None:
     """Remove a run that the store refused as a duplicate from memory, and free what it held."""
     state.waiting.remove(run_id)
     state.specs.pop(run_id, None)
+    state.stop_timers(run_id)
     run = state.active.get(run_id)
     if run is None:
         return

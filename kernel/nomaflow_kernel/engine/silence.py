@@ -23,7 +23,7 @@ def margin_over(grace_seconds: float) -> float:
 
 def set_timer(state: EngineState, now: float) -> None:
     """Set the timer for the next check."""
-    state.timers.add(now + max(0.05, min(1.0, state.settings.lease_seconds / 4)), TimerKind.HOST_CLOCKS)
+    state.timers.put((TimerKind.HOST_CLOCKS, ""), now + max(0.05, min(1.0, state.settings.lease_seconds / 4)))
 
 
 def check_clocks(state: EngineState, batch: Batch, _subject: str) -> None:

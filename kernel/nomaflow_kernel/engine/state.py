@@ -24,7 +24,7 @@ from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.settings import EngineSettings
-from nomaflow_kernel.engine.timers import OF_NO_RUN, TimerKind, Timers
+from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
@@ -35,6 +35,11 @@ from nomaflow_project.jobs.definitions import JobDefinition
 
 NO_HOST = "*"
 """The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
+
+Timer = tuple[TimerKind, str]
+"""A timer, with the run, the pause or the host that it is for. Only the newest due time of each counts."""
+
+_OF_RUN = (TimerKind.ATTEMPT_DUE, TimerKind.QUEUE_TIMEOUT, TimerKind.JOB_TIMEOUT, TimerKind.CALL_TIMEOUT)
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -144,7 +149,7 @@ class EngineState:
     active: dict[str, ActiveRun] = field(default_factory=dict)
     waiting: WaitingRuns = field(default_factory=WaitingRuns)
     fleet: Fleet = field(default_factory=Fleet)
-    timers: Timers = field(default_factory=Timers)
+    timers: DueTimes[Timer, float] = field(default_factory=DueTimes)
     running: dict[str, set[str]] = field(default_factory=dict)
     continuing: dict[str, deque[str]] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
@@ -216,12 +221,18 @@ class EngineState:
     def leave(self, run: ActiveRun) -> None:
         """Remove a run from the RUNNING ones, and have the lanes checked in which a run may start instead."""
         self.active.pop(run.run_id, None)
+        self.stop_timers(run.run_id)
         siblings = self.running.get(run.job_id, set())
         siblings.discard(run.run_id)
         if not siblings:
             self.running.pop(run.job_id, None)
         self.dirty_hosts.add(run.host)
         self.dirty_hosts.update(self.waiting.lanes_of_job(run.job_id))
+
+    def stop_timers(self, run_id: str) -> None:
+        """Stop the timers of a run that is over."""
+        for kind in _OF_RUN:
+            self.timers.put((kind, run_id), None)
 
     def release(self, run: ActiveRun) -> None:
         """Free the slot of a run's attempt, if it has one."""
@@ -242,11 +253,7 @@ class EngineState:
         """Forget an instance that has left; the runs that wait for its host are looked at if it was the last one."""
         self.fleet.remove(instance.key, now, now_us)
         if not self.fleet.has_instance(instance.host):
-            self.timers.add(now, TimerKind.HOST_AWAY, instance.host)
-
-    def timer_applies(self, kind: TimerKind, subject: str) -> bool:
-        """Return whether a timer may still change something: that of a run that has ended does not."""
-        return kind in OF_NO_RUN or subject in self.active or subject in self.waiting
+            self.timers.put((TimerKind.HOST_AWAY, instance.host), now)
 
     def is_active(self, job_id: str) -> bool:
         """Return whether any run of the job is waiting or running."""

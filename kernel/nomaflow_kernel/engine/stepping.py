@@ -30,7 +30,7 @@ def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     batch.add(StartRun(run_id=run.run_id, job_id=run.job_id, at_us=run.started_at_us))
     if run.definition.timeout_seconds is not None:
         run.due = batch.now + run.definition.timeout_seconds
-        state.timers.add(run.due, TimerKind.JOB_TIMEOUT, run.run_id)
+        state.timers.put((TimerKind.JOB_TIMEOUT, run.run_id), run.due)
     _go_on(state, batch, run)
 
 
@@ -66,7 +66,7 @@ def _open_attempt(
     if delay_seconds > 0:
         _open_pending(batch, run, Reason("waiting_for_retry", f"the next attempt starts in {time_span(delay_seconds)}"))
         run.current.due = batch.now + delay_seconds
-        state.timers.add(run.current.due, TimerKind.ATTEMPT_DUE, run.run_id)
+        state.timers.put((TimerKind.ATTEMPT_DUE, run.run_id), run.current.due)
     elif step.calls_job:
         state.await_turn(run)
     elif not dispatch(state, batch, run):

@@ -68,7 +68,7 @@ def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
     # not by the wall clock, which may be set
     over = max(absent[0] + _AWAY_SECONDS, state.fleet.launched_until(host))
     if batch.now < over:
-        state.timers.add(over, TimerKind.HOST_AWAY, host)
+        state.timers.put((TimerKind.HOST_AWAY, host), over)
         return
     why = f"host {host!r} is not attached, and the job names another host now"
     cancel = CancelRequest(at_us=batch.now_us, by="kernel", why=why, code="canceled_by_move")
@@ -81,6 +81,7 @@ def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
 
 def _end_waiting(state: EngineState, batch: Batch, waiting: QueuedRun, to: RunState, reason: Reason) -> None:
     state.waiting.remove(waiting.run_id)
+    state.stop_timers(waiting.run_id)
     state.specs.pop(waiting.run_id, None)
     facts = end_data(host=waiting.job_host, preset=waiting.preset, slot_us=waiting.slot_us)
     at_us = max(batch.now_us, waiting.queued_at_us)
@@ -138,7 +139,7 @@ def job_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     else:
         # After the attempt, a wait for the next try or a call_job is again the kernel's to stop.
-        state.timers.add(batch.now + _LOOK_AGAIN_SECONDS, TimerKind.JOB_TIMEOUT, run_id)
+        state.timers.put((TimerKind.JOB_TIMEOUT, run_id), batch.now + _LOOK_AGAIN_SECONDS)
 
 
 def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:

@@ -1,11 +1,15 @@
-"""The engine's timers: a heap of monotonic due times."""
+"""Due times by their subject, and the purposes of the engine's timers."""
 
 from __future__ import annotations
 
 import enum
 import heapq
-import itertools
-from collections.abc import Callable
+from typing import Generic, TypeVar
+
+_Subject = TypeVar("_Subject")
+_Time = TypeVar("_Time", int, float)
+_MOST_REPLACED = 100
+"""The most replaced entries that stay in the heap, besides one for each subject."""
 
 
 class TimerKind(enum.StrEnum):
@@ -27,53 +31,42 @@ class TimerKind(enum.StrEnum):
     """A host has left, or has been away for long."""
 
 
-OF_NO_RUN = frozenset({TimerKind.HOST_CLOCKS, TimerKind.PAUSE_END, TimerKind.HOST_AWAY})
-_LEAST_SWEPT = 100
-
-
-class Timers:
-    """The heap of timers. One that no longer applies stays until it is due or swept; its handler ignores it."""
+class DueTimes(Generic[_Subject, _Time]):
+    """When each of many subjects is due: a heap. A replaced entry stays in it for a while and is ignored."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, TimerKind, str]] = []
-        self._counter = itertools.count()
-        self._sweep_at = _LEAST_SWEPT
+        self._current: dict[_Subject, _Time] = {}
+        self._heap: list[tuple[_Time, _Subject]] = []
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._current)
 
-    def add(self, due: float, kind: TimerKind, subject: str = "") -> None:
-        """Set a timer for ``due``, in monotonic seconds; an instant that has passed is due at once.
-
-        :param subject: the run, the pause or the host that it is for
-        """
-        heapq.heappush(self._heap, (due, next(self._counter), kind, subject))
-
-    def take_due(self, now: float) -> list[tuple[TimerKind, str]]:
-        """Remove the due timers, earliest first, and return the kind and the subject of each."""
-        due = []
-        while self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[2:])
-        return due
-
-    def sweep(self, applies: Callable[[TimerKind, str], bool]) -> None:
-        """Remove the timers that no longer apply, once there are twice as many as the last sweep left.
-
-        A run of a millisecond would otherwise leave 200 bytes here for as long as its timeout lasts.
-        """
-        if len(self._heap) >= self._sweep_at:
-            self._heap = [each for each in self._heap if applies(*each[2:])]
+    def put(self, subject: _Subject, due: _Time | None) -> None:
+        """Set when a subject is due, in place of what was set before; None means never."""
+        if due is None:
+            self._current.pop(subject, None)
+            return
+        self._current[subject] = due
+        heapq.heappush(self._heap, (due, subject))
+        if len(self._heap) > 2 * len(self._current) + _MOST_REPLACED:
+            self._heap = [(due, subject) for subject, due in self._current.items()]
             heapq.heapify(self._heap)
-            self._sweep_at = max(2 * len(self._heap), _LEAST_SWEPT)
 
-    def due_of(self, kind: TimerKind) -> dict[str, float]:
-        """Return when the timers of a kind are due, by their subjects."""
-        return {subject: due for due, _, each, subject in self._heap if each is kind}
+    def get(self, subject: _Subject) -> _Time | None:
+        """Return when a subject is due, or None."""
+        return self._current.get(subject)
 
-    def next_due(self) -> float | None:
-        """Return when the next timer is due, or None."""
+    def next_due(self) -> _Time | None:
+        """Return the earliest due time, or None."""
+        while self._heap and self._current.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def clear(self) -> None:
-        """Forget all of them."""
-        self._heap.clear()
+    def take_due(self, now: _Time) -> list[tuple[_Subject, _Time]]:
+        """Remove and return the subjects that are due, earliest first, each with its due time."""
+        taken = []
+        while (due := self.next_due()) is not None and due <= now:
+            subject = heapq.heappop(self._heap)[1]
+            del self._current[subject]
+            taken.append((subject, due))
+        return taken

@@ -324,7 +324,7 @@ def _queue(
             state.dirty_hosts.add(lane)  # else whatever frees a slot does it: its host's other runs need no check now
     _remember_request(state, record)
     if entry.queue_timeout_seconds is not None:
-        state.timers.add(batch.now + entry.queue_timeout_seconds, TimerKind.QUEUE_TIMEOUT, record.run_id)
+        state.timers.put((TimerKind.QUEUE_TIMEOUT, record.run_id), batch.now + entry.queue_timeout_seconds)
     warnings = (*_warnings(state, draft, lane), *ignored)
     return TriggerOutcome(run_id=record.run_id, state=RunState.QUEUED, warnings=warnings)
 

@@ -12,12 +12,13 @@ from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
+from nomaflow_kernel.engine.timers import DueTimes
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
-from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule, schedules_of
+from nomaflow_kernel.scheduler.schedules import KnownSchedule, same_schedule, schedules_of
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
@@ -48,7 +49,7 @@ class Scheduler:
         self._jobs = jobs
         self._engine = engine
         self._schedules: dict[tuple[str, str], KnownSchedule] = {}
-        self._next = NextFires()
+        self._next: DueTimes[tuple[str, str], int] = DueTimes()
         self._stored: dict[tuple[str, str], tuple[int | None, str]] = {}
         self._knows_stored = False
         self._wake = asyncio.Event()
@@ -101,7 +102,7 @@ class Scheduler:
 
     def next_due_us(self) -> int | None:
         """Return the earliest fire of all, or None."""
-        return self._next.next_us()
+        return self._next.next_due()
 
     def __len__(self) -> int:
         return len(self._next)
@@ -133,7 +134,7 @@ class Scheduler:
     def _seconds_to_next(self) -> float:
         if not self._knows_stored:
             return _RETRY_SECONDS
-        at = self._next.next_us()
+        at = self._next.next_due()
         if at is None:
             return _LONGEST_SLEEP_SECONDS
         return min(_LONGEST_SLEEP_SECONDS, max(0.0, (at - self._clock.now_us()) / 1_000_000))

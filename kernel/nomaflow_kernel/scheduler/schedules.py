@@ -1,8 +1,7 @@
-"""The schedules of the catalogue, and a heap of their next fires."""
+"""The schedules of the catalogue."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
@@ -17,8 +16,6 @@ from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
-_MOST_REPLACED = 100
-"""The most replaced entries that stay in the heap, besides one for each schedule."""
 
 
 class KnownSchedule(Struct, frozen=True, kw_only=True):
@@ -83,44 +80,3 @@ def schedules_of(jobs: Iterable[Job]) -> Iterator[KnownSchedule]:
 def same_schedule(one: str, other: str) -> bool:
     """Return whether two fingerprints differ in the zone data at most."""
     return one.rpartition("|")[0] == other.rpartition("|")[0]
-
-
-class NextFires:
-    """A heap of (instant, schedule) pairs. A replaced entry stays in it for a while and is ignored."""
-
-    def __init__(self) -> None:
-        self._current: dict[tuple[str, str], int] = {}
-        self._heap: list[tuple[int, tuple[str, str]]] = []
-
-    def __len__(self) -> int:
-        return len(self._current)
-
-    def put(self, key: tuple[str, str], at_us: int | None) -> None:
-        """Set the next fire of a schedule; None means never."""
-        if at_us is None:
-            self._current.pop(key, None)
-            return
-        self._current[key] = at_us
-        heapq.heappush(self._heap, (at_us, key))
-        if len(self._heap) > 2 * len(self._current) + _MOST_REPLACED:
-            self._heap = [(at_us, key) for key, at_us in self._current.items()]
-            heapq.heapify(self._heap)
-
-    def get(self, key: tuple[str, str]) -> int | None:
-        """Return the next fire of a schedule, or None."""
-        return self._current.get(key)
-
-    def next_us(self) -> int | None:
-        """Return the earliest instant, or None."""
-        while self._heap and self._current.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def take_due(self, now_us: int) -> list[tuple[tuple[str, str], int]]:
-        """Remove and return due entries, earliest first; each schedule once, with its first due instant."""
-        due = []
-        while (at := self.next_us()) is not None and at <= now_us:
-            key = heapq.heappop(self._heap)[1]
-            del self._current[key]
-            due.append((key, at))
-        return due

@@ -45,7 +45,7 @@ def crowded() -> EngineState:
     for number in range(RUNS):
         host = f"host-{number % HOSTS}"
         state.waiting.add(QueuedRun(run_id=f"run_{number}", job_id="j", host=host, priority=0, queued_at_us=number))
-        state.timers.add(float(number), TimerKind.QUEUE_TIMEOUT, f"run_{number}")
+        state.timers.put((TimerKind.QUEUE_TIMEOUT, f"run_{number}"), float(number))
     for number in range(HOSTS):
         hello = InstanceHello(
             host=f"host-{number}", incarnation=f"i-{number}", machine="m", pid=1, version="0",
