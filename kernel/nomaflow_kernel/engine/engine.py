@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -217,8 +218,8 @@ class Engine:
             outcome = await self._loop.ask(
                 lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
             )
-        except StoreError:
-            # Sessions are not rebuilt from the store, and nobody knows of this one yet.
+        except (StoreError, asyncio.CancelledError):
+            # Sessions are not rebuilt from the store, and nobody knows of this one. If it attaches yet, this follows.
             self.detach(hello.key, link)
             raise
         if isinstance(outcome, KernelError):

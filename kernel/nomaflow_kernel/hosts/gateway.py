@@ -92,8 +92,9 @@ class HostGateway:
         # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)
         try:
-            verdicts = await self._attach(hello, session)
+            verdicts = await self._engine.attach(hello, session)
         except BaseException:
+            session.leave()
             self._sessions.remove(session)
             raise
         reader = asyncio.create_task(self._read(requests, session, caller), name=f"host {hello.host} reader")
@@ -132,20 +133,6 @@ class HostGateway:
         return not await self._manifests.knows_manifest(
             hello.host, digest, loaded_at_us=loaded_at_us, served=self._sessions.digests_beside(hello)
         )
-
-    async def _attach(self, hello: InstanceHello, session: Session) -> Sequence[Verdict]:
-        """Attach to the engine; if the stream breaks meanwhile, detach once the engine has attached it."""
-        attaching = asyncio.ensure_future(self._engine.attach(hello, session))
-        try:
-            return await asyncio.shield(attaching)
-        except asyncio.CancelledError:
-            session.leave()
-            attaching.add_done_callback(lambda done: self._abandon(hello, session, done))
-            raise
-
-    def _abandon(self, hello: InstanceHello, session: Session, attached: asyncio.Future[Sequence[Verdict]]) -> None:
-        if not attached.cancelled() and attached.exception() is None:
-            self._engine.detach(hello.key, session)
 
     async def _read_hello(
         self, requests: AsyncIterator[gateway.AttachRequest], caller: Caller

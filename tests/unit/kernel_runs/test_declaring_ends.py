@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from rig import PlayedHost, Rig, failed, finished, job, opened, started
 
 from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
@@ -138,3 +140,14 @@ async def test_a_canceled_run_of_a_declared_instance_is_canceled(rig: Rig) -> No
     await rig.engine.cancel(run_id, by="ann", why="")
     await _declare(rig, host)
     assert await rig.state(run_id) is RunState.CANCELED
+
+
+async def test_an_attach_that_is_given_up_leaves_no_instance(rig: Rig) -> None:
+    """Its turn may be taken all the same; nobody is there to send orders to."""
+    attaching = asyncio.create_task(PlayedHost(rig).attach())
+    await asyncio.sleep(0)
+    attaching.cancel()
+    await asyncio.wait([attaching])
+    await rig.settle()
+    assert [event.kind for event in await rig.events()] == ["host.attached", "host.detached"]
+    assert rig.engine.instances() == []
