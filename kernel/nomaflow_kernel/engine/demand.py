@@ -56,7 +56,7 @@ def demand(state: EngineState) -> Sequence[Demand]:
 def _want_unknown(state: EngineState) -> None:
     """Ask for the data of the first QUEUED runs of which only that tells whether they need a host."""
     for first, _, attempts in _startable(state, NO_HOST):
-        for entry in state.waiting.first_of_job(first.job_id, min(attempts, _MOST_OWN), host=NO_HOST):
+        for entry in state.waiting.of_job(first.job_id, min(attempts, _MOST_OWN), host=NO_HOST):
             if entry.run_id not in state.specs and explaining.first_step(state, entry)[0] is None:
                 state.wanted_specs.add(entry.run_id)
 
@@ -99,7 +99,7 @@ def _startable(state: EngineState, host: str) -> Iterator[tuple[QueuedRun, JobDe
 
 def _one_by_one(state: EngineState, first: QueuedRun, most: int) -> Iterator[Demand]:
     """Yield the demand of the first QUEUED runs of a job and host. The data of those not in memory is asked for."""
-    for entry in state.waiting.first_of_job(first.job_id, most, host=first.host):
+    for entry in state.waiting.of_job(first.job_id, most, host=first.host):
         run = state.specs.find(entry.run_id)
         if run is None:
             state.wanted_specs.add(entry.run_id)
@@ -109,7 +109,7 @@ def _one_by_one(state: EngineState, first: QueuedRun, most: int) -> Iterator[Dem
 
 def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
     """Return how many QUEUED runs of a job and host may start now, if there are instances for all."""
-    waiting, running = state.waiting.count_in_lane(entry.host, job.id), len(state.running.get(job.id, ()))
+    waiting, running = state.waiting.count_of_job(job.id, host=entry.host), len(state.running.get(job.id, ()))
     if explaining.runs_alone(job, entry):
         return min(waiting, 1 - running)
     return waiting if job.max_parallel is None else min(waiting, job.max_parallel - running)
@@ -118,9 +118,8 @@ def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
 def _first_needs(state: EngineState, entry: QueuedRun, job: JobDefinition) -> Resources | None:
     """Return what the first step of a QUEUED run needs; if its data is not in memory, as its job says."""
     run = state.specs.get(entry.run_id)
-    if run is not None:
-        return None if run.plan.first is None else run.plan.first.resources
-    return next((step.resources for step in job.steps if step.enabled), None)
+    first = explaining.first_of(job) if run is None else run.plan.first
+    return None if first is None else first.resources
 
 
 def _grouped(waiting: Iterable[Demand]) -> list[Demand]:

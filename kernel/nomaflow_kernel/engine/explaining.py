@@ -138,15 +138,16 @@ def first_step(state: EngineState, entry: QueuedRun) -> tuple[JobDefinition | No
     definition = state.jobs.definition(entry.job_id)
     if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
         return None, None
-    return definition, _first_of(definition)
+    return definition, first_of(definition)
 
 
-def _first_of(definition: JobDefinition) -> StepDefinition | None:
+def first_of(definition: JobDefinition) -> StepDefinition | None:
+    """Return the first step of a job that is switched on, or None."""
     return next((step for step in definition.steps if step.enabled), None)
 
 
 def _begins_in_host(definition: JobDefinition) -> bool:
-    first = _first_of(definition)
+    first = first_of(definition)
     return first is not None and not first.calls_job
 
 

@@ -18,9 +18,9 @@ def policy_and_refusal(state: EngineState, draft: Draft) -> tuple[Overlap, Reaso
     job_id, policy = draft.job_id, state.jobs.definition(draft.job_id) or draft.definition
     overlap = Overlap.ALLOW if draft.request.allow_overlap else policy.overlap
     if overlap is Overlap.SKIP and state.is_active(job_id):
-        running = next(iter(state.running.get(job_id, ())), "")
-        other = f"{running} was still running" if running else f"{state.waiting.of_job(job_id)[0]} was still waiting"
-        return overlap, Reason("overlap", f'skipped: {other} (overlap = "skip")')
+        others = [f"{run_id} was still running" for run_id in state.running.get(job_id, ())]
+        others += [f"{each.run_id} was still waiting" for each in state.waiting.of_job(job_id, 1)]
+        return overlap, Reason("overlap", f'skipped: {others[0]} (overlap = "skip")')
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job_id) >= policy.max_queued:
         runs = "1 run of the job was" if policy.max_queued == 1 else f"{policy.max_queued} runs of the job were"
         return overlap, Reason("overlap", f"skipped: {runs} already waiting (max_queued)")
@@ -30,5 +30,5 @@ def policy_and_refusal(state: EngineState, draft: Draft) -> tuple[Overlap, Reaso
 def cancel_others(state: EngineState, batch: Batch, job_id: str, *, by: str) -> None:
     """Request that all other runs of a job stop, waiting ones too: a newer one replaces them."""
     cancel = CancelRequest(at_us=batch.now_us, by=by, why="a newer run replaces it", code="canceled_by_overlap")
-    for run_id in [*state.waiting.of_job(job_id), *state.running.get(job_id, ())]:
+    for run_id in [*(each.run_id for each in state.waiting.of_job(job_id)), *state.running.get(job_id, ())]:
         stopping.request_cancel(state, batch, run_id, cancel)

@@ -101,32 +101,23 @@ class WaitingRuns:
             for run_id in sorted(runs):
                 runs.move_to_end(run_id)
 
-    def of_job(self, job_id: str) -> list[str]:
-        """Return the ids of the waiting runs of a job, oldest first."""
-        return list(self._ids_of_job(job_id))
-
-    def oldest_of_job(self, job_id: str, *, host: str | None = None) -> QueuedRun | None:
-        """Return the oldest waiting run of a job, or of those for one host; None if there is none."""
-        return next(iter(self.first_of_job(job_id, 1, host=host)), None)
-
-    def first_of_job(self, job_id: str, limit: int | None = None, *, host: str | None = None) -> list[QueuedRun]:
+    def of_job(self, job_id: str, limit: int | None = None, *, host: str | None = None) -> list[QueuedRun]:
         """Return the oldest waiting runs of a job, ``limit`` at most; None for all.
 
         :param host: the host in whose lanes they wait; None for any
         """
-        return [self._entries[run_id] for run_id in islice(self._ids_of_job(job_id, host), limit)]
+        return [self._entries[run_id] for run_id in islice(merge(*self._runs_of_job(job_id, host)), limit)]
 
-    def _ids_of_job(self, job_id: str, host: str | None = None) -> Iterator[str]:
-        lanes = self._jobs.get(job_id, {}).items()
-        return iter(merge(*(runs for (lane, *_), runs in lanes if host in (None, lane))))
+    def oldest_of_job(self, job_id: str, *, host: str | None = None) -> QueuedRun | None:
+        """Return the oldest waiting run of a job, or of those for one host; None if there is none."""
+        return next(iter(self.of_job(job_id, 1, host=host)), None)
 
-    def count_of_job(self, job_id: str) -> int:
-        """Return how many runs of a job wait."""
-        return sum(map(len, self._jobs.get(job_id, {}).values()))
+    def count_of_job(self, job_id: str, *, host: str | None = None) -> int:
+        """Return how many runs of a job wait, or how many of those for one host."""
+        return sum(map(len, self._runs_of_job(job_id, host)))
 
-    def count_in_lane(self, host: str, job_id: str) -> int:
-        """Return how many runs of a job wait for a host."""
-        return sum(len(runs) for (lane, *_), runs in self._jobs.get(job_id, {}).items() if lane == host)
+    def _runs_of_job(self, job_id: str, host: str | None) -> list[_Runs]:
+        return [runs for (lane, *_), runs in self._jobs.get(job_id, {}).items() if host in (None, lane)]
 
     def lanes_of_job(self, job_id: str) -> set[str]:
         """Return the hosts in whose lanes runs of a job wait: those of a job that was moved may be in several."""

@@ -48,7 +48,7 @@ def _cancel_one(state: EngineState, batch: Batch, run_id: str, cancel: CancelReq
 def end_unaccepted(state: EngineState, batch: Batch) -> None:
     """Fail the waiting runs of jobs that the host to run them no longer accepts."""
     for job in state.jobs.unaccepted():
-        for waiting in state.waiting.first_of_job(job.job_id):
+        for waiting in state.waiting.of_job(job.job_id):
             if waiting.job_host == job.host:
                 _end_waiting(state, batch, waiting, RunState.FAILED, Reason("job_disabled", job.why_not_valid))
 
@@ -75,7 +75,7 @@ def end_stranded(state: EngineState, batch: Batch, host: str) -> None:
     for job_id in state.waiting.jobs_of_host(host):
         job = state.jobs.job(job_id)
         if job is not None and job.runnable and job.host != host:
-            for waiting in state.waiting.first_of_job(job_id, host=host):
+            for waiting in state.waiting.of_job(job_id, host=host):
                 request_cancel(state, batch, waiting.run_id, cancel)
 
 

@@ -153,9 +153,9 @@ def test_runs_that_only_their_data_shows_to_need_no_host_keep_their_order() -> N
     for entry in (*entries[:4], replace(entries[4], host="*")):
         waiting.add(entry)
     waiting.move(entries[2:4], "*")
-    assert waiting.of_job("calls") == ids
+    assert [each.run_id for each in waiting.of_job("calls")] == ids
     waiting.move(entries[:2], "*")
-    assert waiting.next_ids("*", 5) == waiting.of_job("calls") == ids
+    assert waiting.next_ids("*", 5) == [each.run_id for each in waiting.of_job("calls")] == ids
     assert waiting.next_ids("demo", 5) == []
 
 
