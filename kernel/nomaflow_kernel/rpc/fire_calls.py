@@ -25,7 +25,7 @@ from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.job_pages import same_jobs
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_name, check_place, moment_us
-from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
+from nomaflow_kernel.scheduler.fire_plan import FirePlan, Owner, collisions
 from nomaflow_kernel.scheduler.frequent_fires import Overlaps
 
 _RANGE = timedelta(days=31, hours=1)
@@ -118,7 +118,6 @@ class FireCalls(Calls):
 
     def __init__(self, parts: KernelParts) -> None:
         super().__init__(parts)
-        self._known = KnownFires()
         self._answers = KeptFires()
         self._usual: dict[tuple[str, str], tuple[int, float | None]] = {}
 
@@ -190,7 +189,7 @@ class FireCalls(Calls):
             raise BadRequest("until is not later than since, expected a later time", field="until")
         if end - begin > _RANGE:
             raise BadRequest("until lies more than 31 days after since; ask for a shorter time", field="until")
-        return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT, known=self._known)
+        return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT)
 
     def _jobs(self, request: fire_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
         """Yield the jobs with fires among those that the request asks for and the caller may read."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import chain, compress, groupby, islice
 from typing import cast
 
@@ -52,18 +53,6 @@ class Moment(Struct, frozen=True, kw_only=True):
     timezone: str
     daylight_saving: str
 
-    @classmethod
-    def of(cls, at: datetime, expression: CronExpression, timezone: str) -> Moment:
-        """Return the moment of an instant."""
-        tz = zone(timezone)
-        return cls(
-            at=at,
-            at_us=to_us(at),
-            local=at.astimezone(tz).isoformat(),
-            timezone=timezone,
-            daylight_saving=dst_of_fire(expression, at, tz),
-        )
-
 
 class PlannedFire(Struct, frozen=True, kw_only=True):
     """One coming fire of a job, or of a preset of it."""
@@ -89,49 +78,21 @@ class Frequent(Struct, frozen=True, kw_only=True):
             return 0
 
 
-class KnownFires:
-    """The fires that were worked out lately: a page of a schedule repeatedly asks for nearly the same ones.
+@lru_cache(maxsize=20_000)
+def first_after(at: datetime, text: str, timezone: str) -> Moment:
+    """Return the first fire after an instant. A page of a schedule repeatedly asks for nearly the same ones.
 
-    :param most: the most fires that are kept
+    :raises CronError: if there is none before the calendar's end
     """
-
-    def __init__(self, most: int = 20_000) -> None:
-        self._most = most
-        self._after: dict[tuple[str, str], tuple[datetime, Moment]] = {}
-        self._following: dict[tuple[str, str, int], Moment] = {}
-
-    def first_after(self, at: datetime, expression: CronExpression, timezone: str) -> Moment:
-        """Return the first fire after any instant.
-
-        :raises CronError: if there is none before the calendar's end
-        """
-        key = (expression.text, timezone)
-        known = self._after.get(key)
-        if known is None or not known[0] <= at < known[1].at:
-            known = self._after[key] = at, _next(at, expression, timezone)
-            self._bound()
-        return known[1]
-
-    def following(self, fire: Moment, expression: CronExpression) -> Moment:
-        """Return the fire after another of the same schedule.
-
-        :raises CronError: if there is none before the calendar's end
-        """
-        key = (expression.text, fire.timezone, fire.at_us)
-        found = self._following.get(key)
-        if found is None:
-            found = self._following[key] = _next(fire.at, expression, fire.timezone)
-            self._bound()
-        return found
-
-    def _bound(self) -> None:
-        if len(self._after) + len(self._following) > self._most:
-            self._after.clear()
-            self._following.clear()
-
-
-def _next(at: datetime, expression: CronExpression, timezone: str) -> Moment:
-    return Moment.of(expression.next_after(at, zone(timezone)), expression, timezone)
+    expression, tz = CronExpression.parse(text), zone(timezone)
+    fire = expression.next_after(at, tz)
+    return Moment(
+        at=fire,
+        at_us=to_us(fire),
+        local=fire.astimezone(tz).isoformat(),
+        timezone=timezone,
+        daylight_saving=dst_of_fire(expression, fire, tz),
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -140,7 +101,6 @@ class FirePlan:
 
     Call :meth:`add` for every schedule, then take the steps of :meth:`work`, between which other tasks may have a turn.
 
-    :param known: the fires that other plans have worked out
     :ivar fires: in order of time
     :ivar earlier: fires of the hours before the range, whose runs may go on in it
     :ivar in_minute: minute since the epoch → how many fires begin in it, frequent ones included, if one is listed
@@ -150,7 +110,6 @@ class FirePlan:
     begin: datetime
     end: datetime
     limit: int
-    known: KnownFires = field(default_factory=KnownFires)
     fires: list[PlannedFire] = field(default_factory=list)
     earlier: list[PlannedFire] = field(default_factory=list)
     frequent: list[Frequent] = field(default_factory=list)
@@ -167,7 +126,9 @@ class FirePlan:
 
     def work(self) -> Iterator[None]:
         """Plan, in small steps."""
-        heap: list[tuple[int, int, Moment, CronExpression, list[Owner]]] = []
+        heap: list[tuple[int, int, Moment, str, list[Owner]]] = []
+        earliest = self.begin - LOOK_BACK
+        hour = earliest.replace(minute=0, second=0, microsecond=0)  # the same for an hour: its fires are known
         for number, ((text, timezone), owners) in enumerate(self._owners.items()):
             yield
             try:
@@ -175,27 +136,29 @@ class FirePlan:
                 if is_frequent(expression):
                     self._add_frequent(expression, text, timezone, tz, owners)
                     continue
-                first = self.known.first_after(self.begin - LOOK_BACK - _TICK, expression, timezone)
+                first = first_after(hour - _TICK, text, timezone)
+                while first.at < earliest:
+                    first = first_after(first.at, text, timezone)
             except (CronError, OverflowError):
                 continue  # no further fire before the calendar's end
-            heap.append((first.at_us, number, first, expression, owners))
+            heap.append((first.at_us, number, first, text, owners))
         yield from self._list(heap)
         yield from self._count_minutes()
 
-    def _list(self, heap: list[tuple[int, int, Moment, CronExpression, list[Owner]]]) -> Iterator[None]:
+    def _list(self, heap: list[tuple[int, int, Moment, str, list[Owner]]]) -> Iterator[None]:
         """List the fires of a heap of schedules, each with its next fire, in order."""
         heapq.heapify(heap)
         end_us = to_us(self.end)
         while heap and heap[0][0] < end_us:
             yield
-            _, number, moment, expression, owners = heapq.heappop(heap)
+            _, number, moment, text, owners = heapq.heappop(heap)
             if not self._take(moment, owners):
                 return
             try:
-                following = self.known.following(moment, expression)
+                following = first_after(moment.at, text, moment.timezone)
             except CronError:
                 continue
-            heapq.heappush(heap, (following.at_us, number, following, expression, owners))
+            heapq.heappush(heap, (following.at_us, number, following, text, owners))
 
     def _take(self, moment: Moment, owners: Sequence[Owner]) -> bool:
         """List the fires of a moment; return False if there is no room for all of them."""

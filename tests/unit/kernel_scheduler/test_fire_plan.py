@@ -8,7 +8,7 @@ from time import process_time
 
 import pytest
 
-from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, PlannedFire, collisions
+from nomaflow_kernel.scheduler.fire_plan import LOOK_BACK, FirePlan, Owner, PlannedFire, collisions, first_after
 from nomaflow_kernel.scheduler.frequent_fires import Overlaps
 from nomaflow_project.cron import CronExpression
 
@@ -175,23 +175,26 @@ def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:
 
 def test_a_plan_that_knows_the_fires_of_others_is_the_same_plan() -> None:
     """Ranges that begin earlier, later and in between, over a night in which clocks change, in two zones."""
-    known = KnownFires()
     schedules = [("a", "30 2 * * *"), ("b", "0 */3 * * *"), ("c", "15 4 * * 1"), ("d", "0 0 31 12 *")]
-    for minutes in (0, 1, 61, -700, 3000, 0, 59):
-        begin = BEGIN + timedelta(minutes=minutes)
-        made, alone = (
-            FirePlan(begin=begin, end=begin + 40 * HOUR, limit=1000, known=each) for each in (known, KnownFires())
-        )
-        for each in (made, alone):
-            for job_id, expression in schedules:
-                for zone in ("Europe/Paris", "UTC"):
-                    each.add(Owner(job_id=f"{job_id} {zone}", host="h", preset=""), expression, zone)
-            assert sum(1 for _ in each.work()) > 0
-        assert (told(made.fires), told(made.earlier)) == (told(alone.fires), told(alone.earlier))
+
+    def made(begin: datetime) -> FirePlan:
+        plan = FirePlan(begin=begin, end=begin + 40 * HOUR, limit=1000)
+        for job_id, expression in schedules:
+            for zone in ("Europe/Paris", "UTC"):
+                plan.add(Owner(job_id=f"{job_id} {zone}", host="h", preset=""), expression, zone)
+        assert sum(1 for _ in plan.work()) > 0
+        return plan
+
+    begins = [BEGIN + timedelta(minutes=minutes) for minutes in (0, 1, 61, -700, 3000, 0, 59)]
+    for known, begin in zip(list(map(made, begins)), begins, strict=True):
+        first_after.cache_clear()
+        alone = made(begin)
+        assert (told(known.fires), told(known.earlier)) == (told(alone.fires), told(alone.earlier))
+        assert all(begin - LOOK_BACK <= fire.moment.at < begin for fire in alone.earlier)
 
 
 def test_fires_that_are_known_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of a schedule asks for nearly the same ones again; what is kept is bounded."""
+    """A page of a schedule asks for nearly the same ones again."""
     worked = 0
     real = CronExpression.next_after
 
@@ -201,22 +204,10 @@ def test_fires_that_are_known_are_not_worked_out_again(monkeypatch: pytest.Monke
         return real(expression, after, tz)
 
     monkeypatch.setattr(CronExpression, "next_after", counted)
-    found = []
-    for most in (20_000, 3):
-        known = KnownFires(most)
-        for second in range(3):
-            made = FirePlan(begin=BEGIN + timedelta(seconds=second), end=BEGIN + 24 * HOUR, limit=1000, known=known)
-            for number in range(10):
-                made.add(Owner(job_id=f"j{number}", host="h", preset=""), f"{number} 13 * * *", "Europe/Paris")
-            assert sum(1 for _ in made.work()) > 0
-        found.append(worked)
-        worked = 0
-    assert found == [30, 90]
-
-
-def test_the_first_fire_after_a_fire_is_the_next_one() -> None:
-    """The end of the time in which a fire is the next one does not belong to it."""
-    known, hourly = KnownFires(), CronExpression.parse("0 * * * *")
-    assert known.first_after(BEGIN - timedelta(minutes=1), hourly, "UTC").at == BEGIN
-    assert known.first_after(BEGIN, hourly, "UTC").at == BEGIN + HOUR
-    assert known.first_after(BEGIN - timedelta(minutes=2), hourly, "UTC").at == BEGIN
+    first_after.cache_clear()
+    for second in range(3):
+        made = FirePlan(begin=BEGIN + timedelta(seconds=second), end=BEGIN + 24 * HOUR, limit=1000)
+        for number in range(10):
+            made.add(Owner(job_id=f"j{number}", host="h", preset=""), f"{number} 13 * * *", "Europe/Paris")
+        assert sum(1 for _ in made.work()) > 0
+    assert worked == 30
