@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,6 @@ class Decisions(Batch):
     :param duplicates: runs that the previous commit refused; these turns may have relied on them
     :param size: bytes that the turns add to the commit
     :param wanted_specs: waiting runs to load once the commit is durable
-    :param commit: its commit, once that is under way
     :param published: the newest event published when the commit began
     """
 
@@ -32,7 +30,6 @@ class Decisions(Batch):
     duplicates: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
     wanted_specs: set[str] = field(default_factory=set)
-    commit: asyncio.Future[ApplyResult] | None = None
     published: int = 0
 
     def decide(self, turns: Sequence[Turn], clock: Clock) -> None:

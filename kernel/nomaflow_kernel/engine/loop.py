@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from nomaflow_kernel.access.audited_calls import CALL
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
@@ -66,7 +66,7 @@ class EngineLoop:
         self._on_trouble = on_trouble
         self._inbox = Inbox()
         self._unanswered = [Decisions()]  # the last is open and receives new decisions
-        self._committing: Decisions | None = None
+        self._committing: tuple[Decisions, asyncio.Future[ApplyResult]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._failures = 0  # of commits, since the last one that was done
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -87,8 +87,8 @@ class EngineLoop:
         task, self._task = self._task, None
         if task is not None:
             await task
-        for side in list(self._side_tasks):
-            side.cancel()
+        for loading in self._side_tasks:
+            loading.cancel()
         await asyncio.gather(*self._side_tasks, return_exceptions=True)
 
     async def ask(
@@ -134,19 +134,13 @@ class EngineLoop:
         """Have timers and the lanes that have changed checked again."""
         self._inbox.wake()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task beside the loop; it is cancelled when the loop stops."""
-        task = asyncio.create_task(work)
-        self._side_tasks.add(task)
-        task.add_done_callback(self._side_tasks.discard)
-
     async def _run(self) -> None:
         try:
             while await self._inbox.wait(self._seconds_to_next_timer()):
                 await self._step()
-            if self._committing is not None and self._committing.commit is not None:
-                await asyncio.wait([self._committing.commit])
-                await self._finish(self._committing, self._committing.commit)
+            if self._committing is not None:
+                await asyncio.wait([self._committing[1]])
+                await self._finish(*self._committing)
         except Exception as error:  # noqa: BLE001  # without the loop every call would wait in vain
             self._inbox.close()
             if isinstance(error, LeadLost):
@@ -169,13 +163,12 @@ class EngineLoop:
 
     async def _step(self) -> None:
         """Take the next step: begin a commit, finish it, or decide the next one while it is under way."""
-        committing = self._committing
-        if committing is None or committing.commit is None:
+        if self._committing is None:
             decisions = self._decide_rest()
             if not self._begin(decisions):
                 self._act(decisions, ApplyResult())
-        elif committing.commit.done():
-            await self._finish(committing, committing.commit)
+        elif self._committing[1].done():
+            await self._finish(*self._committing)
         else:
             ahead = self._unanswered[-1]
             ahead.decide(self._inbox.take_repeatable(_MOST_BYTES - ahead.size), self._clock)
@@ -200,9 +193,9 @@ class EngineLoop:
         if not decisions.transitions:
             return False
         decisions.published = self._feed.last_seq
-        decisions.commit = asyncio.ensure_future(self._store.apply(decisions.transitions, at_us=decisions.now_us))
-        decisions.commit.add_done_callback(lambda _: self._inbox.wake())
-        self._committing = decisions
+        commit = asyncio.ensure_future(self._store.apply(decisions.transitions, at_us=decisions.now_us))
+        commit.add_done_callback(lambda _: self._inbox.wake())
+        self._committing = decisions, commit
         return True
 
     async def _finish(self, decisions: Decisions, commit: asyncio.Future[ApplyResult]) -> None:
@@ -251,7 +244,9 @@ class EngineLoop:
         decisions.settle(result)
         if decisions.wanted_specs:
             # Not earlier: some of the runs may have been stored only now.
-            self.spawn(self._load_specs(sorted(decisions.wanted_specs)))
+            loading = asyncio.create_task(self._load_specs(sorted(decisions.wanted_specs)))
+            self._side_tasks.add(loading)
+            loading.add_done_callback(self._side_tasks.discard)
 
     async def _start_over(self, failed: Decisions, error: StoreError) -> None:
         """Continue from the store after a failed commit. Decisions made ahead of it are made again.
