@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 from collections.abc import Awaitable
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -80,7 +79,6 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     private_directory(settings.state_dir)
     addresses = door_addresses(settings, os.environ)
     certificates = door_certificates(settings, addresses)
-    _tell_of_old_tokens(settings.state_dir)
     observation = Observation(metrics=settings.metrics, environ=os.environ)
     _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)
@@ -98,16 +96,6 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
         if renewing is not None:
             renewing.cancel()
     return exit_code
-
-
-def _tell_of_old_tokens(state_dir: Path) -> None:
-    """Say what has replaced the two tokens that all callers shared, if their files are still there."""
-    for name, instead in (("token", "--user NAME --role ROLE"), ("host-token", "--host NAME")):
-        if (state_dir / name).exists():
-            _LOG.warning(
-                "%s gives access to nothing any more: callers have credentials of their own, from "
-                "`nomaflow token create %s`; remove the file", state_dir / name, instead,
-            )  # fmt: skip
 
 
 def _refuse_neighbours(store: str, addresses: DoorAddresses) -> None:
