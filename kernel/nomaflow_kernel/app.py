@@ -18,8 +18,7 @@ from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import FileUnusable, KernelError
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
-from nomaflow_kernel.leadership.candidate import Sentry, take_lead
-from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
+from nomaflow_kernel.leadership.candidate import ReadingAhead, Sentry, take_lead
 from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses

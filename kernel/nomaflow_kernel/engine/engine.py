@@ -32,8 +32,7 @@ from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.overview import EngineOverview, count_open_runs, engine_overview, oldest_running
-from nomaflow_kernel.engine.settings import EngineSettings
-from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineSettings, EngineState
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunCount, StoreInfo

@@ -23,7 +23,6 @@ from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
-from nomaflow_kernel.engine.settings import EngineSettings
 from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
@@ -65,6 +64,22 @@ class RecentlyUsed(OrderedDict[_K, _V]):
         self.move_to_end(key)
         if len(self) > self.size:
             self.popitem(last=False)
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    """The engine's time limits and bounds, in seconds unless stated otherwise.
+
+    :param lease_seconds: silence after which a host gets no new work
+    :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
+    :param max_waiting: the most runs that wait; of a host, as many as then there is still room for
+    :param max_waiting_of_author: the most waiting runs of one user or service
+    """
+
+    lease_seconds: float = 20.0
+    grace_seconds: float = 600.0
+    grace_margin_seconds: float = 30.0
+    max_waiting: int = 1_000_000
+    max_waiting_of_author: int = 10_000
 
 
 class EndedAttempt(Struct, frozen=True, kw_only=True):

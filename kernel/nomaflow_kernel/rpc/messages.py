@@ -14,7 +14,6 @@ from nomaflow_api.v1 import event_pb2, fire_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.catalogue import HostCatalogue, Job
-from nomaflow_kernel.catalogue.fires import next_fires
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.run_plan import plan_run
@@ -22,6 +21,7 @@ from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import CancelRequest, EventRecord, PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages
 from nomaflow_kernel.rpc.pages import listed_problems
+from nomaflow_kernel.scheduler.schedules import next_fires
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Problem
 

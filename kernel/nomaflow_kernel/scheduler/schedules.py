@@ -1,8 +1,12 @@
-"""The schedules of the catalogue."""
+"""The schedules of the catalogue, and their fires."""
 
 from __future__ import annotations
 
+import heapq
+import logging
 from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
 
 from msgspec import Struct
 
@@ -14,6 +18,7 @@ from nomaflow_project.cron.fire_counts import fire_bits
 from nomaflow_project.cron.zones import zone_data_version
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
+_LOG = logging.getLogger(__name__)
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
 
@@ -80,3 +85,19 @@ def schedules_of(jobs: Iterable[Job]) -> Iterator[KnownSchedule]:
 def same_schedule(one: str, other: str) -> bool:
     """Return whether two fingerprints differ in the zone data at most."""
     return one.rpartition("|")[0] == other.rpartition("|")[0]
+
+
+def next_fires(definition: JobDefinition, *, after_us: int, limit: int) -> list[tuple[datetime, str]]:
+    """Return the next fires, earliest first, each with its preset (empty for the job's own schedule)."""
+    after = from_us(after_us)
+    merged = heapq.merge(*(_fires(schedule.expression, schedule.timezone, schedule.preset, after)
+                           for schedule in definition.schedules()))  # fmt: skip
+    return list(islice(merged, limit))
+
+
+def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iterator[tuple[datetime, str]]:
+    try:
+        for at in CronExpression.parse(expression).iter_after(after, zone(timezone)):
+            yield at, preset
+    except CronError as error:  # an older version's snapshot, or a zone that the machine no longer has
+        _LOG.debug("no next fire of %r: %s", expression, error)

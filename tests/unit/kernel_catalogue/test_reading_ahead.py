@@ -11,7 +11,7 @@ import pytest
 
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.history.lookups import HostManifest
-from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
+from nomaflow_kernel.leadership.candidate import ReadingAhead
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreUnavailable
 

@@ -6,7 +6,7 @@ import pytest
 
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold
-from nomaflow_kernel.scheduler.misfires import sort_out
+from nomaflow_kernel.scheduler.due_fires import sort_out
 from nomaflow_project.jobs.definitions import Misfire
 
 MINUTE = 60_000_000

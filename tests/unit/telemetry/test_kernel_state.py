@@ -12,11 +12,11 @@ from typing import Any, cast
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.engine import EngineSettings
 from nomaflow_kernel.engine.demand import Demand
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.engine.overview import engine_overview, oldest_running
-from nomaflow_kernel.engine.settings import EngineSettings
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
