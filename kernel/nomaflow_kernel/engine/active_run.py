@@ -132,11 +132,6 @@ class ActiveRun:
         current = self.attempt
         return self.run_id, self.job_id, current.step.index, current.step.name, current.number
 
-    def asked_log_level(self) -> str:
-        """Return the log level that the request or its preset asked for; empty for the job's own."""
-        preset = self.definition.preset(self.record.request.preset)
-        return self.record.request.log_level or (preset and preset.log_level) or ""
-
     def stamp(self, at_us: int) -> int:
         """Return the time to record for a current event: the given time, but never before an earlier event.
 

@@ -55,7 +55,7 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
         params={**run.plan.run_params, **step.child_params},
         inherited_of_files=inherited_of_files,
         params_of_files=params_of_files,
-        log_level=run.asked_log_level(),
+        log_level=run.plan.asked_log_level,
         traceparent=state.traceparent(run.record),
     )
     command = TriggerCommand(

@@ -351,8 +351,8 @@ class Engine:
         return oldest_running(self._state, limit)
 
     def queued_count(self, host: str) -> int:
-        """Return how many runs wait for a host."""
-        return self._state.count_waiting(host)
+        """Return how many runs wait for a host: to start, or with an attempt that is due."""
+        return self._state.waiting.count_of_host(host) + len(self._state.continuing.get(host, ()))
 
     def held_count(self, host: str) -> int:
         """Return how many attempts the instances of a host hold, those that are away included."""

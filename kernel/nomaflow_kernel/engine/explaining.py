@@ -170,7 +170,8 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
         return waits(state, entry.host)
     first = run.plan.first if run is not None else None
     if first is None or first.calls_job:
-        return None if state.fleet.has_serving(entry.host) else waits(state, entry.host)
+        serving = any(instance.serves_all for instance in state.fleet.of_host(entry.host))
+        return None if serving else waits(state, entry.host)
     exclusive = uses_exclusive(state, entry.host, first)
     if run is None or pick(state, run, first, exclusive=exclusive):
         return None

@@ -244,10 +244,6 @@ class Fleet:
         """Note that a launcher does so until then."""
         self._launched[host] = max(until, self.launched_until(host))
 
-    def has_serving(self, host: str) -> bool:
-        """Return whether any instance of the host accepts new work of any kind."""
-        return any(instance.serves_all for instance in self.of_host(host))
-
     def has_newer_code(self, host: str) -> bool:
         """Return whether an instance of the host reports that the code on disk is newer than the loaded code."""
         return any(instance.link is not None and instance.heartbeat.code_newer for instance in self.of_host(host))

@@ -73,6 +73,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     :param first: the first step that will run, None if all are switched off
     :param job_params: the params of the job, with the inherited ones on top
     :param run_params: the params of the preset and the request
+    :param asked_log_level: the level that the request or its preset asked for; empty for the job's own
     :param literal_job_params: the keys of ``job_params`` with literal values
     :param literal_run_params: the same for ``run_params``
     :param literal_params: the same for ``params_json``
@@ -84,6 +85,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     run_params: Mapping[str, Any]
     params_json: str
     log_level: str
+    asked_log_level: str = ""
     literal_job_params: frozenset[str] = frozenset()
     literal_run_params: frozenset[str] = frozenset()
     literal_params: frozenset[str] = frozenset()
@@ -101,7 +103,7 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     preset = definition.preset(request.preset) if request.preset else None
     of_job, literal_job = job_params(definition, request)
     of_run, literal_run = run_params(preset, request)
-    level = request.log_level or (preset and preset.log_level) or definition.log_level
+    asked_log_level = request.log_level or (preset and preset.log_level) or ""
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
         steps=steps,
@@ -109,7 +111,8 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
         job_params=of_job,
         run_params=of_run,
         params_json=_dump({**of_job, **of_run}),
-        log_level=level,
+        log_level=asked_log_level or definition.log_level,
+        asked_log_level=asked_log_level,
         literal_job_params=literal_job,
         literal_run_params=literal_run,
         literal_params=literal_job.difference(of_run) | literal_run,

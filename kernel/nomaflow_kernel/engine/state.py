@@ -214,10 +214,6 @@ class EngineState:
             return None
         return Reason("job_disabled", job.why_not_valid)
 
-    def count_waiting(self, host: str) -> int:
-        """Return how many runs wait for a host: to start, or with an attempt that is due."""
-        return self.waiting.count_of_host(host) + len(self.continuing.get(host, ()))
-
     def await_turn(self, run: ActiveRun) -> None:
         """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""
         lane = NO_HOST if run.attempt.step.calls_job else run.host

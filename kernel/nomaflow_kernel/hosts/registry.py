@@ -155,16 +155,14 @@ class SessionRegistry:
         if host in self._reloading:
             raise OperationInProgress(host)
         self._reloading.add(host)
-        answers = [asyncio.create_task(_reloaded(session, force=force, by=by)) for session in sessions]
         try:
             async with asyncio.timeout(_RELOAD_SECONDS):
-                found = [each for each in await asyncio.gather(*answers) if each is not None]
+                answers = await asyncio.gather(*(_reloaded(session, force=force, by=by) for session in sessions))
         except TimeoutError:
             raise ReloadUnanswered(host, _RELOAD_SECONDS) from None
         finally:
             self._reloading.discard(host)
-            for answer in answers:
-                answer.cancel()
+        found = [each for each in answers if each is not None]
         if not found:
             raise self._absence(host)
         return found

@@ -140,7 +140,7 @@ class Kernel:
         self._served = await self._servers.start()
         self._serving = True
         self.parts.health.set_ready()
-        _LOG.info("serving on %s, store %s, epoch %d", self._served, self._store_name(), self.parts.info.epoch)
+        _LOG.info("serving on %s, store %s, epoch %d", self._served, self.parts.info.kind, self.parts.info.epoch)
         publish_address(self.parts.settings.state_dir / "address", self._served.owner[0])
         await self.parts.scheduler.start()
         jobs, schedules, took = len(self.parts.catalogue.jobs()), len(self.parts.scheduler), time.perf_counter() - began
@@ -206,9 +206,6 @@ class Kernel:
     def _in_trouble(self, error: StoreError) -> None:
         self._observation.commit_failed()
         self.parts.health.note(error)
-
-    def _store_name(self) -> str:
-        return (self.parts.settings.store_url or "sqlite").partition(":")[0]
 
 
 def _retention(parts: KernelParts) -> RetentionSweeper:
