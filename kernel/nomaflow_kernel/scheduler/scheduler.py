@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from nomaflow_api.event_loop import happens_within
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
@@ -48,14 +48,11 @@ class Scheduler:
         self._clock = clock
         self._jobs = jobs
         self._engine = engine
-        self._schedules: dict[tuple[str, str], KnownSchedule] = {}
+        self._schedules: dict[str, dict[str, KnownSchedule]] = {}  # by job and preset
         self._next: DueTimes[tuple[str, str], int] = DueTimes()
-        self._stored: dict[tuple[str, str], tuple[int | None, str]] = {}
-        self._knows_stored = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._changed: set[str] | None = None
-        self._keys: dict[str, set[tuple[str, str]]] = {}
+        self._changed: set[str] | None = None  # None for all jobs, and what is stored of them
         self._last_wall_us = 0
         self._last_monotonic = 0.0
         self._cause = _KERNEL_DOWN
@@ -67,7 +64,6 @@ class Scheduler:
 
         :raises StoreError: if they cannot be read
         """
-        await self._read_stored()
         self._note_time()
         for event in await self._store.events_after(self._last_event_seq - 1, limit=1) if self._last_event_seq else ():
             # The clock may have been set back while the kernel was down.
@@ -79,7 +75,7 @@ class Scheduler:
             await self._take_in_catalogue()
         except StoreError as error:
             self._forget()
-            _LOG.warning("the next fires could not be stored, trying again: %s", error.message)
+            _LOG.warning("the schedules could not be taken in, trying again: %s", error.message)
         self._task = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self) -> None:
@@ -116,8 +112,6 @@ class Scheduler:
         """Look at the clock and the catalogue, and hand over all due fires; return False if the kernel is stopping."""
         try:
             self._look_at_clock()
-            if not self._knows_stored:
-                await self._read_stored()
             if self._changed is None or self._changed:
                 await self._take_in_catalogue()
             if self._back_to_us is not None:
@@ -132,7 +126,7 @@ class Scheduler:
         return True
 
     def _seconds_to_next(self) -> float:
-        if not self._knows_stored:
+        if self._changed is None:
             return _RETRY_SECONDS
         at = self._next.next_due()
         if at is None:
@@ -142,52 +136,36 @@ class Scheduler:
     def _note_time(self) -> None:
         self._last_wall_us, self._last_monotonic = self._clock.now_us(), self._clock.monotonic()
 
-    async def _read_stored(self) -> None:
-        rows = await self._store.schedules()
-        self._stored = {(row.job_id, row.preset): (row.next_fire_us, row.fingerprint) for row in rows}
-        for key in self._stored:
-            self._keys.setdefault(key[0], set()).add(key)
-        self._knows_stored = True
-
     async def _take_in_catalogue(self) -> None:
         """Take in the schedules; their next fires are the stored ones, or computed from now if a schedule changed."""
         job_ids, self._changed = self._changed, set()
+        stored: dict[tuple[str, str], SetNextFire] = {}
+        before: dict[tuple[str, str], KnownSchedule] = {}
+        if job_ids is None:
+            stored = {(row.job_id, row.preset): row for row in await self._store.schedules()}
+            self._schedules, self._next = {}, DueTimes()
+            jobs: Iterable[Job] = self._jobs.jobs()
+        else:  # what is known of these jobs is what is stored
+            jobs = filter(None, map(self._jobs.job, job_ids))
+            before = {each.key: each for job_id in job_ids for each in self._schedules.pop(job_id, {}).values()}
         now_us = self._clock.now_us()
-        jobs = self._jobs.jobs() if job_ids is None else filter(None, map(self._jobs.job, job_ids))
         found = {schedule.key: schedule for schedule in schedules_of(jobs)}
-        for key in found:
-            self._keys.setdefault(key[0], set()).add(key)
-        of_jobs = self._keys.values() if job_ids is None else (self._keys.get(job_id, ()) for job_id in job_ids)
-        gone = [key for keys in of_jobs for key in keys if key not in found]
         changes = []
         for key, schedule in found.items():
-            known = self._schedules.get(key)
-            self._schedules[key] = schedule
-            if known is not None and known.fingerprint == schedule.fingerprint:
+            self._schedules.setdefault(key[0], {})[key[1]] = schedule
+            if key in before and before[key].fingerprint == schedule.fingerprint:
                 continue
-            held = self._stored_next(schedule, now_us)
+            held = _held(stored.get(key), schedule, now_us)
             if held is not None:
                 self._next.put(key, held)
                 continue
             self._next.put(key, schedule.next_after_us(now_us))
             changes.append(schedule.keeps(self._next.get(key)))
-        for key in gone:
-            self._schedules.pop(key, None)
-            self._next.put(key, None)
-            self._keys[key[0]].discard(key)
-            if key in self._stored:
+        for key in {**stored, **before}:
+            if key not in found:
+                self._next.put(key, None)
                 changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=""))
-        for job_id in {job_id for job_id, _ in gone if not self._keys[job_id]}:
-            del self._keys[job_id]
         await self._commit(changes)
-
-    def _stored_next(self, schedule: KnownSchedule, now_us: int) -> int | None:
-        """Return the stored next fire if it still holds: the schedule is the same, or the fire is due already."""
-        at_us, fingerprint = self._stored.get(schedule.key, (None, ""))
-        if at_us is None or fingerprint == schedule.fingerprint:
-            return at_us
-        # New zone data moves future fires, but not the due ones that have not run yet.
-        return at_us if at_us <= now_us and same_schedule(fingerprint, schedule.fingerprint) else None
 
     async def _commit(
         self,
@@ -196,23 +174,15 @@ class Scheduler:
         triggers: Sequence[TriggerCommand] = (),
         unrun: Sequence[UnrunCommand] = (),
     ) -> None:
-        if not (triggers or unrun or next_fires):
-            return
-        await self._engine.fire(triggers, unrun=unrun, next_fires=next_fires)
-        for kept in next_fires:
-            if kept.next_fire_us is None:
-                self._stored.pop((kept.job_id, kept.preset), None)
-            else:
-                self._stored[kept.job_id, kept.preset] = kept.next_fire_us, kept.fingerprint
+        if triggers or unrun or next_fires:
+            await self._engine.fire(triggers, unrun=unrun, next_fires=next_fires)
 
     def _forget(self) -> None:
-        """Discard the schedules in memory and read the stored next fires again, after a failed read or commit.
+        """Read the schedules and the stored next fires again, after a failed read or commit.
 
         It is unknown whether the changes in memory and the due fires were stored. Both go into one commit with the next
         fires, so the stored next fires also cover fires without a slot: those that did not run.
         """
-        self._knows_stored = False
-        self._schedules.clear()
         self._changed = None
         self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())
 
@@ -238,13 +208,14 @@ class Scheduler:
         This is repeated until it is stored.
         """
         changes = []
-        for index, (key, schedule) in enumerate(list(self._schedules.items())):
+        schedules = [each for of_job in self._schedules.values() for each in of_job.values()]
+        for index, schedule in enumerate(schedules):
             if index % _SCHEDULES_PER_TURN == _SCHEDULES_PER_TURN - 1:
                 await asyncio.sleep(0)
-            known, again = self._next.get(key), schedule.next_after_us(after_us)
+            known, again = self._next.get(schedule.key), schedule.next_after_us(after_us)
             if known is not None and again is not None and again < known:
-                self._next.put(key, again)
-                changes.append(schedule.keeps(self._next.get(key)))
+                self._next.put(schedule.key, again)
+                changes.append(schedule.keeps(again))
         await self._commit(changes)
         self._back_to_us = None
 
@@ -258,7 +229,7 @@ class Scheduler:
         next_fires: list[SetNextFire] = []
         suspect = due[0][1] <= self._suspect_until_us
         for key, first_us in due:
-            schedule = self._schedules[key]
+            schedule = self._schedules[key[0]][key[1]]
             run, left_out = await decide(
                 schedule,
                 first_us,
@@ -276,3 +247,12 @@ class Scheduler:
             taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
             triggers = [trigger for trigger in triggers if trigger.slot not in taken]
         await self._commit(next_fires, triggers=triggers, unrun=unrun)
+
+
+def _held(stored: SetNextFire | None, schedule: KnownSchedule, now_us: int) -> int | None:
+    """Return the stored next fire if it still holds: the schedule is the same, or the fire is due already."""
+    if stored is None or stored.next_fire_us is None or stored.fingerprint == schedule.fingerprint:
+        return None if stored is None else stored.next_fire_us
+    # New zone data moves future fires, but not the due ones that have not run yet.
+    is_owed = stored.next_fire_us <= now_us and same_schedule(stored.fingerprint, schedule.fingerprint)
+    return stored.next_fire_us if is_owed else None

@@ -117,3 +117,18 @@ async def test_a_store_that_stays_full_costs_no_memory(bench: Bench, monkeypatch
             await bench.tick(60)
     assert len(bench.scheduler) == 51
     assert len(bench.scheduler._next._heap) < 300
+
+
+async def test_a_job_that_goes_before_its_schedule_is_stored_holds_up_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the store nor the catalogue has it when the schedules are read again."""
+    bench.jobs.add(job("a", schedule="* * * * *", overlap="allow"))
+    await bench.look()
+    bench.jobs.add(job("b", schedule="* * * * *", overlap="allow"))
+    fail_once(bench, monkeypatch, "apply")
+    bench.scheduler.jobs_changed(["b"])
+    await bench.tick(1)
+    del bench.jobs.definitions["b"]
+    await bench.tick(60)
+    assert await bench.runs() == [("QUEUED", "14:14:00")]
