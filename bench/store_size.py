@@ -175,7 +175,7 @@ async def measure(folder: Path, *, runs: int, logged: int, lines: int) -> dict[s
         "bytes_a_logged_run": with_logs / logged,
         "bytes_a_line": (with_logs / logged - plain / runs) / lines,
         "runs_written_a_second": rate,
-        "backup_seconds": copied.seconds,
+        "backup_seconds": copied["seconds"],
         "runs_pruned_a_second": pruned,
         "trigger_while_pruning_p50_ms": waits[len(waits) // 2],
         "trigger_while_pruning_p99_ms": waits[len(waits) * 99 // 100],

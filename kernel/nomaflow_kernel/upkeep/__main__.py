@@ -18,16 +18,12 @@ from typing import Any
 from nomaflow_api.import_freeze import imports_frozen
 
 with imports_frozen():
-    from msgspec import to_builtins
-    from msgspec.structs import replace
-
     from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
     from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable, UnsupportedStore
     from nomaflow_kernel.store.file_lock import FileLock
     from nomaflow_kernel.store.urls import sqlite_file
     from nomaflow_kernel.upkeep.backup import back_up
-    from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
-    from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
+    from nomaflow_kernel.upkeep.inspection import inspect_certificate, inspect_store
     from nomaflow_kernel.upkeep.restore import restore
     from nomaflow_project.reading.regular_files import reason_of
 
@@ -56,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"{str(error.filename)!r}: {reason_of(error)}"
         _print({"refused": {"reason": "FILE_UNUSABLE", "message": message, "fix": fix}})
         return 1
-    _print({"done": to_builtins(done)})
+    _print({"done": done})
     return 0
 
 
@@ -90,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> Any:
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.work in ("copy", "reclaim"):
         from nomaflow_kernel.upkeep.copy_and_reclaim import (  # these read databases, not files
             copy_history_to,
@@ -108,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> Any:
     found = sqlite_file(settings.store)
     if found is None:
         if arguments.work == "inspect":
-            return StoreReport(kind="postgresql", certificate=inspect_certificate(settings))
+            return {"kind": "postgresql", "certificate": inspect_certificate(settings)}
         raise MaintenanceRefused(
             "the store is a PostgreSQL database, which has its own tools",
             reason="OTHER_STORE",
@@ -116,8 +112,7 @@ def _run(arguments: argparse.Namespace) -> Any:
         )
     history = Path(found).absolute()
     if arguments.work == "inspect":
-        seen = inspect_store(history, deep=arguments.deep)
-        return replace(seen, certificate=inspect_certificate(settings))
+        return {**inspect_store(history, deep=arguments.deep), "certificate": inspect_certificate(settings)}
     file = Path(os.path.abspath(arguments.file))
     if arguments.work == "restore":
         now_us = time.time_ns() // 1000

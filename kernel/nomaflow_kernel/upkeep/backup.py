@@ -6,8 +6,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-
-from msgspec import Struct
+from typing import Any
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.history_file import check_history, sync
@@ -20,22 +19,10 @@ _IF_DAMAGED = (
 )
 
 
-class BackupDone(Struct, frozen=True, kw_only=True):
-    """A backup that is complete and durable. Times are microseconds since 1970."""
-
-    path: str
-    store: str
-    bytes: int
-    runs: int
-    open_runs: int
-    last_event_seq: int
-    newest_event_at_us: int | None
-    seconds: float
-
-
-def back_up(history: Path, target: Path) -> BackupDone:
+def back_up(history: Path, target: Path) -> dict[str, Any]:
     """Write a checked, durable copy to ``target``; the name appears once the file is complete, or not at all.
 
+    :return: the facts of the backup, JSON-ready; times are microseconds since 1970
     :raises MaintenanceRefused: if there is no history, it is damaged, or the target cannot be written or exists
     """
     began = time.perf_counter()
@@ -59,16 +46,16 @@ def back_up(history: Path, target: Path) -> BackupDone:
             reason="BACKUP_FAILED",
             fix="name a file in an existing, writable directory with enough free space",
         ) from error
-    return BackupDone(
-        path=str(target),
-        store=str(history),
-        bytes=target.stat().st_size,
-        runs=facts.runs,
-        open_runs=facts.open_runs,
-        last_event_seq=facts.last_event_seq,
-        newest_event_at_us=facts.newest_event_at_us,
-        seconds=time.perf_counter() - began,
-    )
+    return {
+        "path": str(target),
+        "store": str(history),
+        "bytes": target.stat().st_size,
+        "runs": facts.runs,
+        "open_runs": facts.open_runs,
+        "last_event_seq": facts.last_event_seq,
+        "newest_event_at_us": facts.newest_event_at_us,
+        "seconds": time.perf_counter() - began,
+    }
 
 
 def _publish(draft: Path, target: Path) -> None:

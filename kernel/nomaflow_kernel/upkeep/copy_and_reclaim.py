@@ -5,38 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-
-from msgspec import Struct
+from typing import Any
 
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.history_copy import StorePlace, copy_store, reclaim_store
 
 _SHOWN_EVERY_SECONDS = 0.2
-
-
-class CopyDone(Struct, frozen=True, kw_only=True):
-    """A history that was moved.
-
-    :param source: the old store; no kernel starts there now
-    :param target: the new store
-    :param rows: number of rows of each table
-    """
-
-    source: str
-    target: str
-    rows: dict[str, int]
-    last_event_seq: int
-    seconds: float
-
-
-class ReclaimDone(Struct, frozen=True, kw_only=True):
-    """A history that was reclaimed, and is paused.
-
-    :param moved_to: the store that it had been moved to
-    """
-
-    store: str
-    moved_to: str
 
 
 class _Progress:
@@ -61,9 +35,10 @@ class _Progress:
             sys.stderr.flush()
 
 
-def copy_history_to(source: str, target: str) -> CopyDone:
-    """Move a history from one store to an empty one.
+def copy_history_to(source: str, target: str) -> dict[str, Any]:
+    """Move a history from one store to an empty one; no kernel starts on the old one then.
 
+    :return: both stores, the number of rows of each table, and the newest event, JSON-ready
     :raises MaintenanceRefused: if it may not be moved, or a store fails; the same command again goes on from there
     :raises UnsupportedStore: if a URL names no store
     """
@@ -76,18 +51,19 @@ def copy_history_to(source: str, target: str) -> CopyDone:
         raise _refusal(error, fix="correct that, then copy again") from None
     finally:
         progress.end()
-    return CopyDone(
-        source=places[0].shown,
-        target=places[1].shown,
-        rows=rows,
-        last_event_seq=last_event_seq,
-        seconds=time.perf_counter() - began,
-    )
+    return {
+        "source": places[0].shown,
+        "target": places[1].shown,
+        "rows": rows,
+        "last_event_seq": last_event_seq,
+        "seconds": time.perf_counter() - began,
+    }
 
 
-def reclaim_history(store: str) -> ReclaimDone:
+def reclaim_history(store: str) -> dict[str, Any]:
     """Take a moved history back.
 
+    :return: the store, and the one that it had been moved to, JSON-ready
     :raises MaintenanceRefused: if it was not moved, or the store is held or fails
     :raises UnsupportedStore: if the URL names no store
     """
@@ -96,7 +72,7 @@ def reclaim_history(store: str) -> ReclaimDone:
         moved_to = asyncio.run(reclaim_store(place, now_us=time.time_ns() // 1000))
     except StoreError as error:
         raise _refusal(error, fix="correct that, then repeat the command; nothing was changed") from None
-    return ReclaimDone(store=place.shown, moved_to=moved_to)
+    return {"store": place.shown, "moved_to": moved_to}
 
 
 def _refusal(error: StoreError, *, fix: str) -> MaintenanceRefused:

@@ -1,94 +1,85 @@
-"""Inspecting a project's store without changing it, for ``nomaflow doctor``."""
+"""Inspecting a project's store and its kernel's certificate without changing them, for ``nomaflow doctor``."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
-from msgspec import Struct, field, structs
-
+from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate
+from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.store.file_lock import read_holder
 from nomaflow_kernel.store.migrations import HEAD, usable_revision
-from nomaflow_kernel.upkeep.certificate_report import CertificateReport
 from nomaflow_kernel.upkeep.history_file import beside, damage, no_damage, opened, read_facts
 
 _QUICK_BYTES = 512 << 20
 
 
-class StoreReport(Struct, frozen=True, kw_only=True):
-    """The facts in a store's files.
+def inspect_store(history: Path, *, deep: bool) -> dict[str, Any]:
+    """Return what can be seen of a history file without blocking anybody, JSON-ready.
 
-    :param mark: ``moved`` if the history continues elsewhere, ``copying`` for an incomplete copy
-    :param checked: whether the whole file was checked for damage
-    :param damage: the damage found, empty for none
-    :param empty: whether a kernel has made the file and written nothing into it
-    :param trouble: why the file could not be read, empty if it could; damage is not reported here
-    :param held_by: pid of the process that has the store, 0 for none, -1 if unknown
-    :param held_for: ``restore``, empty for a kernel's work
-    :param certificate: of the kernel that uses the store
-    """
-
-    kind: str
-    path: str = ""
-    exists: bool = False
-    empty: bool = False
-    bytes: int = 0
-    wal_bytes: int = 0
-    revision: str = ""
-    newest_revision: str = HEAD
-    usable: bool = True
-    mark: str = ""
-    checked: bool = False
-    damage: str = ""
-    trouble: str = ""
-    held_by: int = 0
-    held_for: str = ""
-    epoch: int = 0
-    runs: int = 0
-    open_runs: int = 0
-    certificate: CertificateReport = field(default_factory=CertificateReport)
-
-
-def inspect_store(history: Path, *, deep: bool) -> StoreReport:
-    """Return what can be seen of a history file without blocking anybody.
+    ``empty`` says that a kernel has made the file and written nothing into it, ``trouble`` why it cannot be read, and
+    ``damage`` what is damaged; ``held_by`` is the pid of the process that has the store, 0 for none and -1 if unknown,
+    ``held_for`` its work, empty for a kernel's. The other facts are those of a history that is there and whole:
+    ``checked`` says whether the whole file was checked for damage.
 
     :param deep: check for damage however large the file is
     """
     holder, work = _holder(history)
-    there = os.path.lexists(history)
-    seen = StoreReport(kind="sqlite", path=str(history), exists=there, held_by=holder, held_for=work)
+    seen: dict[str, Any] = {
+        "kind": "sqlite",
+        "path": str(history),
+        "exists": os.path.lexists(history),
+        "empty": False,
+        "trouble": "",
+        "damage": "",
+        "held_by": holder,
+        "held_for": work,
+    }
     if not history.is_file():
-        return structs.replace(seen, trouble="it is not a file" if there else "")
-    found = history.stat()
-    wal = beside(history, "-wal")
-    checked = deep or found.st_size <= _QUICK_BYTES
-    seen = structs.replace(
-        seen,
-        bytes=found.st_size,
-        wal_bytes=wal.stat().st_size if wal.exists() else 0,
-        checked=checked,
-    )
+        return {**seen, "trouble": "it is not a file" if seen["exists"] else ""}
+    size, wal = history.stat().st_size, beside(history, "-wal")
+    wal_bytes = wal.stat().st_size if wal.exists() else 0  # before it is opened: whoever closes it last empties that
+    checked = deep or size <= _QUICK_BYTES
     try:
         with opened(history) as connection:
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                return structs.replace(seen, empty=True)
+                return {**seen, "empty": True}
             wrong = damage(connection, thorough=deep) if checked else ""
             facts = read_facts(connection)
     except sqlite3.Error as error:
-        if no_damage(error):
-            return structs.replace(seen, trouble=str(error))
-        return structs.replace(seen, checked=True, damage=str(error))
-    return structs.replace(
-        seen,
-        damage=wrong,
-        revision=facts.revision,
-        usable=usable_revision(facts.revision),
-        mark=facts.mark,
-        epoch=facts.epoch,
-        runs=facts.runs,
-        open_runs=facts.open_runs,
-    )
+        return {**seen, "trouble" if no_damage(error) else "damage": str(error)}
+    return {
+        **seen,
+        "bytes": size,
+        "wal_bytes": wal_bytes,
+        "checked": checked,
+        "damage": wrong,
+        "revision": facts.revision,
+        "newest_revision": HEAD,
+        "usable": usable_revision(facts.revision),
+        "mark": facts.mark,
+        "runs": facts.runs,
+        "open_runs": facts.open_runs,
+    }
+
+
+def inspect_certificate(settings: KernelSettings) -> dict[str, Any]:
+    """Return what a kernel with these settings would find in its certificate, or in that of its own authority.
+
+    ``path`` is empty if there is none; ``refused`` says why a kernel would not start with it.
+    """
+    own = settings.state_dir / "pki"
+    cert, key = settings.tls_cert or own / "server.pem", settings.tls_key or own / "server.key"
+    if settings.tls_cert is None and not cert.exists():
+        return {"path": "", "refused": ""}
+    seen = {"path": str(cert), "refused": ""}
+    try:
+        found = check_certificate(cert, key)
+    except CertificateRefused as error:
+        return {**seen, "refused": str(error)}
+    return {**seen, "names": found.names, "expires_at": found.expires_at, "expires_soon": found.expires_soon}
 
 
 def _holder(history: Path) -> tuple[int, str]:

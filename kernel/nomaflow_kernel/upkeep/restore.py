@@ -10,8 +10,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-
-from msgspec import Struct
+from typing import Any
 
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
@@ -36,33 +35,14 @@ _PAUSE = (
 """Pauses everything, also in place of a pause that ends by itself: that may have been over for days."""
 
 
-class RestoreDone(Struct, frozen=True, kw_only=True):
-    """A restore that is complete and durable. Times are microseconds since 1970.
-
-    :param replaced: path of the kept previous history, empty if there was none
-    :param lost_events: number of events of that history missing in the backup; None if unknown
-    :param paused: whether the restored history starts nothing until it is resumed
-    """
-
-    backup: str
-    store: str
-    replaced: str
-    bytes: int
-    runs: int
-    open_runs: int
-    newest_event_at_us: int | None
-    lost_events: int | None
-    paused: bool
-    seconds: float
-
-
-def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int) -> RestoreDone:
+def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int) -> dict[str, Any]:
     """Replace ``history`` with the contents of ``backup``. The previous history is kept beside it.
 
     Epochs and event numbers continue above all that hosts and watchers can have seen: see docs/backup.md.
 
     :param force: replace an existing history
     :param pause: start nothing until the history is resumed
+    :return: the facts of the restore, JSON-ready; times are microseconds since 1970
     :raises MaintenanceRefused: if a kernel runs on the history, if a history exists, or if the backup cannot be used
     """
     began = time.perf_counter()
@@ -110,7 +90,7 @@ def _locked(history: Path) -> Iterator[None]:
         lock.release()
 
 
-def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int, began: float) -> RestoreDone:
+def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: int, began: float) -> dict[str, Any]:
     there = history.exists()
     if there and not force:
         raise MaintenanceRefused(
@@ -126,18 +106,18 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         _own(draft)
         replaced = _swap(draft, history, now_us=now_us)
         sync(history.parent)
-    return RestoreDone(
-        backup=str(backup),
-        store=str(history),
-        replaced=replaced,
-        bytes=history.stat().st_size,
-        runs=found.runs,
-        open_runs=found.open_runs,
-        newest_event_at_us=found.newest_event_at_us,
-        lost_events=lost,
-        paused=pause,
-        seconds=time.perf_counter() - began,
-    )
+    return {
+        "backup": str(backup),
+        "store": str(history),
+        "replaced": replaced,
+        "bytes": history.stat().st_size,
+        "runs": found.runs,
+        "open_runs": found.open_runs,
+        "newest_event_at_us": found.newest_event_at_us,
+        "lost_events": lost,
+        "paused": pause,
+        "seconds": time.perf_counter() - began,
+    }
 
 
 def _old_facts(history: Path, seq: int) -> tuple[HistoryFacts | None, int | None]:
