@@ -19,11 +19,11 @@ from nomaflow_kernel.store.operations import (
     events,
     hosts,
     logs,
-    prune,
     run_lists,
     runs,
     tallies,
 )
+from nomaflow_kernel.store.operations import prune as pruning
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.operations.whole_tables import every, remove_credentials, replacing
 from nomaflow_kernel.store.rows import CERTIFICATES, FIRES, PAUSES, TOKENS
@@ -57,6 +57,22 @@ def _writing(
 
     async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.write(lambda session: change(session.connection, *args, **kwargs))
+
+    return method
+
+
+def _pruning(
+    query: Callable[Concatenate[Connection, P], Sequence[str]],
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, int]]:
+    """Return the method that deletes the terminal runs that a query finds, a few at a time; it returns how many."""
+
+    async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> int:
+        found = await self._database.read(lambda connection: query(connection, *args, **kwargs))
+        gone = 0
+        for start in range(0, len(found), _PRUNED_TOGETHER):
+            some = found[start : start + _PRUNED_TOGETHER]
+            gone += await self._database.write(partial(self._remove_runs, some))
+        return gone
 
     return method
 
@@ -110,9 +126,10 @@ class Store:
     keep_tokens = _writing(replacing(TOKENS))
     keep_certificates = _writing(replacing(CERTIFICATES))
     remove_credentials = _writing(remove_credentials)
+    prune = _pruning(pruning.prunable_runs)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
-    _remove_events = _writing(prune.remove_events)
+    _remove_events = _writing(pruning.remove_events)
 
     @property
     def waiting(self) -> int:
@@ -163,53 +180,16 @@ class Store:
             count = partial(tallies.count_runs, job_id=job_id, host=host, by=by)
         return await self._database.read(partial(count, since_us=since_us, until_us=until_us))
 
-    async def prune(
-        self,
-        *,
-        job_id: str,
-        keep_runs: int | None,
-        before_us: int | None,
-        limit: int,
-        proofs_after_us: int | None = None,
-        host: str = "",
-        not_host: str = "",
-    ) -> int:
-        """Delete up to ``limit`` terminal runs of a job (empty: of all jobs), a few at a time; return how many.
-
-        These are runs beyond the newest ``keep_runs``, or finished before ``before_us``, with attempts, logs and
-        events.
-
-        :param proofs_after_us: runs of a fire or a request that finished after this time are kept, whatever their
-            number: they prevent the same fire or request from running again; None for no such time
-        :param host: only the runs of this host are counted and deleted; empty for all
-        :param not_host: the same for the runs of all hosts but this one
-        """
-        query = partial(
-            prune.prunable_runs,
-            job_id=job_id,
-            keep_runs=keep_runs,
-            before_us=before_us,
-            limit=limit,
-            proofs_after_us=proofs_after_us,
-            host=host,
-            not_host=not_host,
-        )
-        found = await self._database.read(query)
-        gone = 0
-        for start in range(0, len(found), _PRUNED_TOGETHER):
-            gone += await self._database.write(partial(self._remove_runs, found[start : start + _PRUNED_TOGETHER]))
-        return gone
-
     def _remove_runs(self, run_ids: Sequence[str], session: WriteSession) -> int:
         self._counts.note(run_ids, commits=session.ends.commits)
-        return prune.remove_runs(session, run_ids, on_gone=self._note_pruned)
+        return pruning.remove_runs(session, run_ids, on_gone=self._note_pruned)
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted.
 
         They are found by reading: there may be many that are younger, and no write waits until all were looked at.
         """
-        found = await self._database.read(partial(prune.old_notices, before_us=before_us, limit=limit))
+        found = await self._database.read(partial(pruning.old_notices, before_us=before_us, limit=limit))
         if found:
             await self._remove_events(found, on_gone=self._note_pruned)
         return len(found)

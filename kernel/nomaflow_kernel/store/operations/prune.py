@@ -36,10 +36,11 @@ def prunable_runs(
     host: str = "",
     not_host: str = "",
 ) -> list[str]:
-    """Return up to ``limit`` terminal runs to delete, oldest first within a job.
+    """Return up to ``limit`` terminal runs of a job (empty: of all jobs) to delete, oldest first within a job.
 
     These are runs beyond the newest ``keep_runs`` of their job, or finished before ``before_us``. The count spares runs
-    of fires, also of those that did not run, and of requests that finished after ``proofs_after_us``.
+    of fires, also of those that did not run, and of requests that finished after ``proofs_after_us``: they prevent the
+    same fire or request from running again.
 
     :param host: counts and returns only the runs of this host; empty for all
     :param not_host: the same for the runs of all hosts but this one
