@@ -29,7 +29,7 @@ class RetentionSweeper:
 
     :param default: the kernel's own policy, for jobs whose file sets none
     :param audit_days: age at which rows of the audit are deleted, whatever becomes of runs; None to keep all
-    :param also: deletes whatever else is too old and returns its number; called at each sweep
+    :param also: deletes whatever else is too old; called at each sweep
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RetentionSweeper:
         catalogue: Catalogue,
         default: RetentionPolicy,
         audit_days: int | None = None,
-        also: Callable[[], Awaitable[int]] | None = None,
+        also: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -110,19 +110,15 @@ class RetentionSweeper:
             return self._default, ""
         return of_hosts[job.loaded.host], job.host
 
-    async def sweep_audit(self) -> int:
-        """Delete the audit's rows that are too old and return their number.
+    async def sweep_audit(self) -> None:
+        """Delete the audit's rows that are too old.
 
         :raises StoreError: if the store fails; earlier deletions stand, the rest stays for the next sweep
         """
-        gone = 0
-        while self._audit_days is not None:
+        if self._audit_days is not None:
             before_us = self._clock.now_us() - self._audit_days * _DAY_US
-            page = await self._store.prune_audit(before_us=before_us, limit=_PAGE_ROWS)
-            gone += page
-            if page < _PAGE_ROWS:
-                break
-        return gone
+            while await self._store.prune_audit(before_us=before_us, limit=_PAGE_ROWS) == _PAGE_ROWS:
+                pass
 
     async def _prune(self, policy: RetentionPolicy, job_id: str = "", *, host: str = "", not_host: str = "") -> int:
         before_us = None if policy.days is None else self._clock.now_us() - policy.days * _DAY_US

@@ -222,9 +222,10 @@ async def test_the_audit_has_a_retention_of_its_own(rig: Rig, tmp_path: Path) ->
     never = RetentionPolicy(enabled=False)
     hosts = brought(demo=load(tmp_path, ""))
     keeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=never)
-    assert await keeper.sweep_audit() == 0
+    await keeper.sweep_audit()
+    assert (await rig.store.verify_audit()).rows == 3000
     sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=never, audit_days=400)
-    assert await sweeper.sweep_audit() == 2599
+    await sweeper.sweep_audit()
     verdict = await rig.store.verify_audit()
     assert (verdict.rows, verdict.first_seq, verdict.bad_seq) == (401, 2600, 0)
 
