@@ -102,7 +102,7 @@ class LastState(NamedTuple):
     host: str
 
 
-class RecentRun(Struct, frozen=True, kw_only=True):
+class RecentRun(Struct, frozen=True):
     """The main facts of one run.
 
     :param host: the host that ran it

@@ -158,8 +158,8 @@ _ALL_JOBS = (*JOBS, "never-run")
 _SOME = tuple(map(run_id, range(0, 100_000, 2_000)))
 
 OTHERS: Mapping[str, tuple[Read, int]] = {
-    "the newest run of each job": (lambda c: runs.last_runs(c, _ALL_JOBS), _FOR_A_PAGE),
-    "its state": (lambda c: runs.last_states(c, _ALL_JOBS), _FOR_A_PAGE),
+    "the newest run of each job": (lambda c: tallies.last_runs(c, _ALL_JOBS), _FOR_A_PAGE),
+    "its state": (lambda c: tallies.last_states(c, _ALL_JOBS), _FOR_A_PAGE),
     "the newest runs of each job": (lambda c: tallies.recent_runs(c, _ALL_JOBS, last=20), 2 * _FOR_A_PAGE),
     "those of a preset": (lambda c: tallies.recent_runs(c, ["heartbeat"], last=20, preset="eu"), _FOR_A_LOOK),
     "counts of a day": (lambda c: _counts(c), _DAY_OF_RUNS),

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
-from nomaflow_kernel.history.lookups import ActiveRuns, LastState, RunDetail, RunSubject
+from nomaflow_kernel.history.lookups import ActiveRuns, RunDetail, RunSubject
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.operations.conditions import chunks, of_value
-from nomaflow_kernel.store.rows import ATTEMPTS, RUNS, run_of
+from nomaflow_kernel.store.operations.conditions import chunks
+from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP
 
 _SHORT = 256
 """The most characters of a request that is remembered."""
-_STATES = {state.value: state for state in RunState}
 _TRIGGER_KINDS = {kind.value: kind for kind in TriggerKind}
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 _SELECT_ATTEMPTS = (
@@ -181,43 +180,6 @@ def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping
         rows = connection.execute(_DEFINITIONS, {"digests": chunk})
         bodies.update((digest, json.loads(body)) for digest, body in rows)
     return bodies
-
-
-def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRecord]:
-    """Return the newest run of each job that has one."""
-    rows = connection.execute(_newest(connection.dialect.name), {"job_ids": json.dumps(list(job_ids))})
-    return {run.job_id: run for run in map(run_of, rows)}
-
-
-def last_states(connection: Connection, job_ids: Sequence[str]) -> dict[str, LastState]:
-    """Return the state of the newest run of each job that has one, and the host that ran it."""
-    query = _newest(connection.dialect.name, "job_id", "state", "host")
-    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))}).all()
-    return {job_id: LastState(_STATES[state], host) for job_id, state, host in rows}
-
-
-@cache
-def _newest(dialect: str, *names: str) -> Select[Any]:
-    """Return the query for columns of the newest run of each job that has one, or for all if none is named.
-
-    Building it takes longer than running it for a few jobs.
-    """
-    jobs, one = each_job(dialect), runs.alias("one")
-    of_job = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value))
-    newest = of_job.order_by(one.c.job_id.desc(), one.c.run_id.desc()).limit(1).correlate(jobs).scalar_subquery()
-    columns: list[Any] = [runs.c[name] for name in names] or [runs]
-    return select(*columns).select_from(jobs).join(runs, runs.c.run_id == newest)
-
-
-def each_job(dialect: str) -> FromClause:
-    """Return a table of job ids, one in each row, given as the parameter ``job_ids``: a JSON array.
-
-    However many there are, the statement is the same: one with a part for each takes longer to write than to run.
-    """
-    given: BindParameter[str] = bindparam("job_ids")
-    if dialect == "postgresql":
-        return func.json_array_elements_text(cast(given, JSON)).table_valued("value")
-    return func.json_each(given).table_valued("value")
 
 
 def job_ids(connection: Connection) -> list[str]:

@@ -9,13 +9,25 @@ from functools import cache
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Integer, Select, bindparam, func, literal_column, select
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 
-from nomaflow_kernel.history.lookups import RecentRun, RunCount
+from nomaflow_kernel.history.lookups import LastState, RecentRun, RunCount
+from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.conditions import equal, of_value, within
 from nomaflow_kernel.store.operations.run_lists import id_range
-from nomaflow_kernel.store.operations.runs import each_job
+from nomaflow_kernel.store.rows import run_of
 from nomaflow_kernel.store.schema import runs
 
 _STATES = {state.value: state for state in RunState}
@@ -81,6 +93,17 @@ def _count(state: str, sums: Sequence[Decimal | int], **by: str) -> RunCount:
     return RunCount(state=_STATES[state], runs=count, fires=fires, rows_affected=(high << _HALF) + low, **by)
 
 
+def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRecord]:
+    """Return the newest run of each job that has one."""
+    return {run.job_id: run for run in map(run_of, _newest(connection, job_ids))}
+
+
+def last_states(connection: Connection, job_ids: Sequence[str]) -> dict[str, LastState]:
+    """Return the state of the newest run of each job that has one, and the host that ran it."""
+    rows = _newest(connection, job_ids, "job_id", "state", "host")
+    return {job_id: LastState(_STATES[state], host) for job_id, state, host in rows}
+
+
 def recent_runs(
     connection: Connection, job_ids: Sequence[str], *, last: int, preset: str = ""
 ) -> dict[str, list[RecentRun]]:
@@ -91,44 +114,35 @@ def recent_runs(
     if not job_ids:
         return {}
     looked_at = max(_LOOKED_AT // len(job_ids), last) if preset else last
-    query = _newest_of_each(connection.dialect.name, requests=bool(preset))
+    names = ["job_id", *RecentRun.__struct_fields__, *(["request"] if preset else [])]
     found: dict[str, list[RecentRun]] = {}
-    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids)), "newer": looked_at - 1}).all()
-    for row in sorted(rows, key=itemgetter(1), reverse=True):
-        of_job = found.setdefault(row[0], [])
-        if len(of_job) < last and (not preset or _preset(row[8]) == preset):
-            of_job.append(
-                RecentRun(
-                    run_id=row[1],
-                    host=row[2],
-                    state=_STATES[row[3]],
-                    queued_at_us=row[4],
-                    started_at_us=row[5],
-                    finished_at_us=row[6],
-                    rows_affected=row[7],
-                )
-            )
+    rows = _newest(connection, job_ids, *names, newer=looked_at - 1)
+    for job_id, run_id, host, state, *facts in sorted(rows, key=itemgetter(1), reverse=True):
+        of_job = found.setdefault(job_id, [])
+        if len(of_job) < last and (not preset or _preset(facts.pop()) == preset):
+            of_job.append(RecentRun(run_id, host, _STATES[state], *facts))
     return found
 
 
+def _newest(connection: Connection, job_ids: Sequence[str], *names: str, newer: int = 0) -> Sequence[Any]:
+    query = _newest_of_each(connection.dialect.name, *names)
+    return connection.execute(query, {"job_ids": json.dumps(list(job_ids)), "newer": newer}).all()
+
+
 @cache
-def _newest_of_each(dialect: str, *, requests: bool) -> Select[Any]:
-    """Return the query for the newest runs of each job; ``newer`` is the number of runs above the last one of a job."""
-    jobs, one = each_job(dialect), runs.alias("one")
+def _newest_of_each(dialect: str, *names: str) -> Select[Any]:
+    """Return the query for columns of the newest runs of each job that has one, or for all columns if none is named.
+
+    Building it takes longer than running it for a few jobs. The jobs are given as ``job_ids``, a JSON array: however
+    many there are, the statement is the same. ``newer`` is the number of runs above the last one of a job.
+    """
+    given: BindParameter[str] = bindparam("job_ids")
+    array = func.json_array_elements_text(cast(given, JSON)) if dialect == "postgresql" else func.json_each(given)
+    jobs, one = array.table_valued("value"), runs.alias("one")
     newest_first = one.c.job_id.desc(), one.c.run_id.desc()
     ids = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value)).order_by(*newest_first)
     oldest = ids.limit(1).offset(bindparam("newer", type_=Integer)).correlate(jobs).scalar_subquery()
-    columns = (
-        runs.c.job_id,
-        runs.c.run_id,
-        runs.c.host,
-        runs.c.state,
-        runs.c.queued_at_us,
-        runs.c.started_at_us,
-        runs.c.finished_at_us,
-        runs.c.rows_affected,
-        *((runs.c.request,) if requests else ()),
-    )
+    columns: list[Any] = [runs.c[name] for name in names] or [runs]
     query = select(*columns).select_from(jobs).join(runs, runs.c.job_id == jobs.c.value)
     return query.where(runs.c.run_id >= func.coalesce(oldest, ""))
 
