@@ -7,13 +7,14 @@ or yields responses and raises exceptions. It sees nothing of gRPC.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -71,12 +72,12 @@ class Endpoints:
 
             async def received() -> Message:
                 self._count(caller, context)
-                body: bytes = raw if self.body_seconds is None else await _body(raw, self.body_seconds)
+                body: bytes = raw if self.body_seconds is None else await _body(context, self.body_seconds)
                 self.guard.quotas.request(caller.principal, len(body))
                 return decoded(request, body)
 
             told = await answer(received, caller, context)
-            return told.SerializeToString() if isinstance(told, Message) else await _refused(context, told)
+            return told.SerializeToString() if isinstance(told, Message) else await _end(context, told)
 
         return behaviour
 
@@ -113,7 +114,7 @@ class Endpoints:
         async def serve(caller: Caller, context: _Context) -> None:
             answer = partial(self._answers, unary, calls, caller)
             exchanges = NumberedExchanges(answer=answer, takes=calls.takes, write=context.write, response=given)
-            await exchanges.serve(self._until_the_end(context, taken, caller))
+            await exchanges.serve(self._messages(self._next, taken, context, caller))
 
         return self._while_open(method, serve)
 
@@ -133,17 +134,20 @@ class Endpoints:
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
                 self._tell_refusal(method, None, status, caller)
-            return b"" if status is None else await _refused(context, status)
+            return b"" if status is None else await _end(context, status)
 
         return behaviour
 
-    async def _until_the_end(self, context: _Context, message: type[Message], caller: Caller) -> AsyncIterator[Message]:
-        """Yield the messages of a stream until its end.
-
-        :raises KernelStopping: if the kernel stops before
-        """
-        while (raw := await self._next(context)) is not None:
-            self.guard.quotas.message(caller.principal, len(raw))
+    async def _messages(
+        self,
+        read: Callable[[_Context], Awaitable[bytes | None]],
+        message: type[Message],
+        context: _Context,
+        caller: Caller,
+    ) -> AsyncIterator[Message]:
+        """Yield the messages of a stream until its end."""
+        while (raw := await read(context)) is not None:
+            self.guard.quotas.message(caller.principal, len(raw))  # before it costs anything
             yield decoded(message, raw)
             del raw
 
@@ -259,10 +263,10 @@ class Endpoints:
                 self._count(caller, context)
                 with self.guard.quotas.stream(caller.principal):
                     if many:
-                        responses = call(self._decoded_all(request, context, caller), caller)
+                        responses = call(self._messages(_read, request, context, caller), caller)
                     else:
                         if self.body_seconds is not None:
-                            raw = await _body(raw, self.body_seconds)
+                            raw = await _body(context, self.body_seconds)
                         self.guard.quotas.request(caller.principal, len(raw))
                         message = decoded(request, raw)
                         await self.guard.check(rule, message, caller)
@@ -275,12 +279,6 @@ class Endpoints:
             await _end(context, status)
 
         return behaviour
-
-    async def _decoded_all(self, request: type[Message], context: _Context, caller: Caller) -> AsyncIterator[Message]:
-        while (raw := await _read(context)) is not None:
-            self.guard.quotas.message(caller.principal, len(raw))  # before it costs anything
-            yield decoded(request, raw)
-            del raw
 
     def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:
         self.audit.refused(method, request, status.reason, caller, error_id=status.error_id, about=status.about)
@@ -327,22 +325,18 @@ class Endpoints:
         return status
 
 
-async def _body(raws: AsyncIterator[bytes], seconds: float) -> bytes:
-    """Return the request of a call, and keep nothing of it: gRPC's iterator and what it iterates hold each other.
+async def _body(context: _Context, seconds: float) -> bytes:
+    """Return the request of a call. gRPC's own iterator would keep it: that and what it iterates hold each other.
 
     :raises BadRequest: if it does not come in time
     """
-    try:
-        async with asyncio.timeout(seconds), _closing(raws) as messages:
-            return await anext(messages)
-    except (TimeoutError, StopAsyncIteration):
-        raise BadRequest(
-            f"no request came within {seconds:g} seconds; send it with the call", field="request"
-        ) from None
-
-
-def _closing(raws: AsyncIterator[bytes]) -> aclosing[AsyncGenerator[bytes, None]]:
-    return aclosing(aiter(raws))  # type: ignore[arg-type]  # gRPC's iterators are generators
+    raw = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            raw = await _read(context)
+    if raw is None:
+        raise BadRequest(f"no request came within {seconds:g} seconds; send it with the call", field="request")
+    return raw
 
 
 async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:
@@ -352,7 +346,7 @@ async def _send_all(responses: AsyncIterator[Message], context: _Context) -> Non
             await context.write(response.SerializeToString())
 
 
-async def _end(context: _Context, status: CallStatus) -> None:
+async def _end(context: _Context, status: CallStatus) -> NoReturn:
     """End a call with a status.
 
     gRPC keeps the error that it raises with the call, and the error keeps the frames that it passes, which know the
@@ -363,11 +357,6 @@ async def _end(context: _Context, status: CallStatus) -> None:
     except grpc.aio.AbortError as error:
         context.add_done_callback(lambda _, raised=error: raised.with_traceback(None))  # type: ignore[arg-type]
         raise
-
-
-async def _refused(context: _Context, status: CallStatus) -> bytes:
-    await _end(context, status)
-    return b""  # never reached: abort raises
 
 
 async def _read(context: _Context) -> bytes | None:
