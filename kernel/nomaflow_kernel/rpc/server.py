@@ -141,7 +141,6 @@ class DoorServers:
         addresses: DoorAddresses,
         certificates: DoorCertificates | None,
         services: Services,
-        health: Mapping[str, Callable[..., Any]],
         endpoints: Callable[[Door], Endpoints],
         reflection: bool = False,
     ) -> None:
@@ -158,9 +157,9 @@ class DoorServers:
                 )
             self._endpoints.append(parts)
             others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
-            methods = {each.full_name: service_methods(each, services[each], parts) for each in _PLANS[door].services}
-            methods |= {each.full_name: elsewhere_methods(each, parts) for each in others}
-            methods[HEALTH.full_name] = service_methods(HEALTH, health, parts, may_grow=True)
+            methods = {each.full_name: elsewhere_methods(each, parts) for each in others}
+            for each in (*_PLANS[door].services, HEALTH):
+                methods[each.full_name] = service_methods(each, services[each], parts, may_grow=each is HEALTH)
             if reflection and door in (Door.OWNER, Door.CLIENTS):
                 methods |= _reflection(_PLANS[door].services, parts)
             self._servers[door] = _bare_server(door, methods, files=files)

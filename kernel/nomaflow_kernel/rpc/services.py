@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.access.doors import Identify, clients_door, hosts_door, joining_door, owners_door
@@ -37,19 +36,17 @@ def door_servers(
     :param addresses: where to listen
     :param endpoints: returns those of a door; None for the usual ones
     """
-    services, health = _services(parts)
     return DoorServers(
         addresses=addresses,
         certificates=parts.certificates,
-        services=services,
-        health=health,
+        services=_services(parts),
         endpoints=endpoints or (lambda door: _endpoints(parts, door)),
         reflection=parts.settings.reflection,
     )
 
 
-def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., Any]]]:
-    """Return the methods of the kernel's services, and those of the health service."""
+def _services(parts: KernelParts) -> Services:
+    """Return the methods of the kernel's services, and of the health service."""
     enrolment, catalogue, settings = Enrolment(parts), CatalogueCalls(parts), parts.settings
     # Hosts keep what the operator has named, and no name that the kernel has guessed.
     named = settings.advertised_hosts or any(map(is_tcp, settings.advertised))
@@ -63,7 +60,7 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
         addresses=(lambda: parts.reached().hosts) if named else tuple,
         quotas=parts.quotas,
     )
-    services = {
+    return {
         KERNEL: methods_of(
             KERNEL,
             KernelService(parts, catalogue),
@@ -81,8 +78,8 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
         ACCESS: methods_of(ACCESS, AccessCalls(parts, enrolment.join_string), AuditCalls(parts)),
         GATEWAY: methods_of(GATEWAY, gateway, enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),
+        HEALTH: methods_of(HEALTH, parts.health),
     }
-    return services, methods_of(HEALTH, parts.health)
 
 
 def _endpoints(parts: KernelParts, door: Door) -> Endpoints:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from nomaflow_kernel.access.principals import Caller
@@ -13,8 +13,7 @@ from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.failed_calls import UnknownService
-from nomaflow_kernel.rpc.handlers import EXCHANGES
-from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, KERNEL, SERVICES, DoorServers
+from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, SERVICES, DoorServers
 from nomaflow_kernel.store.errors import StoreError, StoreLed
 
 _Status = health_pb2.HealthCheckResponse
@@ -31,31 +30,24 @@ def standby_servers(
     :param certificates: for the TCP doors; None if there are none
     :param why: returns the error that ends a call, normally NOT_LEADER
     """
+    services = {
+        service: dict.fromkeys((method.name for method in service.methods), _refusing(service, why))
+        for service in (KERNEL, ACCESS, GATEWAY, ENROLMENT)
+    }
     return DoorServers(
         addresses=addresses,
         certificates=certificates,
-        services={
-            service: {method.name: _refusing(service, method, why) for method in service.methods}
-            for service in (KERNEL, ACCESS, GATEWAY, ENROLMENT)
-        },
-        health={"Check": _check},
+        services={**services, HEALTH: {"Check": _check}},
         endpoints=lambda _: endpoints,
     )
 
 
-def _refusing(service: ServiceDescriptor, method: MethodDescriptor, why: _Why) -> Callable[..., Any]:
-    def refusal() -> StoreError:
+def _refusing(service: ServiceDescriptor, why: _Why) -> Callable[..., Any]:
+    def refuse(_request: Any, _caller: Caller) -> Any:
         error = why()
-        return error.for_hosts() if service is GATEWAY and isinstance(error, StoreLed) else error
+        raise error.for_hosts() if service is GATEWAY and isinstance(error, StoreLed) else error
 
-    async def call(_request: Any, _caller: Caller) -> Any:
-        raise refusal()
-
-    async def stream(_request: Any, _caller: Caller) -> AsyncIterator[Any]:
-        raise refusal()
-        yield  # makes it a generator
-
-    return stream if method.server_streaming and method.name not in EXCHANGES else call
+    return refuse
 
 
 async def _check(request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
