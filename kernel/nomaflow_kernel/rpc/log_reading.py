@@ -21,6 +21,7 @@ from nomaflow_kernel.history.feed import RunSubscription
 from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.pages import grouped
 from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_most, check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
@@ -99,7 +100,7 @@ class LogCalls(Calls):
             return
         if not request.without_body:
             async for chunks in self._pages(request.run_id, filter):
-                for group in _grouped(chunks):
+                for group in grouped(chunks, lambda chunk: len(chunk.body)):
                     told = [_chunk_message(chunk, size_bytes=len(chunk.body)) for chunk in group]
                     yield ReadLogChunksResponse(chunks=told)
             return
@@ -173,20 +174,6 @@ def _next_limit(chunks: Sequence[LogChunkRecord]) -> int:
     """Return how many chunks to read next: as many as make up a mebibyte, if they are as large as the last ones."""
     size = sum(len(chunk.body) for chunk in chunks)
     return max(_CHUNKS, min(_MOST_CHUNKS, _PAGE_BYTES * len(chunks) // max(size, 1)))
-
-
-def _grouped(chunks: Sequence[LogChunkRecord]) -> Iterator[list[LogChunkRecord]]:
-    """Yield chunks in groups of a mebibyte; more only for a single one."""
-    group: list[LogChunkRecord] = []
-    size = 0
-    for chunk in chunks:
-        if group and size + len(chunk.body) > _PAGE_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(chunk)
-        size += len(chunk.body)
-    if group:
-        yield group
 
 
 def _chunk_message(source: LogChunkRecord | LogHead, **given: Any) -> log_pb2.LogChunk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -19,6 +19,7 @@ from nomaflow_kernel.rpc.requests import check_most
 from nomaflow_project.reading.problems import Problem
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 _TOKEN_LENGTH = 4096
 
 
@@ -46,6 +47,20 @@ class Page(Generic[M]):
                 return False
             self.add(entry)
         return True
+
+
+def grouped(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield items in groups, each for one message, which ends with the item that reaches the bytes of a page."""
+    group: list[T] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if size >= PAGE_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def page_size(asked: int, most: int) -> int:

@@ -23,7 +23,7 @@ from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
 from nomaflow_kernel.rpc.hidden_values import event_without_values
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
-from nomaflow_kernel.rpc.pages import Page
+from nomaflow_kernel.rpc.pages import grouped
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_run_id
 from nomaflow_kernel.store import Store
@@ -93,7 +93,7 @@ class Watching(Calls):
                 async for page in pages:
                     # Events already read from the store may come again through the feed.
                     told = list(_to_the_end(event for event in page if event.seq > cursor))
-                    for events in _together(map(self._messages.of if whole else _without_values, told)):
+                    for events in _grouped(map(self._messages.of if whole else _without_values, told)):
                         yield kernel.WatchRunResponse(events=events)
                     cursor = told[-1].seq if told else cursor
                     if told and told[-1].kind == _RUN_END:
@@ -135,7 +135,7 @@ class Watching(Calls):
                 if self._store.pruned_through_seq > max(cursor, told):
                     told = self._store.pruned_through_seq
                     yield kernel.WatchEventsResponse(pruned=kernel.PrunedEvents(after_seq=cursor, through_seq=told))
-                for events in _together(await sight.shown(page)):
+                for events in _grouped(await sight.shown(page)):
                     yield kernel.WatchEventsResponse(events=events)
                     cursor, spoke_at = events[-1].seq, time.monotonic()
                 cursor = max(cursor, through)
@@ -189,16 +189,8 @@ def _to_the_end(events: Iterable[EventRecord]) -> Iterator[EventRecord]:
             return
 
 
-def _together(events: Iterable[event_pb2.Event]) -> Iterator[list[event_pb2.Event]]:
-    """Yield the events in groups, each for one message: as many as are not too large together."""
-    page = Page[event_pb2.Event]()
-    for event in events:
-        page.add(event)
-        if page.full:
-            yield page.entries
-            page = Page()
-    if page.entries:
-        yield page.entries
+def _grouped(events: Iterable[event_pb2.Event]) -> Iterator[list[event_pb2.Event]]:
+    return grouped(events, event_pb2.Event.ByteSize)
 
 
 def _without_values(event: EventRecord) -> event_pb2.Event:
