@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
@@ -64,20 +65,9 @@ class _KeptMessage(Struct, frozen=True, kw_only=True):
     """A message, and what it was made from; it is right until the fire that it shows."""
 
     entry: Job
-    pause: PauseRecord | None
-    why: str
-    last_run: RunRecord | None
-    until_us: int | None
+    beside: tuple[PauseRecord | None, str, RunRecord | None]
+    until_us: float
     message: job_pb2.Job
-
-    def tells(self, entry: Job, pause: PauseRecord | None, why: str, last_run: RunRecord | None, now_us: int) -> bool:
-        return (
-            self.entry is entry
-            and (self.until_us is None or now_us < self.until_us)
-            and self.why == why
-            and self.last_run == last_run
-            and self.pause == pause
-        )
 
 
 class JobMessageCache:
@@ -93,15 +83,13 @@ class JobMessageCache:
         self, entry: Job, *, now_us: int, pause: PauseRecord | None, why_not_running: str, last_run: RunRecord | None
     ) -> job_pb2.Job:
         """Return the message of a job, which is the caller's to change."""
-        kept = self._kept.find(entry.key)
-        if kept is None or not kept.tells(entry, pause, why_not_running, last_run, now_us):
+        kept, beside = self._kept.find(entry.key), (pause, why_not_running, last_run)
+        if kept is None or kept.entry is not entry or now_us >= kept.until_us or kept.beside != beside:
             made = job_message(
                 entry, now_us=now_us, fires=1, pause=pause, why_not_running=why_not_running, last_run=last_run
             )
-            until_us = made.next_fires[0].at.ToMicroseconds() if made.next_fires else None
-            kept = _KeptMessage(
-                entry=entry, pause=pause, why=why_not_running, last_run=last_run, until_us=until_us, message=made
-            )
+            until_us = made.next_fires[0].at.ToMicroseconds() if made.next_fires else math.inf
+            kept = _KeptMessage(entry=entry, beside=beside, until_us=until_us, message=made)
             self._kept.put(entry.key, kept)
         message = job_pb2.Job()
         message.CopyFrom(kept.message)
