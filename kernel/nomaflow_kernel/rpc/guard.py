@@ -81,21 +81,15 @@ class Guard:
         if rule.verb is None or caller.principal.is_owner:
             return
         self.quotas.triggers(caller.principal, _triggers(rule, request))
-        if rule.about is About.EVERYTHING:
-            caller.require(rule.verb, EVERYTHING)
-        elif rule.about is About.JOB:
-            self._check_job(rule.verb, request.job_id, caller)
-        elif rule.about is About.HOST or (rule.about is About.HOST_OR_ONLY and request.host):
-            self._check_host(rule.verb, request.host, caller)
-        elif rule.about is About.PLACE:
-            if request.job_id:
-                self._check_job(rule.verb, request.job_id, caller)
-            elif request.host:
-                self._check_host(rule.verb, request.host, caller)
-            else:
-                caller.require(rule.verb, EVERYTHING)
-        elif rule.about is About.RUN:
+        of_place = rule.about is About.PLACE
+        if rule.about is About.RUN:
             await self._check_run(rule, request.run_id, caller)
+        elif rule.about is About.JOB or (of_place and request.job_id):
+            self._check_job(rule.verb, request.job_id, caller)
+        elif rule.about is About.HOST or ((of_place or rule.about is About.HOST_OR_ONLY) and request.host):
+            self._check_host(rule.verb, request.host, caller)
+        elif of_place or rule.about is About.EVERYTHING:
+            caller.require(rule.verb, EVERYTHING)
 
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""
