@@ -19,7 +19,7 @@ from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import SERVICES, Endpoints, Health, KernelParts, door_servers
+from nomaflow_kernel.rpc import Endpoints, Health, KernelParts, door_servers
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.server import DoorServers
 from nomaflow_kernel.store import Store, open_store
@@ -56,7 +56,7 @@ class ServedKernel:
         self.sessions = sessions
         self.catalogue = CatalogueService(store=self.store, clock=self.clock, feed=self.feed, jobs_file=self.jobs_file)
         self.audit = AuditLog(store=self.store, clock=self.clock)
-        self.health = Health(services=SERVICES, store=self.store, **health)
+        self.health = Health(store=self.store, **health)
         self.credentials = Credentials(
             store=self.store, clock=self.clock, roles={}, withdrawn=self.directory / "withdrawn"
         )

@@ -28,7 +28,7 @@ from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import forget_address, publish_address
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import SERVICES, Health, KernelParts, door_servers
+from nomaflow_kernel.rpc import Health, KernelParts, door_servers
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import Store
@@ -99,7 +99,7 @@ class Kernel:
             engine=engine,
             scheduler=scheduler,
             sessions=sessions,
-            health=Health(services=SERVICES, store=store),
+            health=Health(store=store),
             credentials=credentials,
             guard=Guard(catalogue=catalogue, sessions=sessions, subjects=store.run_subjects, quotas=quotas),
             audit=AuditLog(store=store if settings.kernel.audit.enabled else None, clock=clock),

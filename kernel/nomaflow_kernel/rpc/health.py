@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.rpc.failed_calls import UnknownService
+from nomaflow_kernel.rpc.server import SERVICES
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import LeadLost, StoreError
 
@@ -21,18 +22,18 @@ _PINGS = 3
 
 A ping needs no room: it can be written while nothing else can.
 """
+_SERVICES = frozenset(("", *SERVICES))
+"""The names with a health status; the empty one is that of the kernel."""
 _Status = health_pb2.HealthCheckResponse
 
 
 class Health:
     """Tracks whether the kernel can work, and answers health checks and watches.
 
-    :param services: names of the services with a health status; the empty name is always known
     :param store: pinged after a failure until it can be written again
     """
 
-    def __init__(self, *, services: tuple[str, ...], store: Store, ping_seconds: float = _PING_SECONDS) -> None:
-        self._services = frozenset(("", *services))
+    def __init__(self, *, store: Store, ping_seconds: float = _PING_SECONDS) -> None:
         self._store = store
         self._ping_seconds = ping_seconds
         self._ready = False
@@ -83,7 +84,7 @@ class Health:
 
         :raises UnknownService: if there is no service of that name
         """
-        if request.service not in self._services:
+        if request.service not in _SERVICES:
             raise UnknownService(request.service)
         return self._response()
 
@@ -91,7 +92,7 @@ class Health:
         self, request: health_pb2.HealthCheckRequest, _caller: Caller
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Yield the health of a service now and on each change."""
-        if request.service not in self._services:
+        if request.service not in _SERVICES:
             yield _Status(status=_Status.SERVICE_UNKNOWN)
             return
         told: bool | None = None

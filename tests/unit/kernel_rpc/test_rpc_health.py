@@ -20,7 +20,7 @@ async def test_health_stays_down_while_work_fails_beside_pings_that_are_written(
             if pings < 10 and pings % 2:
                 health.note(StoreFull("no space left on device"))
 
-    health = Health(services=(), store=cast(Any, Store()), ping_seconds=0)
+    health = Health(store=cast(Any, Store()), ping_seconds=0)
     health.set_ready()
     health.note(StoreFull("no space left on device"))
     await eventually(lambda: health.serving)
