@@ -33,12 +33,11 @@ class KernelError(Exception):
 
 
 class BadRequest(KernelError):
-    """Raised when a request breaks a rule; ``field`` names the field."""
+    """Raised when a request breaks a rule; ``fields`` maps the field to the problem."""
 
     reason = "BAD_REQUEST"
 
     def __init__(self, message: str, *, field: str) -> None:
-        self.field = field
         self.fields = {field: message}
         super().__init__(message)
 

@@ -71,7 +71,7 @@ def test_a_trigger_that_breaks_a_rule_names_the_field(request_: kernel.TriggerRu
     """A malformed trigger does not reach the engine."""
     with pytest.raises(BadRequest) as caught:
         trigger_command(request_, CALLER)
-    assert caught.value.field.startswith(field)
+    assert next(iter(caught.value.fields)).startswith(field)
     assert "expected" in caught.value.message or "cannot be used" in caught.value.message
 
 

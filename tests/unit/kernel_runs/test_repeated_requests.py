@@ -295,7 +295,7 @@ async def test_a_step_before_the_start_of_a_replay_is_not_switched_on(rig: Rig) 
         again = command("", kind=TriggerKind.REPLAY, replay_of=old, switches={"one": True}, **start)
         with pytest.raises(BadRequest) as caught:
             await rig.take(again)
-        assert (caught.value.message.startswith(told), caught.value.field) == (True, "step_switches")
+        assert (caught.value.message.startswith(told), list(caught.value.fields)) == (True, ["step_switches"])
     await rig.take(
         command("", kind=TriggerKind.REPLAY, replay_of=old, switches={"one": False, "two": True}, from_step="two")
     )
