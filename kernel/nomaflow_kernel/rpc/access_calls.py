@@ -168,15 +168,14 @@ class AccessCalls(Calls):
         authority, files = certificates.authority, certificates.for_clients
         files.renewed()
         served = files.current
-        found = access.Authority(
-            authorities_pem=authority.authorities_pem,
-            fingerprint=authority.fingerprint,
+        return encode(
+            access.Authority,
+            authority,
+            authority_expires_at=authority.expires_at,
             certificate_names=served.names,
+            certificate_expires_at=served.expires_at * 1_000_000,
             own=certificates.given is None,
         )
-        found.authority_expires_at.FromDatetime(authority.expires_at)
-        found.certificate_expires_at.FromSeconds(served.expires_at)
-        return found
 
     def _token(self, record: TokenRecord) -> access.Token:
         return encode(access.Token, record, grants=list(map(str, self._credentials.given_by(record))))
