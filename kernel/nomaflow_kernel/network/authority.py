@@ -150,6 +150,7 @@ class Authority:
     def renew(self) -> None:
         """Make a new certificate for the doors.
 
+        :raises CertificateRefused: if the authority itself has ended
         :raises OSError: if it cannot be written
         """
         with self._guard:
@@ -158,6 +159,7 @@ class Authority:
     def renew_if_due(self) -> None:
         """Make a new certificate for the doors if two thirds of the present one's lifetime are over.
 
+        :raises CertificateRefused: if the authority itself has ended
         :raises OSError: if it cannot be written
         """
         with self._guard:
@@ -183,8 +185,8 @@ class Authority:
         old, now = self._held, self._time()
         key = ec.generate_private_key(ec.SECP256R1())
         crossing = _authority(key.public_key(), name, now).issuer_name(old.own.subject)
-        crossing = crossing.not_valid_after(old.own.not_valid_after_utc)
-        crosses = (_sign(crossing, old), *(each for each in old.crosses if each.not_valid_after_utc > now))
+        crossed = _sign(crossing.not_valid_after(max(old.own.not_valid_after_utc, now)), old)
+        crosses = tuple(each for each in (crossed, *old.crosses) if each.not_valid_after_utc > now)
         older = tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now)
         new = _Held(key=key, own=_self_signed(key, name, now), crosses=crosses[:_MOST_OLDER], older=older[:_MOST_OLDER])
         _write(self._file, _bundle(new))
@@ -234,6 +236,11 @@ class Authority:
         return set(names) == set(self._names) and self._time() < begun + (ends - begun) * 2 / 3
 
     def _issue(self) -> None:
+        if self.expires_at <= self._time():
+            raise CertificateRefused(
+                f"this kernel's authority ended on {self.expires_at:%Y-%m-%d}; look at this machine's clock, or run "
+                "`nomaflow pki replace`, after which every host and client must join again"
+            )
         key, held = ec.generate_private_key(ec.SECP256R1()), self._held
         signed = self._signed(
             held, key.public_key(), _named("nomaflow kernel"), self._names,

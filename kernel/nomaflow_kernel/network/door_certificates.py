@@ -57,7 +57,7 @@ class DoorCertificates(Struct, frozen=True, kw_only=True):
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await asyncio.to_thread(self.authority.renew_if_due)
-            except OSError as error:
+            except (OSError, CertificateRefused) as error:
                 _LOG.error("the kernel's certificate could not be renewed, trying again in an hour: %s", error)
 
 

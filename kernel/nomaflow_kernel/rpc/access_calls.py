@@ -18,6 +18,7 @@ from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.token_orders import INSTANCE_SECONDS, TokenOrder, check_host_name
 from nomaflow_kernel.domain.errors import BadRequest, FileUnusable
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import own_request_id
@@ -151,6 +152,7 @@ class AccessCalls(Calls):
         """Renew the certificate of the kernel's own authority, or replace the authority; return what is served now.
 
         :raises NotOnTcp: if there is none
+        :raises BadRequest: if the authority has ended, and is not to be replaced
         :raises FileUnusable: if the new one cannot be written
         """
         authority, repeatable = self._parts.tcp_certificates().authority, own_request_id(request.request_id, caller)
@@ -160,6 +162,8 @@ class AccessCalls(Calls):
         except OSError as error:
             what = f"cannot write this kernel's authority into {str(authority.cert.parent)!r}"
             raise FileUnusable(what, error, fix="correct that, and renew again") from None
+        except CertificateRefused as error:
+            raise BadRequest(str(error), field="replace") from None
         _LOG.info("%s %s", caller.principal, "replaced the authority" if request.replace else "renewed the certificate")
         return access.RenewAuthorityResponse(authority=self._authority())
 
