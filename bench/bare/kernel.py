@@ -63,7 +63,7 @@ class Kernel:
             unsent, self._unsent = self._unsent, []
             yield gateway.AttachResponse(commands=gateway.CommandBatch(commands=unsent))
 
-    async def report(self, request: gateway.ReportRequest, context: Any) -> gateway.ReportResponse:
+    async def report(self, request: gateway.ReportRequest, context: Any) -> gateway.ReportAnswer:
         """Finish the runs, then acknowledge."""
         reports = open_reports(request.attempts)
         run_ids = [one.attempt_key.partition("/")[0] for one in reports]
@@ -71,7 +71,7 @@ class Kernel:
         if self._watcher is not None:
             for run_id in run_ids:
                 self._watcher.put_nowait(run_id)
-        return gateway.ReportResponse(
+        return gateway.ReportAnswer(
             acks=seal([AttemptAck(attempt_key=one.attempt_key, acknowledged_seq=2) for one in reports])
         )
 
@@ -116,7 +116,7 @@ def _handlers(kernel: Kernel) -> tuple[grpc.GenericRpcHandler, ...]:
             kernel.attach, gateway.AttachRequest.FromString, gateway.AttachResponse.SerializeToString
         ),
         "Report": grpc.unary_unary_rpc_method_handler(
-            kernel.report, gateway.ReportRequest.FromString, gateway.ReportResponse.SerializeToString
+            kernel.report, gateway.ReportRequest.FromString, gateway.ReportAnswer.SerializeToString
         ),
     }
     return (

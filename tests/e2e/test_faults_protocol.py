@@ -135,7 +135,7 @@ def test_bytes_that_are_no_message(system: FaultSystem, channel: grpc.Channel, n
     """Each costs the call or session it came on, and no other: a host's step beside it is whole."""
     work = system.work("sync_ticks").under_way()
     garbage = MALFORMED[name]
-    for method in ("HostGatewayService/Report", "HostGatewayService/IntroduceManifest", "KernelService/CancelRun"):
+    for method in ("HostGatewayService/IntroduceManifest", "KernelService/CancelRun"):
         call = channel.unary_unary(f"/nomaflow_api.v1.{method}")
         assert refusal(lambda: call(garbage, timeout=10))[0] is grpc.StatusCode.INVALID_ARGUMENT  # noqa: B023  # called here
     for messages in ([garbage], [hello().SerializeToString(), garbage]):
@@ -153,8 +153,9 @@ def test_messages_that_are_too_large(system: FaultSystem, channel: grpc.Channel)
     work = system.work("ticks").under_way()
     stub = HostGatewayServiceStub(channel)
     large = "x" * (5 << 20)
+    large_report = gateway.StreamReportsRequest(report=gateway.ReportRequest(incarnation=large))
     with pytest.raises(grpc.RpcError) as report:
-        stub.Report(gateway.ReportRequest(incarnation=large), timeout=10)
+        stub.StreamReports(iter([large_report]), timeout=10)
     beat = gateway.AttachRequest(heartbeat=gateway.Heartbeat(manifest_digest=large))
     with pytest.raises(grpc.RpcError) as session:
         list(stub.Attach(iter([hello(), beat]), timeout=10))

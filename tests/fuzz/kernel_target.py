@@ -29,7 +29,9 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import letters, sealing
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_host.identity.requests import signing_request
+from nomaflow_host.session.report_streams import ReportStreams
 from real_system import Running, address_of, launch_kernel
 
 __all__ = ["FuzzedKernel", "Weakness"]
@@ -85,6 +87,7 @@ class FuzzedKernel:
         self._project = Path(tempfile.mkdtemp(prefix="nz-"))
         self._running: Running
         self._channel: grpc.aio.Channel
+        self._reports: ReportStreams
         self._host: asyncio.Task[None]
         self._first_rss = 0
 
@@ -96,6 +99,8 @@ class FuzzedKernel:
         )
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
         self._channel = grpc.aio.insecure_channel(address_of(self._project), options=options)
+        stub: Any = HostGatewayServiceStub(self._channel)
+        self._reports = ReportStreams(stub.StreamReports)
         self._host = asyncio.create_task(self._serve())
         async with asyncio.timeout(30):
             while not self.epoch:
@@ -281,6 +286,8 @@ class FuzzedKernel:
                         await self._introduce()
                 for command in told.commands.commands:
                     self._obey(command, outgoing)
+                for answer in told.commands.answers:
+                    self._reports.take_answer(answer)
         finally:
             beat.cancel()
             call.cancel()
@@ -311,14 +318,14 @@ class FuzzedKernel:
     async def _report(self, key: str, events: list[bytes]) -> None:
         report = letters.AttemptReport(attempt_key=key, first_seq=self._attempts.get(key, 0) + 1, events=tuple(events))
         request = gateway.ReportRequest(incarnation=self.incarnation, epoch=self.epoch, attempts=sealing.seal([report]))
-        path = "/nomaflow_api.v1.HostGatewayService/Report"
         try:
-            raw = await self._channel.unary_unary(path)(request.SerializeToString(), timeout=20)
-            self.counts["Report OK"] += 1
+            on_stream = gateway.StreamReportsRequest(report=request, host="team")
+            acks = await self._reports.deliver(on_stream, timeout=SECONDS)
+            self.counts["StreamReports OK"] += 1
         except grpc.aio.AioRpcError as error:
-            self._judge("Report", error.code(), error.details() or "")
+            self._judge("StreamReports", error.code(), error.details() or "")
             return
-        (ack,) = sealing.open_acks(gateway.ReportResponse.FromString(raw).acks)
+        (ack,) = sealing.open_acks(acks)
         self.counts[f"report {ack.status}"] += 1
         if ack.status is letters.AckStatus.FENCED or ack.status is letters.AckStatus.CONFLICT:
             self._attempts.pop(key, None)

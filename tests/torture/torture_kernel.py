@@ -146,10 +146,12 @@ class Watching(grpc.aio.ServerInterceptor):
         name = details.method.rpartition("/")[2]  # type: ignore[attr-defined]  # the stubs leave it out
         if handler is None or handler.unary_stream:
             return handler
+        if handler.stream_unary:  # the answers go another way
+            return grpc.stream_unary_rpc_method_handler(
+                functools.partial(self._exchanges, "Report", handler.stream_unary)
+            )
         if name in EXCHANGES:
-            serve = functools.partial(self._exchanges, EXCHANGES[name], handler.stream_stream or handler.stream_unary)
-            if handler.stream_unary:  # the answers go another way
-                return grpc.stream_unary_rpc_method_handler(serve)
+            serve = functools.partial(self._exchanges, EXCHANGES[name], handler.stream_stream)
             return grpc.stream_stream_rpc_method_handler(serve)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(functools.partial(self._stream, handler.stream_stream))

@@ -94,7 +94,6 @@ RULES: Mapping[str, Rule] = {
     _ACCESS + "ReadAudit": Rule(Verb.ADMIN, About.EVERYTHING),
     _ACCESS + "VerifyAudit": Rule(Verb.ADMIN, About.EVERYTHING),
     _GATEWAY + "Attach": Rule(None, About.HOST_ITSELF),
-    _GATEWAY + "Report": Rule(None, About.HOST_ITSELF),
     _GATEWAY + "StreamReports": Rule(None, About.HOST_ITSELF),
     _GATEWAY + "IntroduceManifest": Rule(None, About.HOST_ITSELF, changes=True),
     _GATEWAY + "RenewCertificate": Rule(None, About.HOST_ITSELF, changes=True),

@@ -20,7 +20,7 @@ _HOST_CALLS: Mapping[str, tuple[float, float]] = {
     "Attach": (10.0, 200.0),
     "IntroduceManifest": (2.0, 120.0),
     "RenewCertificate": (1 / 600, 100.0),
-    "Report": (1000.0, 10_000.0),
+    "StreamReports": (1000.0, 10_000.0),
     "Heartbeat": (500.0, 10_000.0),
     "LoadState": (1 / 5, 200.0),
 }

@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import structs
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.letters import AttemptAck, Verdict
+from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.audit_texts import named
@@ -202,47 +202,33 @@ class HostGateway:
             raise BadRequest("a second hello on one session; open a new session", field="hello")
         # Any other message belongs to a newer protocol: a host that speaks ours needs no answer to it.
 
-    async def report(self, request: gateway.ReportRequest, caller: Caller) -> gateway.ReportResponse:
-        """Record events of many attempts and answer each one.
-
-        :raises BadRequest: if the report as a whole cannot be read
-        :raises StaleSession: if the report is from another epoch than this kernel's
-        """
-        return gateway.ReportResponse(acks=seal(await self._record(request, caller)))
-
     async def stream_reports(
         self, request: gateway.StreamReportsRequest, caller: Caller
     ) -> gateway.StreamReportsResponse:
-        """Record events as :meth:`report` does. The answer is a message of the session, with the orders that follow.
+        """Record events of many attempts. The answer is a message of the session, with the orders that follow.
 
         :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the instance has no session, or the report is from another epoch than this kernel's
         """
         report = request.report
         session = self._session_of(request.host, report.incarnation, caller)
-        await self._record(report, caller, answer=partial(session.answer, request.number))
-        return gateway.StreamReportsResponse()
-
-    async def _record(
-        self,
-        request: gateway.ReportRequest,
-        caller: Caller,
-        *,
-        answer: Callable[[Sequence[AttemptAck]], None] | None = None,
-    ) -> Sequence[AttemptAck]:
-        host = _proved_name(caller)
-        check_incarnation(request.incarnation)
-        if request.epoch != self._info.epoch:
+        if report.epoch != self._info.epoch:
             raise StaleSession(
-                f"the report is of epoch {request.epoch}, this kernel's is {self._info.epoch}; attach again"
+                f"the report is of epoch {report.epoch}, this kernel's is {self._info.epoch}; attach again"
             )
-        sealed = request.attempts
         try:
-            reports = open_reports(sealed)
+            told = open_reports(report.attempts)
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
-        self._quotas.call(caller.principal, "Report", len(reports) / _TOLD_OF_REPORT)
-        return await self._engine.report(request.incarnation, reports, size=len(sealed), host=host, answer=answer)
+        self._quotas.call(caller.principal, "StreamReports", len(told) / _TOLD_OF_REPORT)
+        await self._engine.report(
+            report.incarnation,
+            told,
+            size=len(report.attempts),
+            host=_proved_name(caller),
+            answer=partial(session.answer, request.number),
+        )
+        return gateway.StreamReportsResponse()
 
     async def introduce_manifest(
         self, request: gateway.IntroduceManifestRequest, caller: Caller

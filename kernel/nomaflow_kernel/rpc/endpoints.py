@@ -81,15 +81,13 @@ class Endpoints:
 
         return behaviour
 
-    def one_way(self, method: str, unary: str, call: _Call, request: type[Message]) -> _Wrapped:
+    def one_way(self, method: str, call: _Call, request: type[Message]) -> _Wrapped:
         """Return the gRPC behaviour of a stream of requests that are served one after the other, each as a call is.
 
         Their answers go another way. An error ends the stream. While it waits for the next request, the end of the
         kernel ends it too.
-
-        :param unary: the method that each request is for
         """
-        answer = self._answering(unary, call)
+        answer = self._answering(method, call)
 
         async def serve(caller: Caller, context: _Context) -> CallStatus | None:
             while (raw := await self._next(context)) is not None:

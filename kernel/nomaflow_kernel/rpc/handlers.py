@@ -14,8 +14,8 @@ from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls, one_by_one
 
-EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun", "StreamReports": "Report"}
-"""Streams of requests → the unary method that each request is for."""
+EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun"}
+"""Streams of numbered requests → the unary method that each request is for."""
 
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -35,14 +35,12 @@ def service_methods(
 ) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     """Return the handler of each rpc of a service.
 
-    :param methods: name of each rpc of the descriptor → the method that serves it; a stream of requests needs none, and
-        numbered ones may have :class:`ManyCalls`
+    :param methods: name of each rpc of the descriptor → the method that serves it, or :class:`ManyCalls`
     :param may_grow: True for a third party's service, which may have more rpcs in a later release of its package: those
         are answered UNIMPLEMENTED
     :raises ValueError: if the names do not match
     """
     known = {method.name: method for method in descriptor.methods}
-    methods = {**{stream: methods[unary] for stream, unary in EXCHANGES.items() if stream in known}, **methods}
     if known.keys() != methods.keys() and not (may_grow and methods.keys() <= known.keys()):
         raise ValueError(f"{descriptor.full_name} has {sorted(known)}, served are {sorted(methods)}")
     return {
@@ -58,8 +56,7 @@ def elsewhere_methods(
 
     So a token that is shown to hosts' calls, or a host's certificate to clients' calls, is refused as such.
     """
-    methods = dict.fromkeys((each.name for each in descriptor.methods if each.name not in EXCHANGES), _elsewhere)
-    return service_methods(descriptor, methods, endpoints)
+    return service_methods(descriptor, dict.fromkeys(descriptor.methods_by_name, _elsewhere), endpoints)
 
 
 def _elsewhere(_request: Any, caller: Caller) -> Any:
@@ -73,10 +70,10 @@ def _method_handler(
     request = message_factory.GetMessageClass(method.input_type)
     if method.name in EXCHANGES:
         unary_path = f"{path.rpartition('/')[0]}/{EXCHANGES[method.name]}"
-        if not method.server_streaming:
-            return grpc.stream_unary_rpc_method_handler(endpoints.one_way(path, unary_path, call, request))
         calls = call if isinstance(call, ManyCalls) else one_by_one(call)
         return grpc.stream_stream_rpc_method_handler(endpoints.numbered(path, unary_path, calls, method))
+    if method.client_streaming and not method.server_streaming:
+        return grpc.stream_unary_rpc_method_handler(endpoints.one_way(path, call, request))
     # With a time limit for the request we read it ourselves, once the caller is known: gRPC then hands over a stream.
     reads = endpoints.body_seconds is not None
     if method.client_streaming or (method.server_streaming and reads):

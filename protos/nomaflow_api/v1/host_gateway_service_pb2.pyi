@@ -10,12 +10,12 @@ The order of things, each step committed before the next is sent:
     If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest; so does the host
     after its first load.
  3. The kernel commits an attempt as DISPATCHED with key, incarnation and epoch, then sends Dispatch.
- 4. The host runs it and sends its events by Report or StreamReports, numbered from 1 within the attempt: started, log
-    chunks, progress, finished (always the last).
+ 4. The host runs it and sends its events by StreamReports, numbered from 1 within the attempt: started, log chunks,
+    progress, finished (always the last).
  5. The kernel commits, then acknowledges the highest contiguous number. The host forgets only what is acknowledged,
     but remembers the keys of at least half a million attempts, so that a repeated Dispatch starts nothing.
 
-Attach carries small messages only; everything bulky goes by Report, on a channel of its own.
+Attach carries small messages only; everything bulky goes by StreamReports, on a channel of its own.
 
 Orders, events, answers and inventories are letters: structs of nomaflow_api/v1/letters.py in msgpack, which describes
 their fields. They travel as bytes, so that whoever is in between need not open them.
@@ -680,7 +680,7 @@ class ReportAnswer(google.protobuf.message.Message):
     number: builtins.int
     """number is that of the report."""
     acks: builtins.bytes
-    """acks are the same as those of Report."""
+    """acks are in the order of the report's attempts: a letter, a list of AttemptAck."""
     def __init__(
         self,
         *,
@@ -826,24 +826,6 @@ class ReportRequest(google.protobuf.message.Message):
 global___ReportRequest = ReportRequest
 
 @typing.final
-class ReportResponse(google.protobuf.message.Message):
-    """ReportResponse answers each attempt."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    ACKS_FIELD_NUMBER: builtins.int
-    acks: builtins.bytes
-    """acks are in the order of the request: a letter, a list of AttemptAck."""
-    def __init__(
-        self,
-        *,
-        acks: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acks", b"acks"]) -> None: ...
-
-global___ReportResponse = ReportResponse
-
-@typing.final
 class StreamReportsRequest(google.protobuf.message.Message):
     """StreamReportsRequest is one report on a stream."""
 
@@ -858,7 +840,7 @@ class StreamReportsRequest(google.protobuf.message.Message):
     """number is the host's own for it, and that of no other report of the session."""
     @property
     def report(self) -> global___ReportRequest:
-        """report is the same as that of Report."""
+        """report is what it carries."""
 
     def __init__(
         self,

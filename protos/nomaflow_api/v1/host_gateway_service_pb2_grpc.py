@@ -40,11 +40,6 @@ class HostGatewayServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.AttachRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.AttachResponse.FromString,
                 _registered_method=True)
-        self.Report = channel.unary_unary(
-                '/nomaflow_api.v1.HostGatewayService/Report',
-                request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.SerializeToString,
-                response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.FromString,
-                _registered_method=True)
         self.StreamReports = channel.stream_unary(
                 '/nomaflow_api.v1.HostGatewayService/StreamReports',
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsRequest.SerializeToString,
@@ -73,17 +68,10 @@ class HostGatewayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Report(self, request, context):
-        """Report delivers events of many attempts. The call's own status speaks only of the call; each attempt has its own
-        answer.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def StreamReports(self, request_iterator, context):
-        """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
-        follow from it. An error ends the stream, and speaks of the report that has no answer yet.
+        """StreamReports takes reports one after another, each with events of many attempts. Each is answered on the session, in
+        one message with the orders that follow from it, and there each attempt by itself. An error ends the stream, and
+        speaks of the report that has no answer yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,11 +98,6 @@ def add_HostGatewayServiceServicer_to_server(servicer, server):
                     servicer.Attach,
                     request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.AttachRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.AttachResponse.SerializeToString,
-            ),
-            'Report': grpc.unary_unary_rpc_method_handler(
-                    servicer.Report,
-                    request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.FromString,
-                    response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.SerializeToString,
             ),
             'StreamReports': grpc.stream_unary_rpc_method_handler(
                     servicer.StreamReports,
@@ -160,33 +143,6 @@ class HostGatewayService(object):
             '/nomaflow_api.v1.HostGatewayService/Attach',
             nomaflow__api_dot_v1_dot_host__gateway__service__pb2.AttachRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_host__gateway__service__pb2.AttachResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Report(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/nomaflow_api.v1.HostGatewayService/Report',
-            nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.SerializeToString,
-            nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

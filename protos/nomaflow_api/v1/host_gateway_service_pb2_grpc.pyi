@@ -10,12 +10,12 @@ The order of things, each step committed before the next is sent:
     If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest; so does the host
     after its first load.
  3. The kernel commits an attempt as DISPATCHED with key, incarnation and epoch, then sends Dispatch.
- 4. The host runs it and sends its events by Report or StreamReports, numbered from 1 within the attempt: started, log
-    chunks, progress, finished (always the last).
+ 4. The host runs it and sends its events by StreamReports, numbered from 1 within the attempt: started, log chunks,
+    progress, finished (always the last).
  5. The kernel commits, then acknowledges the highest contiguous number. The host forgets only what is acknowledged,
     but remembers the keys of at least half a million attempts, so that a repeated Dispatch starts nothing.
 
-Attach carries small messages only; everything bulky goes by Report, on a channel of its own.
+Attach carries small messages only; everything bulky goes by StreamReports, on a channel of its own.
 
 Orders, events, answers and inventories are letters: structs of nomaflow_api/v1/letters.py in msgpack, which describes
 their fields. They travel as bytes, so that whoever is in between need not open them.
@@ -45,20 +45,13 @@ class HostGatewayServiceStub:
     ]
     """Attach opens a host instance's session. A newer session of the same incarnation ends the older one."""
 
-    Report: grpc.UnaryUnaryMultiCallable[
-        nomaflow_api.v1.host_gateway_service_pb2.ReportRequest,
-        nomaflow_api.v1.host_gateway_service_pb2.ReportResponse,
-    ]
-    """Report delivers events of many attempts. The call's own status speaks only of the call; each attempt has its own
-    answer.
-    """
-
     StreamReports: grpc.StreamUnaryMultiCallable[
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
     ]
-    """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
-    follow from it. An error ends the stream, and speaks of the report that has no answer yet.
+    """StreamReports takes reports one after another, each with events of many attempts. Each is answered on the session, in
+    one message with the orders that follow from it, and there each attempt by itself. An error ends the stream, and
+    speaks of the report that has no answer yet.
     """
 
     IntroduceManifest: grpc.UnaryUnaryMultiCallable[
@@ -82,20 +75,13 @@ class HostGatewayServiceAsyncStub:
     ]
     """Attach opens a host instance's session. A newer session of the same incarnation ends the older one."""
 
-    Report: grpc.aio.UnaryUnaryMultiCallable[
-        nomaflow_api.v1.host_gateway_service_pb2.ReportRequest,
-        nomaflow_api.v1.host_gateway_service_pb2.ReportResponse,
-    ]
-    """Report delivers events of many attempts. The call's own status speaks only of the call; each attempt has its own
-    answer.
-    """
-
     StreamReports: grpc.aio.StreamUnaryMultiCallable[
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
     ]
-    """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
-    follow from it. An error ends the stream, and speaks of the report that has no answer yet.
+    """StreamReports takes reports one after another, each with events of many attempts. Each is answered on the session, in
+    one message with the orders that follow from it, and there each attempt by itself. An error ends the stream, and
+    speaks of the report that has no answer yet.
     """
 
     IntroduceManifest: grpc.aio.UnaryUnaryMultiCallable[
@@ -122,23 +108,14 @@ class HostGatewayServiceServicer(metaclass=abc.ABCMeta):
         """Attach opens a host instance's session. A newer session of the same incarnation ends the older one."""
 
     @abc.abstractmethod
-    def Report(
-        self,
-        request: nomaflow_api.v1.host_gateway_service_pb2.ReportRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[nomaflow_api.v1.host_gateway_service_pb2.ReportResponse, collections.abc.Awaitable[nomaflow_api.v1.host_gateway_service_pb2.ReportResponse]]:
-        """Report delivers events of many attempts. The call's own status speaks only of the call; each attempt has its own
-        answer.
-        """
-
-    @abc.abstractmethod
     def StreamReports(
         self,
         request_iterator: _MaybeAsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest],
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse, collections.abc.Awaitable[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse]]:
-        """StreamReports takes reports one after another. Each is answered on the session, in one message with the orders that
-        follow from it. An error ends the stream, and speaks of the report that has no answer yet.
+        """StreamReports takes reports one after another, each with events of many attempts. Each is answered on the session, in
+        one message with the orders that follow from it, and there each attempt by itself. An error ends the stream, and
+        speaks of the report that has no answer yet.
         """
 
     @abc.abstractmethod

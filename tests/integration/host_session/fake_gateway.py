@@ -138,7 +138,7 @@ class FakeGateway(HostGatewayServiceServicer):
         self.welcome: dict[str, Any] = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
         self.sessions: list[Session] = []
         self.verdicts: Callable[[InventoryLine], Verdict] = self._keep
-        self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[pb.ReportResponse | None]] | None = None
+        self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[bytes | None]] | None = None
         self.on_attach: Callable[[pb.Hello, Any], Awaitable[None]] | None = None
         self.on_introduce: Callable[[pb.IntroduceManifestRequest, Any], Awaitable[None]] | None = None
         self.answer_heartbeats = True
@@ -218,7 +218,8 @@ class FakeGateway(HostGatewayServiceServicer):
         session.end()
         await self.journal.notify()
 
-    async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportResponse:  # type: ignore[override]  # noqa: N802 - as above
+    async def _report(self, request: pb.ReportRequest, context: Any) -> bytes:
+        """Return the acks of a report."""
         self.reports += 1
         assert request.ByteSize() <= 2 << 20
         if self.on_report is not None:
@@ -226,17 +227,16 @@ class FakeGateway(HostGatewayServiceServicer):
             if answer is not None:
                 await self.journal.notify()
                 return answer
-        response = pb.ReportResponse(acks=seal([self.journal.commit(each) for each in open_reports(request.attempts)]))
+        acks = seal([self.journal.commit(each) for each in open_reports(request.attempts)])
         await self.journal.notify()
-        return response
+        return acks
 
     async def StreamReports(  # type: ignore[override]  # noqa: N802 - as above
         self, request_iterator: AsyncIterator[pb.StreamReportsRequest], context: Any
     ) -> pb.StreamReportsResponse:
         self.report_streams += 1
         async for request in request_iterator:
-            told = await self.Report(request.report, context)
-            answer = pb.ReportAnswer(number=request.number, acks=told.acks)
+            answer = pb.ReportAnswer(number=request.number, acks=await self._report(request.report, context))
             batch = pb.CommandBatch(answers=[answer])
             self._session_of(request.report.incarnation).outgoing.put_nowait(pb.AttachResponse(commands=batch))
         return pb.StreamReportsResponse()

@@ -40,6 +40,7 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
+from nomaflow_host.session.report_streams import ReportStreams
 from real_system import Running, address_of, launch_kernel, run_to_end
 from waiting import PATIENCE, eventually
 
@@ -179,6 +180,7 @@ class ScriptedHost:
         self._outgoing: asyncio.Queue[gateway.AttachRequest | None] = asyncio.Queue()
         self._reader: asyncio.Task[None] | None = None
         self._stub: Any = None
+        self._reports: Any = None
         self._call: Any = None
 
     async def attach(
@@ -201,6 +203,7 @@ class ScriptedHost:
         self, channel: grpc.aio.Channel, *, inventory: Sequence[InventoryLine], **hello: Any
     ) -> gateway.Welcome:
         self._stub = HostGatewayServiceStub(channel)
+        self._reports = ReportStreams(self._stub.StreamReports)
         self._outgoing = asyncio.Queue()
         self._call = self._stub.Attach(self._requests(self._outgoing))
         told: dict[str, Any] = {
@@ -240,6 +243,7 @@ class ScriptedHost:
                     else:
                         await self.commands.put(command)
                 for answer in message.commands.answers:
+                    self._reports.take_answer(answer)
                     await self.answers.put(answer)
                 if message.HasField("heartbeat_ack"):
                     await self.acks.put(message.heartbeat_ack.sent_at_us)
@@ -281,8 +285,8 @@ class ScriptedHost:
             epoch=self.epoch if epoch is None else epoch,
             attempts=seal([AttemptReport(attempt_key=key, first_seq=first_seq, events=sealed)]),
         )
-        response = await self._stub.Report(request, timeout=DEADLINE)
-        return open_acks(response.acks)[0]
+        on_stream = gateway.StreamReportsRequest(report=request, host=self.name)
+        return open_acks(await self._reports.deliver(on_stream, timeout=DEADLINE))[0]
 
     async def leave(self) -> None:
         """End the session from the host's side."""

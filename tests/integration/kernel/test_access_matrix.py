@@ -114,7 +114,7 @@ ACCESS_ROWS: dict[str, Row] = {
     "ReadAudit": Row("admin"),
     "VerifyAudit": Row("admin"),
 }
-GATEWAY_ROWS = ("Attach", "Report", "StreamReports", "IntroduceManifest", "RenewCertificate")
+GATEWAY_ROWS = ("Attach", "StreamReports", "IntroduceManifest", "RenewCertificate")
 SERVICES = {KERNEL: KERNEL_ROWS, ACCESS: ACCESS_ROWS}
 
 
@@ -224,7 +224,7 @@ async def test_access_itself_is_for_administrators(world: AccessWorld, principal
 @pytest.mark.parametrize("principal", PRINCIPALS)
 async def test_hosts_do_what_hosts_do_and_nobody_else_does(world: AccessWorld, principal: str) -> None:
     """A8: a client's token on a host's calls is refused, and so is a host's certificate on a client's."""
-    for name in ("Attach", "Report", "StreamReports", "IntroduceManifest"):
+    for name in ("Attach", "StreamReports", "IntroduceManifest"):
         code, text = await call(world, principal, GATEWAY, name)
         if principal == "anyone":
             assert code == "UNAUTHENTICATED", name

@@ -64,9 +64,9 @@ async def refused(channel: grpc.aio.Channel, call: str = "GetKernel") -> str:
     """Try a call until the connection has failed for good; return what gRPC says of it."""
     async with channel:
         stub: Any = KernelServiceStub(channel)
-        if call == "Report":
+        if call == "IntroduceManifest":
             stub = HostGatewayServiceStub(channel)
-        request = kernel.GetKernelRequest() if call == "GetKernel" else gateway.ReportRequest()
+        request = kernel.GetKernelRequest() if call == "GetKernel" else gateway.IntroduceManifestRequest()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await getattr(stub, call)(request, timeout=DEADLINE)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE, caught.value
@@ -119,7 +119,7 @@ async def test_the_hosts_door_opens_only_for_a_good_certificate(
     elif kind == "server's own":
         own = of_this_kernel(running)
         identity = HostIdentity(key=own.key.read_bytes(), certificate=own.cert.read_bytes())
-    await refused(tls_channel(doors.hosts, doors.authorities, identity=identity), "Report")
+    await refused(tls_channel(doors.hosts, doors.authorities, identity=identity), "IntroduceManifest")
     assert served(running) == before
 
 
@@ -132,7 +132,8 @@ async def test_a_certificate_that_the_kernel_never_gave_is_nobody(running: Runni
         doors.hosts, doors.authorities, identity=HostIdentity(key=key, certificate=forged)
     ) as channel:
         stub: Any = HostGatewayServiceStub(channel)
-        for call in (stub.Report(gateway.ReportRequest(), timeout=DEADLINE), stub.Attach(iter(()), timeout=DEADLINE)):
+        manifest = gateway.IntroduceManifestRequest()
+        for call in (stub.IntroduceManifest(manifest, timeout=DEADLINE), stub.Attach(iter(()), timeout=DEADLINE)):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await (call.read() if hasattr(call, "read") else call)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -281,9 +282,9 @@ async def test_a_door_serves_its_own_services_only(doors: Doors) -> None:
         tls_channel(doors.joining, doors.authorities) as joining,
     ):
         for channel, stub, call, request in (
-            (clients, HostGatewayServiceStub, "Report", gateway.ReportRequest()),
+            (clients, HostGatewayServiceStub, "IntroduceManifest", gateway.IntroduceManifestRequest()),
             (joining, KernelServiceStub, "GetKernel", kernel.GetKernelRequest()),
-            (joining, HostGatewayServiceStub, "Report", gateway.ReportRequest()),
+            (joining, HostGatewayServiceStub, "IntroduceManifest", gateway.IntroduceManifestRequest()),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await getattr(stub(channel), call)(request, timeout=DEADLINE)

@@ -78,7 +78,7 @@ async def test_a_hostile_team_changes_nothing_of_another(running: Running, doors
     await a.introduce(body)
     assert (await a.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
     own, a.incarnation = a.incarnation, b.incarnation
-    assert (await a.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
+    assert await _refused(a.report(key, 2, finished(rows=666))) is grpc.StatusCode.FAILED_PRECONDITION
     assert await _refused(a.introduce(manifest("teamb"))) is grpc.StatusCode.FAILED_PRECONDITION
     a.incarnation = own
     assert await _refused(a.introduce(manifest("teamb"))) is grpc.StatusCode.INVALID_ARGUMENT

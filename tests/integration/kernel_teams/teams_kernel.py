@@ -33,6 +33,7 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_verdicts, seal
+from nomaflow_host.session.report_streams import ReportStreams
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
@@ -158,6 +159,7 @@ class Team:
         self.system = system
         self.stub: Any = HostGatewayServiceStub(channel)
         self.client: Any = KernelServiceStub(channel)
+        self._reports = ReportStreams(self.stub.StreamReports)
         self.host, self.machine = host, machine
         self.incarnation = incarnation or f"incarnation-{host}"
         self.orders: list[DispatchOrder] = []
@@ -202,6 +204,8 @@ class Team:
             for command in message.commands.commands:
                 if command.WhichOneof("command") == "dispatch":
                     self.orders.append(open_dispatch(command.dispatch))
+            for answer in message.commands.answers:
+                self._reports.take_answer(answer)
 
     async def ended(self) -> str:
         """Wait until the kernel has ended the session; return the reason."""
@@ -230,10 +234,19 @@ class Team:
     async def report(self, key: str, *events: Event, first_seq: int = 1, incarnation: str = "") -> AttemptAck:
         """Report events of an attempt."""
         told = AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))
-        request = gateway.ReportRequest(
+        report = gateway.ReportRequest(
             incarnation=incarnation or self.incarnation, epoch=self.system.info.epoch, attempts=seal([told])
         )
-        return open_acks((await self.stub.Report(request, timeout=PATIENCE)).acks)[0]
+        request = gateway.StreamReportsRequest(report=report, host=self.host)
+        return open_acks(await self._reports.deliver(request, timeout=PATIENCE))[0]
+
+    async def forge(self, key: str, *events: Event, incarnation: str, first_seq: int = 1) -> AttemptAck:
+        """Report events of an attempt as an instance that this one is not; return what the engine says of them."""
+        with pytest.raises(grpc.aio.AioRpcError, match="is not attached; attach first"):
+            await self.report(key, *events, first_seq=first_seq, incarnation=incarnation)
+        told = AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))
+        (ack,) = await self.system.engine.report(incarnation, [told], size=1, host=self.host)
+        return ack
 
     async def introduce(
         self, jobs: Sequence[Mapping[str, Any]], *, host: str = "", incarnation: str = "", explicit: bool = True,

@@ -114,7 +114,8 @@ async def test_a_report_on_an_attempt_of_another_team_changes_nothing(teams: Tea
             await a.attach()
             before = await _content(teams)
         for incarnation in (a.incarnation, b.incarnation):
-            ack = await a.report(key, started(), succeeded(), incarnation=incarnation)
+            own = attached and incarnation == a.incarnation
+            ack = await (a.report if own else a.forge)(key, started(), succeeded(), incarnation=incarnation)
             assert (ack.status, ack.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
     assert (await b.report(key, started(), succeeded())).status is AckStatus.OK
@@ -128,7 +129,7 @@ async def test_after_a_restart_of_the_kernel_an_attempt_is_still_its_hosts(teams
     await teams.restart()
     a = await teams.team("teama")
     before = await _content(teams)
-    ack = await a.report(key, started(), succeeded(), incarnation=incarnation)
+    ack = await a.forge(key, started(), succeeded(), incarnation=incarnation)
     assert (ack.status, ack.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
     a.incarnation = incarnation
@@ -143,7 +144,7 @@ async def test_after_a_restart_of_the_kernel_an_attempt_is_still_its_hosts(teams
     await teams.restart()
     before = await _content(teams)
     a = await teams.team("teama")
-    ack = await a.report(key, succeeded(), first_seq=3, incarnation=incarnation)
+    ack = await a.forge(key, succeeded(), first_seq=3, incarnation=incarnation)
     assert (ack.status, ack.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
 
@@ -158,7 +159,7 @@ async def test_a_late_result_is_taken_from_the_host_of_the_attempt_only(teams: T
     await teams.restart()
     before = await _content(teams)
     a = await teams.team("teama", incarnation=b.incarnation)
-    forged = await a.report(key, started(), succeeded(b'{"forged": true}'))
+    forged = await a.forge(key, started(), succeeded(b'{"forged": true}'), incarnation=b.incarnation)
     assert (forged.status, forged.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
     held = [InventoryLine(attempt_key=key, state=HeldState.SUCCEEDED)]

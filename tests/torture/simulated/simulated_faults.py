@@ -184,7 +184,8 @@ class Faults:
         )
         self._change(request, kind)
         try:
-            await kernel.call(kernel.gateway.report(request, OWNERS_HOST))
+            again = pb.StreamReportsRequest(report=request, host="demo")
+            await kernel.call(kernel.gateway.stream_reports(again, OWNERS_HOST))
         except (KernelError, Exception) as error:  # noqa: BLE001 - whatever it says, nothing may change
             self._say(f"it is refused: {error!r}")
 

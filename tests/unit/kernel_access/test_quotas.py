@@ -116,7 +116,7 @@ def test_a_host_cannot_storm_and_is_told_when_to_come_again(quotas: Quotas, cloc
         ("Attach", 200, 10.0),
         ("IntroduceManifest", 120, 2.0),
         ("RenewCertificate", 100, 1 / 600),
-        ("Report", 10_000, 1e3),
+        ("StreamReports", 10_000, 1e3),
         ("Heartbeat", 10_000, 500.0),
         ("LoadState", 200, 1 / 5),
     ):

@@ -40,9 +40,15 @@ class StandingClock(SystemClock):
 
 
 async def send(world: World, *reports: AttemptReport, epoch: int = 1) -> Sequence[AttemptAck]:
-    """Report and return the answers."""
-    request = gateway.ReportRequest(incarnation=INCARNATION, epoch=epoch, attempts=seal(reports))
-    return open_acks((await world.gateway.Report(request, timeout=10)).acks)
+    """Report on a new session and return the answers."""
+    session = ScriptedSession(world)
+    await session.attach()
+    stream = world.gateway.StreamReports(timeout=10)
+    await stream.write(_on_a_stream(*reports, epoch=epoch))
+    await stream.done_writing()
+    await stream
+    (answer,) = (await session.call.read()).commands.answers
+    return open_acks(answer.acks)
 
 
 @pytest.mark.parametrize(
@@ -194,14 +200,17 @@ async def test_answers_that_are_read_leave_room_for_others() -> None:
 
 async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
     """Else a host could say more in a large report than in many small ones."""
-    answered = ScriptedEngine()
-    served = _gateway(answered, SessionRegistry())
-    caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="demo"), peer="here")
-    report = _on_a_stream(*[AttemptReport(attempt_key=KEY, first_seq=1)] * 160).report
+    answered, sessions = ScriptedEngine(), SessionRegistry()
+    served = _gateway(answered, sessions)
+    caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="team"), peer="here")
+    hello = InstanceHello(host="team", incarnation=INCARNATION, principal=str(caller.principal))
+    sessions.add(session := Session(hello=hello))
+    report, answers = _on_a_stream(*[AttemptReport(attempt_key=KEY, first_seq=1)] * 160), session.messages()
     for _ in range(1_000):
-        await served.report(report, caller)
+        await served.stream_reports(report, caller)
+        await anext(answers)
     with pytest.raises(QuotaExceeded):
-        await served.report(report, caller)
+        await served.stream_reports(report, caller)
     assert len(answered.reports) == 1_000 * 160  # 10,000 calls at once, and sixteen attempts are worth one
 
 

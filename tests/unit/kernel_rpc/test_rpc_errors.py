@@ -19,7 +19,6 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.reason_statuses import REASONS
-from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreFull
@@ -86,7 +85,7 @@ async def test_a_bug_is_internal_with_an_id_and_without_its_text(
     assert "hunter2" in caplog.text
 
 
-@pytest.mark.parametrize("call", ["Attach", "Report", "WatchRun", "ReadLogs", "ListRuns", "ReadAudit"])
+@pytest.mark.parametrize("call", ["Attach", "WatchRun", "ReadLogs", "ListRuns", "ReadAudit"])
 async def test_a_bug_is_internal_in_every_service_and_stream(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -101,7 +100,6 @@ async def test_a_bug_is_internal_in_every_service_and_stream(
     hello = gateway.Hello(protocol_min=1, protocol_max=1, host="team", incarnation="incarnation-1", max_async=5)
     request, service = {
         "Attach": (gateway.AttachRequest(hello=hello), world.gateway),
-        "Report": (gateway.ReportRequest(incarnation="incarnation-1", epoch=1, attempts=seal([])), world.gateway),
         "WatchRun": (kernel.WatchRunRequest(run_id=RUN_ID), world.client),
         "ReadLogs": (kernel.ReadLogsRequest(run_id=RUN_ID), world.client),
         "ListRuns": (kernel.ListRunsRequest(), world.client),
