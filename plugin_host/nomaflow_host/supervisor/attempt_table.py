@@ -172,7 +172,7 @@ class AttemptTable:
             worker.ready = True
             # The worker may report the start of a step before the reaper reports the start of the worker.
             worker.pid = worker.pid or int(message["pid"])
-            worker.first_rss = worker.last_rss = int(message["rss_bytes"])
+            worker.first_rss = int(message["rss_bytes"])
             return
         if message["is"] == "checked":
             _answer(worker.checks.pop(message["number"], None), frame.letter if message["checked"] else None)
@@ -303,7 +303,6 @@ class AttemptTable:
         worker = attempt.worker
         attempt.finished = message
         attempt.settle()
-        worker.last_rss = int(message["rss_bytes"])
         if worker.exclusive and (worker.tainted or not message["clean"]):
             worker.kill("its code may still run", culprit=attempt)
             return

@@ -69,7 +69,9 @@ class WorkerPool:
                         generation=worker.generation.number,
                         running=len(worker.attempts),
                         attempt_keys=keys,
-                        rss_bytes=_resident(worker.pid) if len(found) < LISTED_WORKERS else 0,
+                        rss_bytes=-(-_resident(worker.pid) // _RSS_STEP) * _RSS_STEP
+                        if len(found) < LISTED_WORKERS
+                        else 0,
                         started_at_us=worker.started_at_us,
                     )
                 )
@@ -152,9 +154,9 @@ class WorkerPool:
         if settings.recycle_after_steps is not None and worker.steps >= settings.recycle_after_steps:
             return True
         growth = settings.recycle_growth_mb
-        return growth is not None and worker.last_rss - worker.first_rss > growth * 1024 * 1024
+        return growth is not None and _resident(worker.pid) - worker.first_rss > growth << 20
 
 
 def _resident(pid: int) -> int:
     info = read_process(pid)
-    return 0 if info is None else -(-info.rss_bytes // _RSS_STEP) * _RSS_STEP
+    return 0 if info is None else info.rss_bytes

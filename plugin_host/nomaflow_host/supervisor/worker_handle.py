@@ -90,7 +90,6 @@ class WorkerHandle:
         """Kills it once the time to shut down is over; None if it was not told to."""
         self.steps = 0
         self.first_rss = 0
-        self.last_rss = 0
         self.made = self.idle_since = time.monotonic()
         self.started_at_us = time.time_ns() // 1000
         self.blocked_since = 0.0

@@ -43,7 +43,7 @@ from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
 from nomaflow_host.worker.stacks import attempt_stacks
-from nomaflow_host.worker.usage import Usage
+from nomaflow_host.worker.usage import count_peak_from_here, cpu_seconds, peak_rss_bytes
 from nomaflow_project.reading.sources import VARIABLE
 from nomaflow_project.reading.worker_environment import withheld_hint
 from nomaflow_telemetry.tracing import attach
@@ -104,18 +104,20 @@ class AttemptRun:
 
     async def run(self) -> None:
         """Run it. Never raises; the last thing sent is the finished frame, once none of its code runs."""
-        usage = Usage.begin(exclusive=self._services.exclusive)
+        if self._services.exclusive:
+            count_peak_from_here()
+        cpu_before = cpu_seconds()
         if self._is_alone():
             self._services.restore()
         try:
-            outcome = await self._work(usage)
+            outcome = await self._work(cpu_before)
             letter = seal(outcome)
         except BaseException:  # noqa: BLE001  # looking at what hostile code has raised or returned runs it again
             self._say(logging.ERROR, "\n".join([_UNTOLD, *traceback.format_tb(sys.exc_info()[2])]))
             outcome = CallOutcome(state=FinishedState.FAILED, reason_code="step_failed", reason=_UNTOLD, error=_UNTOLD)
             letter = seal(outcome)
         clean = await self._settle(outcome.state, letter)
-        self._finish(outcome.state, letter, usage, clean=clean)
+        self._finish(outcome.state, letter, cpu_before, clean=clean)
 
     def ask_to_stop(self) -> None:
         """Take the first rung of the stop ladder: cancel the task. ``is_cancelled()`` is already True, by the ring."""
@@ -162,7 +164,7 @@ class AttemptRun:
     def _mask(self, text: str) -> str:
         return self._services.emitter.masker.now.text(text)
 
-    async def _work(self, usage: Usage) -> CallOutcome:
+    async def _work(self, cpu_before: float) -> CallOutcome:
         """Prepare the call and make it; return how it ended."""
         services = self._services
         try:
@@ -178,7 +180,7 @@ class AttemptRun:
         except BaseException as error:  # noqa: BLE001  # whatever a plugin's hook raises fails this attempt only
             failed = self._outcome_of(error)
         else:
-            return await self._call(prepared, usage)
+            return await self._call(prepared, cpu_before)
         return masked(replace(failed, not_started=True), services.emitter.masker.now)
 
     async def _fetch_values(self) -> None:
@@ -215,7 +217,7 @@ class AttemptRun:
             progress_sink=lambda done, total, message: progress(done, total, message),
         )
 
-    async def _call(self, prepared: PreparedCall, usage: Usage) -> CallOutcome:
+    async def _call(self, prepared: PreparedCall, cpu_before: float) -> CallOutcome:
         if self._is_asked:
             return CallOutcome(state=FinishedState.CANCELED, cancelled_error=True, not_started=True)
         services, started = self._services, time.monotonic()
@@ -227,7 +229,7 @@ class AttemptRun:
                 "slot": self._slot,
                 "at_us": time.time_ns() // 1000,
                 "location": prepared.location,
-                "cpu_seconds": usage.cpu_seconds,
+                "cpu_seconds": cpu_before,
                 "askable": prepared.askable,
             }
         )
@@ -343,7 +345,7 @@ class AttemptRun:
                 left = describe_leftovers(self.scope, alone=self._is_alone())
         return left
 
-    def _finish(self, state: FinishedState, letter: bytes, usage: Usage, *, clean: bool) -> None:
+    def _finish(self, state: FinishedState, letter: bytes, cpu_before: float, *, clean: bool) -> None:
         self._progress.flush()
         self.scope.flush_printed()
         self.scope.closed = True
@@ -352,6 +354,13 @@ class AttemptRun:
         # Sent at the end of this turn of the loop, together with other frames, so that the host is woken once.
         send = services.link.send if services.exclusive or self._is_alone() else services.link.send_soon
         send(
-            {"is": "finished", "slot": self._slot, "state": state, "clean": clean, **usage.spent()},
+            {
+                "is": "finished",
+                "slot": self._slot,
+                "state": state,
+                "clean": clean,
+                "cpu_seconds": max(0.0, cpu_seconds() - cpu_before),
+                "peak_rss_bytes": peak_rss_bytes(),
+            },
             letter=letter,
         )

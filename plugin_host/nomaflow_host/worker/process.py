@@ -27,7 +27,7 @@ from nomaflow_host.compat import install_liberty_aliases
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.given_values import GivenValues
-from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
+from nomaflow_host.reaper.proc import become_subreaper, die_with_parent, read_process
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.reaper.tree_limits import be_killed_first
 from nomaflow_host.worker.attempt_run import AttemptRun
@@ -42,7 +42,6 @@ from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.tracking import install_tracking
 from nomaflow_host.worker.unawaited import install_unawaited_capture
-from nomaflow_host.worker.usage import resident_bytes
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.worker_environment import credentials_in
 
@@ -276,7 +275,9 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     worker.serve(services)
     hide_other_tasks(worker.scopes)
     restore_signals = install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
-    to_host.send({"is": "ready", "pid": os.getpid(), "rss_bytes": resident_bytes()})
+    me = read_process(os.getpid())
+    assert me is not None
+    to_host.send({"is": "ready", "pid": me.pid, "rss_bytes": me.rss_bytes})
     for frame in early:
         loop.call_soon(worker.take, frame)
     _serve(loop, link)
