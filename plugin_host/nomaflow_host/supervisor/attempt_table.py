@@ -15,7 +15,7 @@ from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
-from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.ladder import climb
 from nomaflow_host.supervisor.outcomes import finished_of, last_words, may_be_the_hosts, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
@@ -114,8 +114,8 @@ class AttemptTable:
 
     def ladder_seconds(self) -> float:
         """Return the longest time, in seconds, that the stop ladder takes for the held attempts."""
-        times = [self._times(attempt) for attempt in self._held.values()]
-        return max((each.grace + each.term + each.kill for each in times), default=0.0)
+        grace = max(map(self._grace, self._held.values()), default=0.0)
+        return grace + self._settings.term_seconds + self._settings.kill_seconds
 
     def begin(self, order: DispatchOrder, worker: WorkerHandle, *, counts_as_sync: bool) -> None:
         """Send an order to a worker, which may still be starting."""
@@ -329,18 +329,14 @@ class AttemptTable:
         )
         self.stop(attempt.order.attempt_key, stop)
 
-    def _times(self, attempt: HeldAttempt) -> LadderTimes:
+    def _grace(self, attempt: HeldAttempt) -> float:
         grace_ms = attempt.order.cancel_grace_ms
-        return LadderTimes(
-            grace=self._settings.cancel_grace_seconds if grace_ms is None else grace_ms / 1000,
-            term=self._settings.term_seconds,
-            kill=self._settings.kill_seconds,
-        )
+        return self._settings.cancel_grace_seconds if grace_ms is None else grace_ms / 1000
 
     def _climb(self, attempt: HeldAttempt, why: str) -> None:
         # Work that a step left behind when it returned gets the grace: it may be about to end.
         unaskable = attempt.unaskable if attempt.stop is not None else None
-        climbing = climb(attempt, why=why, times=self._times(attempt), unaskable=unaskable)
+        climbing = climb(attempt, why=why, grace=self._grace(attempt), settings=self._settings, unaskable=unaskable)
         attempt.ladder = asyncio.get_running_loop().create_task(climbing)
 
     def _conclude(self, attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> None:

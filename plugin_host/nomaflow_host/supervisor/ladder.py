@@ -6,35 +6,21 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from nomaflow_api.time_spans import time_span
 
 if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
+    from nomaflow_host.supervisor.settings import SupervisorSettings
 
 
-TERM_SECONDS = 1.0
-KILL_SECONDS = 1.0
-
-
-class LadderTimes(Struct, frozen=True, kw_only=True):
-    """The waiting time of each rung, in seconds.
-
-    :param grace: after the request to stop
-    :param term: after SIGTERM to its children
-    :param kill: after the third rung
-    """
-
-    grace: float
-    term: float
-    kill: float
-
-
-async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable: asyncio.Event | None = None) -> None:
+async def climb(
+    target: HeldAttempt, *, why: str, grace: float, settings: SupervisorSettings, unaskable: asyncio.Event | None = None
+) -> None:
     """Stop *target*, rung by rung, until it is gone.
 
     :param why: reason for the stop, for the first rung
+    :param grace: seconds after the request to stop
+    :param settings: have the seconds after the second rung and the third
     :param unaskable: set once it is known that its code cannot notice a request to stop: the first rung is skipped
     """
     began = time.monotonic()
@@ -47,24 +33,24 @@ async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable:
 
     askable = unaskable is None or not unaskable.is_set()
     if askable:
-        note(1, f"asked to stop, {time_span(times.grace)} of grace", why, times.grace)
+        note(1, f"asked to stop, {time_span(grace)} of grace", why, grace)
     target.ask()
-    if askable and await _gone_within(target, times.grace, unless=unaskable):
+    if askable and await _gone_within(target, grace, unless=unaskable):
         return
     useless = unaskable is not None and unaskable.is_set()
     because = "it takes no ctx and cannot be asked" if useless else late()
-    note(2, target.interrupt(), because if askable else f"{why}; {because}", times.term)
-    if await _gone_within(target, times.term):
+    note(2, target.interrupt(), because if askable else f"{why}; {because}", settings.term_seconds)
+    if await _gone_within(target, settings.term_seconds):
         return
-    note(3, target.terminate(), late(), times.kill)
-    if await _gone_within(target, times.kill):
+    note(3, target.terminate(), late(), settings.kill_seconds)
+    if await _gone_within(target, settings.kill_seconds):
         return
     if target.exclusive:
         note(4, "its worker's process tree is killed", late(), None)
         target.kill(why)
     else:
         note(4, "its shared worker is killed", late(), None)
-        target.kill(f"{why}, not stopped within its grace of {time_span(times.grace)}")
+        target.kill(f"{why}, not stopped within its grace of {time_span(grace)}")
 
 
 async def _gone_within(target: HeldAttempt, seconds: float, *, unless: asyncio.Event | None = None) -> bool:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from nomaflow_host.supervisor.ladder import KILL_SECONDS, TERM_SECONDS
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -47,8 +45,8 @@ class SupervisorSettings(Struct, frozen=True, kw_only=True):
     shared_workers: int = _CORES
     spare_exclusive: int = _CORES
     cancel_grace_seconds: float = 5.0
-    term_seconds: float = TERM_SECONDS
-    kill_seconds: float = KILL_SECONDS
+    term_seconds: float = 1.0
+    kill_seconds: float = 1.0
     memory_mb: int | None = None
     max_processes: int | None = None
     nice: int | None = None

@@ -14,10 +14,10 @@ from nomaflow_api.v1.letters import LogChunk
 from nomaflow_api.v1.log_lines import CONTINUED, decode_line, encode_line, split_lines
 from nomaflow_host.attempt.masking import MASK, WorkerMasker
 from nomaflow_host.supervisor.attempt_log import AttemptLog
-from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.ladder import climb
 from nomaflow_host.supervisor.outcomes import death_of
 from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
-from nomaflow_host.supervisor.settings import reaper_environment
+from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.worker.tracking import is_library_thread
 
 
@@ -69,7 +69,7 @@ class Target:
 async def test_the_ladder_ends_where_the_code_does(*, exclusive: bool, goes_at: int, taken: list[str]) -> None:
     """Each rung is taken only after the one before has failed, and each is noted, in a shared worker too."""
     target = Target(exclusive=exclusive, goes_at=goes_at)
-    await climb(target, why="cancelled", times=LadderTimes(grace=0.01, term=0.01, kill=0.01))
+    await climb(target, why="cancelled", grace=0.01, settings=SupervisorSettings(term_seconds=0.01, kill_seconds=0.01))
     assert target.taken == taken
     assert len(target.rungs) == len(taken)
 
@@ -77,7 +77,7 @@ async def test_the_ladder_ends_where_the_code_does(*, exclusive: bool, goes_at: 
 async def test_each_rung_says_what_was_done_why_and_what_comes_next() -> None:
     """The first names the reason for the stop, later ones why the one before was not enough; the last has no next."""
     target = Target(exclusive=True, goes_at=4)
-    await climb(target, why="cancelled", times=LadderTimes(grace=0.01, term=0.02, kill=0.03))
+    await climb(target, why="cancelled", grace=0.01, settings=SupervisorSettings(term_seconds=0.02, kill_seconds=0.03))
     assert [(rung.number, rung.wait) for rung in target.told] == [(1, 0.01), (2, 0.02), (3, 0.03), (4, None)]
     assert target.told[0].why == "cancelled"
     assert all(rung.why.startswith("not stopped after") for rung in target.told[1:])
@@ -93,8 +93,8 @@ async def test_code_that_cannot_be_asked_gets_no_grace(known_at: str) -> None:
         unaskable.set()
     else:
         asyncio.get_running_loop().call_later(0.01, unaskable.set)
-    times = LadderTimes(grace=600, term=600, kill=600)
-    await climb(target, why="cancelled", times=times, unaskable=unaskable)
+    settings = SupervisorSettings(term_seconds=600, kill_seconds=600)
+    await climb(target, why="cancelled", grace=600, settings=settings, unaskable=unaskable)
     assert target.taken == ["ask", "interrupt"]
     assert target.rungs == ([2] if known_at == "the beginning" else [1, 2])
 
