@@ -49,16 +49,41 @@ from nomaflow_project.reading.worker_environment import withheld_hint
 from nomaflow_telemetry.tracing import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nomaflow_api.v1.letters import AttemptOrder
+    from nomaflow_host.channel.async_link import AsyncLink
+    from nomaflow_host.channel.ring.page import RingPage
+    from nomaflow_host.connectors.registry import HostConnectorRegistry
+    from nomaflow_host.generation.generation import Generation
     from nomaflow_host.injection.given_values import GivenValues
-    from nomaflow_host.worker.services import WorkerServices
+    from nomaflow_host.worker.emitter import Emitter
+    from nomaflow_host.worker.streams import WorkerStreams
     from nomaflow_project.reading.environment import Values
 
 _RECHECK_SECONDS = 0.02
 _STEP_LOGGER = "nomaflow.step"
 _UNTOLD = "the code raised or returned something that cannot be looked at"
+
+
+class WorkerServices(Struct, frozen=True, kw_only=True):
+    """What all attempts of a worker share.
+
+    :param link: the connection to the host's main process; only for the loop's thread
+    :param restore: restores the streams, signal handlers and filters of warnings that a step has changed
+    :param exclusive: True if this worker runs one attempt at a time
+    """
+
+    loop: asyncio.AbstractEventLoop
+    link: AsyncLink
+    page: RingPage
+    emitter: Emitter
+    streams: WorkerStreams
+    restore: Callable[[], None]
+    generation: Generation
+    connectors: HostConnectorRegistry
+    environ: Mapping[str, str]
+    exclusive: bool
 
 
 class _Ending(Struct, frozen=True, kw_only=True):

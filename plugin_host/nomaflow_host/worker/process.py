@@ -30,12 +30,11 @@ from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent, read_process
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.reaper.tree_limits import be_killed_first
-from nomaflow_host.worker.attempt_run import AttemptRun
+from nomaflow_host.worker.attempt_run import AttemptRun, WorkerServices
 from nomaflow_host.worker.capture import install_log_capture, keep_warning_filters, set_log_level, show_warnings_again
 from nomaflow_host.worker.emitter import Emitter
 from nomaflow_host.worker.forks import WorkerLoop, cut_off_forks, end_fork
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
-from nomaflow_host.worker.services import WorkerServices
 from nomaflow_host.worker.signals import install_signals
 from nomaflow_host.worker.source_snapshot import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
@@ -77,18 +76,14 @@ class WorkerChannels(NamedTuple):
 class _Worker:
     """Takes orders from the control connection and runs them on this thread's event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._services: WorkerServices
+    def __init__(self, services: WorkerServices) -> None:
+        self._loop = services.loop
+        self._services = services
         self._runs: dict[int, AttemptRun] = {}
         self._tasks: dict[int, OwnTask] = {}
         self._leaving: OwnTask | None = None
         self._levels: Counter[int] = Counter()
         self._beating = False
-
-    def serve(self, services: WorkerServices) -> None:
-        """Use these services for all orders. Called once, before any arrives."""
-        self._services = services
 
     def take(self, frame: Frame) -> None:
         """Carry out the command in a frame."""
@@ -248,8 +243,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         generation = load_generation(spec, environ=os.environ, trace_stream=sys.__stderr__ or sys.stderr)
         gc.freeze()
 
-    worker = _Worker(loop)
-    to_host = _HostLink(link=link, loop=loop, on_frame=worker.take)
+    to_host = _HostLink(link=link, loop=loop, on_frame=lambda frame: worker.take(frame))
     connectors = ConnectorSet.from_json(bootstrap["connectors"])
     emitter.masker = WorkerMasker({*connectors.secrets, *credentials_in(os.environ)})
 
@@ -260,19 +254,20 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         restore_signals()
         restore_warning_filters()
 
-    services = WorkerServices(
-        loop=loop,
-        link=to_host,
-        page=page,
-        emitter=emitter,
-        streams=streams,
-        restore=restore,
-        generation=generation,
-        connectors=generation.registry(connectors),
-        environ=os.environ,
-        exclusive=bootstrap["exclusive"],
+    worker = _Worker(
+        WorkerServices(
+            loop=loop,
+            link=to_host,
+            page=page,
+            emitter=emitter,
+            streams=streams,
+            restore=restore,
+            generation=generation,
+            connectors=generation.registry(connectors),
+            environ=os.environ,
+            exclusive=bootstrap["exclusive"],
+        )
     )
-    worker.serve(services)
     hide_other_tasks(worker.scopes)
     restore_signals = install_signals(page=page, dump_fd=channels.dump, interrupt=worker.interrupt)
     me = read_process(os.getpid())
