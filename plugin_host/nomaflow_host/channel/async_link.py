@@ -51,7 +51,7 @@ class AsyncLink:
         """Send a frame together with all others of this turn of the loop, in their order."""
         if not self._open:
             return
-        self._link.queue(message, letter)
+        self._link.queue(message, letter=letter)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_turn)

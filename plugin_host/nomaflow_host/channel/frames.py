@@ -82,20 +82,20 @@ class FrameSocket:
 
         The descriptors are owned from now on. Nothing is raised if the other side is gone: `ended` becomes True.
         """
-        payload = {**message, "fds": len(fds)} if fds else message
-        self._out.append((memoryview(self._frame(payload, letter)), tuple(fds)))
+        self.queue(message, fds, letter)
         self.flush()
 
-    def queue(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
+    def queue(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
         """Queue a frame for the next `flush`, which writes the whole queue at once."""
-        self._out.append((memoryview(self._frame(message, letter)), ()))
+        body = self._encoded({**message, "fds": len(fds)} if fds else message)
+        self._out.append((memoryview(_LENGTHS.pack(len(body), len(letter)) + body + letter), tuple(fds)))
 
     def flush(self) -> bool:
         """Write what can be written now; return True once the queue is empty."""
         while self._out and not self.ended:
             data, fds = self._next_block()
             try:
-                sent = self._write(data, fds)
+                sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
             except BlockingIOError:
                 return False
             except OSError:
@@ -148,10 +148,6 @@ class FrameSocket:
             raise ValueError("more than one value")
         return message
 
-    def _frame(self, message: Mapping[str, Any], letter: bytes) -> bytes:
-        body = self._encoded(message)
-        return _LENGTHS.pack(len(body), len(letter)) + body + letter
-
     def _next_block(self) -> tuple[memoryview, tuple[int, ...]]:
         """Return the next block to write: a frame with descriptors alone, other frames joined for one system call."""
         data, fds = self._out[0]
@@ -165,12 +161,6 @@ class FrameSocket:
             size += len(block)
         self._out.appendleft((memoryview(b"".join(blocks)), ()))
         return self._out[0]
-
-    def _write(self, data: memoryview, fds: tuple[int, ...]) -> int:
-        if not fds:
-            return self._sock.send(data)
-        rights = array.array("i", fds)
-        return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
     def _read(self) -> None:
         self.caught_up = self.ended
@@ -190,10 +180,8 @@ class FrameSocket:
             fds = array.array("i")
             fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
             self._fds.extend(fds)
-        if data:
-            self._in += data
-        else:
-            self.ended = self.caught_up = True
+        self._in += data
+        self.ended = self.caught_up = not data
 
     def _next_frame(self) -> Frame | None:
         if len(self._in) < _LENGTHS.size:

@@ -186,23 +186,19 @@ class _HostLink(AsyncLink):
         self, *, link: FrameSocket, loop: asyncio.AbstractEventLoop, on_frame: Callable[[Frame], None]
     ) -> None:
         super().__init__(link=link, loop=loop, on_frame=on_frame, on_end=_leave)
-        self._forked = False
-        os.register_at_fork(after_in_child=self._note_fork)
+        self._pid = os.getpid()
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = (), letter: bytes = b"") -> None:
         """Send a frame now, or as soon as there is room."""
-        if self._forked:
+        if os.getpid() != self._pid:
             end_fork(None)
         super().send(message, fds, letter)
 
     def send_soon(self, message: Mapping[str, Any], letter: bytes = b"") -> None:
         """Send a frame before anything that is scheduled on the loop later, together with others like it."""
-        if self._forked:
+        if os.getpid() != self._pid:
             end_fork(None)
         super().send_soon(message, letter)
-
-    def _note_fork(self) -> None:
-        self._forked = True
 
 
 def _leave(_error: FrameError | None) -> NoReturn:
