@@ -29,10 +29,8 @@ class _Pipe:
         self.ended = False
 
     def close(self) -> None:
-        """Close the descriptor. May be called twice."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Close the descriptor."""
+        os.close(self.fd)
         self.ended = True
 
     def _waiting(self) -> bytes:

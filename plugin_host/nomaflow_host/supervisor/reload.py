@@ -163,11 +163,16 @@ class GenerationLoader:
         _write_down(variables.withheld, self._settings.state_dir)
         secrets = {*project.connectors.secrets, *credentials_in(variables.inherited)}
         masker = Masker(secrets)
-        template = TemplateHandle(
-            number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
-        )
         project = replace(project, spec=structs.replace(project.spec, withheld=variables.withheld))
-        template.start(project.spec, environ=variables.inherited, load_seconds=self._settings.load_seconds)
+        template = TemplateHandle(
+            number=self._number,
+            loop=asyncio.get_running_loop(),
+            tell_reaper=self._tell_reaper,
+            masker=masker,
+            spec=project.spec,
+            environ=variables.inherited,
+            load_seconds=self._settings.load_seconds,
+        )
         self._templates[template.number] = template
         try:
             loaded = await template.loaded(self._settings.load_seconds)
@@ -197,9 +202,8 @@ class GenerationLoader:
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
         """Stop the template of a generation that no longer serves, once it has forked the requested workers."""
-        if generation.retired and generation.forking <= 0 and generation.template is not None:
-            number, generation.template = generation.template, None
-            self._tell_reaper({"is": "stop_template", "template": number}, ())
+        if generation.retired and generation.forking <= 0:
+            self._tell_reaper({"is": "stop_template", "template": generation.number}, ())
 
     def template_exited(self, message: Mapping[str, Any]) -> None:
         """Record that a template has ended; if it still serves, its workers are spawned from now on."""
@@ -207,9 +211,8 @@ class GenerationLoader:
         if template is not None:
             template.ended(message)
             template.close()
-        serving = self.serving
-        if serving is not None and serving.template == message["template"]:
-            self._template_died(serving)
+        if self.serving is not None and self.serving.number == message["template"]:
+            self._template_died(self.serving)
 
     def reaper_ended(self) -> None:
         """Record that every template has ended."""
@@ -228,7 +231,6 @@ class GenerationLoader:
         self._templates.clear()
 
     def _template_died(self, serving: ServingGeneration) -> None:
-        serving.template = None
         serving.unforkable_reason = "its template has died"
         _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
 
@@ -253,7 +255,6 @@ class GenerationLoader:
             loaded_at_us=time.time_ns() // 1000,
             unforkable_reason=loaded["unforkable_reason"],
             stamp=stamp,
-            template=template.number,
             sources=loaded["sources"],
             secrets=secrets,
             variables=variables,

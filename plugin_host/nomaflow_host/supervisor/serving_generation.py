@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class ServingGeneration:
-    """One generation and its template.
+    """One generation and its template, which has the same number in the reaper.
 
     :param body: its manifest in the bytes that the digest is computed from
-    :param template: its number in the reaper; None once it has ended
     :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
     :param stamp: the state of the project's files when it was loaded
     :param variables: what its processes inherit, and what the values of its steps may refer to
@@ -36,7 +35,6 @@ class ServingGeneration:
     loaded_at_us: int
     unforkable_reason: str
     stamp: DiskStamp
-    template: int | None
     sources: Mapping[str, str] | None
     secrets: Collection[str] = field(repr=False)
     variables: WorkerVariables = field(default_factory=WorkerVariables, repr=False)
@@ -47,7 +45,7 @@ class ServingGeneration:
     @property
     def forkable(self) -> bool:
         """True if its template forks its workers."""
-        return self.template is not None and not self.unforkable_reason
+        return not self.unforkable_reason
 
     def values(self) -> ValueSource:
         """Return the source of the values of its jobs' references, with the variables that these may refer to."""

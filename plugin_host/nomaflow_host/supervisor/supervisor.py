@@ -254,7 +254,7 @@ class Supervisor:
         message = {
             "is": "spawn",
             "worker": number,
-            "template": generation.template if forked else None,
+            "template": generation.number if forked else None,
             "environ": {} if forked else dict(generation.variables.inherited),
         }
         self._tell_reaper(message, worker.child_fds)

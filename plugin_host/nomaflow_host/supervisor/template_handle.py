@@ -30,10 +30,12 @@ class LoadFailed(Exception):
 
 
 class TemplateHandle:
-    """A template as its host's main process sees it.
+    """A template as its host's main process sees it. It is started here, and sent the specification to load.
 
     :param tell_reaper: sends the reaper a command, with descriptors
     :param masker: masks the credentials of the load in its output
+    :param environ: its variables
+    :raises OSError: if this process may open no further files
     """
 
     def __init__(
@@ -43,6 +45,9 @@ class TemplateHandle:
         loop: asyncio.AbstractEventLoop,
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
         masker: Masker,
+        spec: ProjectSpec,
+        environ: Mapping[str, str],
+        load_seconds: float,
     ) -> None:
         self.number = number
         self.exited = asyncio.Event()
@@ -50,12 +55,6 @@ class TemplateHandle:
         self._tell_reaper = tell_reaper
         self._masker = masker
         self._answer: asyncio.Future[Mapping[str, Any]] = loop.create_future()
-
-    def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], load_seconds: float) -> None:
-        """Make the reaper start it with the variables of *environ*, and send it the specification to load.
-
-        :raises OSError: if this process may open no further files
-        """
         here, there = frame_pair()
         try:
             reading, writing = os.pipe()
@@ -65,17 +64,12 @@ class TemplateHandle:
             raise
         os.set_blocking(reading, False)  # the standard library's own signature
         self._output = TailPipe(reading)
-        self._loop.add_reader(reading, self._read_output)
-        self._link = AsyncLink(link=here, loop=self._loop, on_frame=self._take, on_end=self._ended)
-        message = {"is": "start_template", "template": self.number, "environ": dict(environ)}
-        self._tell_reaper(message, (there.detach(), writing))
-        self._link.send(
-            {
-                "is": "bootstrap",
-                "spec": spec.to_json(),
-                "stuck_at": time.monotonic() + load_seconds * 0.75,
-            }
-        )
+        loop.add_reader(reading, self._read_output)
+        self._link = AsyncLink(link=here, loop=loop, on_frame=self._take, on_end=self._ended)
+        message = {"is": "start_template", "template": number, "environ": dict(environ)}
+        tell_reaper(message, (there.detach(), writing))
+        stuck_at = time.monotonic() + load_seconds * 0.75
+        self._link.send({"is": "bootstrap", "spec": spec.to_json(), "stuck_at": stuck_at})
 
     async def loaded(self, seconds: float) -> Mapping[str, Any]:
         """Wait for its message that it is ready, with its manifest.
@@ -118,11 +112,10 @@ class TemplateHandle:
         self._tell_reaper({"is": "stop_template", "template": self.number}, ())
 
     def close(self) -> None:
-        """Close its connection and pipe. May be called twice."""
+        """Close its connection and pipe."""
         self._link.close()
-        if self._output.fd >= 0:
-            self._loop.remove_reader(self._output.fd)
-            self._output.close()
+        self._loop.remove_reader(self._output.fd)
+        self._output.close()
 
     def _take(self, frame: Frame) -> None:
         if not self._answer.done():
