@@ -58,11 +58,9 @@ class AttemptTable:
         self._held: dict[str, HeldAttempt] = {}
         self._counts = {True: 0, False: 0}
         self._waiting: dict[str, Mapping[str, Any] | None] = {}
-        self._dead: list[WorkerHandle] = []
         self._retry: asyncio.TimerHandle | None = None
         self._to_the_end = False
         self._ending: StopRequest | None = None
-        self._undecided: dict[str, float] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._empty_since = time.monotonic()
@@ -138,8 +136,8 @@ class AttemptTable:
 
     def stop(self, key: str, stop: StopRequest) -> None:
         """Stop an attempt by the ladder, unless it is already being stopped or has ended."""
-        attempt = self._held.get(key)
-        if attempt is None or attempt.stop is not None or attempt.finished is not None:
+        attempt = self.find(key)
+        if attempt is None or attempt.stop is not None:
             return
         attempt.stop = stop
         if attempt.ladder is None:
@@ -149,8 +147,8 @@ class AttemptTable:
 
     def kill(self, key: str, stop: StopRequest) -> None:
         """Kill an attempt's worker at once."""
-        attempt = self._held.get(key)
-        if attempt is None or attempt.finished is not None:
+        attempt = self.find(key)
+        if attempt is None:
             return
         if attempt.stop is None:
             attempt.stop = stop
@@ -217,13 +215,14 @@ class AttemptTable:
             attempt.settle()
             self._waiting[attempt.order.attempt_key] = exited
             if may_be_the_hosts(attempt, exited):
-                self._undecided[attempt.order.attempt_key] = asyncio.get_running_loop().time() + _GROUP_SECONDS
-        self._dead.append(worker)
+                attempt.decided_at = asyncio.get_running_loop().time() + _GROUP_SECONDS
+        if not worker.attempts:
+            self._forget(worker)
         self.settle_waiting()
 
     def settle_waiting(self) -> None:
         """End the attempts that only wait for their last lines to be read."""
-        if not self._waiting and not self._dead:
+        if not self._waiting:
             return
         caught_up: dict[int, bool] = {}
         for key, exited in list(self._waiting.items()):
@@ -231,22 +230,14 @@ class AttemptTable:
             number = attempt.worker.number
             if number not in caught_up:
                 caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end)
-            if caught_up[number] and self._decided(key):
-                if self._undecided.pop(key, None) is not None and attempt.stop is None:
+            decided = self._ending is not None or asyncio.get_running_loop().time() >= attempt.decided_at
+            if caught_up[number] and decided:
+                if attempt.decided_at and attempt.stop is None:
                     attempt.stop = self._ending
                 del self._waiting[key]
                 self._conclude(attempt, exited)
-        for worker in [each for each in self._dead if not each.attempts]:
-            self._dead.remove(worker)
-            worker.close()
-            self._pool.remove(worker)
         if self._waiting and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
-
-    def _decided(self, key: str) -> bool:
-        """Return whether it is known whose SIGTERM ended an attempt: one to its host comes at the same moment."""
-        until = self._undecided.get(key, 0.0)
-        return self._ending is not None or asyncio.get_running_loop().time() >= until
 
     def _settle_again(self) -> None:
         self._retry = None
@@ -353,9 +344,15 @@ class AttemptTable:
         self._sink.finished(key, finished_of(attempt, exited))
         if exited is None:
             self._pool.released(worker)
+        elif not worker.attempts:
+            self._forget(worker)
         if not self._held:
             self._empty.set()
             self._empty_since = time.monotonic()
+
+    def _forget(self, worker: WorkerHandle) -> None:
+        worker.close()
+        self._pool.remove(worker)
 
 
 def _answer(question: asyncio.Future[Any] | None, told: Any) -> None:

@@ -59,6 +59,8 @@ class HeldAttempt:
         """The worker's letter about the end, sealed."""
         self.left = ""
         self.finished: dict[str, Any] | None = None
+        self.decided_at = 0.0
+        """When it is known whose SIGTERM ended its worker, in the loop's time: one to its host comes as soon."""
         self.deadline: asyncio.TimerHandle | None = None
         self.ladder: asyncio.Task[None] | None = None
         self.stopped_at_us = 0

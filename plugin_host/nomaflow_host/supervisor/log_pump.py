@@ -22,7 +22,7 @@ _TURN_BYTES = 256 * 1024
 
 
 class LogPump:
-    """Reads one worker's ring and pipes.
+    """Reads one worker's ring and pipes, from now on.
 
     :param doorbell: the eventfd with which the worker wakes this process; owned from now on
     :param room: the eventfd on which a worker with a full ring waits; owned from now on
@@ -58,11 +58,8 @@ class LogPump:
         self._timer: asyncio.TimerHandle | None = None
         self._watched: set[int] = set()
         self._closed = False
-
-    def start(self) -> None:
-        """Start listening."""
         self._reader.arm()
-        self._loop.add_reader(self._doorbell, self._rung)
+        loop.add_reader(doorbell, self._rung)
         self._watch_pipes()
 
     def catch_up(self, *, over_cap: bool = False) -> bool:

@@ -92,12 +92,7 @@ class GenerationLoader:
         """
         async with self._one_at_a_time:
             try:
-                try:
-                    project = await self._read()
-                except (ProjectError, OSError) as error:
-                    self.newest = self._refused((_unreadable(error),))
-                    return self.newest, None
-                self.newest, replaced = await self._load(project, force=force)
+                self.newest, replaced = await self._load(force=force)
                 return self.newest, replaced
             except Refused:
                 raise
@@ -156,7 +151,11 @@ class GenerationLoader:
                 return project
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
-    async def _load(self, project: Project, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
+    async def _load(self, *, force: bool) -> tuple[LoadOutcome, ServingGeneration | None]:
+        try:
+            project = await self._read()
+        except (ProjectError, OSError) as error:
+            return self._refused((_unreadable(error),)), None
         self._number += 1
         stamp = self._stamp
         variables = self._variables(project)

@@ -107,7 +107,6 @@ class WorkerHandle:
             before_output=lambda: self.link.read(),
             on_damage=lambda: on_nonsense(self, FrameError("the memory that its log goes through is damaged")),
         )  # fmt: skip
-        self.pump.start()
         self.link = AsyncLink(
             link=PackedFrameSocket(socket.socket(fileno=here)),
             loop=loop,
