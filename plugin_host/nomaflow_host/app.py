@@ -183,7 +183,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             one_attempt=bool(options.for_attempt),
             ends_at=options.ends_at,
             dump=observation.dump,
-            disk_changed=supervisor.disk_changed,
+            disk_changed=supervisor.loader.disk_changed,
         )
         await life.run()
     return 0

@@ -74,13 +74,13 @@ class HostMetrics:
         me, supervisor, outbox = view.identity, view.supervisor, view.outbox
         generation = supervisor.generation
         loaded_us = 0 if generation is None else generation.loaded_at_us
-        kinds = Counter("exclusive" if each.exclusive else "shared" for each in supervisor.workers())
+        kinds = Counter("exclusive" if each.exclusive else "shared" for each in supervisor.pool.statuses())
         return {
             "nomaflow_host_info": {(me.host, me.version, platform.python_version()): 1},
             "nomaflow_host_attached": {(): view.session.attached.is_set()},
             "nomaflow_generation": {(): 0 if generation is None else generation.number},
             "nomaflow_generation_loaded_timestamp_seconds": {(): loaded_us / 1e6},
-            "nomaflow_code_newer": {(): bool(supervisor.newer_files())},
+            "nomaflow_code_newer": {(): bool(supervisor.loader.newer_files())},
             "nomaflow_attempts_running": {(): supervisor.running},
             "nomaflow_slots": {("shared",): me.max_async, ("exclusive",): me.max_sync},
             "nomaflow_attempts_ended_total": {(str(state),): self._ended[state] for state in FinishedState},

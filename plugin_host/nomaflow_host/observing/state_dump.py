@@ -31,7 +31,7 @@ def host_state(view: HostView) -> dict[str, Any]:
     """Return the state of a host."""
     supervisor, session, outbox = view.supervisor, view.session, view.outbox
     generation = supervisor.generation
-    workers, attempts = supervisor.workers(), supervisor.attempts()
+    workers, attempts = supervisor.pool.statuses(), supervisor.attempts.statuses()
     return {
         "part": "host",
         "pid": os.getpid(),

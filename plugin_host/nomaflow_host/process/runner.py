@@ -46,9 +46,11 @@ class SupervisedRunner:
         """Stops an attempt by the ladder; an unknown key does nothing."""
         self.kill = supervisor.kill
         """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
-        self.settled = supervisor.settled
+        self.settled = supervisor.loader.settled
         """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
-        self.idle_seconds = supervisor.idle_seconds
+        self.look_at_disk = supervisor.loader.look_at_disk
+        """Looks at the disk, for the next status; waits for a second at most."""
+        self.idle_seconds = supervisor.attempts.idle_seconds
         """Returns how long this host has run nothing, in seconds; 0 while it runs something."""
         self.inspect = supervisor.inspect
         """Returns what an attempt does now; None if this host does not run it."""
@@ -78,23 +80,19 @@ class SupervisedRunner:
 
     @property
     def newest_load(self) -> LoadOutcome | None:
-        """The outcome of the newest load, likewise."""
-        return self._supervisor.newest_load
-
-    async def look_at_disk(self) -> None:
-        """Look at the disk, for the next status; wait for a second at most."""
-        await self._supervisor.look_at_disk()
+        """The outcome of the newest load, likewise; a refused one stands until another succeeds."""
+        return self._supervisor.loader.newest
 
     def status(self) -> HostStatus:
         """Return the host's current status."""
         generation = self._supervisor.generation
         return HostStatus(
             running=self.running,
-            workers=tuple(self._supervisor.workers()),
+            workers=tuple(self._supervisor.pool.statuses()),
             generation=generation.number if generation else 0,
             manifest_digest=generation.digest if generation else "",
             loaded_at_us=generation.loaded_at_us if generation else 0,
-            newer_files=self._supervisor.newer_files(),
+            newer_files=self._supervisor.loader.newer_files(),
             draining=self._draining,
             drain_deadline_at_us=self._drain_deadline_at_us,
             isolation_mechanism=self._supervisor.mechanism,

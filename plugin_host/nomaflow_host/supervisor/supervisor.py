@@ -50,6 +50,9 @@ class Supervisor:
     :param environ: the host's variables, of which workers get a part; this process's own by default
     :param keep_env: variables that reaper, templates and workers get in any case
     :param on_reaper: called with the identity of the reaper as soon as it runs, and of each replacement
+    :ivar pool: its workers
+    :ivar loader: loads the code that they run
+    :ivar attempts: what they run
     """
 
     def __init__(
@@ -67,31 +70,17 @@ class Supervisor:
         environ = os.environ if environ is None else environ
         self._reaper_environ = reaper_environment(environ, keep=keep_env)
         self._on_reaper = on_reaper
-        self._pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
-        self._loader = GenerationLoader(
+        self.pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
+        self.loader = GenerationLoader(
             settings=settings, project=project, environ=environ, keep_env=keep_env, tell_reaper=self._tell_reaper
         )
         self._secrets = SecretsLink()
         values_of = OrderValues(plugins=self._secrets, environ=environ).of
-        self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, values_of=values_of)
-        self.settled = self._loader.settled
-        """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
-        self.disk_changed = self._loader.disk_changed
-        """Returns whether the project has changed on disk since the newest load began. Blocks."""
-        self.newer_files = self._loader.newer_files
-        """Returns files that were newer on disk than what is loaded at the last look, at most 20."""
-        self.look_at_disk = self._loader.look_at_disk
-        """Looks for them, and waits for a second at most."""
-        self.check = ValueChecker(pool=self._pool, loader=self._loader).check
+        self.attempts = AttemptTable(settings=settings, sink=sink, pool=self.pool, values_of=values_of)
+        self.check = ValueChecker(pool=self.pool, loader=self.loader).check
         """Checks given values against the callables of the serving generation, without calling one."""
-        self.inspect = Inspector(find=self._attempts.find).inspect
+        self.inspect = Inspector(find=self.attempts.find).inspect
         """Returns what an attempt does now; None if this host does not run it. Takes at most three seconds."""
-        self.workers = self._pool.statuses
-        """Returns the status of each worker."""
-        self.attempts = self._attempts.statuses
-        """Returns the status of each held attempt, oldest first, for the state dump."""
-        self.idle_seconds = self._attempts.idle_seconds
-        """Returns how long it has run nothing, in seconds; 0 while it runs something."""
         self._next_worker = 1
         self._draining = False
         self._reaper: ReaperLink | None = None
@@ -120,12 +109,12 @@ class Supervisor:
         if self._reaper is None:
             code = "host_draining" if self._draining else "host_has_no_reaper"
             raise Refused(code, "the host is not running and cannot load code")
-        outcome, retired = await self._loader.load(force=force)
+        outcome, retired = await self.loader.load(force=force)
         if retired is not None:
-            self._pool.retire(retired)
-            self._loader.stop_template_if_idle(retired)
-        if outcome.accepted and (serving := self._loader.serving) is not None:
-            self._pool.prepare(serving)
+            self.pool.retire(retired)
+            self.loader.stop_template_if_idle(retired)
+        if outcome.accepted and (serving := self.loader.serving) is not None:
+            self.pool.prepare(serving)
         return outcome
 
     async def drain(self, deadline_s: float) -> None:
@@ -134,36 +123,36 @@ class Supervisor:
         Returns once the stop ladder's time is over as well, even if the sink is full.
         """
         self._draining = True
-        self._attempts.host_ends(_DRAINING)
-        if await self._attempts.emptied_within(deadline_s):
+        self.attempts.host_ends(_DRAINING)
+        if await self.attempts.emptied_within(deadline_s):
             return
-        self._attempts.read_to_the_end()
-        for key in self._attempts.held_keys():
-            self._attempts.stop(key, _DRAINING)
-        if not await self._attempts.emptied_within(self._attempts.ladder_seconds() + _SHUTDOWN_SECONDS):
+        self.attempts.read_to_the_end()
+        for key in self.attempts.held_keys():
+            self.attempts.stop(key, _DRAINING)
+        if not await self.attempts.emptied_within(self.attempts.ladder_seconds() + _SHUTDOWN_SECONDS):
             _log.error("%d steps cannot be stopped; this host's next start will report their outcome", self.running)
 
     async def stop(self) -> None:
         """Kill all attempts and end every process. May be called twice, and before `start`."""
         self._draining = True
-        self._attempts.read_to_the_end()
+        self.attempts.read_to_the_end()
         if self._revival is not None:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
         if self._reaper is not None:  # otherwise all of its processes are gone
-            for key in self._attempts.held_keys():
-                self._attempts.kill(key, _DRAINING)
-        await self._attempts.emptied_within(2 * _SHUTDOWN_SECONDS)
+            for key in self.attempts.held_keys():
+                self.attempts.kill(key, _DRAINING)
+        await self.attempts.emptied_within(2 * _SHUTDOWN_SECONDS)
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         reaper, self._reaper = self._reaper, None
-        self._loader.give_up()
+        self.loader.give_up()
         if reaper is not None:
             await reaper.stop()
-        for worker in self._pool:
+        for worker in self.pool:
             worker.close()
-            self._pool.remove(worker)
-        self._loader.close()
+            self.pool.remove(worker)
+        self.loader.close()
         self._secrets.close()
 
     # --- orders ---------------------------------------------------------------------------------------------------
@@ -173,7 +162,7 @@ class Supervisor:
 
         :raises Refused: if this host accepts nothing new, or is full
         """
-        generation = self._loader.serving
+        generation = self.loader.serving
         if self._draining:
             raise Refused("host_draining", "the host is stopping and takes no new work")
         if self._reaper is None:
@@ -185,9 +174,9 @@ class Supervisor:
         )
         self._check_room(shared=shared)
         exclusive = not shared or order.callable in generation.demoted
-        self._attempts.begin(order, self._pool.take(generation, exclusive=exclusive), counts_as_sync=not shared)
+        self.attempts.begin(order, self.pool.take(generation, exclusive=exclusive), counts_as_sync=not shared)
         if exclusive:
-            self._loop.call_soon(self._pool.prepare, generation)
+            self._loop.call_soon(self.pool.prepare, generation)
 
     def cancel(self, order: CancelOrder) -> None:
         """Stop an attempt by the ladder. A second call or an unknown key does nothing."""
@@ -196,29 +185,24 @@ class Supervisor:
         stop = StopRequest(
             state=FinishedState.CANCELED, reason_code=order.reason_code, reason=f"cancel requested{by}{why}"
         )
-        self._attempts.stop(order.attempt_key, stop)
+        self.attempts.stop(order.attempt_key, stop)
 
     def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
         """Kill an attempt's worker at once. An unknown key does nothing."""
         stop = StopRequest(state=FinishedState.FAILED, reason_code=reason_code, reason=reason)
-        self._attempts.kill(attempt_key, stop)
+        self.attempts.kill(attempt_key, stop)
 
     # --- status ---------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> int:
         """The number of held attempts."""
-        return len(self._attempts)
+        return len(self.attempts)
 
     @property
     def generation(self) -> ServingGeneration | None:
         """The generation for new attempts, None before the first was loaded."""
-        return self._loader.serving
-
-    @property
-    def newest_load(self) -> LoadOutcome | None:
-        """The outcome of the newest load; a refused one stands until another succeeds."""
-        return self._loader.newest
+        return self.loader.serving
 
     @property
     def reaper_identity(self) -> ProcessIdentity:
@@ -229,7 +213,7 @@ class Supervisor:
 
     def _check_room(self, *, shared: bool) -> None:
         limit, name = (self._settings.max_async, "max_async") if shared else (self._settings.max_sync, "max_sync")
-        held = self._attempts.count(sync=not shared)
+        held = self.attempts.count(sync=not shared)
         if held >= limit:
             raise Refused("host_full", f"the host runs {held} such steps, and {name} is {limit}")
 
@@ -242,8 +226,8 @@ class Supervisor:
                 exclusive=exclusive,
                 loop=self._loop,
                 may_read=lambda: self._sink.may_read(exclusive=exclusive),
-                on_frame=self._attempts.heard,
-                on_pause=self._attempts.settle_waiting,
+                on_frame=self.attempts.heard,
+                on_pause=self.attempts.settle_waiting,
                 on_nonsense=self._nonsense,
                 tell_reaper=self._tell_reaper,
             )
@@ -319,28 +303,28 @@ class Supervisor:
             case "template_started":
                 _log.info("template %d is process %d", message["template"], message["pid"])
             case "template_exited":
-                self._loader.template_exited(message)
+                self.loader.template_exited(message)
 
     def _spawned(self, message: dict[str, Any]) -> None:
-        worker = self._pool.get(message["worker"])
+        worker = self.pool.get(message["worker"])
         if worker is not None:
             worker.pid, worker.spawned = message["pid"], True
             self._fork_answered(worker)
 
     def _fork_answered(self, worker: WorkerHandle) -> None:
         worker.generation.forking -= 1
-        self._loader.stop_template_if_idle(worker.generation)
+        self.loader.stop_template_if_idle(worker.generation)
 
     def _exited(self, message: dict[str, Any], exited: Mapping[str, Any]) -> None:
         """Conclude the attempts of a worker whose processes are all gone."""
-        worker = self._pool.get(message["worker"])
+        worker = self.pool.get(message["worker"])
         if worker is None:
             return
         if not worker.spawned:
             self._fork_answered(worker)
         worker.closed = True
         worker.link.read()
-        self._attempts.worker_ended(worker, exited)
+        self.attempts.worker_ended(worker, exited)
 
     def _reaper_ended(self) -> None:
         """Handle the reaper's death: kill its children, fail their attempts, and start another."""
@@ -349,13 +333,13 @@ class Supervisor:
             return  # it did not get to serve, and its start raises the error
         _log.error("the reaper has died; killing every worker and starting a new reaper")
         reaper.bury()
-        for worker in self._pool:
+        for worker in self.pool:
             worker.link.read()
             if worker.kill_note is not None and worker.kill_note.presumed:
                 worker.kill_note = None
             worker.kill("the host's reaper process has died")
-            self._attempts.worker_ended(worker, {"cause": None, "killed": True})
-        self._loader.reaper_ended()
+            self.attempts.worker_ended(worker, {"cause": None, "killed": True})
+        self.loader.reaper_ended()
         if not self._draining:
             self._revival = self._loop.create_task(self._revive(0 if reaper.steady else _REVIVE_SECONDS))
 
@@ -373,11 +357,11 @@ class Supervisor:
                 _log.error("the code cannot be loaded again after the reaper died: %s", "; ".join(outcome.reasons))
 
     def _tick(self) -> None:
-        watch_loops(self._pool, blocked_seconds=self._settings.blocked_seconds)
+        watch_loops(self.pool, blocked_seconds=self._settings.blocked_seconds)
         limit = self._settings.load_seconds
-        for worker in self._pool.overdue(limit):
+        for worker in self.pool.overdue(limit):
             worker.kill(f"it did not become ready within {limit:g} s")
-        self._pool.trim()
+        self.pool.trim()
         if self._reaper is not None:
             self._reaper.thaw()
         self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)

@@ -175,7 +175,7 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
 
 async def _template(host: Host, number: int) -> TemplateHandle:
     """Return a template in the turn of the loop in which it is started, before it can have answered."""
-    while (template := host.supervisor._loader._templates.get(number)) is None:
+    while (template := host.supervisor.loader._templates.get(number)) is None:
         await asyncio.sleep(0)
     return template
 

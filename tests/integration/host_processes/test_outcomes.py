@@ -202,7 +202,7 @@ async def test_nothing_is_accepted_before_a_generation(start_host: StartHost) ->
     with pytest.raises(Refused, match="not loaded"):
         host.run("polite:noop")
     assert host.supervisor.generation is None
-    assert host.supervisor.workers() == []
+    assert host.supervisor.pool.statuses() == []
 
 
 async def test_stop_before_start_is_legal() -> None:
@@ -211,7 +211,7 @@ async def test_stop_before_start_is_legal() -> None:
 
     host = Host(HOSTILE)
     assert host.supervisor.generation is None
-    assert host.supervisor.newer_files() == ()
+    assert host.supervisor.loader.newer_files() == ()
     await host.supervisor.stop()
 
 
@@ -235,7 +235,7 @@ async def test_a_start_names_its_process_whoever_is_heard_first(host: Host, mark
     running, until = Path(f"{marker}.running"), time.monotonic() + 20
     while not (running.exists() and running.read_text()) or key not in host.sink.starts:
         assert time.monotonic() < until
-        for worker in host.supervisor._pool:
+        for worker in host.supervisor.pool:
             worker.link.read()
     assert host.sink.starts[key].worker_pid == int(running.read_text())
     marker.touch()
@@ -248,9 +248,9 @@ async def test_a_step_whose_worker_cannot_be_started_goes_back_to_the_queue(star
     serving = host.supervisor.generation
     assert serving is not None
     serving.unforkable_reason = "its workers are spawned in this test"
-    for worker in host.supervisor.workers():
+    for worker in host.supervisor.pool.statuses():
         os.kill(worker.pid, signal.SIGKILL)
-    await eventually(lambda: not host.supervisor.workers())
+    await eventually(lambda: not host.supervisor.pool.statuses())
     possible, serving.variables = serving.variables, WorkerVariables(inherited={"GREETING": "he\0llo"})
     end = await host.result("polite:noop")
     assert (end.reason_code, end.not_started) == ("host_refused", True)

@@ -42,28 +42,28 @@ async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team:
     host = await start_host(team)
     old = host.run("slow:waits", {"marker": str(marker)})
     await eventually(Path(f"{marker}.running").exists)
-    await host.supervisor.look_at_disk()
-    assert host.supervisor.newer_files() == ()
-    old_pids = {status.pid for status in host.supervisor.workers()}
+    await host.supervisor.loader.look_at_disk()
+    assert host.supervisor.loader.newer_files() == ()
+    old_pids = {status.pid for status in host.supervisor.pool.statuses()}
     (team / "plugins" / "work.py").write_text(GOOD.format(version=22))
     (team / "plugins" / "slow.py").write_text(WAITS.replace("VERSION = 1", "VERSION = 22"))
-    await host.supervisor.look_at_disk()
-    await eventually(lambda: set(host.supervisor.newer_files()) == {"plugins/slow.py", "plugins/work.py"})
-    (worker,) = (each for each in host.supervisor.workers() if each.running)
+    await host.supervisor.loader.look_at_disk()
+    await eventually(lambda: set(host.supervisor.loader.newer_files()) == {"plugins/slow.py", "plugins/work.py"})
+    (worker,) = (each for each in host.supervisor.pool.statuses() if each.running)
     assert worker.attempt_keys == (old,)
     assert worker.rss_bytes > 0
     assert abs(worker.started_at_us / 1e6 - time.time()) < 60
     outcome = await host.supervisor.load()
     assert (outcome.accepted, outcome.generation) == (True, 2)
-    assert host.supervisor.newer_files() == ()
-    await host.supervisor.look_at_disk()
-    assert host.supervisor.newer_files() == ()
+    assert host.supervisor.loader.newer_files() == ()
+    await host.supervisor.loader.look_at_disk()
+    assert host.supervisor.loader.newer_files() == ()
     assert (await host.result("work:step")).rows_affected == 22
     assert (await host.result("work:astep")).rows_affected == 22
     marker.touch()
     assert (await host.sink.end_of(old)).rows_affected == 1
     await eventually(lambda: not any(is_alive(pid) for pid in old_pids))
-    await eventually(lambda: {status.generation for status in host.supervisor.workers()} == {2})
+    await eventually(lambda: {status.generation for status in host.supervisor.pool.statuses()} == {2})
 
 
 async def test_unchanged_code_has_the_same_digest(start_host: StartHost, team: Path) -> None:
@@ -228,7 +228,7 @@ async def test_main_is_not_blocked_by_anything(start_host: StartHost, marker: Pa
         await asyncio.sleep(0.005)
         worst = max(worst, time.monotonic() - began)
     assert worst < 10
-    assert os.getpid() not in {status.pid for status in host.supervisor.workers()}
+    assert os.getpid() not in {status.pid for status in host.supervisor.pool.statuses()}
 
 
 async def test_spawned_workers_run_the_code_that_was_loaded(start_host: StartHost, team: Path) -> None:

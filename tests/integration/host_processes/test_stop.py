@@ -340,7 +340,7 @@ async def test_a_worker_that_ends_by_sigterm_just_before_its_host_drains_was_dra
     host = await start_host()
     key = host.run("polite:waits", {"marker": str(marker)})
     os.kill(await host.started_in(marker), signal.SIGTERM)
-    await eventually(lambda: host.supervisor._attempts._undecided)
+    await eventually(lambda: host.supervisor.attempts._held[key].decided_at)
     assert key not in host.sink.ends
     await host.supervisor.drain(60)
     assert host.sink.ends[key].reason_code == "host_draining"
