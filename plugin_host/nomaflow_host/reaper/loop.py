@@ -125,9 +125,9 @@ class Reaper:
         return frame.kind in ("spawn", "start_template") and self._sweeping
 
     def _bootstrap(self, message: dict[str, Any]) -> None:
-        self._limits = Limits(**message["limits"])
+        self._limits = Limits(*message["limits"])
         if message["user"] is not None:
-            self._user = OtherUser.from_json(message["user"])
+            self._user = OtherUser(*message["user"])
         if self._limits.any:
             self._cgroups = delegated_cgroup()
         mechanism = "cgroup" if self._cgroups is not None else "sampling"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from nomaflow_host.reaper.proc import drop_ambient_capabilities
 
@@ -22,7 +22,7 @@ class OtherUser(NamedTuple):
     name: str
     uid: int
     gid: int
-    groups: tuple[int, ...]
+    groups: Sequence[int]
     home: str
     shell: str
 
@@ -37,19 +37,10 @@ class OtherUser(NamedTuple):
             name=found.pw_name,
             uid=found.pw_uid,
             gid=found.pw_gid,
-            groups=tuple(os.getgrouplist(found.pw_name, found.pw_gid)),
+            groups=os.getgrouplist(found.pw_name, found.pw_gid),
             home=found.pw_dir,
             shell=found.pw_shell,
         )
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> OtherUser:
-        """Return the user that `to_json` described."""
-        return cls(**{**data, "groups": tuple(data["groups"])})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the user as JSON-able values."""
-        return self._asdict()
 
     def environ(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """Return an environment for the user's processes: *inherited*, with the user's own home and names.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nomaflow_host.reaper.other_user import OtherUser
+    from nomaflow_host.reaper.tree_limits import Limits
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
@@ -37,7 +38,7 @@ class ReaperLink:
         *,
         loop: asyncio.AbstractEventLoop,
         environ: Mapping[str, str],
-        limits: Mapping[str, Any],
+        limits: Limits,
         user: OtherUser | None,
         on_message: Callable[[dict[str, Any]], None],
         on_end: Callable[[], None],
@@ -79,8 +80,7 @@ class ReaperLink:
         try:
             if on_started is not None:
                 on_started(self.identity)
-            user = None if self._user is None else self._user.to_json()
-            self.send({"is": "bootstrap", "limits": self._limits, "user": user})
+            self.send({"is": "bootstrap", "limits": self._limits, "user": self._user})
             mechanism = await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
             if self._dead:
                 raise OSError("the reaper ended as soon as it was ready")

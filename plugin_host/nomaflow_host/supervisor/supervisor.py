@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_host.reaper.proc import ProcessIdentity
+from nomaflow_host.reaper.tree_limits import Limits
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.blocked_loops import watch_loops
 from nomaflow_host.supervisor.inspecting import Inspector
@@ -269,10 +270,8 @@ class Supervisor:
     # --- the reaper -----------------------------------------------------------------------------------------------
 
     async def _start_reaper(self) -> None:
-        limits = {
-            "memory_bytes": None if self._settings.memory_mb is None else self._settings.memory_mb << 20,
-            "max_processes": self._settings.max_processes,
-        }
+        memory_mb = self._settings.memory_mb
+        limits = Limits(None if memory_mb is None else memory_mb << 20, self._settings.max_processes)
         reaper = ReaperLink(
             loop=self._loop, environ=self._reaper_environ, limits=limits, user=self._settings.user,
             on_message=self._reaper_said, on_end=self._reaper_ended,
