@@ -173,7 +173,10 @@ class Supervisor:
         shared = order.isolation is Isolation.SHARED or (
             order.isolation is Isolation.BY_KIND and generation.is_async(order.callable)
         )
-        self._check_room(shared=shared)
+        settings, held = self._settings, self.attempts.count(sync=not shared)
+        limit, name = (settings.max_async, "max_async") if shared else (settings.max_sync, "max_sync")
+        if held >= limit:
+            raise Refused("host_full", f"the host runs {held} such steps, and {name} is {limit}")
         exclusive = not shared or order.callable in generation.demoted
         self.attempts.begin(order, self.pool.take(generation, exclusive=exclusive), counts_as_sync=not shared)
         if exclusive:
@@ -211,12 +214,6 @@ class Supervisor:
         return ProcessIdentity(0, 0) if self._reaper is None else self._reaper.identity
 
     # --- workers --------------------------------------------------------------------------------------------------
-
-    def _check_room(self, *, shared: bool) -> None:
-        limit, name = (self._settings.max_async, "max_async") if shared else (self._settings.max_sync, "max_sync")
-        held = self.attempts.count(sync=not shared)
-        if held >= limit:
-            raise Refused("host_full", f"the host runs {held} such steps, and {name} is {limit}")
 
     def _start_worker(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
         number, self._next_worker = self._next_worker, self._next_worker + 1

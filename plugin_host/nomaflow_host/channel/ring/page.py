@@ -6,13 +6,12 @@ between head and tail is always whole records. A record is three digits of slot 
 ====== ===== =======================================================================================================
 offset bytes what
 ====== ===== =======================================================================================================
-0      8     magic
-8      8     tail: how many bytes the worker has written
-16     8     head: how many bytes the host has read
-24     8     armed: not 0 while the host sleeps and wants the doorbell rung at the next record
-32     8     starved: not 0 while the worker waits for room
-40     8     beat: when the worker's event loop last turned, monotonic nanoseconds; 0 while it may sleep
-48     8     blocker: 1 + the slot whose code was found on the blocked event loop; 0 for none
+0      8     tail: how many bytes the worker has written
+8      8     head: how many bytes the host has read
+16     8     armed: not 0 while the host sleeps and wants the doorbell rung at the next record
+24     8     starved: not 0 while the worker waits for room
+32     8     beat: when the worker's event loop last turned, monotonic nanoseconds; 0 while it may sleep
+40     8     blocker: 1 + the slot whose code was found on the blocked event loop; 0 for none
 1024   1000  cancel bytes, one for each slot
 ====== ===== =======================================================================================================
 """
@@ -26,8 +25,7 @@ import os
 DATA_BYTES = 1024 * 1024
 MAX_SLOTS = 1000
 _PAGE = 4096
-_MAGIC = 0x6E6F6D615F726731
-TAIL, HEAD, ARMED, STARVED, _BEAT, _BLOCKER = 1, 2, 3, 4, 5, 6
+TAIL, HEAD, ARMED, STARVED, _BEAT, _BLOCKER = range(6)
 _CANCEL_AT = 1024
 
 
@@ -39,7 +37,6 @@ def create_ring_memory() -> int:
     fd = os.memfd_create("nomaflow-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, _PAGE + DATA_BYTES)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    os.pwrite(fd, _MAGIC.to_bytes(8, "little"), 0)
     return fd
 
 
@@ -47,7 +44,6 @@ class RingPage:
     """The mapped memory of one ring, for either side. Words are written whole, so that no reader sees half a word.
 
     :param fd: a descriptor from `create_ring_memory`, perhaps of another process; not kept
-    :raises ValueError: if it is not a ring
     :ivar words: the header by `TAIL`, `HEAD`, `ARMED` and `STARVED`
     """
 
@@ -57,8 +53,6 @@ class RingPage:
         self.words = self._bytes[:_CANCEL_AT].cast("Q")
         self.cancelled = self._bytes[_CANCEL_AT : _CANCEL_AT + MAX_SLOTS]
         self.data = self._bytes[_PAGE:]
-        if self.words[0] != _MAGIC:
-            raise ValueError(f"expected a log ring, got memory that begins with {self.words[0]:#x}")
 
     @property
     def beat_ns(self) -> int:
@@ -79,7 +73,7 @@ class RingPage:
         self.words[_BLOCKER] = 0 if slot is None else slot + 1
 
     def close(self) -> None:
-        """Unmap the memory. May be called twice."""
+        """Unmap the memory."""
         for view in (self.words, self.cancelled, self.data, self._bytes):
             view.release()
         self._map.close()
