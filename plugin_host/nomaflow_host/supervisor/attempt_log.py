@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from nomaflow_api.v1.log_lines import LogChunkError, decode_line, pack_lines
 from nomaflow_host.attempt.messages import host_line
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from nomaflow_api.v1.letters import LogChunk
@@ -30,8 +30,7 @@ class AttemptLog:
     :ivar dropped_bytes: their size in bytes
     """
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop, put: Callable[[LogChunk], None], max_bytes: int = 0) -> None:
-        self._loop = loop
+    def __init__(self, *, put: Callable[[LogChunk], None], max_bytes: int = 0) -> None:
         self._put = put
         self._max_bytes = max_bytes
         self._lines: list[bytes] = []
@@ -78,7 +77,7 @@ class AttemptLog:
             if len(self._lines) >= _CHUNK_LINES or self._bytes >= _CHUNK_BYTES:
                 self.flush()
         if self._lines and self._timer is None:
-            self._timer = self._loop.call_later(_FLUSH_SECONDS, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
 
     def _packed(self, lines: list[bytes]) -> LogChunk:
         try:

@@ -13,7 +13,6 @@ from nomaflow_api.v1.letter_words import FinishedState, TimeoutKind
 from nomaflow_api.v1.letters import Progress, Started
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.injection.given_values import GivenValues
-from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import climb
 from nomaflow_host.supervisor.outcomes import finished_of, last_words, may_be_the_hosts, stop_sentence
@@ -117,18 +116,8 @@ class AttemptTable:
 
     def begin(self, order: DispatchOrder, worker: WorkerHandle, *, counts_as_sync: bool) -> None:
         """Send an order to a worker, which may still be starting."""
-        key = order.attempt_key
-        log = AttemptLog(
-            loop=asyncio.get_running_loop(), put=lambda chunk: self._sink.log(key, chunk), max_bytes=order.max_log_bytes
-        )
-        attempt = HeldAttempt(
-            order=order,
-            worker=worker,
-            counts_as_sync=counts_as_sync,
-            log=log,
-            report=lambda rung: self._sink.stopping(key, rung),
-        )
-        self._held[key] = attempt
+        attempt = HeldAttempt(order=order, worker=worker, counts_as_sync=counts_as_sync, sink=self._sink)
+        self._held[order.attempt_key] = attempt
         self._counts[counts_as_sync] += 1
         self._empty.clear()
         worker.link.send_soon({"is": "run", "slot": attempt.slot, "traceparent": order.traceparent}, letter=order.order)
@@ -295,7 +284,7 @@ class AttemptTable:
         attempt.finished = message
         attempt.settle()
         if worker.exclusive and (worker.tainted or not message["clean"]):
-            worker.kill("its code may still run", culprit=attempt)
+            worker.kill("its code may still run")
             return
         self._waiting[attempt.order.attempt_key] = None
 

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.letters import Stopping
 from nomaflow_api.v1.sealing import fitting
+from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.worker.signals import INTERRUPT
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nomaflow_api.v1.letter_words import FinishedState
     from nomaflow_api.v1.letters import DispatchOrder
-    from nomaflow_host.supervisor.attempt_log import AttemptLog
+    from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.supervisor.values import StopRequest
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
@@ -29,7 +28,7 @@ class HeldAttempt:
     """One attempt in one worker. The stop ladder acts on it.
 
     :param counts_as_sync: True if it counts against max_sync, False if against max_async
-    :param report: takes each rung of the ladder
+    :param sink: receives its log, and each rung of the ladder
     """
 
     def __init__(
@@ -38,13 +37,12 @@ class HeldAttempt:
         order: DispatchOrder,
         worker: WorkerHandle,
         counts_as_sync: bool,
-        log: AttemptLog,
-        report: Callable[[Stopping], None],
+        sink: AttemptSink,
     ) -> None:
         self.order = order
         self.worker = worker
         self.counts_as_sync = counts_as_sync
-        self.log = log
+        self.log = AttemptLog(put=lambda chunk: sink.log(order.attempt_key, chunk), max_bytes=order.max_log_bytes)
         self.gone = asyncio.Event()
         self.unaskable = asyncio.Event()
         """Set once it is known that its code, in a worker of its own, cannot notice a request to stop."""
@@ -60,12 +58,12 @@ class HeldAttempt:
         self.left = ""
         self.finished: dict[str, Any] | None = None
         self.decided_at = 0.0
-        """When it is known whose SIGTERM ended its worker, in the loop's time: one to its host comes as soon."""
+        """When it is known whose SIGTERM ended its worker, in the loop's time; 0 if none did."""
         self.deadline: asyncio.TimerHandle | None = None
         self.ladder: asyncio.Task[None] | None = None
         self.stopped_at_us = 0
         """When none of its code ran any more, microseconds since the epoch; 0 if it was not stopped by the ladder."""
-        self._report = report
+        self._sink = sink
         self._began = time.monotonic()
         self._rung = 0
 
@@ -139,7 +137,8 @@ class HeldAttempt:
         self._rung = number
         self._say(logging.INFO if number == 1 else logging.WARNING, f"{why}: {what} (stage {number} of 4)")
         now_us = time.time_ns() // 1000
-        self._report(
+        self._sink.stopping(
+            self.order.attempt_key,
             Stopping(
                 at_us=now_us,
                 rung=number,
@@ -147,7 +146,7 @@ class HeldAttempt:
                 why=fitting(self.worker.masker.now.text(why)),
                 after_us=int(after * 1_000_000),
                 next_at_us=0 if wait is None else now_us + int(wait * 1_000_000),
-            )
+            ),
         )
 
     def stopped(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from nomaflow_host.channel.ring.page import DATA_BYTES
 from nomaflow_host.channel.ring.reader import RingReader
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from nomaflow_host.channel.ring.page import RingPage
@@ -35,7 +35,6 @@ class LogPump:
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
         page: RingPage,
         doorbell: int,
         room: int,
@@ -45,7 +44,7 @@ class LogPump:
         before_output: Callable[[], object],
         on_damage: Callable[[], None],
     ) -> None:
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._page = page
         self._reader = RingReader(page=page, room=room)
         self._doorbell = doorbell
@@ -59,7 +58,7 @@ class LogPump:
         self._watched: set[int] = set()
         self._closed = False
         self._reader.arm()
-        loop.add_reader(doorbell, self._rung)
+        self._loop.add_reader(doorbell, self._rung)
         self._watch_pipes()
 
     def catch_up(self, *, over_cap: bool = False) -> bool:

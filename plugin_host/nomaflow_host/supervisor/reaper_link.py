@@ -36,24 +36,23 @@ class ReaperLink:
     def __init__(
         self,
         *,
-        loop: asyncio.AbstractEventLoop,
         environ: Mapping[str, str],
         limits: Limits,
         user: OtherUser | None,
         on_message: Callable[[dict[str, Any]], None],
         on_end: Callable[[], None],
     ) -> None:
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._environ = environ
         self._limits = limits
         self._user = user
         self._on_message = on_message
         self._on_end = on_end
-        self._ready: asyncio.Future[str] = loop.create_future()
+        self._ready: asyncio.Future[str] = self._loop.create_future()
         self._before = set(own_children())
         self._stopping = False
         self._dead = False
-        self._made_at = loop.time()
+        self._made_at = self._loop.time()
         self.identity = ProcessIdentity(0, 0)
 
     async def start(self, on_started: Callable[[ProcessIdentity], None] | None = None) -> str:

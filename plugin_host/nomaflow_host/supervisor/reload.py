@@ -165,7 +165,6 @@ class GenerationLoader:
         project = replace(project, spec=structs.replace(project.spec, withheld=variables.withheld))
         template = TemplateHandle(
             number=self._number,
-            loop=asyncio.get_running_loop(),
             tell_reaper=self._tell_reaper,
             masker=masker,
             spec=project.spec,

@@ -222,7 +222,6 @@ class Supervisor:
                 number=number,
                 generation=generation,
                 exclusive=exclusive,
-                loop=self._loop,
                 may_read=lambda: self._sink.may_read(exclusive=exclusive),
                 on_frame=self.attempts.heard,
                 on_pause=self.attempts.settle_waiting,
@@ -270,7 +269,7 @@ class Supervisor:
         memory_mb = self._settings.memory_mb
         limits = Limits(None if memory_mb is None else memory_mb << 20, self._settings.max_processes)
         reaper = ReaperLink(
-            loop=self._loop, environ=self._reaper_environ, limits=limits, user=self._settings.user,
+            environ=self._reaper_environ, limits=limits, user=self._settings.user,
             on_message=self._reaper_said, on_end=self._reaper_ended,
         )  # fmt: skip
         self.mechanism = await reaper.start(self._on_reaper)

@@ -42,7 +42,6 @@ class TemplateHandle:
         self,
         *,
         number: int,
-        loop: asyncio.AbstractEventLoop,
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
         masker: Masker,
         spec: ProjectSpec,
@@ -51,7 +50,7 @@ class TemplateHandle:
     ) -> None:
         self.number = number
         self.exited = asyncio.Event()
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
         self._tell_reaper = tell_reaper
         self._masker = masker
         self._answer: asyncio.Future[Mapping[str, Any]] = loop.create_future()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -21,7 +22,6 @@ from nomaflow_host.supervisor.output_pipe import OutputPipe
 from nomaflow_host.worker.signals import DUMP
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
@@ -64,7 +64,6 @@ class WorkerHandle:
         number: int,
         generation: ServingGeneration,
         exclusive: bool,
-        loop: asyncio.AbstractEventLoop,
         may_read: Callable[[], bool],
         on_frame: Callable[[WorkerHandle, Frame], None],
         on_pause: Callable[[], None],
@@ -103,13 +102,13 @@ class WorkerHandle:
             OutputPipe(fd=err, name="stderr", take=self._printed, masker=self.masker),
         )
         self.pump = LogPump(
-            loop=loop, page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read,
+            page=self.page, doorbell=doorbell, room=room, pipes=pipes, take=self._records, may_read=may_read,
             before_output=lambda: self.link.read(),
             on_damage=lambda: on_nonsense(self, FrameError("the memory that its log goes through is damaged")),
         )  # fmt: skip
         self.link = AsyncLink(
             link=PackedFrameSocket(socket.socket(fileno=here)),
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             on_frame=lambda frame: on_frame(self, frame),
             on_pause=on_pause,
             on_end=lambda error: on_nonsense(self, error),

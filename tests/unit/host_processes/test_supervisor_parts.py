@@ -142,7 +142,7 @@ async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:
     """500 lines make a chunk; what is left goes out soon after, without a further call."""
     chunks: list[LogChunk] = []
     some = asyncio.Event()
-    log = AttemptLog(loop=asyncio.get_running_loop(), put=lambda c: (chunks.append(c), some.set()))
+    log = AttemptLog(put=lambda c: (chunks.append(c), some.set()))
     log.add([encode_line(20, 1, "a", str(n)).rstrip() for n in range(1001)])
     assert [chunk.line_count for chunk in chunks] == [500, 500]
     some.clear()
@@ -153,7 +153,7 @@ async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:
 async def test_a_bounded_log_counts_what_it_drops() -> None:
     """A line that does not fit is dropped and counted, with all after it; the host's own lines stay."""
     chunks: list[LogChunk] = []
-    log = AttemptLog(loop=asyncio.get_running_loop(), put=chunks.append, max_bytes=200)
+    log = AttemptLog(put=chunks.append, max_bytes=200)
     line = encode_line(20, 1, "a", "x" * 50).rstrip()
     log.add([line] * 10)
     log.host_line(20, "of the host")
