@@ -144,6 +144,17 @@ def test_a_scribbled_header_harms_nobody(ring: Pair) -> None:
     assert ring.reader.read(100) == [] or ring.reader.position >= 0
 
 
+def test_a_record_that_never_ends_is_damage(ring: Pair) -> None:
+    """The host keeps no more of it than a ring holds."""
+    for _ in range(9):
+        assert not ring.reader.damaged
+        ring.writer.write(b"x" * (DATA_BYTES // 8))
+        ring.reader.read(DATA_BYTES)
+    ring.writer.write(b"x")
+    assert ring.reader.read(DATA_BYTES) == []
+    assert ring.reader.damaged
+
+
 @pytest.mark.parametrize("size", [0, 4096, 8 * DATA_BYTES])
 def test_nobody_changes_its_size(size: int) -> None:
     """The size of the memory is fixed, since truncation would end every process that reads it."""

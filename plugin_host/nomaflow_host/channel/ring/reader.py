@@ -16,7 +16,8 @@ _ONE = (1).to_bytes(8, "little")
 class RingReader:
     """Reads whole records, even after the writer died.
 
-    :ivar damaged: True if code on the writer's side has overwritten the header; nothing can be read then
+    :ivar damaged: True if code on the writer's side has overwritten the header, or the end of a record, which would
+        fill the host's memory; nothing can be read then
     :param page: the mapped ring
     :param room: the eventfd on which a starved writer waits
     """
@@ -43,7 +44,7 @@ class RingReader:
         """Return waiting records of about *limit* bytes, without their line feeds, and make room for more."""
         words, ring, head = self._words, self._data, self._head
         waiting = words[TAIL] - head
-        self.damaged = not 0 <= waiting <= DATA_BYTES or words[HEAD] != head
+        self.damaged = not 0 <= waiting <= DATA_BYTES or words[HEAD] != head or len(self._rest) > DATA_BYTES
         if self.damaged or not waiting:
             return []
         size = min(waiting, limit)
