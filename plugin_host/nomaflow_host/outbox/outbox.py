@@ -235,16 +235,10 @@ class Outbox:
             self._turns.linger(lane)
 
     def log(self, attempt_key: str, event: LogChunk) -> None:
-        """Add lines to the attempt's log.
-
-        :raises ValueError: if the chunk is larger than the kernel accepts
-        """
+        """Add lines to the attempt's log."""
         lane = self._open_lane(attempt_key)
         if lane is not None:
-            data = seal(event)
-            if len(data) > MAX_EVENT_BYTES:
-                raise ValueError(f"a log chunk of {len(data)} bytes, expected at most {MAX_EVENT_BYTES}")
-            self._append(lane, data, lines=event.line_count)
+            self._append(lane, seal(event), lines=event.line_count)
 
     def progress(self, attempt_key: str, event: Progress) -> None:
         """Keep the newest progress; at most four a second are reported."""

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from outbox_driver import KEY, Clock, acknowledge, answer, chunk, deliver_all, finished, order, started, texts
 
 from nomaflow_api.v1.letters import Progress, Stopping
@@ -182,14 +181,6 @@ def test_a_result_over_the_limit_becomes_a_failure(make: Callable[..., Outbox]) 
     outbox.accept(order())
     outbox.finished(KEY, finished(outcome=b"x" * MAX_EVENT_BYTES))
     assert texts(outbox.next_batch()) == {KEY: [b"finished FAILED result_too_large "]}
-
-
-def test_a_log_chunk_over_the_limit_is_a_bug_of_ours(make: Callable[..., Outbox]) -> None:
-    """A log chunk over the limit is refused loudly, since dropping it would lose lines."""
-    outbox = make()
-    outbox.accept(order())
-    with pytest.raises(ValueError, match="log chunk"):
-        outbox.log(KEY, chunk(b"x" * (MAX_EVENT_BYTES + 1)))
 
 
 async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
