@@ -40,11 +40,6 @@ class Frame(NamedTuple):
     letter: bytes = b""
     fds: tuple[int, ...] = ()
 
-    @property
-    def kind(self) -> str:
-        """The kind of the message, its ``"is"``."""
-        return str(self.message.get("is", ""))
-
     def close(self) -> None:
         """Close the descriptors of an unused frame."""
         for fd in self.fds:

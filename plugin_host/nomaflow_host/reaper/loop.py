@@ -94,7 +94,7 @@ class Reaper:
     def _take(self, frame: Frame) -> None:
         """Carry out a command. Starts wait during a sweep of the dead, or a new process would be taken for a stray."""
         message = frame.message
-        match frame.kind:
+        match message["is"]:
             case "bootstrap":
                 self._bootstrap(message)
             case _ if self._must_wait(frame):
@@ -117,12 +117,12 @@ class Reaper:
 
     def _must_wait(self, frame: Frame) -> bool:
         """Return True if a command must wait for the sweep: it starts a process, or concerns one whose start waits."""
-        names = [frame.message.get("worker"), frame.message.get("template") if frame.kind == "stop_template" else None]
-        queued = {each.message.get("worker") for each in self._waiting} - {None}
-        starting = {each.message["template"] for each in self._waiting if each.kind == "start_template"}
-        if names[0] in queued or names[1] in starting:
+        message, waiting = frame.message, [each.message for each in self._waiting]
+        if message["is"] == "stop_template":
+            return any(each["is"] == "start_template" and each["template"] == message["template"] for each in waiting)
+        if "worker" in message and any(each.get("worker") == message["worker"] for each in waiting):
             return True
-        return frame.kind in ("spawn", "start_template") and self._sweeping
+        return message["is"] in ("spawn", "start_template") and self._sweeping
 
     def _bootstrap(self, message: dict[str, Any]) -> None:
         self._limits = Limits(*message["limits"])

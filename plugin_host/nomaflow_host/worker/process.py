@@ -88,7 +88,7 @@ class _Worker:
     def take(self, frame: Frame) -> None:
         """Carry out the command in a frame."""
         message = frame.message
-        match frame.kind:
+        match message["is"]:
             case "run":
                 self._run(message["slot"], open_order(frame.letter), message["traceparent"])
             case "cancel":
