@@ -80,12 +80,6 @@ class Masker:
             run[at : at + least] in known for run in self._runs.findall(text) for at in range(len(run) - least + 1)
         )
 
-    def line(self, line: bytes) -> bytes:
-        """Return one line of output with every credential masked; any bytes survive."""
-        text = line.decode("utf-8", "surrogateescape")
-        masked = self.text(text)
-        return line if masked is text else masked.encode("utf-8", "surrogateescape")
-
     def json(self, text: str) -> str:
         """Return a JSON text with every credential in its texts, keys and numbers masked."""
         if self.text(text) is text:

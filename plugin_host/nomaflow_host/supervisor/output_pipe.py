@@ -6,7 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import CONTINUED, MAX_LINE_BYTES, PRINTED_LEVELS, encode_line
+from nomaflow_api.v1.log_lines import CONTINUED, PRINTED_LEVELS, encode_line, split_message
+from nomaflow_host.worker.partial_lines import UnfinishedLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 64 * 1024
 _TAIL_BYTES = 4 * 1024
-_MOST_BYTES = 4  # of a character in UTF-8
 
 
 class _Pipe:
@@ -64,30 +64,23 @@ class OutputPipe(_Pipe):
         self._level = PRINTED_LEVELS[name]
         self._take = take
         self._masker = masker
-        self._rest = b""
+        self._unfinished = UnfinishedLine()
 
     def read(self) -> bool:
         """Read waiting output, at most 64 KiB; return True if there was any."""
         data = self._waiting()
-        if not data:
-            return False
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        pieces = [piece for line in lines for piece in _pieces(self._masker.now.line(line))]
-        # A credential of which only the beginning has come must not be cut: it could not be recognised any more.
-        while len(self._rest) > MAX_LINE_BYTES + _MOST_BYTES * self._masker.now.longest:
-            self._rest = self._masker.now.line(self._rest)
-            end = _end_of_piece(self._rest)
-            pieces.append((_text(self._rest[:end]), CONTINUED))
-            self._rest = self._rest[end:]
+        lines, piece = self._unfinished.add(data.decode("utf-8", "surrogateescape"), self._masker.now)
+        pieces = [each for line in lines for each in split_message(self._masker.now.text(line))]
+        if piece:
+            pieces += split_message(piece, CONTINUED)
         if pieces:
             self._take(pieces, self)
-        return True
+        return bool(data)
 
     def finish_line(self) -> None:
         """Take the unfinished line at the end."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._take(_pieces(self._masker.now.line(rest)), self)
+        if self._unfinished:
+            self._take(split_message(self._masker.now.text(self._unfinished.end())), self)
 
     def encode(self, pieces: list[tuple[str, int]], flags: int) -> list[bytes]:
         """Return pieces as encoded lines, without their line feeds."""
@@ -112,22 +105,3 @@ class TailPipe(_Pipe):
     def text(self) -> str:
         """The last output, bytes that are not UTF-8 replaced."""
         return self._tail.decode("utf-8", "replace")
-
-
-def _pieces(line: bytes) -> list[tuple[str, int]]:
-    pieces = []
-    while len(line) > MAX_LINE_BYTES:
-        end = _end_of_piece(line)
-        pieces.append((_text(line[:end]), CONTINUED))
-        line = line[end:]
-    return [*pieces, (_text(line), 0)]
-
-
-def _end_of_piece(line: bytes) -> int:
-    """Return where to cut a line that is too long: between two characters, if it is UTF-8 there."""
-    ends = range(MAX_LINE_BYTES, MAX_LINE_BYTES - _MOST_BYTES, -1)
-    return next((end for end in ends if end == len(line) or line[end] & 0xC0 != 0x80), MAX_LINE_BYTES)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")

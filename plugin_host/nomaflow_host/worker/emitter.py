@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import CONTINUED, encode_line, split_message
+from nomaflow_api.v1.log_lines import encode_line, split_message
 from nomaflow_host.attempt.masking import WorkerMasker
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ class Emitter:
             self._writer.write(prefix + encode_line(level, at_us, logger, message, flags))
         else:
             logger = logger[:_LONGEST_NAME]
-            *pieces, last = split_message(message)
-            for piece in pieces:
-                self._writer.write(prefix + encode_line(level, at_us, logger, piece, flags | CONTINUED))
-            self._writer.write(prefix + encode_line(level, at_us, logger, last, flags))
+            for piece, own in split_message(message, flags):
+                self._writer.write(prefix + encode_line(level, at_us, logger, piece, own))
 
     def _detach(self) -> None:
         self.detached = True

@@ -1,4 +1,4 @@
-"""Printed text that has no line feed yet."""
+"""Output that has no line feed yet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from nomaflow_host.attempt.masking import Masker
 
 
+_LONGEST_REST = 3
+"""The most bytes of a character in UTF-8 whose last byte has not come."""
+
+
 class UnfinishedLine:
-    """The unfinished line of a stream. Its size is limited: a line that never ends must not fill the memory.
+    """The unfinished line of a stream or pipe. Its size is limited: a line that never ends must not fill the memory.
 
     True if there is any text.
     """
@@ -40,7 +44,7 @@ class UnfinishedLine:
             return lines, ""
         self._cut = True
         masked = masker.text(self._taken())
-        end = max(len(masked) - masker.longest, 0)
+        end = max(len(masked) - max(masker.longest, _LONGEST_REST), 0)
         self._parts, self._size = [masked[end:]], len(masked) - end
         return lines, masked[:end]
 

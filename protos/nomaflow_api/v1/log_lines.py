@@ -88,17 +88,21 @@ def encode_line(level: int, at_us: int, logger: str, message: str, flags: int = 
     return (head + tail).encode("ascii")
 
 
-def split_message(message: str) -> list[str]:
-    """Return *message* in pieces of at most `MAX_LINE_BYTES`, cut between characters; a short one is one piece."""
+def split_message(message: str, flags: int = 0) -> list[tuple[str, int]]:
+    """Return *message* in pieces of at most `MAX_LINE_BYTES`, cut between characters, each with the flags of its line.
+
+    :param flags: of the whole message; a short one is one piece
+    """
     if len(message) * 4 <= MAX_LINE_BYTES:
-        return [message]
+        return [(message, flags)]
     raw = message.encode("utf-8", "surrogatepass")
     pieces, start = [], 0
     while start < len(raw):
         end = min(start + MAX_LINE_BYTES, len(raw))
         while end < len(raw) and raw[end] & 0xC0 == 0x80:
             end -= 1
-        pieces.append(raw[start:end].decode("utf-8", "surrogatepass"))
+        piece = raw[start:end].decode("utf-8", "surrogatepass")
+        pieces.append((piece, flags if end == len(raw) else flags | CONTINUED))
         start = end
     return pieces
 

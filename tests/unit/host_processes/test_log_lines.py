@@ -14,6 +14,7 @@ from nomaflow_api.v1.log_lines import (
     CONTINUED,
     MAX_LINE_BYTES,
     MAX_UNPACKED_BYTES,
+    SHARED,
     LogChunkError,
     LogLine,
     decode_line,
@@ -46,15 +47,16 @@ def test_any_bytes_survive(raw: bytes) -> None:
 
 @given(st.text(alphabet="aé€😀\ud800", min_size=7, max_size=50).map(lambda text: text * 9000))
 def test_long_messages_are_cut_between_characters(message: str) -> None:
-    """The pieces of a long message are within bounds and make it up again."""
-    pieces = split_message(message)
+    """The pieces of a long message are within bounds and make it up again; all but the last are continued."""
+    pieces, flags = zip(*split_message(message, SHARED), strict=True)
     assert "".join(pieces) == message
+    assert flags == (*[SHARED | CONTINUED] * (len(pieces) - 1), SHARED)
     assert all(len(piece.encode("utf-8", "surrogatepass")) <= MAX_LINE_BYTES for piece in pieces)
 
 
 def test_a_short_message_is_one_piece() -> None:
     """An empty message too is one line."""
-    assert split_message("") == [""]
+    assert split_message("") == [("", 0)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])

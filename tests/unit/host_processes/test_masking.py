@@ -47,11 +47,9 @@ def test_what_is_no_credential_stays() -> None:
     assert Masker(()).text(text) is text
 
 
-def test_lines_of_bytes() -> None:
-    """Bytes that are no UTF-8 survive beside what is masked."""
-    assert MASKER.line(b"\xff " + SECRET.encode() + b" \x00") == b"\xff " + MASK.encode() + b" \x00"
-    line = b"\xff\xfe"
-    assert MASKER.line(line) is line
+def test_bytes_that_are_no_text_survive() -> None:
+    """They stay beside what is masked."""
+    assert MASKER.text(f"\udcff {SECRET} \0") == f"\udcff {MASK} \0"
 
 
 def test_several_lines_and_escapes() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nomaflow_host.channel.ring.page import DATA_BYTES, TAIL, RingPage, create_ring_memory
+from nomaflow_host.channel.ring.page import DATA_BYTES, HEAD, TAIL, RingPage, create_ring_memory
 from nomaflow_host.channel.ring.reader import RingReader
 from nomaflow_host.channel.ring.writer import RingWriter
 
@@ -168,7 +168,7 @@ def test_a_header_that_was_overwritten_is_noticed(ring: Pair) -> None:
     """An overwritten header is not used for reading, and the reader keeps its own place."""
     ring.writer.write(b"000first\n")
     assert ring.reader.read(DATA_BYTES) == [b"000first"]
-    for word, value in ((1, 1 << 60), (1, 0), (2, 5)):
+    for word, value in ((TAIL, 1 << 60), (TAIL, 0), (HEAD, 5)):
         kept = ring.writing.words[word]
         ring.writing.words[word] = value
         assert ring.reader.read(DATA_BYTES) == []

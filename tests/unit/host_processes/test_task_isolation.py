@@ -52,7 +52,7 @@ async def test_other_steps_may_start_tasks_while_a_thread_asks_for_its_own() -> 
 
 async def test_a_step_may_begin_while_a_thread_looks_at_all_of_them() -> None:
     """The steps of a worker are those that ran when it began to look."""
-    worker = _Worker(asyncio.get_running_loop())
+    worker = _Worker(cast("Any", SimpleNamespace(loop=asyncio.get_running_loop())))
     runs = cast(dict[int, Any], worker._runs)
     runs[1] = _Growing(lambda: runs.setdefault(2, None))
     assert len(worker.scopes()) == 1
