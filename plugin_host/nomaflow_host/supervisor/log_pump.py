@@ -101,7 +101,7 @@ class LogPump:
 
     def _rung(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._doorbell, 8)
+            os.eventfd_read(self._doorbell)
         self._poll_later(_BUSY_SECONDS)
 
     def _poll_later(self, seconds: float) -> None:

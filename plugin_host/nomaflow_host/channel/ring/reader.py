@@ -10,8 +10,6 @@ from nomaflow_host.channel.ring.page import ARMED, DATA_BYTES, HEAD, STARVED, TA
 if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
 
-_ONE = (1).to_bytes(8, "little")
-
 
 class RingReader:
     """Reads whole records, even after the writer died.
@@ -53,7 +51,7 @@ class RingReader:
         data = bytes(ring[at:end]) if end <= DATA_BYTES else bytes(ring[at:]) + bytes(ring[: end - DATA_BYTES])
         self._head = words[HEAD] = head + size
         if words[STARVED]:
-            os.write(self._room, _ONE)
+            os.eventfd_write(self._room, 1)
         records = (self._rest + data).split(b"\n")
         self._rest = records.pop()
         return records

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
 
 _WAIT_MS = 200
-_ONE = (1).to_bytes(8, "little")
 
 
 class RingWriter:
@@ -73,7 +72,7 @@ class RingWriter:
         words[TAIL] = tail + size
         if words[ARMED]:
             words[ARMED] = 0
-            self._ring()
+            os.eventfd_write(self._doorbell, 1)
 
     def _wait_for_room(self, tail: int, size: int) -> None:
         words = self._words
@@ -81,12 +80,9 @@ class RingWriter:
             words[STARVED] = 1
             if DATA_BYTES - (tail - words[HEAD]) >= size:
                 break
-            self._ring()
+            os.eventfd_write(self._doorbell, 1)
             # Short waits, so that an exception that the stop ladder raises in this thread gets through.
             self._poll.poll(_WAIT_MS)
             with contextlib.suppress(BlockingIOError):
-                os.read(self._room, 8)
+                os.eventfd_read(self._room)
         words[STARVED] = 0
-
-    def _ring(self) -> None:
-        os.write(self._doorbell, _ONE)
