@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST_REST = 3
-"""The most bytes of a character in UTF-8 whose last byte has not come."""
+"""The most bytes of a character in UTF-8 whose last byte has not come. So much is left of a line that was cut."""
 
 
 class UnfinishedLine:
@@ -23,10 +23,9 @@ class UnfinishedLine:
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._size = 0
-        self._cut = False
 
     def __bool__(self) -> bool:
-        return self._cut or self._size > 0
+        return self._size > 0
 
     def add(self, text: str, masker: Masker) -> tuple[list[str], str]:
         """Take *text*; return the lines that it completed, and a piece of the current line if that is too long.
@@ -36,24 +35,19 @@ class UnfinishedLine:
         *lines, rest = text.split("\n")
         if lines:
             lines[0] = _joined([*self._parts, lines[0]])
-            self._parts, self._size, self._cut = [], 0, False
+            self._parts, self._size = [], 0
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
         if self._size <= MAX_LINE_BYTES + masker.longest:
             return lines, ""
-        self._cut = True
-        masked = masker.text(self._taken())
+        masked = masker.text(self.end())
         end = max(len(masked) - max(masker.longest, _LONGEST_REST), 0)
         self._parts, self._size = [masked[end:]], len(masked) - end
         return lines, masked[:end]
 
     def end(self) -> str:
-        """Return and remove the rest; it may be empty if pieces of the line were taken before."""
-        self._cut = False
-        return self._taken()
-
-    def _taken(self) -> str:
+        """Return and remove the rest."""
         piece = _joined(self._parts)
         self._parts, self._size = [], 0
         return piece
