@@ -112,7 +112,7 @@ def _call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
 
 def _deliver(start: logging.Logger, record: logging.LogRecord, scope: AttemptScope) -> None:
     if record.levelno >= scope.level:
-        scope.emit_record(record, record_text(record))
+        scope.emit(record.levelno, int(record.created * 1_000_000), record.name, record_text(record))
     logger: logging.Logger | None = start
     while logger is not None:
         for handler in logger.handlers:

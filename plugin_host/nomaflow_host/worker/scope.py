@@ -14,7 +14,6 @@ from nomaflow_host.worker.partial_lines import UnfinishedLine
 
 if TYPE_CHECKING:
     import asyncio
-    import logging
     from collections.abc import Iterator
     from concurrent.futures import Executor
 
@@ -90,10 +89,6 @@ class AttemptScope:
     def emit(self, level: int, at_us: int, logger: str, message: str, flags: int = 0) -> None:
         """Write one line of its log."""
         self._emitter.line(self._prefix, level, at_us, logger, message, flags)
-
-    def emit_record(self, record: logging.LogRecord, text: str) -> None:
-        """Write one log record, already formatted."""
-        self._emitter.line(self._prefix, record.levelno, int(record.created * 1_000_000), record.name, text)
 
     def printed(self, stream: str, text: str) -> None:
         """Write printed text to its log: whole lines at once, the rest at its line feed.
