@@ -176,7 +176,8 @@ class AttemptRun:
         services = self._services
         return attempt_stacks(
             self.scope,
-            running=(self._inner, self._thread),
+            task=self._inner,
+            thread=self._thread,
             alone=self._is_alone(),
             root=services.generation.spec.root,
             mask=self._mask,

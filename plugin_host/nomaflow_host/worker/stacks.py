@@ -30,7 +30,8 @@ _HOST = os.path.dirname(nomaflow_host.__file__) + os.sep
 def attempt_stacks(
     scope: AttemptScope,
     *,
-    running: Iterable[asyncio.Task[Any] | threading.Thread | None],
+    task: asyncio.Task[Any] | None,
+    thread: threading.Thread | None,
     alone: bool,
     root: str,
     mask: Callable[[str], str],
@@ -39,17 +40,14 @@ def attempt_stacks(
 
     Other attempts in this worker are not shown: the person who asks may not be allowed to see them.
 
-    :param running: the task and the thread that call it
+    :param task: what calls it, if it is asynchronous; otherwise *thread*
     :param root: the project's folder, which the files are relative to
     """
-    running = tuple(running)
-    tasks = {task for task in running if task is not None and not isinstance(task, threading.Thread)}
-    threads = {thread.ident for thread in running if isinstance(thread, threading.Thread)}
-    threads.update(left_threads(scope))
+    threads = {*left_threads(scope), None if thread is None else thread.ident}
+    tasks = {each for each in (task, *left_tasks(scope)) if each is not None and not each.done()}
     found = [
-        _told(task.get_name(), task_frames(task), root=root, mask=mask, of_attempt=True)
-        for task in islice({*tasks, *left_tasks(scope)}, _MOST)
-        if not task.done()
+        _told(each.get_name(), task_frames(each), root=root, mask=mask, of_attempt=True)
+        for each in islice(tasks, _MOST)
     ]
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     stacks = sys._current_frames()  # noqa: SLF001  # the documented way, for debuggers
