@@ -86,12 +86,10 @@ class Outbox:
         At most *limit* encoded bytes, 64 KiB of each attempt a round; more only for a single larger event.
         """
         filling = Filling(limit=limit)
-        says: list[AttemptReport] = []
         while self._says and not filling.full:
-            says.append(self._says.pop(next(iter(self._says))))
-            filling.count(says[-1])
+            filling.take(self._says.pop(next(iter(self._says))))
         self._turns.fill(filling)
-        return [*says, *filling.reports()]
+        return filling.reports()
 
     async def wait(self) -> None:
         """Wait until `next_batch` returns a batch."""

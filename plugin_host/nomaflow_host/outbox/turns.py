@@ -34,18 +34,18 @@ class Filling:
 
     limit: int
     size: int = 0
-    _counted: int = 0
+    _whole: list[AttemptReport] = field(default_factory=list)
     _reports: dict[str, tuple[int, list[bytes]]] = field(default_factory=dict)
 
-    def count(self, report: AttemptReport) -> None:
-        """Count a complete report."""
-        self._counted += 1
+    def take(self, report: AttemptReport) -> None:
+        """Add a whole report."""
+        self._whole.append(report)
         self.size += sum(map(len, report.events)) + len(report.attempt_key) + _REPORT_OVERHEAD
 
     @property
     def full(self) -> bool:
         """True if no further attempt fits."""
-        return self.size >= self.limit or self._counted + len(self._reports) >= MAX_BATCH_ATTEMPTS
+        return self.size >= self.limit or len(self._whole) + len(self._reports) >= MAX_BATCH_ATTEMPTS
 
     def takes(self, size: int) -> bool:
         """Return True if an event of *size* bytes still fits, or would be the only one."""
@@ -62,8 +62,8 @@ class Filling:
         lane.sent = seq
 
     def reports(self) -> list[AttemptReport]:
-        """Return the added events, grouped."""
-        return [
+        """Return the whole reports, and the added events, grouped."""
+        return self._whole + [
             AttemptReport(attempt_key=key, first_seq=first, events=tuple(events))
             for key, (first, events) in self._reports.items()
         ]
