@@ -196,7 +196,7 @@ class GenerationLoader:
                 template.stop()
         if template.exited.is_set():  # it exited while its answer was on its way
             self._template_died(self.serving)
-        return self._accepted(changes, template), old
+        return self._outcome(changes, template, accepted=True), old
 
     def stop_template_if_idle(self, generation: ServingGeneration) -> None:
         """Stop the template of a generation that no longer serves, once it has forked the requested workers."""
@@ -270,31 +270,24 @@ class GenerationLoader:
         return found if user is None else replace(found, inherited=user.environ(found.inherited))
 
     def _refused(self, broken: Sequence[Problem], template: TemplateHandle | None = None) -> LoadOutcome:
-        return self._outcome(template, accepted=False, broken=broken)
+        return self._outcome(Changes(broken=tuple(broken)), template, accepted=False)
 
-    def _accepted(self, changes: Changes, template: TemplateHandle) -> LoadOutcome:
-        outcome = self._outcome(template, accepted=True, broken=changes.broken)
-        found = map(Problem.from_json, (outcome.manifest or {}).get("problems", ()))
-        return structs.replace(
-            outcome,
-            problems=tuple(once([*outcome.problems, *changes.standing, *found])),
-            removed=changes.removed,
-            added=changes.added,
-            stopped=changes.stopped,
-        )
-
-    def _outcome(self, template: TemplateHandle | None, *, accepted: bool, broken: Sequence[Problem]) -> LoadOutcome:
+    def _outcome(self, changes: Changes, template: TemplateHandle | None, *, accepted: bool) -> LoadOutcome:
         serving = self.serving
+        found = serving.manifest.get("problems", ()) if accepted and serving is not None else ()
         return LoadOutcome(
             accepted=accepted,
             generation=0 if serving is None else serving.number,
             digest="" if serving is None else serving.digest,
-            reasons=tuple(f"{each.place}: {each.message}" if each.place else each.message for each in broken),
-            problems=tuple(broken),
+            reasons=tuple(f"{each.place}: {each.message}" if each.place else each.message for each in changes.broken),
+            problems=tuple(once([*changes.broken, *changes.standing, *map(Problem.from_json, found)])),
             manifest=None if serving is None else serving.manifest,
             output_tail="" if template is None else template.output_tail,
             at_us=time.time_ns() // 1000,
             jobs=0 if serving is None else job_count(serving.manifest),
+            removed=changes.removed,
+            added=changes.added,
+            stopped=changes.stopped,
         )
 
 
