@@ -10,6 +10,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from nomaflow.client.values import HostView, InstanceView, KernelView
 from nomaflow_api.event_loop import happens_within
 from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.chosen import chosen_engine
-from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
+from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
-from nomaflow_launchers.planning import Plan, Start, plan, served_before
+from nomaflow_launchers.planning import Order, Plan, plan, served_before
 from nomaflow_launchers.settings import SettingsError
 from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -177,19 +178,12 @@ class _Launcher:
             _LOG.info("instance %s is no longer wanted, and has no machine yet: ending it", engine_id)
             await self._engine.end(engine_id, only_waiting=True)
 
-    async def _start(self, start: Start, store_id: str) -> None:
+    async def _start(self, start: Order, store_id: str) -> None:
         """Start an instance; if the engine refuses it, others of its kind are not tried in this turn.
 
         :raises EngineError: if the engine asks to be left alone
         """
-        order = Order(
-            store_id=store_id,
-            host=start.host,
-            shape=start.shape,
-            attempt_key=start.attempt_key,
-            image=start.image,
-            join=await self._join_string(start.host),
-        )
+        order = replace(start, store_id=store_id, join=await self._join_string(start.host))
         try:
             engine_id = await self._engine.start(order)
         except EngineError as error:

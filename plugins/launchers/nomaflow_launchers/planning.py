@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TypeAlias
@@ -38,17 +38,22 @@ class Launched:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
+class Order:
     """An instance to start.
 
-    :param attempt_key: the one attempt that it is for; empty for one that takes any
+    :param attempt_key: the one attempt that it is for; empty for one that takes any. The engine keeps it with the rest
     :param image: its container image; empty for the launcher's own
+    :param store_id: identifies the history of the kernel that it serves; empty, like *join*, until it is started
+    :param join: the join string with which it gets an identity of its own, a secret that is good once. The engine hands
+        it over in a file, never in an argument or a variable. Empty where the kernel is on a Unix socket
     """
 
     host: str
     shape: LauncherShape
     attempt_key: str = ""
     image: str = ""
+    store_id: str = ""
+    join: str = field(default="", repr=False)
 
     @property
     def kind(self) -> tuple[str, str, str]:
@@ -65,7 +70,7 @@ class Plan:
     :param unfit: needs that no shape meets, in words
     """
 
-    starts: Sequence[Start] = ()
+    starts: Sequence[Order] = ()
     surplus: Sequence[str] = ()
     stuck: Sequence[str] = ()
     unfit: Sequence[str] = ()
@@ -105,7 +110,7 @@ def plan(
     keys = {each.attempt_key for each in launched}
     starts = [each for each in own if each[1].attempt_key not in keys]
     for key, count in needed.items():
-        starts += [(begun[key], Start(host=key[0], shape=shapes[key[1]]))] * (count - starting[key])
+        starts += [(begun[key], Order(host=key[0], shape=shapes[key[1]]))] * (count - starting[key])
     starts.sort(key=lambda each: (each[1].kind in refused, each[0]))
     room = max(0, section.max_instances - len(launched))
     return Plan(
@@ -118,11 +123,11 @@ def plan(
 
 def _demand(
     section: LauncherSection, wanted: Sequence[WantedView], shapes: Collection[LauncherShape]
-) -> tuple[Counter[_Key], Mapping[_Key, datetime], Sequence[tuple[datetime, Start]], Sequence[str]]:
+) -> tuple[Counter[_Key], Mapping[_Key, datetime], Sequence[tuple[datetime, Order]], Sequence[str]]:
     """Return how many instances are needed, and since when; the starts for one attempt; and what no shape meets."""
     needed: Counter[_Key] = Counter()
     begun: dict[_Key, datetime] = {}
-    own: list[tuple[datetime, Start]] = []
+    own: list[tuple[datetime, Order]] = []
     unfit: list[str] = []
     for demand in wanted:
         if demand.host not in section.hosts:
@@ -133,7 +138,7 @@ def _demand(
         elif shape is None:
             unfit.append(f"no shape of [launcher] has what a step of host {demand.host!r} needs: {_text(demand.needs)}")
         elif demand.attempt_key:
-            named = Start(host=demand.host, shape=shape, attempt_key=demand.attempt_key, image=demand.image)
+            named = Order(host=demand.host, shape=shape, attempt_key=demand.attempt_key, image=demand.image)
             own.append((since, named))
         else:
             key = demand.host, shape.name
@@ -142,7 +147,7 @@ def _demand(
     return needed, begun, own, unfit
 
 
-def _attachable(starts: Iterable[Start], launched: Sequence[Launched]) -> Iterator[Start]:
+def _attachable(starts: Iterable[Order], launched: Sequence[Launched]) -> Iterator[Order]:
     """Yield the starts of instances that the kernel lets attach: a host may have so many, whatever the settings say."""
     of_host = Counter(each.host for each in launched)
     for start in starts:

@@ -15,9 +15,10 @@ import pytest
 from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import IssuedToken, TokenView
 from nomaflow_launchers.app import _Launcher
-from nomaflow_launchers.engines.engine import Engine, EngineError, Order
+from nomaflow_launchers.engines.engine import Engine, EngineError
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS, keep_join_string
 from nomaflow_launchers.engines.slurm import Slurm
+from nomaflow_launchers.planning import Order
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 

@@ -15,8 +15,9 @@ import yaml
 from kubernetes_models import problems
 from kubernetes_server import KubernetesServer, Object
 from machine_parts import need
-from nomaflow_launchers.engines.engine import EngineError, Order
+from nomaflow_launchers.engines.engine import EngineError
 from nomaflow_launchers.engines.kubernetes.cluster import Kubernetes
+from nomaflow_launchers.planning import Order
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 from waiting import eventually
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nomaflow_launchers.engines.chosen import chosen_engine
-from nomaflow_launchers.engines.engine import EngineError, Order
+from nomaflow_launchers.engines.engine import EngineError
+from nomaflow_launchers.planning import Order
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 

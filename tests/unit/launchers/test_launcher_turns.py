@@ -19,8 +19,8 @@ from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreac
 from nomaflow.client.values import DeclaredView, HostView, InstanceView, KernelView, ResourcesView, WantedView
 from nomaflow_launchers import app
 from nomaflow_launchers.app import StartFailed, _Launcher, serve
-from nomaflow_launchers.engines.engine import Engine, EngineError, Order
-from nomaflow_launchers.planning import Launched
+from nomaflow_launchers.engines.engine import Engine, EngineError
+from nomaflow_launchers.planning import Launched, Order
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -7,11 +7,9 @@ shape and the attempt, if it was started for one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from nomaflow_launchers.planning import Launched
-from nomaflow_project.models.launcher_section import LauncherShape
+from nomaflow_launchers.planning import Launched, Order
 
 JOB_LABEL = "launcher.job"
 """The label of an instance that holds the engine's id of it."""
@@ -26,25 +24,6 @@ class EngineError(Exception):
     def __init__(self, text: str, *, retry_after: float = 0.0) -> None:
         super().__init__(text)
         self.retry_after = retry_after
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """An instance to start.
-
-    :param store_id: identifies the history of the kernel that it serves
-    :param attempt_key: the one attempt that it is for; empty for one that takes any. The engine keeps it with the rest
-    :param image: its container image; empty for the launcher's own
-    :param join: the join string with which it gets an identity of its own, a secret that is good once. The engine hands
-        it over in a file, never in an argument or a variable. Empty where the kernel is on a Unix socket
-    """
-
-    store_id: str
-    host: str
-    shape: LauncherShape
-    attempt_key: str = ""
-    image: str = ""
-    join: str = field(default="", repr=False)
 
 
 class Engine(Protocol):

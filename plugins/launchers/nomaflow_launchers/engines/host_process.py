@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nomaflow_api.private_file import create_private
-from nomaflow_launchers.engines.engine import EngineError, Order
+from nomaflow_launchers.engines.engine import EngineError
+from nomaflow_launchers.planning import Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
 JOIN_SECONDS = 7 * 86_400

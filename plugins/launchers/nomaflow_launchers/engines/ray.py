@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from nomaflow_cli.up import tether
-from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
+from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError
 from nomaflow_launchers.engines.host_process import (
     host_command,
     keep_join_string,
@@ -28,7 +28,7 @@ from nomaflow_launchers.engines.host_process import (
     made_log_folder,
     passed_on,
 )
-from nomaflow_launchers.planning import Launched
+from nomaflow_launchers.planning import Launched, Order
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 _LOG = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
+from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError
 from nomaflow_launchers.engines.host_process import (
     host_command,
     keep_join_string,
@@ -23,7 +23,7 @@ from nomaflow_launchers.engines.host_process import (
     passed_on,
 )
 from nomaflow_launchers.engines.slurm_witness import MARK, evidence_of_end, fields_of
-from nomaflow_launchers.planning import Launched
+from nomaflow_launchers.planning import Launched, Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
 _COMMAND_SECONDS = 60.0

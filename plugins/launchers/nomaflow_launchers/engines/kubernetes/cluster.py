@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nomaflow_launchers.engines.engine import Order
 from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer, Exists, Forbidden, Missing
 from nomaflow_launchers.engines.kubernetes.reading import Job, JobList, Node, Pod, PodList, PodTemplate
 from nomaflow_launchers.engines.kubernetes.witness import evidence_of_end
@@ -28,7 +27,7 @@ from nomaflow_launchers.engines.kubernetes.writing import (
     secret_of,
     selector,
 )
-from nomaflow_launchers.planning import Launched
+from nomaflow_launchers.planning import Launched, Order
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.visible_text import printable
 

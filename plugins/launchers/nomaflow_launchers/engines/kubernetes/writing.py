@@ -8,9 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
+from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError
 from nomaflow_launchers.engines.host_process import host_flags
 from nomaflow_launchers.engines.kubernetes.reading import PodTemplate
+from nomaflow_launchers.planning import Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
 CONTAINER = "host"
