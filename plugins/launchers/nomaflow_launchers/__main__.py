@@ -23,9 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
 
     from nomaflow.client import ClientError, KernelPlace
-    from nomaflow_launchers.app import AlreadyRuns, StartFailed, serve
-    from nomaflow_launchers.engines.engine import EngineError
-    from nomaflow_launchers.settings import SettingsError, read_launcher
+    from nomaflow_launchers.app import serve
+    from nomaflow_launchers.settings import CannotStart, read_launcher
 
     try:
         section = read_launcher(project, os.environ)
@@ -38,15 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ClientError as error:
         write_error(f"nomaflow launcher: {error.advice}")
         return os.EX_CONFIG
-    except (SettingsError, EngineError) as error:
+    except CannotStart as error:
         write_error(f"nomaflow launcher: {error}")
-        return os.EX_CONFIG
-    except AlreadyRuns as error:
-        write_error(f"nomaflow launcher: {error}")
-        return os.EX_TEMPFAIL
-    except StartFailed as error:
-        write_error(f"nomaflow launcher: {error}")
-        return 1
+        return error.exit_code
     return 0
 
 

@@ -22,7 +22,7 @@ from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
 from nomaflow_launchers.planning import Order, Plan, plan, served_before
-from nomaflow_launchers.settings import SettingsError
+from nomaflow_launchers.settings import CannotStart
 from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -42,21 +42,11 @@ class StartRefused(EngineError):
     """Raised when the engine has refused an instance, and others may have been started."""
 
 
-class StartFailed(Exception):
-    """Raised when the launcher cannot start now, for want of room say; a new start may change that."""
-
-
-class AlreadyRuns(Exception):
-    """Raised when another launcher of this project runs already."""
-
-
 async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str, str]) -> None:
     """Start and end instances until a signal asks to stop. Instances that run go on.
 
-    :raises AlreadyRuns: if another launcher of the project does
-    :raises SettingsError: if the project's state folder cannot be used
-    :raises StartFailed: if it cannot be written now
-    :raises EngineError: if what the engine needs is not installed
+    :raises CannotStart: if another launcher of the project runs, the project's state folder cannot be used or written,
+        or what the engine needs is not installed
     """
     manager = ServiceManager.of(environ)
     stop = asyncio.Event()
@@ -232,9 +222,7 @@ def _seconds_of_lead(kernel: KernelView) -> float:
 def _only_one(project: Path) -> Iterator[None]:
     """Hold the lock of the project's launcher.
 
-    :raises AlreadyRuns: if another process has it
-    :raises SettingsError: if there can be none
-    :raises StartFailed: if there is none now
+    :raises CannotStart: if another process has it, or there can be none
     """
     state = project / ".nomaflow"
     try:
@@ -243,12 +231,12 @@ def _only_one(project: Path) -> Iterator[None]:
     except OSError as error:
         why = f"{str(state)!r} cannot be used: {error.strerror}"
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise SettingsError(f"{why}; it has to be a folder of the user that runs this") from None
-        raise StartFailed(f"{why}; check that folder and its disk") from None
+            raise CannotStart(f"{why}; it has to be a folder of the user that runs this") from None
+        raise CannotStart(f"{why}; check that folder and its disk", exit_code=1) from None  # a new start may succeed
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise AlreadyRuns(f"another launcher of {project} runs already") from None
+        raise CannotStart(f"another launcher of {project} runs already", exit_code=os.EX_TEMPFAIL) from None
     finally:
         os.close(fd)

@@ -11,13 +11,14 @@ import pytest
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import EngineError
 from nomaflow_launchers.planning import Order
+from nomaflow_launchers.settings import CannotStart
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 
 def test_ray_that_is_not_installed_is_told_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is named; nothing is tried again and again."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(EngineError, match=r"'ray' is not installed; pip install 'nomaflow\[ray\]'"):
+    with pytest.raises(CannotStart, match=r"'ray' is not installed; pip install 'nomaflow\[ray\]'"):
         chosen_engine(LauncherSection(engine="ray"), project=tmp_path, environ={})
 
 

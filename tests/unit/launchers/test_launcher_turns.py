@@ -18,9 +18,10 @@ import pytest
 from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreachable
 from nomaflow.client.values import DeclaredView, HostView, InstanceView, KernelView, ResourcesView, WantedView
 from nomaflow_launchers import app
-from nomaflow_launchers.app import StartFailed, _Launcher, serve
+from nomaflow_launchers.app import _Launcher, serve
 from nomaflow_launchers.engines.engine import Engine, EngineError
 from nomaflow_launchers.planning import Launched, Order
+from nomaflow_launchers.settings import CannotStart
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -326,8 +327,9 @@ async def test_a_start_without_room_is_no_wrong_setting(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "mkdir", full)
     place: Any = SimpleNamespace(project=tmp_path)
     section: Any = None
-    with pytest.raises(StartFailed, match="No space left"):
+    with pytest.raises(CannotStart, match="No space left") as raised:
         await serve(place, section, {})
+    assert raised.value.exit_code == 1
 
 
 def test_a_start_that_fails_for_now_is_told_in_one_line(tmp_path: Path) -> None:

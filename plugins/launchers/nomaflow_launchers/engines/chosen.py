@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from nomaflow_launchers.engines.engine import Engine, EngineError
+from nomaflow_launchers.engines.engine import Engine
+from nomaflow_launchers.settings import CannotStart
 from nomaflow_project.models.launcher_section import LauncherSection
 
 _CLASSES = {
@@ -19,7 +20,7 @@ _CLASSES = {
 def chosen_engine(section: LauncherSection, *, project: Path, environ: Mapping[str, str]) -> Engine:
     """Return the engine of ``[launcher]``.
 
-    :raises EngineError: if what it needs is not installed
+    :raises CannotStart: if what it needs is not installed
     """
     module, name = _CLASSES[section.engine]
     try:
@@ -27,5 +28,5 @@ def chosen_engine(section: LauncherSection, *, project: Path, environ: Mapping[s
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
-        raise EngineError(f"{error.name!r} is not installed; pip install 'nomaflow[{section.engine}]'") from None
+        raise CannotStart(f"{error.name!r} is not installed; pip install 'nomaflow[{section.engine}]'") from None
     return made
