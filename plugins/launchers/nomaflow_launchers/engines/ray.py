@@ -123,17 +123,14 @@ class Ray:
             await self._driver.close()
 
     async def _ask(self, act: str, **arguments: Any) -> Any:
-        if self._driver is None:
-            self._driver = await _Driver.start(self._environ)
-            await self._answer("connect", address=self._section.ray_address or "auto")
-        return await self._answer(act, **arguments)
-
-    async def _answer(self, act: str, **arguments: Any) -> Any:
-        assert self._driver is not None
+        fresh = self._driver is None
+        driver = self._driver = self._driver or await _Driver.start(self._environ)
         try:
-            return await self._driver.ask(act, **arguments)
+            if fresh:
+                await driver.ask("connect", address=self._section.ray_address or "auto")
+            return await driver.ask(act, **arguments)
         except EngineError:
-            driver, self._driver = self._driver, None  # the next question begins anew
+            self._driver = None  # the next question begins anew
             await driver.kill()
             raise
 

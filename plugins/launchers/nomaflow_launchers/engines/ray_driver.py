@@ -85,9 +85,8 @@ class Driver:
             name=name, lifetime="detached", max_restarts=0, max_task_retries=0, max_concurrency=_ASIDE, **options
         ).remote(**pilot)
         actor = ray.get_actor(name)  # the cluster knows it now, whatever becomes of this process
-        self._asked[name] = (
-            actor.running_seconds.remote()
-        )  # at once: one that fails loses its name before the next list
+        # Asked at once: one that fails loses its name before the next list.
+        self._asked[name] = actor.running_seconds.remote()
 
     def end(self, suffix: str, only_waiting: bool) -> None:  # noqa: FBT001  # by name, from JSON
         """Kill the actor whose name ends so, if there is one."""

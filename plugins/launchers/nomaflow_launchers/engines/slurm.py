@@ -45,11 +45,6 @@ mkdir -p "$state" && mv {file} "$state/join"
 """
 
 
-def _quoted(attempt_key: str) -> Sequence[str]:
-    """Return the key's part of a comment, if there is a key: the name of a step may have any characters."""
-    return [quote(attempt_key, safe="")] if attempt_key else []
-
-
 class Slurm:
     """The queue of one launcher, an :class:`~nomaflow_launchers.engines.engine.Engine`."""
 
@@ -92,12 +87,13 @@ class Slurm:
         :raises EngineError: if Slurm refuses it
         """
         shape = order.shape
+        attempt = [quote(order.attempt_key, safe="")] if order.attempt_key else []  # a step's name has any characters
         logs = made_log_folder(self._project)
         options = [
             "--parsable",
             "--no-requeue",
             f"--job-name=nomaflow-{order.host}",
-            f"--comment={'/'.join([MARK, order.store_id, order.host, shape.name, *_quoted(order.attempt_key)])}",
+            f"--comment={'/'.join([MARK, order.store_id, order.host, shape.name, *attempt])}",
             f"--time={max(1, math.ceil(self._section.walltime_seconds / 60))}",
             f"--cpus-per-task={math.ceil(shape.cpu)}",
             f"--mem={shape.memory_mb}M",

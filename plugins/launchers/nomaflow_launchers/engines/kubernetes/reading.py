@@ -14,7 +14,6 @@ class Meta(Struct, frozen=True, rename="camel"):
 
     name: str
     uid: str
-    labels: Mapping[str, str] | None = None
     annotations: Mapping[str, str] | None = None
     deletion_timestamp: str | None = None
     owner_references: Sequence[Owner] | None = None
@@ -107,7 +106,6 @@ class ContainerStatus(Struct, frozen=True):
 class PodStatus(Struct, frozen=True, rename="camel"):
     """A pod as it is."""
 
-    phase: str | None = None
     reason: str | None = None
     start_time: datetime | None = None
     conditions: Sequence[Condition] | None = None
