@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from nomaflow_api.bounds import WORKERS_OF_INSTANCE
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.message_codec import encode
-from nomaflow_api.v1.sealing import LetterError, fitting
+from nomaflow_api.v1.letter_words import VerdictAction
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
+from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
 from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import load_message, loaded_message
+from nomaflow_host.session.encoding import heartbeat_message, load_message, reload_message
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
@@ -26,7 +25,8 @@ from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_host.session.link import AttachCall, Link, write
 from nomaflow_host.session.renewing import Renewer
 from nomaflow_host.session.reporting import Reporter
-from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
+from nomaflow_host.supervisor.values import LoadOutcome, Refused, WorkerStatus
+from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
@@ -36,60 +36,39 @@ _log = logging.getLogger(__name__)
 _INTRODUCE_SECONDS = 30.0
 _CHECK_SECONDS = 2.0
 _GOODBYE_SECONDS = 1.0
+_SAME_VERSION = "install the same version on both"
 
 
+@dataclass(kw_only=True, eq=False)
 class Conversation:
     """Heartbeats, commands and reports of one session. When one of them ends, all end.
 
+    Commands are carried out in order; slow ones run as tasks beside it.
+
     :param told: the load that the hello reported
+    :param given: set once an attempt has been given to the host, accepted or refused
     """
 
-    def __init__(
-        self,
-        *,
-        link: Link,
-        call: AttachCall,
-        welcome: pb.Welcome,
-        identity: HostIdentity,
-        runner: SupervisedRunner,
-        outbox: Outbox,
-        clock: KernelClock,
-        introducer: Introducer,
-        renewer: Renewer,
-        told: LoadOutcome | None,
-        given: asyncio.Event,
-    ) -> None:
-        self._link = link
-        self._call = call
-        self._welcome = welcome
-        self._runner = runner
-        self._outbox = outbox
-        self._clock = clock
-        self._introducer = introducer
-        self._renewer = renewer
-        self._interval = max(welcome.heartbeat_interval_ms, 10) / 1000
+    link: Link
+    call: AttachCall
+    welcome: pb.Welcome
+    identity: HostIdentity
+    runner: SupervisedRunner
+    outbox: Outbox
+    clock: KernelClock
+    introducer: Introducer
+    renewer: Renewer
+    told: LoadOutcome | None
+    given: asyncio.Event
+
+    def __post_init__(self) -> None:
+        """Begin with nothing said."""
+        self._interval = max(self.welcome.heartbeat_interval_ms, 10) / 1000
         self._writing = asyncio.Lock()
         self._beat_now = asyncio.Event()
-        self._told = told
         self._leaving = False
         self._workers: tuple[WorkerStatus, ...] | None = None
-        self._commands = Commands(
-            runner=runner,
-            outbox=outbox,
-            epoch=welcome.epoch,
-            given=given,
-            on_reloaded=lambda: introducer.want(explicit=True),
-            answer_reload=self._answer_reload,
-            answer_check=self._answer_check,
-            answer_inspect=self._answer_inspect,
-        )
-        self._reporter = Reporter(
-            link=link,
-            outbox=outbox,
-            runner=runner,
-            identity=identity,
-            epoch=welcome.epoch,
-        )
+        self._slow: set[asyncio.Task[None]] = set()
 
     async def hold(self) -> None:
         """Hold the session until it ends, or another certificate is there for the next one.
@@ -98,21 +77,24 @@ class Conversation:
         :raises grpc.aio.AioRpcError: when the kernel ended it with an error
         """
         try:
-            self._commands.welcome(self._welcome)
+            self._take_verdicts()
         except LetterError as error:
             raise SessionDropped(f"the kernel's welcome is unreadable: {error}") from None
+        reporter = Reporter(
+            link=self.link, outbox=self.outbox, runner=self.runner, identity=self.identity, epoch=self.welcome.epoch
+        )
         try:
             await _first_of(
                 self._read(),
                 self._beat(),
-                self._clock.watch_lease(),
-                self._reporter.run(),
-                self._reporter.run_beside(),
-                self._introducer.run(self._link, on_verdict=self.beat_soon),
-                self._renewer.run(self._link),
+                self.clock.watch_lease(),
+                reporter.run(),
+                reporter.run_beside(),
+                self.introducer.run(self.link, on_verdict=self.beat_soon),
+                self.renewer.run(self.link),
             )
         finally:
-            await self._commands.close()
+            await _stopped(self._slow)  # slow commands go on, without an answer
 
     def beat_soon(self) -> None:
         """Send a heartbeat now, because its content has changed."""
@@ -123,105 +105,150 @@ class Conversation:
         try:
             async with asyncio.timeout(_GOODBYE_SECONDS), self._writing:
                 self._leaving = True
-                await self._call.done_writing()
+                await self.call.done_writing()
         except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
             _log.debug("the session ended without a goodbye")
 
     async def _read(self) -> None:
         while True:
-            message = await self._call.read()
+            message = await self.call.read()
             if not isinstance(message, pb.AttachResponse):
                 raise SessionDropped("the kernel ended the session")
             kind = message.WhichOneof("message")
             if kind == "heartbeat_ack":
-                self._clock.heard(message.heartbeat_ack.sent_at_us)
+                self.clock.heard(message.heartbeat_ack.sent_at_us)
             elif kind == "commands":
-                self._commands.handle(message.commands)
+                for command in message.commands.commands:
+                    self._carry_out(command)
                 for answer in message.commands.answers:
-                    self._link.take_answer(answer)
+                    self.link.take_answer(answer)
             elif kind == "welcome":
                 raise SessionDropped("the kernel sent a second welcome")
 
     async def _beat(self) -> None:
         while True:
             self._beat_now.clear()
-            await self._runner.look_at_disk()
-            heartbeat = self._heartbeat()
-            self._clock.sent(heartbeat.sent_at_us)
-            await self._write(pb.AttachRequest(heartbeat=heartbeat))
+            await self.runner.look_at_disk()
+            status, told = self.runner.status(), self._workers
+            self._workers = status.workers
+            message = heartbeat_message(status, self.outbox, workers_told=told)
+            self.clock.sent(message.heartbeat.sent_at_us)
+            await self._write(message)
             await self._tell_load()
             await happens_within(self._beat_now, self._interval)
 
-    def _heartbeat(self) -> pb.Heartbeat:
-        status = self._runner.status()
-        unchanged = self._workers == status.workers
-        self._workers = status.workers
-        return encode(
-            pb.Heartbeat,
-            status,
-            self._outbox,
-            sent_at_us=time.time_ns() // 1000,
-            code_newer=bool(status.newer_files),
-            newer_files=[fitting(name) for name in status.newer_files],
-            workers=[] if unchanged else status.workers[:WORKERS_OF_INSTANCE],
-            workers_unchanged=unchanged,
-        )
-
     async def _tell_load(self) -> None:
         """Report the outcome of the newest load, once, and again if the kernel then refuses its manifest."""
-        load = self._runner.newest_load
-        if load is not None and (told := self._introducer.verdict(load)) is not self._told:
-            self._told = told
+        load = self.runner.newest_load
+        if load is not None and (told := self.introducer.verdict(load)) is not self.told:
+            self.told = told
             await self._write(load_message(told))
 
-    async def _answer_reload(self, command_seq: int, outcome: LoadOutcome) -> None:
+    def _take_verdicts(self) -> None:
+        """Apply the kernel's decision about each attempt of the inventory.
+
+        :raises LetterError: if it cannot be read
+        """
+        for verdict in open_verdicts(self.welcome.verdicts) if self.welcome.verdicts else ():
+            key = verdict.attempt_key
+            if verdict.action is VerdictAction.FORGET:
+                self.outbox.forget(key)
+                continue
+            self.outbox.rewind(key, verdict.acknowledged_seq)
+            if verdict.action is VerdictAction.CANCEL:
+                self.runner.cancel(verdict.cancel or CancelOrder(attempt_key=key))
+            elif verdict.action is VerdictAction.KILL:
+                self.runner.kill(key, "host_lost", "the kernel has given up this host and reassigned the attempt")
+
+    def _carry_out(self, command: pb.Command) -> None:
+        kind = command.WhichOneof("command")
+        try:
+            if kind == "dispatch":
+                self._dispatch(open_dispatch(command.dispatch))
+            elif kind == "cancel":
+                self.runner.cancel(open_cancel(command.cancel))
+            elif kind == "reload":
+                self._beside(self._reload(command.command_seq, force=command.reload.force), kind)
+            elif kind == "check":
+                self._beside(self._check(command.command_seq, command.check), kind)
+            elif kind == "inspect":
+                self._beside(self._inspect(command.command_seq, command.inspect.attempt_key), kind)
+            else:
+                _log.warning("the kernel sent a command that this host does not know; %s", _SAME_VERSION)
+        except LetterError as error:
+            _log.warning("the kernel sent a command that this host cannot read; %s: %s", _SAME_VERSION, error)
+
+    def _dispatch(self, order: DispatchOrder) -> None:
+        key = order.attempt_key
+        if order.epoch < self.welcome.epoch:
+            _log.warning("ignoring a dispatch of epoch %d; the current epoch is %d", order.epoch, self.welcome.epoch)
+            return
+        if not self.outbox.accept(order):
+            _log.info("dispatched again, reporting its state", extra=attempt_fields(key))
+            return
+        self.given.set()
+        try:
+            if self.outbox.saturated:
+                raise Refused("host_full", "the host's spill file or its disk is full")
+            self.runner.accept(order)
+        except Refused as refusal:
+            _log.warning("refused: %s", refusal, extra=attempt_fields(key))
+            self.outbox.refuse(key, str(refusal))
+
+    async def _reload(self, command_seq: int, *, force: bool) -> None:
+        # The load itself continues if the session ends meanwhile: half a load would be worse.
+        loading = asyncio.ensure_future(self.runner.reload(force=force))
+        loading.add_done_callback(self._reloaded)
+        outcome = await asyncio.shield(loading)
         if outcome.accepted:
             self.beat_soon()
-            settled = await self._introducer.settled(_INTRODUCE_SECONDS)
-            outcome = self._introducer.verdict(outcome) if settled else self._introducer.pending(outcome)
+            settled = await self.introducer.settled(_INTRODUCE_SECONDS)
+            outcome = self.introducer.verdict(outcome) if settled else self.introducer.pending(outcome)
         await self._tell_load()
-        result = pb.ReloadResult(
-            command_seq=command_seq,
-            accepted=outcome.accepted,
-            generation=outcome.generation,
-            manifest_digest=outcome.digest,
-            message=outcome.message,
-            problems_json=_problems_json(outcome),
-            loaded=loaded_message(outcome) if outcome.accepted else None,
-        )
-        await self._write(pb.AttachRequest(reload_result=result))
+        await self._write(reload_message(command_seq, outcome))
 
-    async def _answer_check(self, command_seq: int, command: pb.CheckCommand) -> None:
+    def _reloaded(self, loading: asyncio.Future[LoadOutcome]) -> None:
+        # A kernel that has seen this manifest before would not ask for it when the host is back.
+        if not loading.cancelled() and loading.exception() is None and loading.result().accepted:
+            self.introducer.want(explicit=True)
+
+    async def _check(self, command_seq: int, command: pb.CheckCommand) -> None:
         settled = True
         if command.settle:
             began = time.monotonic()
-            settled = await self._runner.settled(_CHECK_SECONDS)
+            settled = await self.runner.settled(_CHECK_SECONDS)
             left = _CHECK_SECONDS - (time.monotonic() - began)
-            settled = settled and await self._introducer.introduced(max(left, 0.0))
-        checked = await self._runner.check(command.steps, _CHECK_SECONDS) if command.steps else b""
+            settled = settled and await self.introducer.introduced(max(left, 0.0))
+        checked = await self.runner.check(command.steps, _CHECK_SECONDS) if command.steps else b""
         result = pb.CheckResult(
             command_seq=command_seq, settled=settled, checked=checked is not None, problems=checked or b""
         )
         await self._write(pb.AttachRequest(check_result=result))
 
-    async def _answer_inspect(self, command_seq: int, attempt_key: str) -> None:
-        seen = await self._runner.inspect(attempt_key)
+    async def _inspect(self, command_seq: int, attempt_key: str) -> None:
+        seen = await self.runner.inspect(attempt_key)
         result = pb.InspectResult(command_seq=command_seq, found=seen is not None, response=seen)
         await self._write(pb.AttachRequest(inspect_result=result))
+
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._slow.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._slow.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, (SessionDropped, grpc.aio.AioRpcError)):
+            _log.error("%s failed", task.get_name(), exc_info=error)
 
     async def _write(self, message: pb.AttachRequest) -> None:
         async with self._writing:
             if self._leaving:
                 return
             try:
-                await write(self._call, message)
+                await write(self.call, message)
             except asyncio.InvalidStateError:
                 raise SessionDropped("the stream of the session has ended") from None
-
-
-def _problems_json(outcome: LoadOutcome) -> bytes:
-    # This stream is for small messages; the manifest has all problems.
-    return json.dumps([each.to_json() for each in outcome.problems[:50]]).encode()
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
@@ -230,8 +257,12 @@ async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _stopped(tasks)
     for task in done:
         task.result()
+
+
+async def _stopped(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

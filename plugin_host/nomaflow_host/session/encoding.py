@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 
+from nomaflow_api.bounds import WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.facts import HostIdentity, HostStatus
-from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.reading.problems import Problem
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 
 _MAX_PROBLEMS = 20
+_MAX_PROBLEMS_OF_ANSWER = 50  # the stream of a session is for small messages; the manifest has all problems
 _MAX_JOB_IDS = 50
 _MAX_SENTENCE = 500
 
@@ -53,12 +56,47 @@ def hello_message(
     return pb.AttachRequest(hello=hello)
 
 
+def heartbeat_message(
+    status: HostStatus, outbox: Outbox, *, workers_told: tuple[WorkerStatus, ...] | None
+) -> pb.AttachRequest:
+    """Return a heartbeat.
+
+    :param workers_told: those of the heartbeat before; None if it is the session's first
+    """
+    unchanged = workers_told == status.workers
+    heartbeat = encode(
+        pb.Heartbeat,
+        status,
+        outbox,
+        sent_at_us=time.time_ns() // 1000,
+        code_newer=bool(status.newer_files),
+        newer_files=[fitting(name) for name in status.newer_files],
+        workers=[] if unchanged else status.workers[:WORKERS_OF_INSTANCE],
+        workers_unchanged=unchanged,
+    )
+    return pb.AttachRequest(heartbeat=heartbeat)
+
+
+def reload_message(command_seq: int, outcome: LoadOutcome) -> pb.AttachRequest:
+    """Return the answer to a reload."""
+    result = encode(
+        pb.ReloadResult,
+        outcome,
+        command_seq=command_seq,
+        manifest_digest=outcome.digest,
+        problems_json=json.dumps([each.to_json() for each in outcome.problems[:_MAX_PROBLEMS_OF_ANSWER]]).encode(),
+        loaded=loaded_message(outcome) if outcome.accepted else None,
+    )
+    return pb.AttachRequest(reload_result=result)
+
+
 def load_message(load: LoadOutcome) -> pb.AttachRequest:
     """Return the message with the outcome of a load."""
     if load.accepted:
         # Problems of single jobs are the kernel's to tell: it finds them in the manifest.
         told = pb.LoadState(
-            loaded=loaded_message(load), problems=_problem_messages([each for each in load.problems if not each.job_id])
+            loaded=loaded_message(load),
+            problems=_problem_messages([each for each in load.problems if not each.job_id]),
         )
         return pb.AttachRequest(load_state=told)
     return pb.AttachRequest(load_state=pb.LoadState(refused=_refused_message(load)))
@@ -66,10 +104,9 @@ def load_message(load: LoadOutcome) -> pb.AttachRequest:
 
 def loaded_message(load: LoadOutcome) -> pb.Loaded:
     """Return the description of the serving generation after a load."""
-    return pb.Loaded(
-        generation=load.generation,
-        jobs=load.jobs,
-        callables=load.callables,
+    return encode(
+        pb.Loaded,
+        load,
         removed_job_ids=[_sentence(job_id) for job_id in load.removed[:_MAX_JOB_IDS]],
         stopped_schedules=[_sentence(name) for name in load.stopped[:_MAX_JOB_IDS]],
         added_job_ids=[_sentence(job_id) for job_id in load.added[:_MAX_JOB_IDS]],

@@ -15,6 +15,7 @@ from nomaflow.client.backoff import Backoff
 from nomaflow_api.bounds import MANIFEST_PACKED_BYTES
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_host.session.facts import HostIdentity, Manifest
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import Link
@@ -117,13 +118,8 @@ class Introducer:
         if len(packed) > MANIFEST_PACKED_BYTES:
             self._give_up(manifest, _too_large(len(packed)))
             return True
-        request = pb.IntroduceManifestRequest(
-            incarnation=self._identity.incarnation,
-            host=self._identity.host,
-            digest=manifest.digest,
-            manifest_json_zlib=packed,
-            explicit=explicit,
-            loaded_at_us=manifest.loaded_at_us,
+        request = encode(
+            pb.IntroduceManifestRequest, self._identity, manifest, manifest_json_zlib=packed, explicit=explicit
         )
         try:
             response = await link.introduce(request, timeout=_DEADLINE_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -31,23 +32,18 @@ _ONE_EVENT = 1
 _ALONE = 256
 
 
+@dataclass(kw_only=True, eq=False)
 class Reporter:
     """Sends batches of one session until it ends."""
 
-    def __init__(
-        self,
-        *,
-        link: Link,
-        outbox: Outbox,
-        runner: SupervisedRunner,
-        identity: HostIdentity,
-        epoch: int,
-    ) -> None:
-        self._link = link
-        self._outbox = outbox
-        self._runner = runner
-        self._identity = identity
-        self._epoch = epoch
+    link: Link
+    outbox: Outbox
+    runner: SupervisedRunner
+    identity: HostIdentity
+    epoch: int
+
+    def __post_init__(self) -> None:
+        """Begin with full batches."""
         self._alone = 0
         self._backoff = Backoff(first=0.1, most=5.0)
         self._failing = False
@@ -58,7 +54,7 @@ class Reporter:
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
         while True:
-            await self._outbox.wait()
+            await self.outbox.wait()
             await self._report()
 
     async def run_beside(self) -> None:
@@ -67,17 +63,17 @@ class Reporter:
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
         while True:
-            await self._outbox.wait_until_full()
+            await self.outbox.wait_until_full()
             await self._report()
 
     async def _report(self) -> None:
-        reports = self._outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
+        reports = self.outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
         if not reports:
             return
-        report = pb.ReportRequest(incarnation=self._identity.incarnation, epoch=self._epoch, attempts=seal(reports))
-        request = pb.StreamReportsRequest(report=report, host=self._identity.host)
+        report = pb.ReportRequest(incarnation=self.identity.incarnation, epoch=self.epoch, attempts=seal(reports))
+        request = pb.StreamReportsRequest(report=report, host=self.identity.host)
         try:
-            acks = await self._link.report(request, deadline_s=_DEADLINE_SECONDS)
+            acks = await self.link.report(request, deadline_s=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
             await self._failed(reports, CallFailure.of(error))
             return
@@ -98,14 +94,14 @@ class Reporter:
             unanswered.discard(ack.attempt_key)
             self._settle(ack)
         for key in unanswered:
-            self._outbox.unanswered(key)
+            self.outbox.unanswered(key)
 
     def _settle(self, ack: AttemptAck) -> None:
-        unwanted = self._outbox.acknowledge(ack)
+        unwanted = self.outbox.acknowledge(ack)
         if unwanted is not None and (unwanted.retry_on_lost or ack.status is AckStatus.CONFLICT):
             # Another attempt of the step may follow, or has followed. At a conflict the kernel has ended this one.
             reason = "the kernel no longer assigns this attempt to this host"
-            self._runner.kill(ack.attempt_key, "host_lost", reason)
+            self.runner.kill(ack.attempt_key, "host_lost", reason)
 
     async def _failed(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
@@ -123,7 +119,7 @@ class Reporter:
 
     def _take_back(self, reports: Sequence[AttemptReport]) -> None:
         for report in reports:
-            self._outbox.undelivered(report)
+            self.outbox.undelivered(report)
 
     def _sets_aside(self, reports: Sequence[AttemptReport], failure: CallFailure) -> bool:
         """Set the one event aside that the kernel cannot take; return False if it is not found yet.
@@ -137,4 +133,4 @@ class Reporter:
             self._settle(AttemptAck(attempt_key=key, acknowledged_seq=0, status=AckStatus.INVALID, detail=str(failure)))
             return True
         # The kernel's own problem, which may pass: only this attempt waits, longer each time.
-        return self._outbox.unanswered(key)
+        return self.outbox.unanswered(key)

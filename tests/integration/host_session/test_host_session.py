@@ -286,7 +286,7 @@ async def test_an_answer_that_comes_as_the_session_ends_is_no_failure(
     session.send(inspect=pb.InspectCommand(attempt_key=KEY))
     await asked.wait()
     assert mine.session._conversation is not None
-    mine.session._conversation._call.add_done_callback(lambda _: ended.set())
+    mine.session._conversation.call.add_done_callback(lambda _: ended.set())
     session.end()
     await kernel.session(2)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

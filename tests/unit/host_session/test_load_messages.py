@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.session.encoding import load_message, loaded_message
+from nomaflow_host.session.encoding import load_message, loaded_message, reload_message
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.problems import Place
 
@@ -26,3 +26,11 @@ def test_a_load_that_serves_tells_the_problems_of_no_single_job() -> None:
     load = LoadOutcome(accepted=True, generation=2, digest="", problems=(of_job, *of_files))
     told = load_message(load).load_state.problems
     assert [each.message for each in told] == [f"{number}" for number in range(20)]
+
+
+def test_a_name_that_is_not_utf_8_does_not_hold_up_the_answer_to_a_reload() -> None:
+    """The wire carries Unicode only, and a folder of plugins may have any name."""
+    refused = LoadOutcome(accepted=False, generation=1, digest="sha256:1", reasons=("plugins/\udcff/jobs.toml: bad",))
+    answer = reload_message(7, refused).reload_result
+    assert (answer.command_seq, answer.message) == (7, "plugins/\\udcff/jobs.toml: bad")
+    assert not answer.HasField("loaded")
