@@ -81,7 +81,6 @@ class HostSession:
         self._address = self._shown_digest = ""
         self.trouble = ""
         """Reason why the host is not attached; empty if it is, or has not tried yet."""
-        self._welcomed_once = False
         self._leaving = False
         self._watch: asyncio.Task[None] | None = None
         self._shown = ""
@@ -188,7 +187,7 @@ class HostSession:
                 return self._failed(address, CallFailure.of(error))
             self._lost(address, f"{untrusted.message}; {untrusted.fix}")
         except NotJoined as error:
-            if not self._welcomed_once:
+            if not self._address:  # no session has begun yet
                 raise
             self._lost(address, f"{error.problem}; {error.fix}")
         finally:
@@ -268,7 +267,6 @@ class HostSession:
         self._backoff.reset()
         self._stood_by = False
         self._address, self.trouble = address, ""
-        self._welcomed_once = True
         self._introducer.kernel_knows("" if welcome.manifest_wanted else self._shown_digest)
         if welcome.manifest_wanted:
             self._introducer.want(explicit=False)
