@@ -22,7 +22,7 @@ def parameter_docs(doc: str) -> Mapping[str, str]:
     """Return the text for each parameter that a docstring describes, on one line, at most 500 characters."""
     lines = inspect.cleandoc(doc).splitlines()
     found: dict[str, list[str]] = {}
-    for names, text in (*_fields(lines), *_google(lines), *_numpy(lines)):
+    for names, text in (*_fields(lines), *_sections(lines)):
         for name in names:
             found.setdefault(name, text)
     told = {name: " ".join(" ".join(parts).split())[:_MAX_TEXT] for name, parts in found.items()}
@@ -42,52 +42,36 @@ def _fields(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
             yield [field[1]], text
 
 
-def _google(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the items of Google's sections: a text continues while it is indented deeper than its item."""
+def _sections(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the items of Google's sections, which are indented, and of NumPy's, which stand below a rule."""
     for number, line in enumerate(lines):
-        if _GOOGLE.fullmatch(line.strip()):
-            yield from _indented(lines[number + 1 :], _indent(line))
+        below, title = lines[number + 1 :], line.strip()
+        if _GOOGLE.fullmatch(title):
+            yield from _items(below, _indent(line), _GOOGLE_ITEM)
+        elif title in ("Parameters", "Other Parameters") and below and _NUMPY_RULE.fullmatch(below[0].strip()):
+            yield from _items(below[1:], _indent(line), _NUMPY_ITEM)
 
 
-def _indented(lines: list[str], outer: int) -> Iterator[tuple[list[str], list[str]]]:
+def _items(lines: list[str], outer: int, form: re.Pattern[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the items of a section: a text continues until the next item at the depth of the first.
+
+    :param outer: the depth of the section's title, at which only NumPy's items may be
+    """
     item: tuple[list[str], list[str]] | None = None
     level = 0
     for line in lines:
-        if line.strip() and _indent(line) <= outer:
+        match = form.fullmatch(line.strip())
+        if line.strip() and _indent(line) <= outer and (match is None or form is _GOOGLE_ITEM):
             break
-        match = _GOOGLE_ITEM.match(line.strip())
         if match is not None and (item is None or _indent(line) == level):
             if item is not None:
                 yield item
-            item, level = ([match[1]], [match[2]]), _indent(line)
+            names, *text = match.groups()
+            item, level = ([name.strip(" *") for name in names.split(",")], text), _indent(line)
         elif item is not None:
             item[1].append(line)
     if item is not None:
         yield item
-
-
-def _numpy(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the items of NumPy's section: names on a line of their own, and an indented text below."""
-    for number, line in enumerate(lines[:-1]):
-        if line.strip() in ("Parameters", "Other Parameters") and _NUMPY_RULE.fullmatch(lines[number + 1].strip()):
-            outer = _indent(line)
-            item: tuple[list[str], list[str]] | None = None
-            for more in lines[number + 2 :]:
-                if more.strip() and _indent(more) > outer:
-                    if item is not None:
-                        item[1].append(more)
-                    continue
-                match = _NUMPY_ITEM.fullmatch(more.strip())
-                if more.strip() and match is None:
-                    break
-                if match is not None:
-                    if item is not None and not item[1]:
-                        break  # the title of the next section
-                    if item is not None:
-                        yield item
-                    item = ([name.strip(" *") for name in match[1].split(",")], [])
-            if item is not None and item[1]:
-                yield item
 
 
 def _indent(line: str) -> int:
