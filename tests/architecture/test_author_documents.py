@@ -334,7 +334,7 @@ async def test_hooks_examples(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert [problem.code for problem in report.all_problems()] == ["plugin_type"]
     assert [job for job in report.jobs if not job.valid] == []
     project = Project.open(tmp_path, environ={})
-    generation = load_generation(project.spec, environ={}, trace_stream=io.StringIO(), entry_points=())
+    generation = load_generation(project.spec, entry_points=())
     registry = generation.registry(project.connectors)
     caplog.set_level(logging.INFO, logger="shopkit.times")
     try:

@@ -74,14 +74,7 @@ class Generation:
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of this generation; the same for the same code."""
-        return build_manifest(
-            spec=self.spec,
-            plans=self.plans,
-            imports=self.imports,
-            step_types=self.step_types.values(),
-            injections=self.injections,
-            problems=self.problems,
-        )
+        return build_manifest(self)
 
     def registry(self, connectors: ConnectorSet) -> HostConnectorRegistry:
         """Return the registry of a worker, with the connector types that plugins contribute."""
@@ -159,7 +152,6 @@ class Generation:
 def load_generation(
     spec: ProjectSpec,
     *,
-    environ: Mapping[str, str] | None = None,
     trace_stream: TextIO | None = None,
     entry_points: Iterable[EntryPoint] | None = None,
 ) -> Generation:
@@ -168,7 +160,6 @@ def load_generation(
     Runs in a fresh interpreter with one thread. A module that raises, exits or cannot be parsed is recorded and stops
     nothing else. The supervising process handles a module that never returns or kills the process.
 
-    :param environ: variables for the switch that traces hooks, in place of this process's
     :param trace_stream: destination of the traces, in place of stderr
     :param entry_points: in place of those of the installed distributions
     """
@@ -181,7 +172,7 @@ def load_generation(
     imports.failed.clear()
     imports.add_folders(spec.plugin_dirs)
     hooks = build_hooks(
-        environ=os.environ if environ is None else environ,
+        environ=os.environ,
         trace_stream=trace_stream or sys.stderr,
         importer=imports.get,
         entry_points=entry_points,

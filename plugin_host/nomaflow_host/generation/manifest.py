@@ -24,9 +24,9 @@ from nomaflow_project.jobs.manifest import ManifestError, check_callable
 from nomaflow_project.reading.problems import Place, Problem, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from nomaflow.calls import StepType
+    from nomaflow_host.generation.generation import Generation
     from nomaflow_host.generation.plugin_modules import Imports
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.injection.references import ImportReport
@@ -44,17 +44,11 @@ _MAX_TEXT = 500
 _UNUSABLE = {"kind": "sync", "doc": "", "file": "", "line": 0, "parameters": [], "catch_all": ""}
 
 
-def build_manifest(
-    *,
-    spec: ProjectSpec,
-    plans: Mapping[str, CallPlan | PreparationFailed],
-    imports: Imports,
-    step_types: Iterable[StepType],
-    injections: Iterable[str],
-    problems: Iterable[Mapping[str, Any]],
-) -> dict[str, Any]:
+def build_manifest(generation: Generation) -> dict[str, Any]:
     """Return the manifest, in the form that the decision on processes and contracts specifies."""
-    modules = _modules(imports, spec.root)
+    spec, plans, types, imports = generation.spec, generation.plans, generation.step_types, generation.imports
+    names = sorted({*imports.loaded, *imports.failed})
+    modules = {name: _module(imports.failed.get(name), spec.root) for name in names}
     unused = _unused_failures(modules, imports, spec)
     return {
         "manifest_version": MANIFEST_VERSION,
@@ -67,11 +61,11 @@ def build_manifest(
         "accept_calls_from": sorted(spec.accept_calls_from),
         "callables": {reference: _offered(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": modules,
-        "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
-        "injections": sorted(injections),
+        "step_types": [fields_of(types[name]).to_json() for name in sorted(types)],
+        "injections": sorted(generation.injections),
         "env_files": dict(spec.env_file_states),
         "job_files": [dict(each) for each in spec.job_files],
-        "problems": [dict(each) for each in (*spec.problems, *problems, *unused)],
+        "problems": [dict(each) for each in (*spec.problems, *generation.problems, *unused)],
     }
 
 
@@ -100,10 +94,6 @@ def _unused_failures(modules: Mapping[str, Any], imports: Imports, spec: Project
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     """Return the only encoding of the manifest; the digest is the SHA-256 of these bytes."""
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def _modules(imports: Imports, root: str) -> dict[str, Any]:
-    return {name: _module(imports.failed.get(name), root) for name in sorted({*imports.loaded, *imports.failed})}
 
 
 def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Template:
         faulthandler.enable()
         faulthandler.dump_traceback_later(max(0.1, bootstrap["stuck_at"] - time.monotonic()))
         with _exits_shown():
-            self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
+            self._generation = load_generation(spec)
         faulthandler.cancel_dump_traceback_later()
         reason = unforkable()
         sys.stdout.flush()

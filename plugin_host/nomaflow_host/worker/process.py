@@ -236,7 +236,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
         spec = ProjectSpec.from_json(bootstrap["spec"])
         if bootstrap["sources"] is not None:
             serve_sources(bootstrap["sources"], spec.plugin_dirs)
-        generation = load_generation(spec, environ=os.environ, trace_stream=sys.__stderr__ or sys.stderr)
+        generation = load_generation(spec, trace_stream=sys.__stderr__ or sys.stderr)
         gc.freeze()
 
     to_host = _HostLink(link=link, loop=loop, on_frame=lambda frame: worker.take(frame))

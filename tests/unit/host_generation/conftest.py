@@ -28,7 +28,7 @@ def forget_modules() -> Iterator[None]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, forget_modules: None) -> Callable[..., Generation]:
+def project(tmp_path: Path, forget_modules: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Generation]:
     """Return a function that writes files below ``plugins`` and loads the project."""
 
     def load(files: dict[str, str], *named: str, trace: io.StringIO | None = None, **spec: Any) -> Generation:
@@ -37,6 +37,8 @@ def project(tmp_path: Path, forget_modules: None) -> Callable[..., Generation]:
             file = plugins / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
+        if trace is not None:
+            monkeypatch.setenv("NOMAFLOW_TRACE_HOOKS", "1")
         return load_generation(
             ProjectSpec(
                 host="demo",
@@ -46,7 +48,6 @@ def project(tmp_path: Path, forget_modules: None) -> Callable[..., Generation]:
                 named_callables=named,
                 **spec,
             ),
-            environ={"NOMAFLOW_TRACE_HOOKS": "1"} if trace is not None else {},
             trace_stream=trace or sys.stderr,
             entry_points=(),
         )

@@ -71,7 +71,7 @@ def test_objects_that_raise_when_they_are_asked(tmp_path: Path) -> None:
     named = ("rude_hostile:proxy", "rude_hostile:unfriendly", "rude_hostile:looped", "rude_lazy:work")
     folder = str(tmp_path)
     spec = ProjectSpec(host="h", root=folder, sys_path=(folder,), plugin_dirs=(folder,), named_callables=named)
-    manifest = load_generation(spec, environ={}, entry_points=()).manifest()
+    manifest = load_generation(spec, entry_points=()).manifest()
     assert manifest["callables"]["rude_hostile:fine"]["error"] is None
     shown = [each["annotation"] for each in manifest["callables"]["rude_hostile:fine"]["parameters"]]
     assert shown == ["int", "rude_hostile.Untouchable", "<Unfriendly>"]
