@@ -9,10 +9,11 @@ import os
 import shutil
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from nomaflow_api.private_file import mode_open_to_others, sync_folder, write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
@@ -44,12 +45,12 @@ class Identity:
     issued_at: int
     expires_at: int
     joined_with: str
-    joined_at: tuple[str, ...]
-    joining_authorities: str
-    key: bytes = field(repr=False)
-    certificate: bytes
-    authorities: bytes
+    joined_at: tuple[str, ...] = ()
+    joining_authorities: str = ""
     instance: str = ""
+    key: bytes = field(default=b"", repr=False)
+    certificate: bytes = b""
+    authorities: bytes = b""
 
     @property
     def good_until(self) -> str:
@@ -84,24 +85,18 @@ class IdentityFolder:
         """
         self._recover()
         try:
-            facts: dict[str, Any] = json.loads((self.folder / _FACTS).read_bytes())
+            facts = msgspec.json.decode((self.folder / _FACTS).read_bytes(), type=Identity)
             self._check_mode(self.folder / _KEY)
             self._check_contents()
-            return Identity(
-                **{name: str(facts[name]) for name in ("host", "kernel_id", "serial", "joined_with")},
-                addresses=tuple(map(str, facts["addresses"])),
-                joined_at=tuple(map(str, facts.get("joined_at", ()))),
-                joining_authorities=str(facts.get("joining_authorities", "")),
-                instance=str(facts.get("instance", "")),
-                issued_at=int(facts["issued_at"]),
-                expires_at=int(facts["expires_at"]),
+            return replace(
+                facts,
                 key=(self.folder / _KEY).read_bytes(),
                 certificate=(self.folder / _CERTIFICATE).read_bytes(),
                 authorities=(self.folder / _AUTHORITIES).read_bytes(),
             )
         except FileNotFoundError:
             raise NotJoined("this host has not joined a kernel") from None
-        except (ssl.SSLError, ValueError, KeyError, TypeError):
+        except (ssl.SSLError, ValueError, msgspec.MsgspecError):
             raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
         except OSError as error:
             why = f"this host's identity in {str(self.folder)!r} cannot be read: {reason_of(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -59,7 +60,9 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
             f"or ask for a string for {host!r}: nomaflow token create --host {host}",
         )
     used = hashlib.sha256(join.encode().encode()).hexdigest()
-    before = _identity(folder)
+    before: Identity | None = None
+    with contextlib.suppress(NotJoined):
+        before = folder.read()
     if before is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
         return False
@@ -123,10 +126,3 @@ def _other_kernel(before: Identity, folder: IdentityFolder, what_became: str) ->
         fix=f"ask for a string for that kernel; to leave it for another: stop this host, remove {folder.folder}, and "
         "join with a new string",
     )
-
-
-def _identity(folder: IdentityFolder) -> Identity | None:
-    try:
-        return folder.read()
-    except NotJoined:
-        return None
