@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from nomaflow_api.v1.letters import AttemptOrder
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
 
 def context_of(order: AttemptOrder, *, environ: Values, **more: Any) -> RunContext:
     """Return the context of an attempt that is about to start.
@@ -31,10 +29,11 @@ def context_of(order: AttemptOrder, *, environ: Values, **more: Any) -> RunConte
     """
     given = values_of(order.params_json, "params")
     params = resolved_values(given, environ, lambda _: "params", literal=order.literal_params)
+    fired_at = dt.datetime.fromtimestamp(order.trigger_at_us / 1e6, dt.UTC) if order.trigger_at_us else None
     return RunContext(
         run_id=order.run_id,
         job_id=order.job_id,
-        trigger=Trigger(order.trigger_kind, by=order.trigger_by, at=_moment(order.trigger_at_us)),
+        trigger=Trigger(order.trigger_kind, by=order.trigger_by, at=fired_at),
         prev_rows_affected=order.prev_rows_affected,
         parent_chain=order.parent_chain,
         step_name=order.step,
@@ -119,9 +118,3 @@ class _PreviousSteps(Sequence[PreviousStep]):
             )
             for step in json.loads(self._text)
         )
-
-
-def _moment(micros: int) -> dt.datetime | None:
-    if not micros:
-        return None
-    return _EPOCH + dt.timedelta(microseconds=micros)

@@ -7,12 +7,10 @@ import gc
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator
 
 _NAMES = ("stdout", "stderr", "excepthook", "displayhook")
 
@@ -41,16 +39,10 @@ def restored_process() -> Iterator[None]:
         (gc.enable if collecting else gc.disable)()
         for name, value in names.items():
             setattr(sys, name, value)
-        _restore(handlers)
-
-
-def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return  # not the main thread: no import here can have set a handler
-    for number, handler in handlers.items():
-        if handler is not None and signal.getsignal(number) is not handler:  # None: set in C, not by an import
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, handler)
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:  # None: set in C, not by an import
+                with contextlib.suppress(OSError, ValueError):
+                    signal.signal(number, handler)
 
 
 def _directory() -> str:

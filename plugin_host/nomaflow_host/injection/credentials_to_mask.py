@@ -52,11 +52,9 @@ def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[s
     for body, literal in ((order.kwargs_json, order.literal_kwargs), (order.params_json, order.literal_params)):
         values = _read(body)
         for field in secret:
-            texts = _texts(values.get(field))
-            if field in literal:
-                found.update(texts)
-            else:
-                found.update(value for text in texts for value in _resolved(text, environ))
+            for text in _texts(values.get(field)):
+                with suppress(ReferenceMissing):
+                    found.add(text if field in literal else resolve_text(text, environ))
     return found
 
 
@@ -70,13 +68,6 @@ def _read(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _resolved(text: str, environ: Values) -> Iterator[str]:
-    try:
-        yield resolve_text(text, environ)
-    except ReferenceMissing:
-        return
 
 
 def _texts(tree: Any) -> Iterator[str]:
