@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Coroutine
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -16,20 +16,15 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import VerdictAction
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
-from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.encoding import heartbeat_message, load_message, reload_message
-from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
-from nomaflow_host.session.introducing import Introducer
-from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_host.session.link import AttachCall, Link, write
-from nomaflow_host.session.renewing import Renewer
 from nomaflow_host.session.reporting import Reporter
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, WorkerStatus
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
-    from nomaflow_host.process.runner import SupervisedRunner
+    from nomaflow_host.session.reconnecting import HostSession
 
 _log = logging.getLogger(__name__)
 
@@ -39,27 +34,22 @@ _GOODBYE_SECONDS = 1.0
 _SAME_VERSION = "install the same version on both"
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(eq=False)
 class Conversation:
     """Heartbeats, commands and reports of one session. When one of them ends, all end.
 
     Commands are carried out in order; slow ones run as tasks beside it.
 
+    :param host: has the parts that outlive the session
     :param told: the load that the hello reported
-    :param given: set once an attempt has been given to the host, accepted or refused
     """
 
+    host: HostSession
+    _: KW_ONLY
     link: Link
     call: AttachCall
     welcome: pb.Welcome
-    identity: HostIdentity
-    runner: SupervisedRunner
-    outbox: Outbox
-    clock: KernelClock
-    introducer: Introducer
-    renewer: Renewer
     told: LoadOutcome | None
-    given: asyncio.Event
 
     def __post_init__(self) -> None:
         """Begin with nothing said."""
@@ -80,18 +70,19 @@ class Conversation:
             self._take_verdicts()
         except LetterError as error:
             raise SessionDropped(f"the kernel's welcome is unreadable: {error}") from None
+        host = self.host
         reporter = Reporter(
-            link=self.link, outbox=self.outbox, runner=self.runner, identity=self.identity, epoch=self.welcome.epoch
+            link=self.link, outbox=host.outbox, runner=host.runner, identity=host.identity, epoch=self.welcome.epoch
         )
         try:
             await _first_of(
                 self._read(),
                 self._beat(),
-                self.clock.watch_lease(),
+                host.clock.watch_lease(),
                 reporter.run(),
                 reporter.run_beside(),
-                self.introducer.run(self.link, on_verdict=self.beat_soon),
-                self.renewer.run(self.link),
+                host.introducer.run(self.link, on_verdict=self.beat_soon),
+                host.renewer.run(self.link),
             )
         finally:
             await _stopped(self._slow)  # slow commands go on, without an answer
@@ -116,7 +107,7 @@ class Conversation:
                 raise SessionDropped("the kernel ended the session")
             kind = message.WhichOneof("message")
             if kind == "heartbeat_ack":
-                self.clock.heard(message.heartbeat_ack.sent_at_us)
+                self.host.clock.heard(message.heartbeat_ack.sent_at_us)
             elif kind == "commands":
                 for command in message.commands.commands:
                     self._carry_out(command)
@@ -128,19 +119,19 @@ class Conversation:
     async def _beat(self) -> None:
         while True:
             self._beat_now.clear()
-            await self.runner.look_at_disk()
-            status, told = self.runner.status(), self._workers
+            await self.host.runner.look_at_disk()
+            status, told = self.host.runner.status(), self._workers
             self._workers = status.workers
-            message = heartbeat_message(status, self.outbox, workers_told=told)
-            self.clock.sent(message.heartbeat.sent_at_us)
+            message = heartbeat_message(status, self.host.outbox, workers_told=told)
+            self.host.clock.sent(message.heartbeat.sent_at_us)
             await self._write(message)
             await self._tell_load()
             await happens_within(self._beat_now, self._interval)
 
     async def _tell_load(self) -> None:
         """Report the outcome of the newest load, once, and again if the kernel then refuses its manifest."""
-        load = self.runner.newest_load
-        if load is not None and (told := self.introducer.verdict(load)) is not self.told:
+        load = self.host.runner.newest_load
+        if load is not None and (told := self.host.introducer.verdict(load)) is not self.told:
             self.told = told
             await self._write(load_message(told))
 
@@ -152,13 +143,13 @@ class Conversation:
         for verdict in open_verdicts(self.welcome.verdicts) if self.welcome.verdicts else ():
             key = verdict.attempt_key
             if verdict.action is VerdictAction.FORGET:
-                self.outbox.forget(key)
+                self.host.outbox.forget(key)
                 continue
-            self.outbox.rewind(key, verdict.acknowledged_seq)
+            self.host.outbox.rewind(key, verdict.acknowledged_seq)
             if verdict.action is VerdictAction.CANCEL:
-                self.runner.cancel(verdict.cancel or CancelOrder(attempt_key=key))
+                self.host.runner.cancel(verdict.cancel or CancelOrder(attempt_key=key))
             elif verdict.action is VerdictAction.KILL:
-                self.runner.kill(key, "host_lost", "the kernel has given up this host and reassigned the attempt")
+                self.host.runner.kill(key, "host_lost", "the kernel has given up this host and reassigned the attempt")
 
     def _carry_out(self, command: pb.Command) -> None:
         kind = command.WhichOneof("command")
@@ -166,7 +157,7 @@ class Conversation:
             if kind == "dispatch":
                 self._dispatch(open_dispatch(command.dispatch))
             elif kind == "cancel":
-                self.runner.cancel(open_cancel(command.cancel))
+                self.host.runner.cancel(open_cancel(command.cancel))
             elif kind == "reload":
                 self._beside(self._reload(command.command_seq, force=command.reload.force), kind)
             elif kind == "check":
@@ -183,50 +174,50 @@ class Conversation:
         if order.epoch < self.welcome.epoch:
             _log.warning("ignoring a dispatch of epoch %d; the current epoch is %d", order.epoch, self.welcome.epoch)
             return
-        if not self.outbox.accept(order):
+        if not self.host.outbox.accept(order):
             _log.info("dispatched again, reporting its state", extra=attempt_fields(key))
             return
-        self.given.set()
+        self.host.given.set()
         try:
-            if self.outbox.saturated:
+            if self.host.outbox.saturated:
                 raise Refused("host_full", "the host's spill file or its disk is full")
-            self.runner.accept(order)
+            self.host.runner.accept(order)
         except Refused as refusal:
             _log.warning("refused: %s", refusal, extra=attempt_fields(key))
-            self.outbox.refuse(key, str(refusal))
+            self.host.outbox.refuse(key, str(refusal))
 
     async def _reload(self, command_seq: int, *, force: bool) -> None:
         # The load itself continues if the session ends meanwhile: half a load would be worse.
-        loading = asyncio.ensure_future(self.runner.reload(force=force))
+        loading = asyncio.ensure_future(self.host.runner.reload(force=force))
         loading.add_done_callback(self._reloaded)
         outcome = await asyncio.shield(loading)
         if outcome.accepted:
             self.beat_soon()
-            settled = await self.introducer.settled(_INTRODUCE_SECONDS)
-            outcome = self.introducer.verdict(outcome) if settled else self.introducer.pending(outcome)
+            settled = await self.host.introducer.settled(_INTRODUCE_SECONDS)
+            outcome = self.host.introducer.verdict(outcome) if settled else self.host.introducer.pending(outcome)
         await self._tell_load()
         await self._write(reload_message(command_seq, outcome))
 
     def _reloaded(self, loading: asyncio.Future[LoadOutcome]) -> None:
         # A kernel that has seen this manifest before would not ask for it when the host is back.
         if not loading.cancelled() and loading.exception() is None and loading.result().accepted:
-            self.introducer.want(explicit=True)
+            self.host.introducer.want(explicit=True)
 
     async def _check(self, command_seq: int, command: pb.CheckCommand) -> None:
         settled = True
         if command.settle:
             began = time.monotonic()
-            settled = await self.runner.settled(_CHECK_SECONDS)
+            settled = await self.host.runner.settled(_CHECK_SECONDS)
             left = _CHECK_SECONDS - (time.monotonic() - began)
-            settled = settled and await self.introducer.introduced(max(left, 0.0))
-        checked = await self.runner.check(command.steps, _CHECK_SECONDS) if command.steps else b""
+            settled = settled and await self.host.introducer.introduced(max(left, 0.0))
+        checked = await self.host.runner.check(command.steps, _CHECK_SECONDS) if command.steps else b""
         result = pb.CheckResult(
             command_seq=command_seq, settled=settled, checked=checked is not None, problems=checked or b""
         )
         await self._write(pb.AttachRequest(check_result=result))
 
     async def _inspect(self, command_seq: int, attempt_key: str) -> None:
-        seen = await self.runner.inspect(attempt_key)
+        seen = await self.host.runner.inspect(attempt_key)
         result = pb.InspectResult(command_seq=command_seq, found=seen is not None, response=seen)
         await self._write(pb.AttachRequest(inspect_result=result))
 

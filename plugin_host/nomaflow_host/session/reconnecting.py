@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -43,6 +44,7 @@ _NEXT_SECONDS = 0.2
 _STANDBY_SECONDS = 2.0  # a standby may lead at any time
 
 
+@dataclass(kw_only=True, eq=False)
 class HostSession:
     """Keeps the host attached to the kernel.
 
@@ -50,28 +52,20 @@ class HostSession:
     :param tell: called with a text whenever the session begins or is lost
     """
 
-    def __init__(
-        self,
-        *,
-        identity: HostIdentity,
-        addresses: AddressSource,
-        folder: IdentityFolder,
-        runner: SupervisedRunner,
-        outbox: Outbox,
-        boot_clock: Callable[[], float] = boot_seconds,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._identity = identity
-        self._addresses = addresses
-        self._folder = folder
-        self._runner = runner
-        self._outbox = outbox
-        self._boot_clock = boot_clock
-        self._tell = tell
-        self._clock = KernelClock(clock=boot_clock)
-        self._introducer = Introducer(runner=runner, identity=identity)
-        self._renewer = Renewer(folder=folder)
-        self._guard = GraceGuard(clock=self._clock, outbox=outbox, runner=runner)
+    identity: HostIdentity
+    addresses: AddressSource
+    folder: IdentityFolder
+    runner: SupervisedRunner
+    outbox: Outbox
+    boot_clock: Callable[[], float] = boot_seconds
+    tell: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        """Begin without a kernel."""
+        self.clock = KernelClock(clock=self.boot_clock)
+        self.introducer = Introducer(runner=self.runner, identity=self.identity)
+        self.renewer = Renewer(folder=self.folder)
+        self._guard = GraceGuard(clock=self.clock, outbox=self.outbox, runner=self.runner)
         self._backoff = Backoff(first=0.5, most=_LONGEST_PAUSE)
         self._conversation: Conversation | None = None
         self._leaders: list[str] = []
@@ -104,7 +98,7 @@ class HostSession:
                 if self._watch is None:
                     self._watch = asyncio.create_task(self._guard.run(), name="grace")
                 if not self._leaving:
-                    await self._addresses.changed(pause)
+                    await self.addresses.changed(pause)
         finally:
             self._stop_watching()
 
@@ -113,7 +107,7 @@ class HostSession:
 
         :param explicit: True if a person asked for a reload; False after the first load
         """
-        self._introducer.want(explicit=explicit)
+        self.introducer.want(explicit=explicit)
         self.beat_soon()
 
     def beat_soon(self) -> None:
@@ -134,7 +128,7 @@ class HostSession:
     @property
     def idle(self) -> bool:
         """True if the kernel has acknowledged every event."""
-        return self._outbox.empty
+        return self.outbox.empty
 
     async def flush(self, seconds: float, *, without_kernel: float) -> bool:
         """Wait until the kernel has acknowledged everything; each time it is found away, the log says so.
@@ -145,7 +139,7 @@ class HostSession:
         loop = asyncio.get_running_loop()
         now = attached_at = loop.time()
         until, told = now + seconds, False
-        while not self._outbox.empty:
+        while not self.outbox.empty:
             now = loop.time()
             if self.attached.is_set():
                 attached_at, told = now, False
@@ -169,7 +163,7 @@ class HostSession:
     async def _next_address(self) -> str:
         if self._leaders:
             return self._leaders.pop(0)
-        known = await self._addresses.wait()
+        known = await self.addresses.wait()
         address = known[self._turn % len(known)]
         self._round = len(known)
         self._turn += 1
@@ -193,35 +187,23 @@ class HostSession:
         finally:
             self.attached.clear()
             self._conversation = None
-            self._clock.forget_session()
-            self._outbox.rewind_all()
+            self.clock.forget_session()
+            self.outbox.rewind_all()
         return self._pause()
 
     async def _one_session(self, address: str) -> None:
-        status = self._runner.status()
-        told = None if status.load is None else self._introducer.verdict(status.load)
-        async with Link(address=address, folder=self._folder) as link:
+        status = self.runner.status()
+        told = None if status.load is None else self.introducer.verdict(status.load)
+        async with Link(address=address, folder=self.folder) as link:
             self._shown = str(link.identity or "")
             call = link.attach()
             try:
-                sent_at = self._boot_clock()
+                sent_at = self.boot_clock()
                 welcome = await self._welcome(call, replace(status, load=told))
                 self._take(welcome, address, sent_at)
                 if link.identity is not None:  # on a Unix socket nobody has proved to be the kernel that was joined
                     self._learn(welcome.addresses, at=address)
-                self._conversation = Conversation(
-                    link=link,
-                    call=call,
-                    welcome=welcome,
-                    identity=self._identity,
-                    runner=self._runner,
-                    outbox=self._outbox,
-                    clock=self._clock,
-                    introducer=self._introducer,
-                    renewer=self._renewer,
-                    told=told,
-                    given=self.given,
-                )
+                self._conversation = Conversation(self, link=link, call=call, welcome=welcome, told=told)
                 self.attached.set()
                 await self._conversation.hold()
                 self._leaders = [address]
@@ -231,9 +213,9 @@ class HostSession:
     async def _welcome(self, call: AttachCall, status: HostStatus) -> pb.Welcome:
         self._shown_digest = status.manifest_digest
         hello = hello_message(
-            identity=self._identity,
+            identity=self.identity,
             status=status,
-            outbox=self._outbox,
+            outbox=self.outbox,
             epoch_seen=self.epoch_seen,
             kernel_id=self._kernel_id,
         )
@@ -260,27 +242,27 @@ class HostSession:
         if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
             raise self._unsupported(str(welcome.protocol), str(welcome.protocol))
         self._epochs[welcome.kernel_id], self._kernel_id = welcome.epoch, welcome.kernel_id
-        self._clock.lease_s = welcome.lease_ms / 1000 or self._clock.lease_s
-        self._clock.grace_s = welcome.grace_ms / 1000 or self._clock.grace_s
-        self._clock.welcomed(sent_at)
+        self.clock.lease_s = welcome.lease_ms / 1000 or self.clock.lease_s
+        self.clock.grace_s = welcome.grace_ms / 1000 or self.clock.grace_s
+        self.clock.welcomed(sent_at)
         self._stop_watching()
         self._backoff.reset()
         self._stood_by = False
         self._address, self.trouble = address, ""
-        self._introducer.kernel_knows("" if welcome.manifest_wanted else self._shown_digest)
+        self.introducer.kernel_knows("" if welcome.manifest_wanted else self._shown_digest)
         if welcome.manifest_wanted:
-            self._introducer.want(explicit=False)
+            self.introducer.want(explicit=False)
         _log.info("attached to the kernel at %s, epoch %d", address, welcome.epoch)
-        self._tell(f"attached to the kernel at {address}, epoch {welcome.epoch}")
+        self.tell(f"attached to the kernel at {address}, epoch {welcome.epoch}")
 
     def _learn(self, told: Sequence[str], *, at: str) -> None:
         """Keep the addresses that the kernel tells, for this process and for those after it."""
-        known = self._addresses.learn(told, at=at)
+        known = self.addresses.learn(told, at=at)
         if not known:
             return
         _log.info("from now on the kernel is looked for at %s", ", ".join(known))
         try:
-            self._folder.keep_addresses(known)
+            self.folder.keep_addresses(known)
         except StateUnwritable as error:
             _log.warning("these addresses are known until this process ends: %s", error)
 
@@ -314,7 +296,7 @@ class HostSession:
         why = "" if failure.code is grpc.StatusCode.UNAUTHENTICATED else f"{failure.text}; "
         return (
             f"{why}{self._shown}, may have expired or been revoked, or this is not the kernel's port for hosts: "
-            f"`nomaflow token create --host {self._identity.host}` on the kernel's machine makes a string to join again"
+            f"`nomaflow token create --host {self.identity.host}` on the kernel's machine makes a string to join again"
         )
 
     def _pause(self) -> float:
@@ -329,10 +311,10 @@ class HostSession:
             return
         level = logging.DEBUG if self.trouble == why else logging.WARNING
         if self.trouble != why:
-            self._tell(f"no session with the kernel at {address}, trying again: {why}")
+            self.tell(f"no session with the kernel at {address}, trying again: {why}")
         self.trouble = why
         _log.log(level, "no session with the kernel at %s, trying again: %s", address, why)
 
     def _unsupported(self, minimum: str, maximum: str) -> ProtocolUnsupported:
         spoken = f"{PROTOCOL_MIN}" if PROTOCOL_MIN == PROTOCOL_MAX else f"{PROTOCOL_MIN} to {PROTOCOL_MAX}"
-        return ProtocolUnsupported(spoken=spoken, minimum=minimum, maximum=maximum, version=self._identity.version)
+        return ProtocolUnsupported(spoken=spoken, minimum=minimum, maximum=maximum, version=self.identity.version)
