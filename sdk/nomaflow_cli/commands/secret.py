@@ -146,11 +146,11 @@ def show_key_id(*, invocation: Invocation, directory: Directory = None) -> None:
 
 
 def _keys(project: Path) -> KeyRing:
-    from nomaflow_project.check.secrets import keys_of
     from nomaflow_project.reading.encryption import Undecipherable
+    from nomaflow_project.reading.project_files import ProjectFiles
 
     try:
-        return keys_of(project, os.environ)
+        return ProjectFiles(project, os.environ).sources.keys()
     except Undecipherable as error:
         host_table(project)  # a file that cannot be read may name a key
         raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.private_file import draft_of
-from nomaflow_project.reading.encryption import KeyRing, Undecipherable
+from nomaflow_project.reading.encryption import Undecipherable
 from nomaflow_project.reading.environment import references_in, texts_in
 from nomaflow_project.reading.files import SETTINGS_FILE, parse_toml_file
 from nomaflow_project.reading.lines import lines_of_keys, with_lines
-from nomaflow_project.reading.problems import Place
+from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.regular_files import read_regular, shown_path
 from nomaflow_project.reading.sources import (
@@ -32,6 +31,7 @@ from nomaflow_project.reading.sources import (
     ReferenceMissing,
     is_secret,
 )
+from nomaflow_project.reading.toml_file import parse_toml
 
 _LITERAL = re.compile(rb"""\"(?:[^"\\]|\\.)*"|'[^']*'""")
 """A text of TOML on one line."""
@@ -98,14 +98,6 @@ def _unread(files: ProjectFiles) -> Iterator[SecretUse]:
             yield SecretUse(file=error.file, path="", source="", state="unreadable", line=error.line, problem=told)
 
 
-def keys_of(root: Path, environ: Mapping[str, str]) -> KeyRing:
-    """Return the keys of a project.
-
-    :raises NoKeys: if there is none, or it cannot be used
-    """
-    return ProjectFiles(root, environ).sources.keys()
-
-
 def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
     """Encrypt every encrypted value of the project's files with the newest key. The rest of a file stays as it is.
 
@@ -146,30 +138,25 @@ def encrypt_in_place(file: Path, key: str, encrypted: str) -> None:
     :raises OSError: if the file cannot be read or replaced
     """
     body = read_regular(file)
-    tree = parse_toml_file(file).tree
-    texts = {place.path: text for place, text in texts_in(tree, Place(file.name))}
+    texts = _texts(body)
     if key not in texts:
         named = f"; keys with a text: {', '.join(sorted(texts)[:8])}" if texts else ""
         raise ValueError(f"{file.name} has no text at {key!r}{named}")
     line = lines_of_keys(body).get(key, 0)
     lines = body.splitlines(keepends=True)
-    changed = dict(texts) | {key: encrypted}
     for match in _LITERAL.finditer(lines[line - 1]) if line else ():
         at = sum(map(len, lines[: line - 1]))
         made = body[: at + match.start()] + b'"' + encrypted.encode("ascii") + b'"' + body[at + match.end() :]
-        read = _tree_of(made)
-        if read is not None and {place.path: text for place, text in texts_in(read, Place(file.name))} == changed:
+        if _texts(made) == texts | {key: encrypted}:
             replace_file(file, made)
             return
     raise ValueError(f"the text of {key!r} in {file.name} is not on one line; replace it yourself")
 
 
-def _tree_of(body: bytes) -> Mapping[str, Any] | None:
-    """Return the tree of a text; None if it is not TOML."""
-    try:
-        return tomllib.loads(body.decode())
-    except ValueError:
-        return None
+def _texts(body: bytes) -> dict[str, str]:
+    """Return the texts of a TOML file by their places; none if it is not TOML."""
+    read = parse_toml(body, Place(""))
+    return {} if isinstance(read, Problem) else {at.path: text for at, text in texts_in(read, Place(""))}
 
 
 def _replaced(body: bytes, tokens: Mapping[bytes, bytes]) -> bytes:

@@ -105,7 +105,7 @@ async def test_a_value_is_written_in_its_place(project: Path) -> None:
     await command("secret", "keygen", "team.key")
     ring = ring_of((project / "team.key").read_text(), "")
     file = project / "connectors.toml"
-    text = '# "a"\n[pools.a]\nurl = \'sqlite:///x\'  # "here"\npassword = "old \\" one" # "keep"\n'
+    text = '# "a"\n[pools.a]\nsince = 2026-01-01\nurl = \'sqlite:///x\'  # "here"\npassword = "old \\" one" # "keep"\n'
     file.write_text(text)
     file.chmod(0o640)
     before = file.stat().st_ino
