@@ -8,8 +8,7 @@ from datetime import timedelta
 from nomaflow.client import values
 from nomaflow.client.calls import Calls
 from nomaflow.client.errors import InvalidRequest
-from nomaflow.client.requests import enum_number, new_request_id
-from nomaflow_api.v1 import access_service_pb2 as service
+from nomaflow.client.requests import new_request_id
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["AccessCalls"]
@@ -48,7 +47,7 @@ class AccessCalls(Calls):
         """
         reply = await self._ask(
             "CreateToken",
-            kind=enum_number(service.TokenKind, kind, "kind"),
+            kind=kind,
             name=name,
             joins=joins,
             roles=roles,

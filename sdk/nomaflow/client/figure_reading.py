@@ -8,8 +8,6 @@ from typing import Literal, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.calls import Calls
-from nomaflow.client.requests import enum_number, enum_numbers
-from nomaflow_api.v1 import run_figures_pb2
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["EventFilters", "FigureReading", "Grouping"]
@@ -61,8 +59,8 @@ class FigureReading(Calls):
             "SummarizeRuns",
             since=since,
             until=until,
-            group_by=enum_number(run_figures_pb2.RunGrouping, group_by, "grouping"),
-            also_by=enum_numbers(run_figures_pb2.RunGrouping, also_by, "grouping"),
+            group_by=group_by,
+            also_by=also_by,
             job_id=job_id,
             host=host,
             tag=tag,

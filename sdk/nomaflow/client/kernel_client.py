@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.access_calls import AccessCalls
@@ -19,9 +19,8 @@ from nomaflow.client.failed_calls import client_error
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.name_checks import unknown_name
-from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_numbers, filled, trigger_span
-from nomaflow.client.run_filters import RunFilters, numbered
-from nomaflow_api.v1 import job_pb2
+from nomaflow.client.requests import ReplayOrder, TriggerOrder, filled, trigger_span
+from nomaflow.client.run_filters import RunFilters
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_api.v1.reason_statuses import status_error
@@ -153,7 +152,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
 
     async def list_runs(self, *, page_size: int = 50, **filters: Unpack[RunFilters]) -> AsyncIterator[values.RunView]:
         """Yield runs, newest first and without steps, asking for one page at a time; see :class:`RunFilters`."""
-        async for page in self._pages("ListRuns", page_size=page_size, **numbered(filters)):
+        async for page in self._pages("ListRuns", page_size=page_size, **filters):
             for message in page.runs:
                 yield decode(values.RunView, message)
 
@@ -165,7 +164,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         :param page_size: at most 500
         :param page_token: ``next_page_token`` of the previous page; empty for the first
         """
-        reply = await self._ask("ListRuns", page_size=page_size, page_token=page_token, **numbered(filters))
+        reply = await self._ask("ListRuns", page_size=page_size, page_token=page_token, **filters)
         return decode(values.RunPageView, reply)
 
     async def watch_run(
@@ -265,7 +264,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
 
         The filters are those of :class:`JobFilters`.
         """
-        found = decode(values.JobPageView, await self._whole("ListJobs", **_with_conditions(filters)))
+        found = decode(values.JobPageView, await self._whole("ListJobs", **filters))
         return values.CatalogueView(jobs=found.jobs, problems=found.problems)
 
     async def list_jobs_page(
@@ -284,7 +283,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         :param with_counts: whether to count the jobs that the filters keep
         """
         paging = {"skip": skip, "page_size": page_size, "page_token": page_token, "with_counts": with_counts}
-        return decode(values.JobPageView, await self._ask("ListJobs", **paging, **_with_conditions(filters)))
+        return decode(values.JobPageView, await self._ask("ListJobs", **paging, **filters))
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""
@@ -374,9 +373,3 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         known = known.union(getattr(each, noun) for each in counts) - {""}
         if name not in known:
             raise unknown_name(noun, name, known, (await self.get_kernel()).caller)
-
-
-def _with_conditions(filters: JobFilters) -> dict[str, Any]:
-    """Return the filters as fields of a request, with the numbers of conditions."""
-    names = filters.get("conditions", ())
-    return {**filters, "conditions": enum_numbers(job_pb2.JobCondition, names, "condition", spelt=str.upper)}

@@ -7,7 +7,7 @@ import functools
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, TypeVar
@@ -25,8 +25,6 @@ from nomaflow_api.v1.message_codec import timestamp
 __all__ = [
     "ReplayOrder",
     "TriggerOrder",
-    "enum_number",
-    "enum_numbers",
     "filled",
     "new_request_id",
     "to_json_bytes",
@@ -42,7 +40,7 @@ _EXPECTED: Mapping[int, str] = {
     FieldDescriptor.TYPE_MESSAGE: "a datetime",
 }
 """What a field of a type holds, for a person."""
-_UNFIT = (TypeError, ValueError, OverflowError, AttributeError)
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError)
 """The errors of a message whose field cannot hold a value."""
 _MADE = frozenset({"params", "op_kwargs", "steps", "request_id", "kind", "by", "overlap"})
 """The attributes of orders that a message has in another form."""
@@ -82,8 +80,7 @@ class TriggerOrder:
 
         :raises InvalidRequest: if a value cannot be written as JSON, or another field cannot be sent
         """
-        kind = enum_number(run_pb2.TriggerKind, self.kind, "trigger kind")
-        return _of_order(service.TriggerRunRequest, self, default_by, trigger_kind=kind)
+        return _of_order(service.TriggerRunRequest, self, default_by, trigger_kind=self.kind)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,14 +133,17 @@ def _of_order(kind: type[_M], order: TriggerOrder | ReplayOrder, default_by: str
         step_values=[filled(run_pb2.StepValues, step=step, op_kwargs_json=text) for step, text in values.items()],
         step_switches=[filled(run_pb2.StepSwitch, step=step, enabled=on) for step, on in order.steps.items()],
         by=order.by or default_by,
-        overlap=enum_number(run_pb2.OverlapChoice, order.overlap, "overlap") if order.overlap else None,
+        overlap=order.overlap or None,
         **more,
         **{name: getattr(order, name) for name in order.__slots__ if name not in _MADE},
     )
 
 
 def filled(kind: type[_M], /, **fields: Any) -> _M:
-    """Return a message with these fields: a datetime becomes a timestamp, and None leaves its field unset.
+    """Return a message with these fields.
+
+    A datetime becomes a timestamp, the name of an enum's constant, without its prefix, the constant, and None leaves
+    its field unset.
 
     :raises InvalidRequest: if a field cannot hold its value, or two are given of which a message has one
     :raises ValueError: if there is no such field
@@ -159,66 +159,49 @@ def filled(kind: type[_M], /, **fields: Any) -> _M:
         raise _refused(kind, fields, error) from error
 
 
-def _made(kind: type[_M], fields: dict[str, Any]) -> _M:
-    lists = _lists(kind.DESCRIPTOR)
+def _made(kind: type[_M], fields: Mapping[str, Any]) -> _M:
+    lists, enums = _forms(kind.DESCRIPTOR)
+    made = dict(fields)
     for name, value in fields.items():
         if isinstance(value, datetime):
-            fields[name] = timestamp(value)
+            made[name] = timestamp(value)
         elif isinstance(value, str) and name in lists:
             raise TypeError(name)  # else it would be a list of its letters
-    return kind(**fields)
+        elif name in enums and value is not None:
+            numbers = enums[name]
+            made[name] = numbers[value.upper()] if isinstance(value, str) else [numbers[each.upper()] for each in value]
+    return kind(**made)
 
 
 def _refused(kind: type[Message], fields: Mapping[str, Any], error: Exception) -> InvalidRequest:
     """Return the error about the first field that cannot be made."""
-    known = kind.DESCRIPTOR.fields_by_name
+    known, (lists, enums) = kind.DESCRIPTOR.fields_by_name, _forms(kind.DESCRIPTOR)
     for name, value in fields.items():
         try:
             _made(kind, {name: value})
         except _UNFIT:
-            of_type = _EXPECTED.get(known[name].type, "another value")
-            expected = f"a list, each {of_type}" if name in _lists(kind.DESCRIPTOR) else of_type
+            expected = _EXPECTED.get(known[name].type, "another value")
+            if name in enums:
+                expected = f"one of {', '.join(enums[name])}"
+            if name in lists:
+                expected = f"a list, each {expected}"
             return InvalidRequest(f"{name} is {repr(value)[:80]}, expected {expected}", fields={name: expected})
     return InvalidRequest(str(error))
 
 
 @functools.cache
-def _lists(descriptor: Descriptor) -> frozenset[str]:
-    """Return the names of the repeated fields of a class of messages."""
-    empty = message_factory.GetMessageClass(descriptor)()
-    return frozenset(name for name in descriptor.fields_by_name if hasattr(getattr(empty, name), "extend"))
+def _forms(descriptor: Descriptor) -> tuple[frozenset[str], Mapping[str, Mapping[str, int]]]:
+    """Return the names of the repeated fields of a class of messages, and the constants of each field with an enum."""
+    empty, known = message_factory.GetMessageClass(descriptor)(), descriptor.fields
+    lists = frozenset(field.name for field in known if hasattr(getattr(empty, field.name), "extend"))
+    return lists, {field.name: _numbers(field.enum_type) for field in known if field.enum_type is not None}
 
 
-def enum_number(enum: Any, name: str, noun: str, *, spelt: Callable[[str], str] = str.lower) -> Any:
-    """Return the number of an enum's constant, whose name is given without its prefix.
-
-    :param noun: what the enum is about, for an error
-    :param spelt: how the error writes the names that there are
-    :raises InvalidRequest: if there is no such constant
-    """
-    numbers = _numbers(enum)
-    number = numbers.get(name.upper())
-    if number is None:
-        raise InvalidRequest(f"unknown {noun} {name!r}", fix=f"use one of {', '.join(map(spelt, numbers))}")
-    return number
-
-
-def enum_numbers(enum: Any, names: Iterable[str], noun: str, *, spelt: Callable[[str], str] = str.lower) -> list[Any]:
-    """Return the numbers of several constants, as `enum_number` does of one.
-
-    :raises InvalidRequest: if there is no such constant, or if one text is given in place of several
-    """
-    if isinstance(names, str):
-        raise InvalidRequest(f"{noun} is {names!r}, expected a list", fix=f"write [{names!r}]")
-    return [enum_number(enum, each, noun, spelt=spelt) for each in names]
-
-
-@functools.cache
 def _numbers(enum: Any) -> Mapping[str, int]:
     """Return the numbers of an enum's constants but the first, by their names without the prefix."""
-    unspecified, *others = enum.items()
-    prefix = unspecified[0].removesuffix("UNSPECIFIED")
-    return {name.removeprefix(prefix): number for name, number in others}
+    unspecified, *others = enum.values
+    prefix = unspecified.name.removesuffix("UNSPECIFIED")
+    return {value.name.removeprefix(prefix): value.number for value in others}
 
 
 def new_request_id() -> str:

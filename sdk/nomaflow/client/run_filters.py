@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from nomaflow.client.requests import enum_numbers
-from nomaflow_api.v1 import run_pb2
-
-__all__ = ["RunFilters", "numbered"]
+__all__ = ["RunFilters"]
 
 
 class RunFilters(TypedDict, total=False):
@@ -38,16 +35,3 @@ class RunFilters(TypedDict, total=False):
     log_levels: int
     with_steps: bool
     oldest_first: bool
-
-
-def numbered(filters: RunFilters) -> dict[str, Any]:
-    """Return the filters as fields of a request, with the numbers of states and trigger kinds.
-
-    :raises InvalidRequest: if there is no such state or trigger kind
-    """
-    states, kinds = filters.get("states", ()), filters.get("trigger_kinds", ())
-    return {
-        **filters,
-        "states": enum_numbers(run_pb2.RunState, states, "run state", spelt=str.upper),
-        "trigger_kinds": enum_numbers(run_pb2.TriggerKind, kinds, "trigger kind"),
-    }
