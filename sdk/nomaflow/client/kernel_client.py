@@ -14,16 +14,16 @@ from nomaflow.client.access_calls import AccessCalls
 from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.connection import Connection
-from nomaflow.client.errors import ClientError
+from nomaflow.client.errors import ClientError, NotFound
 from nomaflow.client.failed_calls import client_error
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
-from nomaflow.client.name_checks import unknown_name
 from nomaflow.client.requests import ReplayOrder, TriggerOrder, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_api.v1.reason_statuses import status_error
+from nomaflow_project.reading.problems import did_you_mean
 
 __all__ = ["JobFilters", "KernelClient"]
 
@@ -369,7 +369,16 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
             await self._require("tag", tag, set())
 
     async def _require(self, noun: str, name: str, known: set[str]) -> None:
+        """Raise unless a name is known, or that of a tag, or a host, of a job that the caller reads.
+
+        :param noun: ``host`` or ``tag``
+        """
         counts = (await self.list_jobs_page(include_removed=True, page_size=1, with_counts=True)).counts
         known = known.union(getattr(each, noun) for each in counts) - {""}
-        if name not in known:
-            raise unknown_name(noun, name, known, (await self.get_kernel()).caller)
+        if name in known:
+            return
+        caller = (await self.get_kernel()).caller
+        seen = "" if caller is None or caller.may("read") else " that you may see"
+        what = f"no job{seen} has the tag" if noun == "tag" else f"no host{seen} has the name"
+        fix = did_you_mean(name, known, noun=noun) if known else f"there are no {noun}s{seen}"
+        raise NotFound(f"{what} {name!r}", reason=f"{noun.upper()}_NOT_FOUND", fix=fix)
