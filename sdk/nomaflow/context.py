@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Self
 
 from nomaflow.triggers import Trigger
@@ -24,10 +25,6 @@ def _ignore(done: float, total: float | None, message: str) -> None:
 
 def _step_logger() -> logging.Logger:
     return logging.getLogger("nomaflow.step")
-
-
-def _rebuilt(values: Mapping[str, Any]) -> RunContext:
-    return RunContext(**values)
 
 
 _OF_HERE = ("cancel_check", "progress_sink")
@@ -120,7 +117,8 @@ class RunContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what pickle needs: in another process a copy sees no request to stop, and reports no progress."""
-        return _rebuilt, ({each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_HERE},)
+        kept = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_HERE}
+        return partial(RunContext, **kept), ()
 
     def is_cancelled(self) -> bool:
         """Return True once the run is asked to stop or its time is up. Cheap enough for a tight loop."""

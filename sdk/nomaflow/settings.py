@@ -105,16 +105,12 @@ class Settings:
         return f"Settings({shown})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.to_dict(), self._path)
+        return Settings._section, (self.to_dict(), self._path)
 
     def _unknown(self, name: str) -> str:
         near = near_name(name, self._values)
         hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(self._values)) or 'none'}"
         return f"{self._path} has no {name!r} ({hint})"
-
-
-def _rebuild(values: Mapping[str, Any], path: str) -> Settings:
-    return Settings._section(values, path)  # noqa: SLF001 - the unpickling half of __reduce__
 
 
 def _freeze(value: Any, path: str) -> Any:
