@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from nomaflow_project.reading.keys import Checked, formed, refusal
 from nomaflow_project.reading.names import JOB_ID
@@ -23,32 +23,23 @@ def is_job_id(text: str) -> bool:
     return JOB_ID.fullmatch(text) is not None
 
 
-def _parsed(code: str, parse: Callable[[str], object]) -> Checked:
-    """Return a validator of schedules or zones; an empty text stands for none."""
+def _parsed(code: str, parse: Callable[[Any, str], object]) -> Checked:
+    """Return a validator of schedules or zones; an empty text stands for none.
+
+    :param parse: takes the package of cron, and the text
+    """
 
     def checked(text: str) -> str:
         if text:
-            from nomaflow_project.cron import CronError  # few processes that have these keys check a schedule
+            from nomaflow_project import cron  # few processes that have these keys check a schedule
 
             try:
-                parse(text)
-            except CronError as error:
+                parse(cron, text)
+            except cron.CronError as error:
                 raise refusal(code, "{problem}", problem=error.problem, fix=error.fix) from error
         return text
 
     return Checked(checked)
-
-
-def _expression(text: str) -> object:
-    from nomaflow_project.cron import CronExpression
-
-    return CronExpression.parse(text) if text.strip() else None
-
-
-def _zone(name: str) -> object:
-    from nomaflow_project.cron import zone
-
-    return zone(name)
 
 
 JobId = Annotated[
@@ -89,8 +80,8 @@ ExceptionNames = Annotated[
 ]
 Cron = Annotated[
     str,
-    _parsed("bad_schedule", _expression),
+    _parsed("bad_schedule", lambda cron, text: text.strip() and cron.CronExpression.parse(text)),
     Checked(str.strip),
 ]
-Zone = Annotated[str, _parsed("unknown_timezone", _zone)]
+Zone = Annotated[str, _parsed("unknown_timezone", lambda cron, name: cron.zone(name))]
 ZoneOrUtc = Annotated[Zone, Checked(lambda name: name or "UTC")]
