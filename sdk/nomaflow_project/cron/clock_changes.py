@@ -69,10 +69,15 @@ def _transition(wall: datetime, tz: tzinfo) -> datetime:
     """Return the instant, in UTC, at which the offset changes around a wall time in a gap or an overlap."""
     before, behind = _offsets(wall, tz)
     low, high = sorted((_utc(wall - before), _utc(wall - behind)))
-    # The earlier offset holds at low (in an overlap; in a gap it works as well) and the later one at high.
+    return offset_change(low, high, tz)
+
+
+def offset_change(low: datetime, high: datetime, tz: tzinfo) -> datetime:
+    """Return the first of the whole seconds between two instants at which the offset of the first has ended."""
+    offset = low.astimezone(tz).utcoffset()
     while high - low > _SECOND:
-        middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
-        if middle.astimezone(tz).utcoffset() == before:
+        middle = low + (high - low) // _SECOND // 2 * _SECOND
+        if middle.astimezone(tz).utcoffset() == offset:
             low = middle
         else:
             high = middle

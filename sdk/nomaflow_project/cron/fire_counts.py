@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from nomaflow_project.cron.calendar import matching_days
+from nomaflow_project.cron.clock_changes import offset_change
 from nomaflow_project.cron.expression import CronExpression
 from nomaflow_project.cron.grammar import CronFields
 
@@ -91,13 +92,7 @@ def _offset_ends(begin: datetime, end: datetime, tz: tzinfo) -> datetime:
         if high >= end:
             return end
         low, high = high, min(high + _DAY, end)
-    while high - low > _SECOND:
-        middle = low + (high - low) // _SECOND // 2 * _SECOND
-        if middle.astimezone(tz).utcoffset() == offset:
-            low = middle
-        else:
-            high = middle
-    return high
+    return offset_change(low, high, tz)
 
 
 def _count(fields: CronFields, begin: datetime, end: datetime) -> int:
