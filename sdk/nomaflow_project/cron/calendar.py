@@ -12,10 +12,11 @@ from nomaflow_project.cron.grammar import LAST, CronFields
 _CYCLE_YEARS = 400
 
 
-def first_match(fields: CronFields, start: datetime) -> datetime | None:
-    """Return the first naive time at or after the naive ``start`` that matches; None before the year 10000.
+def first_match(fields: CronFields, start: datetime) -> datetime:
+    """Return the first naive time at or after the naive ``start`` that matches.
 
     :param start: a whole second
+    :raises OverflowError: if there is none before the year 10000
     """
     year, month, day = start.year, start.month, start.day
     if month in fields.months and day in matching_days(fields, year, month):
@@ -23,8 +24,6 @@ def first_match(fields: CronFields, start: datetime) -> datetime | None:
         if time is not None:
             return datetime(year, month, day, *time)  # noqa: DTZ001 - a wall clock without zone is what is searched
     found = _day_after(fields, year, month, day)
-    if found is None:
-        return None
     time = (fields.hours[0], fields.minutes[0], fields.seconds[0])
     return datetime(found.year, found.month, found.day, *time)  # noqa: DTZ001 - as above
 
@@ -45,8 +44,11 @@ def _time_from(fields: CronFields, hour: int, minute: int, second: int) -> tuple
     return None
 
 
-def _day_after(fields: CronFields, year: int, month: int, day: int) -> date | None:
-    """Return the first matching day after the one given."""
+def _day_after(fields: CronFields, year: int, month: int, day: int) -> date:
+    """Return the first matching day after the one given.
+
+    :raises OverflowError: if there is none before the year 10000
+    """
     for each_year in range(year, min(year + _CYCLE_YEARS, MAXYEAR) + 1):
         for each_month in fields.months:
             if each_year == year and each_month < month:
@@ -55,7 +57,7 @@ def _day_after(fields: CronFields, year: int, month: int, day: int) -> date | No
             index = bisect_right(days, day) if (each_year, each_month) == (year, month) else 0
             if index < len(days):
                 return date(each_year, each_month, days[index])
-    return None
+    raise OverflowError("no date before the year 10000 matches")
 
 
 def matching_days(fields: CronFields, year: int, month: int) -> list[int] | range:

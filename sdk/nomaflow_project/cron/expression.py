@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from nomaflow_project.cron.calendar import first_match
 from nomaflow_project.cron.clock_changes import next_by_real_time, next_by_wall_clock
@@ -33,12 +33,19 @@ class CronExpression:
     fields: CronFields = field(compare=False, repr=False)
 
     @classmethod
+    @lru_cache(maxsize=_PARSED_AT_ONCE)
     def parse(cls, text: str) -> CronExpression:
         """Return the expression of a text of five or six fields, or of an alias such as ``@daily``.
 
         :raises CronError: if the text is not valid, or no date ever matches it
         """
-        return _parse(text)
+        fields = parse_fields(text)
+        try:
+            first_match(fields, _PROOF_START)
+        except OverflowError:
+            fix = "check the day of the month against the months"
+            raise CronError("cron expression", text, "no date ever matches it", fix=fix) from None
+        return cls(text=fields.text, fields=fields)
 
     def next_after(self, after: datetime, tz: tzinfo) -> datetime:
         """Return the first fire later than an aware time, in UTC.
@@ -49,12 +56,11 @@ class CronExpression:
         """
         if after.tzinfo is None:
             raise ValueError(f"after must be an aware time, got {after!r} without a zone")
+        search = next_by_real_time if self.fields.wildcard else next_by_wall_clock
         try:
-            if self.fields.wildcard:
-                return next_by_real_time(self._first, after.astimezone(tz), tz)
-            return next_by_wall_clock(self._first, after.astimezone(tz), tz)
+            return search(partial(first_match, self.fields), after.astimezone(tz), tz)
         except OverflowError:
-            raise self._exhausted() from None
+            raise CronError("cron expression", self.text, "no date before the year 10000 matches") from None
 
     def iter_after(self, after: datetime, tz: tzinfo) -> Iterator[datetime]:
         """Yield the fires later than an aware time, in UTC and in order, until the year 10000."""
@@ -64,25 +70,3 @@ class CronExpression:
             except CronError:
                 return
             yield after
-
-    def _first(self, start: datetime) -> datetime:
-        found = first_match(self.fields, start)
-        if found is None:
-            raise self._exhausted()
-        return found
-
-    def _exhausted(self) -> CronError:
-        return CronError("cron expression", self.text, "no date before the year 10000 matches")
-
-
-@lru_cache(maxsize=_PARSED_AT_ONCE)
-def _parse(text: str) -> CronExpression:
-    fields = parse_fields(text)
-    if first_match(fields, _PROOF_START) is None:
-        raise CronError(
-            "cron expression",
-            text,
-            "no date ever matches it",
-            fix="check the day of the month against the months",
-        )
-    return CronExpression(text=fields.text, fields=fields)

@@ -40,14 +40,13 @@ class _Field:
     low: int
     high: int
     names: tuple[str, ...] = ()
-    first_name: int = 0
 
 
 _MINUTE = _Field("minute", 0, 59)
 _HOUR = _Field("hour", 0, 23)
 _DAY = _Field("day of month", 1, 31)
-_MONTH = _Field("month", 1, 12, _MONTHS, 1)
-_WEEKDAY = _Field("day of week", 0, 7, _WEEKDAYS, 0)
+_MONTH = _Field("month", 1, 12, _MONTHS)
+_WEEKDAY = _Field("day of week", 0, 7, _WEEKDAYS)
 _SECOND = _Field("second", 0, 59)
 _LAYOUT = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND)
 
@@ -204,7 +203,7 @@ def _number(field: _Field, token: str, item: str) -> int:
             raise _Refusal(f"{token} is out of range for the {field.name} field", _advice(field))
         return value
     if token in field.names:
-        return field.names.index(token) + field.first_name
+        return field.names.index(token) + field.low
     raise _Refusal(f"{item!r} is not valid in the {field.name} field", _advice(field))
 
 
