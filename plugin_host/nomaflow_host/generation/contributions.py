@@ -14,7 +14,7 @@ from nomaflow_host.hooks.manager import HookHost
 from nomaflow_host.injection.call_plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
 from nomaflow_project.connectors.connector_set import ConnectorSet
-from nomaflow_project.jobs.manifest import check_step_type
+from nomaflow_project.jobs.manifest import check_entry
 from nomaflow_project.reading.callable_references import reference_error
 from nomaflow_project.reading.problems import Place, Problem
 
@@ -57,7 +57,7 @@ def _usable(each: StepType) -> StepType:
         secret=_names(each.secret, "secret"),
     )
     fields = fields_of(usable)
-    check_step_type(fields.to_json())
+    check_entry(fields.to_json(), "step type")
     if (problem := reference_error(usable.callable)) is not None:
         raise ValueError(f"its callable is not a reference: {problem}")
     for name in (*usable.overridable, *usable.secret):

@@ -20,7 +20,7 @@ from nomaflow_host.injection.callables import readable
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.references import stable
 from nomaflow_host.injection.schemas import schema_of
-from nomaflow_project.jobs.manifest import ManifestError, check_callable
+from nomaflow_project.jobs.manifest import ManifestError, check_entry
 from nomaflow_project.reading.problems import Place, Problem, Severity
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _offered(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
         return {**_UNUSABLE, "error": _inside(stable(plan.message), root)}
     entry = _callable(plan, root)
     try:
-        check_callable(entry)
+        check_entry(entry, "callable")
     except ManifestError as error:
         return {**_UNUSABLE, "error": f"{plan.reference} cannot be offered: {error}"}
     return entry

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from nomaflow_api.bounds import CALLABLES_OF_HOST, JOBS_OF_HOST, MOST_SMALL_NUMBER, PARAMETERS_OF_CALLABLE
 
-_Reference = Annotated[str, Meta(max_length=255)]
-_Module = Annotated[str, Meta(max_length=255)]
 _Name = Annotated[str, Meta(max_length=255)]
 _Line = Annotated[int, Meta(ge=0, le=MOST_SMALL_NUMBER)]
 _Path = Annotated[str, Meta(max_length=4096)]
@@ -62,7 +60,7 @@ class _Schema(Struct):
 
 class _StepType(Struct):
     name: _Name
-    callable: _Reference
+    callable: _Name
     schema: _Schema | None = None
     overridable: list[str] | None = None
     secret: list[str] = []
@@ -80,8 +78,8 @@ class _File(Struct):
 
 class _Manifest(Struct):
     host: str
-    callables: dict[_Reference, _Callable] = {}
-    modules: dict[_Module, _OfModule] = {}
+    callables: dict[_Name, _Callable] = {}
+    modules: dict[_Name, _OfModule] = {}
     step_types: list[_StepType] = []
     injections: list[str] = []
     env_files: dict[_Path, str] = {}
@@ -94,20 +92,12 @@ class _Manifest(Struct):
 msgspec.json.Decoder(_Manifest)
 
 
-def check_callable(entry: Mapping[str, Any]) -> None:
-    """Check the entry of a callable, so that one that has too much does not have its whole manifest refused.
+def check_entry(entry: Mapping[str, Any], noun: Literal["callable", "step type"]) -> None:
+    """Check a single entry, so that one that has too much does not have its whole manifest refused.
 
     :raises ManifestError: if a kernel would refuse it
     """
-    _convert(entry, _Callable, "the callable")
-
-
-def check_step_type(entry: Mapping[str, Any]) -> None:
-    """Check the entry of a step type likewise.
-
-    :raises ManifestError: if a kernel would refuse it
-    """
-    _convert(entry, _StepType, "the step type")
+    _convert(entry, _Callable if noun == "callable" else _StepType, f"the {noun}")
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:
