@@ -40,17 +40,14 @@ class ChangedMeaning(Record):
     line: str = ""
 
 
-def changed_meanings(files: Sequence[JobFile], *, zone: str | None = None) -> tuple[ChangedMeaning, ...]:
-    """Return the changed meanings in the original's job files, in order of the files.
-
-    :param zone: zone of the machine that ran the original; None means this machine's
-    """
+def changed_meanings(files: Sequence[JobFile]) -> tuple[ChangedMeaning, ...]:
+    """Return the changed meanings in the original's job files, in order of the files."""
     found: list[ChangedMeaning] = []
     jobs = [(at, job) for file in files for at, job in file.jobs() if isinstance(job, dict)]
     steps = [step for _, job in jobs for step in tables_in(job.get("steps"))]
     called = {job_id for step in steps if isinstance(job_id := step.get("target_job_id"), str)}
     for at, job in jobs:
-        found += _of_job(job, at, called, _machine_zone() if zone is None else zone)
+        found += _of_job(job, at, called)
     if jobs:
         found += _of_retention(files)
     return tuple(found)
@@ -60,12 +57,13 @@ def _changed(at: Place, topic: str, there: str, here: str, line: str = "") -> Ch
     return ChangedMeaning(job_id=at.job_id, file=at.file, path=at.path, topic=topic, there=there, here=here, line=line)
 
 
-def _of_job(job: Mapping[str, Any], at: Place, called: set[str], zone: str) -> Iterator[ChangedMeaning]:
+def _of_job(job: Mapping[str, Any], at: Place, called: set[str]) -> Iterator[ChangedMeaning]:
     schedules = [(at, job)] + [
         (at / "presets" / index, preset) for index, preset in enumerate(tables_in(job.get("presets"))) if preset
     ]
     fires = [(place, table) for place, table in schedules if isinstance(table.get("schedule"), str)]
     if any(not job.get("timezone") and not table.get("timezone") for _, table in fires):
+        zone = _machine_zone()
         line = f'timezone = "{zone}"' if zone else 'timezone = "…"  # the zone of the machine that ran the original'
         there = "schedules are in the zone of the machine"
         yield _changed(at / "timezone", "zone", there, "they are in UTC", line)

@@ -33,8 +33,13 @@ def test_weekdays(field: str, translated: str | None) -> None:
     assert translated_weekdays(field) == translated
 
 
+@pytest.fixture(autouse=True)
+def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Paris")
+
+
 def _told(text: str) -> dict[tuple[str, str], str]:
-    changes = changed_meanings([JobFile(path="jobs.toml", tree=tomllib.loads(text))], zone="Europe/Paris")
+    changes = changed_meanings([JobFile(path="jobs.toml", tree=tomllib.loads(text))])
     return {(change.job_id, change.topic): change.line for change in changes}
 
 
