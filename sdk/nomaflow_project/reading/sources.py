@@ -67,10 +67,7 @@ class ReferenceMissing(LookupError):
 
     def at(self, path: str) -> ReferenceMissing:
         """Return the same error of a value at a place."""
-        moved = type(self).__new__(type(self))
-        moved.__dict__.update(self.__dict__)
-        ReferenceMissing.__init__(moved, self.problem, fix=self.fix, path=path)
-        return moved
+        return type(self)(self.problem, fix=self.fix, path=path)
 
 
 class EnvironmentMissing(ReferenceMissing):
