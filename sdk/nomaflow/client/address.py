@@ -94,10 +94,7 @@ class ProjectAddress:
         return text.splitlines()[0]
 
     def addresses(self) -> tuple[str, ...]:
-        """Return the current address in the file.
-
-        :raises KernelUnreachable: if the file is missing or empty
-        """
+        """Return the current address in the file, as `current` does."""
         return (self.current(),)
 
 

@@ -119,12 +119,12 @@ class StepView(Shaped, frozen=True, kw_only=True):
     """One step of a run with every attempt at it, oldest first."""
 
     name: str
-    index: int = 0
+    index: Annotated[int, HIDDEN] = 0
     type: str = "python"
     callable: str = ""
-    attempts: tuple[AttemptView, ...] = ()
-    max_attempts: int = 1
     enabled: bool = True
+    max_attempts: int = 1
+    attempts: tuple[AttemptView, ...] = ()
 
     @property
     def last(self) -> AttemptView:
@@ -133,16 +133,9 @@ class StepView(Shaped, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """Return the step in the shape of docs/cli.md: its last attempt's outcome, and all attempts."""
-        last = self.last.to_json()
-        return {
-            "name": self.name,
-            "type": self.type,
-            "callable": self.callable,
-            "enabled": self.enabled,
-            "max_attempts": self.max_attempts,
-            **{name: last[name] for name in _OUTCOME},
-            "attempts": [attempt.to_json() for attempt in self.attempts],
-        }
+        shape, last = Shaped.to_json(self), self.last.to_json()
+        attempts = shape.pop("attempts")
+        return {**shape, **{name: last[name] for name in _OUTCOME}, "attempts": attempts}
 
 
 class StepValuesView(Shaped, frozen=True, kw_only=True):
