@@ -120,7 +120,7 @@ def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], place:
     takeable = _takeable(definition.steps, manifest)
     for name in definition.params:
         if takeable is not None and name not in takeable:
-            yield _unused_param(name, takeable, place / "params" / name)
+            yield _unused_param(name, takeable, place / "params" / name, whose="no step's callable")
     if not definition.secret_params:
         return
     named = _named(definition.steps, manifest).union(definition.params)
@@ -129,13 +129,13 @@ def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], place:
         if name in named:
             continue
         if takeable is not None and name not in takeable:
-            yield _unused_param(name, takeable, at)
+            yield _unused_param(name, takeable, at, whose="no step's callable")
         elif meant := misspelt_name(name, sorted(named)):
             yield at.warning("unused_param", f"nothing names the param {name!r}", fix=f"did you mean {meant!r}?")
 
 
-def _unused_param(name: str, takeable: Collection[str], at: Place) -> Problem:
-    message = f"no step's callable takes the param {name!r}; it is only in ctx.params"
+def _unused_param(name: str, takeable: Collection[str], at: Place, *, whose: str) -> Problem:
+    message = f"{whose} takes the param {name!r}; it is only in ctx.params"
     return at.warning("unused_param", message, fix=did_you_mean(name, takeable, noun="parameter"))
 
 
@@ -153,9 +153,8 @@ def check_call_params(
         takeable = _takeable(child.steps, manifest)
         for name in step.params:
             if takeable is not None and name not in takeable and name not in child.params:
-                message = f"no step of job {child.id!r} takes the param {name!r}; it is only in ctx.params"
-                fix = did_you_mean(name, takeable, noun="parameter")
-                yield (place / "steps" / index / "params" / name).warning("unused_param", message, fix=fix)
+                at = place / "steps" / index / "params" / name
+                yield _unused_param(name, takeable, at, whose=f"no step of job {child.id!r}")
 
 
 def kind_of(manifest: Mapping[str, Any], reference: str) -> str:
