@@ -70,6 +70,7 @@ class Intake:
         self._queue: asyncio.Queue[EventView | PrunedView | int | BaseException] = asyncio.Queue()
         self._room = asyncio.Semaphore(_BUFFERED)
         self._kept_at = 0.0
+        self._said = ""
 
     def reconnected(self, connected: bool) -> None:  # noqa: FBT001  # the client's callback
         """Have the kernel asked who it is before anything of it is taken in."""
@@ -78,7 +79,6 @@ class Intake:
 
     async def run(self) -> None:
         """Read and take in without end."""
-        said = ""
         while True:
             try:
                 await self._once()
@@ -88,9 +88,9 @@ class Intake:
                 if error.reason == "CURSOR_AHEAD":
                     await self._lose_cursor("the kernel's history ends before the last event that was read")
                     continue
-                if error.advice != said:
+                if error.advice != self._said:
                     _LOG.warning("events cannot be read: %s", error.advice)
-                said = error.advice
+                self._said = error.advice
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _once(self) -> None:
@@ -209,6 +209,7 @@ class Intake:
             await self._catch_up()
         if events:
             self._changed()
+        self._said = ""  # the same failure a day later is another one
 
     async def _must_keep(self) -> bool:
         """Return whether the cursor is kept although nothing has happened: it must not grow old."""

@@ -93,6 +93,46 @@ async def test_a_stream_is_heard_while_very_many_jobs_are_read(tmp_path: Path) -
     await ledger.close()
 
 
+async def test_a_failure_after_events_is_logged_though_the_one_before_was_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While it lasts it is logged once. A kernel that goes away in the next night is told of again."""
+    monkeypatch.setattr("nomaflow_alerts.intake._AGAIN_SECONDS", 0.0)
+    rig = Rig()
+    ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
+    await ledger.open()
+    await ledger.run(lambda book: book.set_fact("seq", 2))
+    intake, kernel = _after_a_start(ledger, rig, newest=3)
+    there, taken_in, over = iter([False, False, True, False, False]), asyncio.Event(), asyncio.Event()
+
+    async def get_kernel() -> KernelView:
+        answers = next(there, None)
+        if answers is None:
+            over.set()
+            await asyncio.Event().wait()
+        if not answers:
+            raise KernelUnreachable("no kernel answers")
+        return kernel
+
+    async def watch_events(*, on_bookmark: Any, **_: Any) -> AsyncIterator[EventView]:
+        on_bookmark(3)
+        await taken_in.wait()
+        raise KernelUnreachable("no kernel answers")
+        yield
+
+    intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
+    intake._samples, intake._changed = Samples(client=intake._calls, policies=rig.policies), taken_in.set
+    client: Any = SimpleNamespace(watch_events=watch_events)
+    intake._stream = lambda _: nullcontext(client)  # type: ignore[assignment,return-value]
+    intaking = asyncio.create_task(intake.run())
+    async with asyncio.timeout(5):
+        await over.wait()
+    intaking.cancel()
+    await asyncio.gather(intaking, return_exceptions=True)
+    await ledger.close()
+    assert caplog.messages.count("events cannot be read: no kernel answers") == 2
+
+
 async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
     """It is asked about one of the events, and each question takes seconds: failures are told without the answers."""
     asked: list[str] = []
