@@ -140,10 +140,6 @@ class Outbox:
         values = (incident.id, message.channel, message.id, message.subject)
         self._sql("INSERT OR IGNORE INTO thread VALUES (?, ?, ?, ?)", values)
 
-    def message(self, number: str) -> Message:
-        """Return a message by its id."""
-        return self._messages("id = ?", (number,))[0]
-
     def listed(self, *, channel: str = "", state: str = "", limit: int = 50) -> list[Message]:
         """Return messages, newest first."""
         where = "(? = '' OR channel = ?) AND (? = '' OR state = ?) ORDER BY created_at DESC, id DESC LIMIT ?"
