@@ -15,7 +15,7 @@ from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.messages.wording import counted
 from nomaflow_alerts.rules.policies import Policies, Timetable
-from nomaflow_alerts.rules.system import sight_kernel
+from nomaflow_alerts.rules.system import sight_system
 from nomaflow_project.models.alerts_section import AlertsSection
 
 _LOG = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Pulse:
     def _note_unwritable(self, book: Book) -> None:
         if self._unwritable:
             why = "it answers, and reports that it cannot serve: its log says why; often its disk is full"
-            sight_kernel(book, "store_unwritable", self._policies, at=book.now, why=why)
+            sight_system(book, "store_unwritable", self._policies, at=book.now, why=why)
         else:
             book.close("store_unwritable", at=book.now)
 
@@ -146,7 +146,7 @@ class Pulse:
         def sight(book: Book) -> None:
             waiting, running = book.watched.count_runs()
             why = f"{error}; {running:,} runs were running, {waiting:,} were waiting{due}"
-            sight_kernel(book, "kernel_silent", self._policies, at=now - silent, why=why, since=now - silent)
+            sight_system(book, "kernel_silent", self._policies, at=now - silent, why=why, since=now - silent)
 
         await self._ledger.run(sight)
         self._changed()

@@ -14,7 +14,7 @@ from nomaflow_alerts.event_batches import KINDS, Folding
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import end_unseen
-from nomaflow_alerts.rules.system import sight_kernel
+from nomaflow_alerts.rules.system import sight_system
 from nomaflow_alerts.rules.timers import expect_runs
 from nomaflow_alerts.usual_times import Samples
 
@@ -133,8 +133,7 @@ class Intake:
         _LOG.warning("%s; incidents are built from what it holds", why)
 
         def reset(book: Book) -> None:
-            sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
-            book.close("cursor_lost", at=book.now)
+            sight_system(book, "cursor_lost", self._policies, at=book.now, why=why)
             book.quiet = True
             end_unseen(book, ())
             book.watched.forget_all()
@@ -250,8 +249,7 @@ class Intake:
         def note(book: Book) -> None:
             book.quiet = self.quiet
             if not self.quiet:
-                sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
-                book.close("cursor_lost", at=book.now)
+                sight_system(book, "cursor_lost", self._policies, at=book.now, why=why)
             end_unseen(book, active)
 
         await self._ledger.run(note)

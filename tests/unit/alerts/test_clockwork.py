@@ -12,7 +12,7 @@ from nomaflow.client import NotFound
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.runs import Findings
-from nomaflow_alerts.rules.system import sight_host, sight_kernel
+from nomaflow_alerts.rules.system import sight_system
 from nomaflow_alerts.timed_work import Clockwork
 
 
@@ -71,10 +71,10 @@ async def test_a_kernel_that_ends_while_its_history_is_read_is_told() -> None:
         templates=rig.templates, masker=rig.masker,
         details=SimpleNamespace(of=no_details),  # type: ignore[arg-type]
     )  # fmt: skip
-    await ledger.run(lambda book: sight_host(book, "load_refused", "team", rig.policies, at=book.now, why="no"))
+    await ledger.run(lambda book: sight_system(book, "load_refused", rig.policies, at=book.now, why="no", host="team"))
     await work._turn()
     assert await ledger.run(lambda book: book.outbox.listed()) == []
-    await ledger.run(lambda book: sight_kernel(book, "kernel_silent", rig.policies, at=book.now, why="gone"))
+    await ledger.run(lambda book: sight_system(book, "kernel_silent", rig.policies, at=book.now, why="gone"))
     await work._turn()
     [told] = await ledger.run(lambda book: book.outbox.listed())
     assert told.subject == "the kernel is silent"

@@ -141,12 +141,12 @@ def test_a_parent_whose_child_nobody_is_told_of_is_told_itself(rig: Rig) -> None
 
 def test_a_silent_kernel_is_the_cause_of_all(rig: Rig) -> None:
     """Late jobs meanwhile are no news."""
-    from nomaflow_alerts.rules.system import sight_kernel
+    from nomaflow_alerts.rules.system import sight_system
 
     rig.job(schedule="0 13 * * *", late_after_minutes=1)
     rig.turn()
     rig.now = START + 3600 + 30
-    rig.work(lambda book: sight_kernel(book, "kernel_silent", rig.policies, at=book.now, why="no answer"))
+    rig.work(lambda book: sight_system(book, "kernel_silent", rig.policies, at=book.now, why="no answer"))
     assert first_lines(rig, 200) == ["the kernel is silent"]
     rig.work(lambda book: book.close("kernel_silent", at=book.now))
     rig.ends("SUCCEEDED")

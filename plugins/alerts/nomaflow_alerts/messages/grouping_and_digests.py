@@ -12,7 +12,8 @@ from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
-from nomaflow_alerts.messages.writing import ONE_MOMENT, Subject, write
+from nomaflow_alerts.messages.wording import ONE_MOMENT
+from nomaflow_alerts.messages.writing import Subject, write
 from nomaflow_project.models.alerts_section import AlertsSection
 
 _ALL_HOSTS = "*"

@@ -31,6 +31,8 @@ _OF_KERNEL = {
     "leader_changed": "another kernel leads",
     "cursor_lost": "events may be missing",
 }
+ONE_MOMENT = ("leader_changed", "cursor_lost")
+"""Conditions that are over as soon as they are there."""
 
 
 def job_name(incident: Incident) -> str:

@@ -10,7 +10,16 @@ from nomaflow.client.values import LogLine, from_micros
 from nomaflow_alerts.ledger import Incident, Mute
 from nomaflow_alerts.messages.details import NO_DETAILS, Details
 from nomaflow_alerts.messages.harmless_text import cut, plain
-from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, title
+from nomaflow_alerts.messages.wording import (
+    ONE_MOMENT,
+    clock,
+    counted,
+    ending,
+    group_title,
+    job_name,
+    reasons,
+    title,
+)
 from nomaflow_api.time_spans import time_span
 
 _NAMED = 10
@@ -18,8 +27,6 @@ _FURTHER = 8
 _TEXT = 16_384
 _IN_FULL = 3
 _SHORT_WHY = 100
-ONE_MOMENT = ("leader_changed", "cursor_lost")
-"""Conditions that are over as soon as they are there."""
 _REPLAYED = ("failed", "rows")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, Sighting
-from nomaflow_alerts.messages.wording import counted
+from nomaflow_alerts.messages.wording import ONE_MOMENT, counted
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 from nomaflow_api.time_spans import time_span
@@ -24,27 +24,19 @@ SEVERITIES = {
 """How bad the conditions of hosts and of the kernel are."""
 
 
-def sight_host(
-    book: Book, condition: str, host: str, policies: Policies, *, at: float, why: str, **facts: object
+def sight_system(
+    book: Book, condition: str, policies: Policies, *, at: float, why: str, host: str = "", **facts: object
 ) -> None:
-    """Sight a condition of a host."""
-    severity = SEVERITIES[condition]
+    """Sight a condition of the kernel, or of a host; one of a moment is over at once."""
+    key, severity = f"{condition}|{host}" if host else condition, SEVERITIES[condition]
     channels, _ = policies.recipients.channels((), severity)
     book.sight(
         Sighting(
-            key=f"{condition}|{host}", condition=condition, at=at, host=host, severity=severity, why=why,
-            channels=channels, facts=facts,
+            key=key, condition=condition, at=at, host=host, severity=severity, why=why, channels=channels, facts=facts
         )
-    )  # fmt: skip
-
-
-def sight_kernel(book: Book, condition: str, policies: Policies, *, at: float, why: str, **facts: object) -> None:
-    """Sight a condition of the kernel."""
-    severity = SEVERITIES[condition]
-    channels, _ = policies.recipients.channels((), severity)
-    book.sight(
-        Sighting(key=condition, condition=condition, at=at, severity=severity, why=why, channels=channels, facts=facts)
     )
+    if condition in ONE_MOMENT:
+        book.close(key, at=at)
 
 
 def fold_host(book: Book, event: EventView, policies: Policies, *, detached_after: float) -> None:
@@ -57,7 +49,7 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
         case "host.unreachable":
             seconds = float(data.get("silent_seconds") or 0)
             why = f"silent for {time_span(seconds)}; whether its runs go on is unknown"
-            sight_host(book, "host_unreachable", host, policies, at=at, why=why)
+            sight_system(book, "host_unreachable", policies, at=at, why=why, host=host)
             book.watched.host_left(host, at=at, check_at=at + detached_after)
         case "host.attached" | "host.reattached":
             book.watched.host_back(host)
@@ -77,14 +69,13 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
             book.close(f"load_refused|{host}", at=at)
             if disabled:
                 why = f"a load disabled {counted(len(disabled), 'job')}: {', '.join(disabled[:10])}"
-                sight_host(book, "jobs_disabled", host, policies, at=at, why=why, jobs=disabled[:50])
+                sight_system(book, "jobs_disabled", policies, at=at, why=why, host=host, jobs=disabled[:50])
             else:
                 book.close(f"jobs_disabled|{host}", at=at)
         case "host.reloaded":
             book.close(f"load_refused|{host}", at=at)
         case "host.reload_refused":
-            why = _refusal(event)
-            sight_host(book, "load_refused", host, policies, at=at, why=why)
+            sight_system(book, "load_refused", policies, at=at, why=_refusal(event), host=host)
 
 
 def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str, detached_after: float) -> None:
@@ -99,13 +90,11 @@ def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str,
     for host in {job.host for job in policies.jobs}:  # nobody saw one leave that does not come back to this kernel
         book.watched.host_left(host, at=at, check_at=at + detached_after)
     if store == "postgresql" and end_us:
-        epoch = event.data.get("epoch")
         gap = max(at - float(end_us) / 1_000_000, 0.0)
         why = (
             f"a kernel of version {event.data.get('version')} has led since then; nobody led for up to {time_span(gap)}"
         )
-        sight_kernel(book, "leader_changed", policies, at=at, why=why, epoch=epoch)
-        book.close("leader_changed", at=at)
+        sight_system(book, "leader_changed", policies, at=at, why=why, epoch=event.data.get("epoch"))
 
 
 def _refusal(event: EventView) -> str:

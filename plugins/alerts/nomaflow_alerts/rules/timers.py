@@ -10,7 +10,7 @@ from nomaflow_alerts.ledger import Book, OpenRun, Sighting
 from nomaflow_alerts.messages.wording import counted
 from nomaflow_alerts.rules.policies import JobRules, Policies
 from nomaflow_alerts.rules.runs import key_of
-from nomaflow_alerts.rules.system import sight_host
+from nomaflow_alerts.rules.system import sight_system
 
 _LOOKBACK_SECONDS = 86_400.0
 _MOST_SLOTS = 500
@@ -147,4 +147,4 @@ def check_absent_hosts(
             jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
             if jobs:
                 why = f"no instance is attached; {counted(len(jobs), 'enabled job')} cannot run"
-                sight_host(book, "host_detached", host, policies, at=book.now, why=why, since=since)
+                sight_system(book, "host_detached", policies, at=book.now, why=why, host=host, since=since)
