@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from nomaflow.client import ClientError, KernelClient, KernelFailed
+from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import EventView, KernelView, PrunedView
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.event_batches import KINDS, Folding
@@ -125,7 +125,7 @@ class Intake:
             book.set_fact("quiet", int(quiet))  # a process that ends meanwhile has not told what it found
 
         await self._ledger.run(begin)
-        self._behind_until, self.caught_up, self._unsure = await self._newest(kernel), False, False
+        self._behind_until, self.caught_up, self._unsure = await self._newest(), False, False
         self._catalogue.note_change()
         return seq, not seq
 
@@ -222,14 +222,11 @@ class Intake:
         kernel = await self._calls.get_kernel()
         if kernel.store_id != self._store_id:
             raise _OtherStore
-        self._behind_until, self._unsure = await self._newest(kernel), False
+        self._behind_until, self._unsure = await self._newest(), False
 
-    async def _newest(self, kernel: KernelView) -> int:
+    async def _newest(self) -> int:
         """Return the newest event of those that are read: once it is taken in, nothing is left of before."""
-        try:
-            page = await self._calls.list_events(kinds=KINDS, page_size=1)
-        except KernelFailed:  # an older kernel: a bookmark tells within 10 s
-            return kernel.last_event_seq
+        page = await self._calls.list_events(kinds=KINDS, page_size=1)
         return page.events[0].seq if page.events else 0
 
     async def _catch_up(self) -> None:
