@@ -12,13 +12,11 @@ import grpc
 
 from nomaflow.client import KernelClient, KernelPlace
 from nomaflow_alerts.catalogue import Catalogue
-from nomaflow_alerts.channel_trials import Trial
 from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger, LedgerInUse
 from nomaflow_alerts.messages.details import KernelDetails
-from nomaflow_alerts.messages.harmless_text import Masker
-from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.grouping_and_digests import Composer
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
@@ -111,12 +109,12 @@ class _Parts:
     def __init__(self, place: KernelPlace, alerts: AlertsSection, ledger: Ledger) -> None:
         self._client, stream = kernel_clients(place)
         self._beats = bool(alerts.heartbeat_url)
-        masker, templates, policies = Masker.of(alerts), Templates(alerts.templates), Policies(alerts)
-        details = KernelDetails(self._client)
-        registry = Registry(alerts, templates=templates, masker=masker, details=details)
+        composer, policies, details = Composer(alerts), Policies(alerts), KernelDetails(self._client)
+        registry = Registry(alerts, composer=composer, details=details)
         self.sender = Sender(
-            ledger=ledger, alerts=alerts, policies=policies, channel=registry.channel, masker=masker, told=self._wake
-        )
+            ledger=ledger, alerts=alerts, policies=policies, channel=registry.channel,
+            masker=composer.masker, told=self._wake,
+        )  # fmt: skip
         self.pulse = Pulse(
             calls=self._client, ledger=ledger, alerts=alerts, policies=policies, changed=self._wake,
         )  # fmt: skip
@@ -129,12 +127,11 @@ class _Parts:
         )  # fmt: skip
         self.clockwork = Clockwork(
             ledger=ledger, alerts=alerts, policies=policies, calls=self._client, intake=self.intake,
-            sender=self.sender, templates=templates, masker=masker, details=details,
+            sender=self.sender, composer=composer, details=details,
         )  # fmt: skip
-        trial = Trial(alerts=alerts, policies=policies, templates=templates, masker=masker)
         self.calls = AlertsCalls(
             calls=self._client, ledger=ledger, alerts=alerts, policies=policies, sender=self.sender, pulse=self.pulse,
-            trial=trial, changed=self._wake,
+            composer=composer, changed=self._wake,
         )  # fmt: skip
 
     def _wake(self) -> None:

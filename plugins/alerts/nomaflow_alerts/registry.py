@@ -6,9 +6,9 @@ from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Message
 from nomaflow_alerts.messages.details import KernelDetails
+from nomaflow_alerts.messages.grouping_and_digests import Composer
 from nomaflow_alerts.messages.harmless_text import Masker, cut, plain
 from nomaflow_alerts.messages.ping_urls import PINGS
-from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import log_lines
 from nomaflow_alerts.rules.recipients import channel_of, mail_addresses
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -17,9 +17,9 @@ from nomaflow_project.models.alerts_section import AlertsSection
 class Registry:
     """Returns channels by name."""
 
-    def __init__(self, alerts: AlertsSection, *, templates: Templates, masker: Masker, details: KernelDetails) -> None:
-        self._alerts, self._templates = alerts, templates
-        self._masker, self._details = masker, details
+    def __init__(self, alerts: AlertsSection, *, composer: Composer, details: KernelDetails) -> None:
+        self._alerts, self._details = alerts, details
+        self._templates, self._masker = composer.templates, composer.masker
         self._made: dict[str, Channel] = {}
 
     def channel(self, name: str) -> Channel:

@@ -14,9 +14,7 @@ from nomaflow_alerts.app import kernel_clients
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
-from nomaflow_alerts.messages.grouping_and_digests import compose, next_message_at, plan
-from nomaflow_alerts.messages.harmless_text import Masker
-from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, next_message_at, plan
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 from nomaflow_alerts.rules.timers import check_expected, check_runs, expect_runs
@@ -47,7 +45,7 @@ class _Replay:
         self._ledger = Ledger(None, clock=lambda: self._now)
         self._policies = Policies(alerts)
         self._samples = Samples(client=calls, policies=self._policies)
-        self._templates, self._masker = Templates(alerts.templates), Masker.of(alerts)
+        self._composer = Composer(alerts)
 
     async def run(self, since: int) -> None:
         """Replay until the present."""
@@ -105,11 +103,7 @@ class _Replay:
             book.watched.host_back(host)  # nobody knows any more who was attached then
         check_expected(book, self._policies)
         expect_runs(book, self._policies)
-        drafts = plan(book, self._alerts)
-        made = [
-            compose(book, draft, self._alerts, templates=self._templates, masker=self._masker, details={})
-            for draft in drafts
-        ]
+        made = [compose(book, draft, self._composer, {}) for draft in plan(book, self._alerts)]
         return [each for each in made if each is not None]
 
 

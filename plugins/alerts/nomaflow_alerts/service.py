@@ -12,9 +12,10 @@ import grpc
 
 from nomaflow.client import ClientError, InvalidRequest, KernelClient, NotFound, PermissionDenied
 from nomaflow.client.values import from_micros
-from nomaflow_alerts.channel_trials import Trial, test_message
+from nomaflow_alerts.channel_trials import test_message
 from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
+from nomaflow_alerts.messages.grouping_and_digests import Composer
 from nomaflow_alerts.messages.harmless_text import plain
 from nomaflow_alerts.messages.wording import JOB_CONDITIONS, title
 from nomaflow_alerts.rules.policies import Policies
@@ -49,11 +50,11 @@ class AlertsCalls(AlertsServiceServicer):
         policies: Policies,
         sender: Sender,
         pulse: Pulse,
-        trial: Trial,
+        composer: Composer,
         changed: Callable[[], None],
     ) -> None:
         self._calls, self._ledger, self._alerts, self._policies = calls, ledger, alerts, policies
-        self._sender, self._pulse, self._trial, self._changed = sender, pulse, trial, changed
+        self._sender, self._pulse, self._composer, self._changed = sender, pulse, composer, changed
         self._started_at = datetime.now(UTC)
 
     async def GetAlerts(self, request: Any, context: Any) -> Any:  # noqa: N802  # the rpc's name
@@ -160,8 +161,7 @@ class AlertsCalls(AlertsServiceServicer):
         names = list(request.channels) or list(self._alerts.channels)
         if request.job_id and not request.channels:
             names = list(self._policies.rules(request.job_id).channels)
-        message = test_message(self._trial, job_id=request.job_id, condition=request.condition, by=request.by)
-        results = await asyncio.gather(*(self._try(name, message) for name in names))
+        results = await asyncio.gather(*(self._try(name, request) for name in names))
         return service.TestChannelsResponse(results=results)
 
     async def _check_channels(self, names: Iterable[str], context: Any) -> None:
@@ -173,9 +173,9 @@ class AlertsCalls(AlertsServiceServicer):
                 grpc.StatusCode.INVALID_ARGUMENT, f"there is no channel {unknown[0]!r}; the channels are {known}"
             )
 
-    async def _try(self, name: str, make: Callable[[str, float], Message]) -> service.TestedChannel:
-        began = asyncio.get_running_loop().time()
-        message = make(name, datetime.now(UTC).timestamp())
+    async def _try(self, name: str, request: service.TestChannelsRequest) -> service.TestedChannel:
+        began, now = asyncio.get_running_loop().time(), datetime.now(UTC).timestamp()
+        message = test_message(self._composer, self._policies, request, channel=name, now=now)
         answer = self._sender.tried(message.id)
         await self._ledger.run(lambda book: book.outbox.add(message))
         self._sender.wake()

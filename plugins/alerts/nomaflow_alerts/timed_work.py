@@ -10,9 +10,7 @@ from nomaflow.client import ClientError, KernelClient, NotFound
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Book, Ledger, OpenRun
 from nomaflow_alerts.messages.details import KernelDetails
-from nomaflow_alerts.messages.grouping_and_digests import compose, details_wanted, next_message_at, plan
-from nomaflow_alerts.messages.harmless_text import Masker
-from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, details_wanted, next_message_at, plan
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs
 from nomaflow_alerts.sending import Sender
@@ -39,13 +37,12 @@ class Clockwork:
         calls: KernelClient,
         intake: Intake,
         sender: Sender,
-        templates: Templates,
-        masker: Masker,
+        composer: Composer,
         details: KernelDetails,
     ) -> None:
         self._ledger, self._alerts, self._policies = ledger, alerts, policies
         self._calls, self._intake, self._sender = calls, intake, sender
-        self._templates, self._masker, self._details = templates, masker, details
+        self._composer, self._details = composer, details
         self._woken = asyncio.Event()
         self._upkeep_at = 0.0
 
@@ -139,7 +136,7 @@ class Clockwork:
 
         def write(book: Book) -> None:
             for draft in drafts:
-                compose(book, draft, self._alerts, templates=self._templates, masker=self._masker, details=details)
+                compose(book, draft, self._composer, details)
 
         await self._ledger.run(write)
         self._sender.wake()

@@ -13,9 +13,7 @@ from nomaflow.client.values import EventView, ReasonView
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message
 from nomaflow_alerts.messages.details import Details
-from nomaflow_alerts.messages.grouping_and_digests import compose, next_message_at, plan
-from nomaflow_alerts.messages.harmless_text import Masker
-from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, next_message_at, plan
 from nomaflow_alerts.rules.policies import JobFacts, Policies, Timetable
 from nomaflow_alerts.rules.runs import Findings
 from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs
@@ -53,7 +51,7 @@ class Rig:
         self.ledger._open()
         weakref.finalize(self, self.ledger._close)
         self._seqs, self._runs = itertools.count(1), itertools.count(1)
-        self.templates, self.masker = Templates(self.alerts.templates), Masker.of(self.alerts)
+        self.composer = Composer(self.alerts)
 
     def work(self, what: Callable[[Book], T]) -> T:
         """Do something in one transaction."""
@@ -132,10 +130,7 @@ class Rig:
             check_absent_hosts(book, self.policies, attached or set(), launched=launched, detached_after=detached)
             check_expected(book, self.policies)
             expect_runs(book, self.policies)
-            made = [
-                compose(book, draft, self.alerts, templates=self.templates, masker=self.masker, details=self.details)
-                for draft in plan(book, self.alerts)
-            ]
+            made = [compose(book, draft, self.composer, self.details) for draft in plan(book, self.alerts)]
             due = next_message_at(book, self.alerts)
             assert due is None or due > book.now  # else the process would turn without a rest
             return [each for each in made if each is not None]

@@ -43,7 +43,7 @@ async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
     work = Clockwork(
         ledger=ledger, alerts=rig.alerts, policies=rig.policies, calls=KernelWithoutRuns(),  # type: ignore[arg-type]
         intake=SimpleNamespace(caught_up=True, quiet=True),  # type: ignore[arg-type]  # what it asks of them, and no more
-        sender=absent, templates=absent, masker=absent, details=absent,
+        sender=absent, composer=absent, details=absent,
     )  # fmt: skip
     turning = asyncio.create_task(work.run())
     async with asyncio.timeout(10):
@@ -68,8 +68,7 @@ async def test_a_kernel_that_ends_while_its_history_is_read_is_told() -> None:
         ledger=ledger, alerts=rig.alerts, policies=rig.policies, calls=KernelWithoutRuns(),  # type: ignore[arg-type]
         intake=SimpleNamespace(caught_up=False, quiet=True),  # type: ignore[arg-type]
         sender=SimpleNamespace(wake=lambda: None),  # type: ignore[arg-type]
-        templates=rig.templates, masker=rig.masker,
-        details=SimpleNamespace(of=no_details),  # type: ignore[arg-type]
+        composer=rig.composer, details=SimpleNamespace(of=no_details),  # type: ignore[arg-type]
     )  # fmt: skip
     await ledger.run(lambda book: sight_system(book, "load_refused", rig.policies, at=book.now, why="no", host="team"))
     await work._turn()

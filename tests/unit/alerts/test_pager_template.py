@@ -19,7 +19,7 @@ class Pager:
     """Keeps an alert for each key, from its trigger to its end."""
 
     def __init__(self, rig: Rig) -> None:
-        self._channel = WebhookChannel(rig.alerts.channels["pager"], templates=rig.templates, seconds=1)
+        self._channel = WebhookChannel(rig.alerts.channels["pager"], templates=rig.composer.templates, seconds=1)
         self.alerts: dict[str, Any] = {}
 
     def take(self, messages: list[Message]) -> None:

@@ -22,9 +22,9 @@ from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Book, Ledger, LedgerFailed, Message
+from nomaflow_alerts.messages.grouping_and_digests import Composer
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.ping_urls import ping
-from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.wording import ending
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
@@ -362,7 +362,7 @@ async def test_a_webhook_has_a_body_of_ones_own(
     """The text of the template is the whole body; if it fails, the built-in body is sent and says so."""
     hook = {"type": "webhook", "url": f"{web_receiver.url}/hook", "template": "own"}
     alerts = section(channels={"hook": hook}, templates={"own": template})
-    registry = Registry(alerts, templates=Templates({"own": template}), masker=Masker([]), details=None)  # type: ignore[arg-type]
+    registry = Registry(alerts, composer=Composer(alerts), details=None)  # type: ignore[arg-type]
     await registry.channel("hook").send(message("hook"))
     [post] = web_receiver.posts
     assert all(post.json[key].startswith(text) for key, text in posted.items())
@@ -371,14 +371,14 @@ async def test_a_webhook_has_a_body_of_ones_own(
 
 async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebReceiver) -> None:
     """The error and the last lines, masked; that of a start has nothing."""
-    line = LogLine(seq=1, at_us=0, level=40, logger="x", step="one", attempt=1, message="no topsecret")
+    line = LogLine(seq=1, at_us=0, level=40, logger="x", step="one", attempt=1, message="no topsecret-of-ours")
 
     class Details:
         async def last_lines(self, run_id: str) -> tuple[LogLine, ...]:
             return (line,) if run_id == "run_1" else ()
 
-    details: Any = Details()
-    registry = Registry(ALERTS, templates=Templates({}), masker=Masker(["topsecret"]), details=details)
+    alerts, details = section(channels={"ops": {"url": "json://x/topsecret-of-ours"}}), Details()
+    registry = Registry(alerts, composer=Composer(alerts), details=details)  # type: ignore[arg-type]
     for state in ("run", "fail"):
         data = {"error": "broke"} if state == "fail" else {}
         event = EventView(seq=1, at=None, kind="run", run_id="run_1", job_id="nightly", data=data)

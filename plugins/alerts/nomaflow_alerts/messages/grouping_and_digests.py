@@ -88,15 +88,20 @@ def details_wanted(drafts: Iterable[Draft]) -> list[Incident]:
     return list(wanted.values())
 
 
-def compose(
-    book: Book,
-    draft: Draft,
-    alerts: AlertsSection,
-    *,
-    templates: Templates,
-    masker: Masker,
-    details: Mapping[int, Details],
-) -> Message | None:
+class Composer:
+    """Writes messages, with the operator's templates and without the secrets of ``[alerts]``."""
+
+    def __init__(self, alerts: AlertsSection) -> None:
+        self.console_url = alerts.console_url or ""
+        self.templates, self.masker = Templates(alerts.templates), Masker.of(alerts)
+
+    def texts(self, about: Subject) -> tuple[str, str]:
+        """Return subject and text."""
+        subject, body = self.templates.texts(about, *write(about))
+        return self.masker.masked(subject), self.masker.masked(body)
+
+
+def compose(book: Book, draft: Draft, composer: Composer, details: Mapping[int, Details]) -> Message | None:
     """Write a message and keep it to be sent; None if there is nothing left to say."""
     known = {(each.incident.id, each.channel, each.kind): each for each in book.notices()}
     notices = [known[key] for each in draft.notices if (key := _key(each)) in known and not _kept_back(book, each)]
@@ -109,23 +114,23 @@ def compose(
         kind=_kind(fresh),
         incidents=incidents,
         now=book.now,
-        console_url=alerts.console_url or "",
+        console_url=composer.console_url,
         details=details,
         behind={each.id: [one for one in book.behind(each) if one.id not in own] for each in incidents},
         mutes=book.mutes,
     )
-    subject, body = templates.texts(about, *write(about))
+    subject, body = composer.texts(about)
     threads = {book.outbox.thread(each, draft.channel) for each in incidents}
     first_id, first_subject = threads.pop() if len(threads) == 1 else ("", "")
     message = Message(
         channel=draft.channel,
         kind=about.kind,
-        subject=masker.masked(subject),
-        body=masker.masked(body),
+        subject=subject,
+        body=body,
         created_at=book.now,
         next_at=book.now,
         incident_ids=tuple(each.id for each in incidents[:1000]),
-        data={"answers": first_id, "conversation": first_subject, "payload": payload(about, masker)},
+        data={"answers": first_id, "conversation": first_subject, "payload": payload(about, composer.masker)},
     )
     book.outbox.add(message)
     book.drop(notices)
