@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal
@@ -95,12 +95,3 @@ class AlertPolicy(Entry):
         """Return the keys of a table as JSON that are set and that this version knows."""
         known = {each.name for each in fields(cls)}
         return {name: value for name, value in (table or {}).items() if name in known and value not in (None, [], ())}
-
-    @classmethod
-    def merged(cls, *layers: Mapping[str, Any]) -> Self:
-        """Return the policy of several layers: later ones win, key by key."""
-        over: dict[str, Any] = {}
-        for layer in layers:
-            over.update(layer)
-        known: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in over.items()}
-        return cls(**known)

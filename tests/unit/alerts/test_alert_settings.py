@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alerts_rig import section
 
+from nomaflow_alerts.rules.policies import JobFacts, Policies
 from nomaflow_project.check.project import check_project
 from nomaflow_project.jobs.alert_policy import AlertPolicy
 
@@ -104,7 +106,8 @@ def test_a_url_is_never_shown(tmp_path: Path) -> None:
 
 def test_the_job_s_own_keys_win_over_rules() -> None:
     """Key by key; later rules win over earlier ones, and false is something that is said."""
-    rules = [{"failures": 3, "on_failure": False}, {"failures": 2}]
-    job = AlertPolicy.given({"on_failure": True, "failures": None, "recipients": [], "unknown": 1})
-    merged = AlertPolicy.merged(*rules, job)
-    assert (merged.failures, merged.on_failure, merged.recipients) == (2, True, ())
+    policies = Policies(section(rules=[{"failures": 3, "on_failure": False, "on_missed": False}, {"failures": 2}]))
+    given = {"on_failure": True, "failures": None, "recipients": [], "unknown": 1}
+    policies.learn(JobFacts("nightly", given=AlertPolicy.given(given)))
+    rules = policies.rules("nightly")
+    assert (rules.failures, rules.on_failure, rules.on_missed, rules.channels) == (2, True, False, ("ops",))

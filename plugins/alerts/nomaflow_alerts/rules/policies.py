@@ -16,12 +16,11 @@ from nomaflow_project.jobs.alert_policy import AlertPolicy, server_of
 from nomaflow_project.models.alerts_section import AlertRule, AlertsSection
 
 _LOG = logging.getLogger(__name__)
-_NEVER_STARTED_SECONDS = 1800.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobRules:
-    """A policy with its defaults filled in. Times are in seconds.
+    """A policy with its defaults filled in: the keys of `AlertPolicy`, and who is told.
 
     :param channels: who is told, by the policy's recipients and severity
     :param unknown: recipients that are no channel
@@ -30,18 +29,18 @@ class JobRules:
     on_failure: bool = True
     failures: int = 1
     on_recovery: bool = True
-    late_after: float | None = None
-    on_missed: bool = True
-    never_started: float = _NEVER_STARTED_SECONDS
-    long_run: float | None = None
+    late_after_minutes: float | None = None
+    on_missed: bool
+    never_started_minutes: float = 30.0
+    on_long_run_minutes: float | None = None
     long_run_factor: float | None = None
     rows_min: int | None = None
     rows_max: int | None = None
     rows_change_percent: float | None = None
-    severity: str = "warning"
+    severity: str
     ping_url: str = ""
-    channels: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    channels: tuple[str, ...]
+    unknown: tuple[str, ...]
 
     def sighting(self, condition: str, *, facts: Mapping[str, Any] | None = None, **more: Any) -> Sighting:
         """Return a sighting of a condition of the job.
@@ -158,28 +157,13 @@ class Policies:
         return _matches(host, self._scaled_hosts)
 
     def _effective(self, job: JobFacts) -> JobRules:
-        layers = [_given(rule) for rule in self._rules if _fits(rule, job)]
-        policy = AlertPolicy.merged(*layers, job.given)
-        severity = policy.severity or "warning"
-        channels, unknown = self.recipients.channels(policy.recipients, severity)
-        on_missed = policy.on_missed if policy.on_missed is not None else job.misfire != "skip"
-        return JobRules(
-            on_failure=policy.on_failure is not False,
-            failures=policy.failures or 1,
-            on_recovery=policy.on_recovery is not False,
-            late_after=_seconds(policy.late_after_minutes),
-            on_missed=on_missed,
-            never_started=_seconds(policy.never_started_minutes) or _NEVER_STARTED_SECONDS,
-            long_run=_seconds(policy.on_long_run_minutes),
-            long_run_factor=policy.long_run_factor,
-            rows_min=policy.rows_min,
-            rows_max=policy.rows_max,
-            rows_change_percent=policy.rows_change_percent,
-            severity=severity,
-            ping_url=policy.ping_url if policy.ping_url and self._may_ping(job) else "",
-            channels=channels,
-            unknown=unknown,
-        )
+        keys: dict[str, Any] = {"on_missed": job.misfire != "skip", "severity": "warning"}
+        for layer in (*(_given(rule) for rule in self._rules if _fits(rule, job)), job.given):
+            keys |= layer
+        channels, unknown = self.recipients.channels(keys.pop("recipients", ()), keys["severity"])
+        if not self._may_ping(job):
+            del keys["ping_url"]
+        return JobRules(**keys, channels=channels, unknown=unknown)
 
     def _may_ping(self, job: JobFacts) -> bool:
         """Return whether a job's check is requested: one of its own file only at a server that the operator names."""
@@ -190,10 +174,6 @@ class Policies:
             "the check of job %s is not requested: %r is no server of [alerts] ping_hosts", job.job_id, server_of(own)
         )
         return False
-
-
-def _seconds(minutes: float | None) -> float | None:
-    return None if minutes is None else minutes * 60
 
 
 def _given(rule: AlertRule) -> Mapping[str, Any]:

@@ -56,13 +56,14 @@ def fold_run(book: Book, event: EventView, policies: Policies, found: Findings) 
     rules = policies.rules(event.job_id, host)
     at = moment(event)
     if event.kind == "run.queued":
-        check_at = at + rules.never_started
+        check_at = at + rules.never_started_minutes * 60
         run = OpenRun(
             run_id=event.run_id, job_id=event.job_id, host=host, queued_at=at, started_at=None, check_at=check_at
         )
         book.watched.run_queued(run)
     elif event.kind == "run.started":
-        limits = [each for each in (rules.long_run, found.long_after.get(event.run_id)) if each is not None]
+        long_run = None if rules.on_long_run_minutes is None else rules.on_long_run_minutes * 60
+        limits = [each for each in (long_run, found.long_after.get(event.run_id)) if each is not None]
         book.watched.run_started(event.run_id, at=at, check_at=at + min(limits) if limits else None)
         _waits_no_more(book, event.job_id, at)
         if rules.ping_url and not book.quiet:

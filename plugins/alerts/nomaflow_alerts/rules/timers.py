@@ -37,9 +37,10 @@ def expect_runs(book: Book, policies: Policies) -> None:
     """Expect the next run of each schedule with ``late_after_minutes``, and those due since the last expected one."""
     schedules = book.watched.expected_schedules()
     for job in policies.jobs:
-        late_after = policies.rules(job.job_id).late_after
-        if late_after is None or not job.enabled:
+        minutes = policies.rules(job.job_id).late_after_minutes
+        if minutes is None or not job.enabled:
             continue
+        late_after = minutes * 60
         for timetable in job.timetables:
             schedules.discard((job.job_id, timetable.preset))
             fact = _fact_of(job.job_id, timetable.preset)
