@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nomaflow.client.alerts import alerts_address_file
+from nomaflow_api.private_file import write_private
 
 _LONGEST_PATH = 107
 _NOT_IN_ADDRESSES = "?#%,"
@@ -49,10 +50,8 @@ def publish_socket(project: Path, path: Path) -> None:
     :raises SocketError: if it cannot be written
     """
     file = alerts_address_file(project)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        draft.write_text(f"unix:{path}\n", encoding="utf-8")
-        draft.replace(file)
+        write_private(file, f"unix:{path}\n".encode())
     except OSError as error:
         raise SocketError(f"cannot write {str(file)!r}: {error.strerror}") from None
 
