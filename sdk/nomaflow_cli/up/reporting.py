@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -34,57 +35,17 @@ _INDENT = 12
 
 
 class Reporter:
-    """Reports what the parts do; this one reports nothing."""
+    """Reports what the parts do, each time with a JSON object; this one prints none."""
 
     shows_links = False
     """True if a person, and nobody else, reads it: a login link is for one pair of eyes."""
 
-    def kernel_stands_by(self, pid: int, error: ClientError) -> None:
-        """Report that everything else starts once the kernel leads."""
-
-    def ready(self, ready: Ready) -> None:
-        """Report that everything is up."""
-
-    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Report a change of a part; ``tail`` holds its last lines after a crash."""
-
-    def event(self, event: EventView) -> None:
-        """Report an event of the kernel."""
-
-    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
-        """Report why jobs of a new manifest are disabled; ``jobs`` may hold others too."""
-
-    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
-        """Report the warnings of jobs that a load has brought and the one before had not."""
-
-    def events_withheld(self, error: ClientError) -> None:
-        """Report that events cannot be shown for now; later they continue from the same point."""
-
-    def trouble(self, trouble: str) -> None:
-        """Report what keeps the kernel from working; an empty text says that it works again."""
-
-    def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
-        """Report that the console listens.
-
-        :param link: logs in once, within ten minutes; empty if nobody sees it
-        """
-
-    def alerts_ready(self, pid: int, *, seconds: float) -> None:
-        """Report that the alerts are served."""
-
-    def part_failed(self, error: PartFailed) -> None:
-        """Report that there is no console, or are no alerts, and that the others go on without."""
-
-    def stopping(self, *, hurried: bool) -> None:
-        """Report that everything is being stopped, or that the stop is sped up."""
-
-
-class JsonReporter(Reporter):
-    """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
+    def _print(self, shape: dict[str, Any]) -> None:
+        """Print an object; its ``type`` says what has happened."""
 
     def kernel_stands_by(self, pid: int, error: ClientError) -> None:
         """Report that everything else starts once the kernel leads."""
-        print_json_line({"type": "stands_by", "kernel_pid": pid, "message": str(error)})
+        self._print({"type": "stands_by", "kernel_pid": pid, "message": str(error)})
 
     def ready(self, ready: Ready) -> None:
         """Report that everything is up: addresses, pids and jobs."""
@@ -98,39 +59,55 @@ class JsonReporter(Reporter):
             "host": ready.host.to_json() if ready.host else None,
             "jobs": [job.job_id for job in ready.catalogue.jobs],
         }
-        print_json_line(shape)
+        self._print(shape)
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
         """Report a change of a part; ``tail`` holds its last lines after a crash."""
-        print_json_line({"type": "part", **asdict(notice), "exit": notice.exit or None, "tail": list(tail)})
+        self._print({"type": "part", **asdict(notice), "exit": notice.exit or None, "tail": list(tail)})
 
     def event(self, event: EventView) -> None:
         """Report an event of the kernel."""
-        print_json_line({"type": "event", **event.to_json()})
+        self._print({"type": "event", **event.to_json()})
+
+    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report why jobs of a new manifest are disabled; ``jobs`` may hold others too. A program asks for them."""
+
+    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report the warnings of jobs that a load has brought and the one before had not, likewise."""
 
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
-        print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
+        self._print({"type": "events_withheld", "reason": error.reason, "message": str(error)})
 
     def trouble(self, trouble: str) -> None:
         """Report what keeps the kernel from working; an empty text says that it works again."""
-        print_json_line({"type": "trouble", "message": trouble})
+        self._print({"type": "trouble", "message": trouble})
 
     def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
-        """Report that the console listens."""
-        print_json_line({"type": "console", "url": url, "pid": pid})
+        """Report that the console listens.
+
+        :param link: logs in once, within ten minutes; empty if nobody sees it
+        """
+        self._print({"type": "console", "url": url, "pid": pid})
 
     def alerts_ready(self, pid: int, *, seconds: float) -> None:
         """Report that the alerts are served."""
-        print_json_line({"type": "alerts", "pid": pid})
+        self._print({"type": "alerts", "pid": pid})
 
     def part_failed(self, error: PartFailed) -> None:
         """Report that there is no console, or are no alerts, and that the others go on without."""
-        print_json_line({"type": f"{error.name}_failed", "message": str(error), "tail": list(error.tail)})
+        self._print({"type": f"{error.name}_failed", "message": str(error), "tail": list(error.tail)})
 
     def stopping(self, *, hurried: bool) -> None:
         """Report that everything is being stopped, or that the stop is sped up."""
-        print_json_line({"type": "stopping", "hurried": hurried})
+        self._print({"type": "stopping", "hurried": hurried})
+
+
+class JsonReporter(Reporter):
+    """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
+
+    def _print(self, shape: dict[str, Any]) -> None:
+        print_json_line(shape)
 
 
 class TextReporter(Reporter):
