@@ -23,41 +23,27 @@ from nomaflow_cli.output import discard_output, print_error
 from nomaflow_cli.parsers import require_values
 
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-_COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "init": ("init",),
-    "check": ("check", "schedule", "cron"),
-    "jobs": ("jobs", "job", "pause", "resume"),
-    "trigger": ("run", "replay"),
-    "runs": ("runs", "show", "cancel"),
-    "attempts": ("logs", "inspect"),
-    "events": ("events",),
-    "hosts": ("hosts", "callables", "reload"),
-    "processes": ("up", "kernel", "host", "console", "launcher"),
-    "alerts": ("alerts",),
-    "audit": ("audit",),
-    "login": ("login", "logout"),
-    "call": ("call",),
-    "secret": ("secret",),
-    "token": ("token",),
-    "pki": ("pki",),
-    "history": ("backup", "restore", "store"),
-    "doctor": ("doctor", "version"),
-    "service": ("service",),
-}
-"""The commands of each module."""
-
-_PANELS: Mapping[str, tuple[str, ...]] = {
-    "Projects": ("init", "up", "check", "call", "doctor", "version"),
-    "Jobs and runs": (
-        "jobs", "job", "run", "replay", "runs", "show", "logs", "inspect", "cancel", "pause", "resume",
-        "schedule", "cron", "events",
-    ),
-    "Code": ("hosts", "callables", "reload"),
-    "Processes": ("kernel", "host", "console", "alerts", "launcher", "service"),
-    "History": ("backup", "restore", "store"),
-    "Access and secrets": ("login", "logout", "token", "pki", "audit", "secret"),
+_PANELS: Mapping[str, Mapping[str, str]] = {
+    "Projects": {
+        "init": "init", "up": "processes", "check": "check", "call": "call", "doctor": "doctor", "version": "doctor",
+    },
+    "Jobs and runs": {
+        "jobs": "jobs", "job": "jobs", "run": "trigger", "replay": "trigger", "runs": "runs", "show": "runs",
+        "logs": "attempts", "inspect": "attempts", "cancel": "runs", "pause": "jobs", "resume": "jobs",
+        "schedule": "check", "cron": "check", "events": "events",
+    },
+    "Code": {"hosts": "hosts", "callables": "hosts", "reload": "hosts"},
+    "Processes": {
+        "kernel": "processes", "host": "processes", "console": "processes", "alerts": "alerts",
+        "launcher": "processes", "service": "service",
+    },
+    "History": {"backup": "history", "restore": "history", "store": "history"},
+    "Access and secrets": {
+        "login": "login", "logout": "login", "token": "token", "pki": "pki", "audit": "audit", "secret": "secret",
+    },
 }  # fmt: skip
-"""The commands below each heading of the help, in its order."""
+"""The commands below each heading of the help, in its order, each with the module that has it."""
+_MODULES = {name: module for panel in _PANELS.values() for name, module in panel.items()}
 
 
 @APP.callback()
@@ -102,12 +88,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _application(arguments: Sequence[str]) -> typer.Typer:
     """Load the named command and return an application of it alone; of all for the help, and for an unknown name."""
-    named = set(_named_command(arguments))
-    modules = [module for module, commands in _COMMANDS.items() if named & set(commands)]
+    named = _named_command(arguments)
     with imports_frozen():
-        for module in modules or _COMMANDS:
+        for module in dict.fromkeys(_MODULES[name] for name in named or _MODULES):
             importlib.import_module(f"nomaflow_cli.commands.{module}")
-    if modules:
+    if named:
         alone = copy.copy(APP)  # typer makes each option of each command that an application has
         alone.registered_commands = [each for each in APP.registered_commands if each.name in named]
         alone.registered_groups = [each for each in APP.registered_groups if each.name in named]
@@ -157,7 +142,7 @@ def _of_number(error: Any) -> str:
 
 def _named_command(arguments: Sequence[str]) -> list[str]:
     """Return the first argument if it is a command, else nothing."""
-    return [name for name in arguments[:1] if any(name in commands for commands in _COMMANDS.values())]
+    return [name for name in arguments[:1] if name in _MODULES]
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
