@@ -201,15 +201,14 @@ class Part:
             process = self._process
         if process is None or process.returncode is not None:
             return
-        self.signal(signal.SIGTERM)
         ended = asyncio.create_task(process.wait())
-        hurried, given_up = asyncio.create_task(hurry.wait()), asyncio.create_task(kill.wait())
-        await asyncio.wait({ended, hurried}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done() and hurried.done():
+        for sooner in (hurry, kill):
             self.signal(signal.SIGTERM)
-            await asyncio.wait({ended, given_up}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        given_up.cancel()
+            asked = asyncio.create_task(sooner.wait())
+            await asyncio.wait({ended, asked}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if ended.done() or not sooner.is_set():
+                break
         killed = not ended.done()
         if killed:
             self.signal(signal.SIGKILL)
