@@ -100,19 +100,16 @@ def run(
 def _validate(invocation: Invocation, start: Start, what: str) -> ExitCode:
     """Print whether a run would be accepted, and with which values; the exit code is 0 if it would, else 1."""
 
-    async def ask(kernel: KernelClient) -> Started | ClientError:
+    async def ask(kernel: KernelClient) -> tuple[Started | None, ClientError | None]:
         try:
-            return await start(kernel)
+            return await start(kernel), None
         except (InvalidRequest, NotFound, PermissionDenied, Refused) as error:
-            return error
+            return None, error
 
-    reply = talk(invocation, ask)
-    refusal = reply if isinstance(reply, ClientError) else None
-    warnings = () if isinstance(reply, ClientError) else reply.warnings
-    given = {} if isinstance(reply, ClientError) else {each.step: dict(each.op_kwargs) for each in reply.steps}
-    fields = dict(refusal.fields) if isinstance(refusal, InvalidRequest) else {}
-    if refusal is not None:
-        fields = fields or {"": refusal.message}
+    accepted, refusal = talk(invocation, ask)
+    warnings = accepted.warnings if accepted is not None else ()
+    given = {each.step: dict(each.op_kwargs) for each in accepted.steps} if accepted is not None else {}
+    fields = (refusal.fields or {"": refusal.message}) if refusal is not None else {}
     shape = {
         "accepted": refusal is None,
         "reason": refusal.reason if refusal is not None else "",
@@ -189,25 +186,22 @@ def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follo
     waits_for = ""
 
     async def ask(kernel: KernelClient) -> tuple[Started, RunView]:
-        async with telling_trouble(kernel, lambda trouble: tell(trouble_line(trouble))):
-            return await stay(kernel)
-
-    async def stay(kernel: KernelClient) -> tuple[Started, RunView]:
         nonlocal waits_for
-        started = await start(kernel)
-        with _named(started.run_id):
-            try:
-                found = await kernel.get_run(started.run_id)
-            except PermissionDenied:
-                if wait:
-                    raise
-                return started, _unread(started, job_id)
-            if wait and not found.terminal:
-                waits_for = started.run_id
-                if not invocation.as_json:
-                    console(stderr=True).print(pages.runs.started_line(found))
-                found = await kernel.wait(started.run_id)
-            return started, found
+        async with telling_trouble(kernel, lambda trouble: tell(trouble_line(trouble))):
+            started = await start(kernel)
+            with _named(started.run_id):
+                try:
+                    found = await kernel.get_run(started.run_id)
+                except PermissionDenied:
+                    if wait:
+                        raise
+                    return started, _unread(started, job_id)
+                if wait and not found.terminal:
+                    waits_for = started.run_id
+                    if not invocation.as_json:
+                        console(stderr=True).print(pages.runs.started_line(found))
+                    found = await kernel.wait(started.run_id)
+                return started, found
 
     try:
         started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
