@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from nomaflow.client.values import AuditRowView, AuditVerdictView
-from nomaflow_cli.formatting import amount, count, moment
+from nomaflow_cli.formatting import amount, count, moment, shortened
 from nomaflow_telemetry.visible_text import printable
 
 
@@ -13,9 +13,9 @@ def audit_line(row: AuditRowView) -> Text:
     """Return a row as one line: when, who, what, to what, and what came of it."""
     line = Text.assemble(
         (f"{moment(row.at):<12} ", "dim"),
-        f"{_cut(row.principal, 20):<20} ",
-        f"{_cut(row.action, 17):<17} ",
-        f"{_cut(row.target, 36):<36} ",
+        f"{shortened(printable(row.principal), 20):<20} ",
+        f"{shortened(printable(row.action), 17):<17} ",
+        f"{shortened(printable(row.target), 36):<36} ",
         ("ok", "green") if row.outcome == "ok" else (printable(row.outcome), "red"),
     )
     if row.count > 1:
@@ -47,8 +47,3 @@ def verdict_lines(found: AuditVerdictView, *, anchored: bool) -> str:
 
 
 _HINT = "  anyone who can write the database can write the whole chain anew: compare an anchor of the log with --anchor"
-
-
-def _cut(text: str, width: int) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= width else shown[: width - 1] + "…"
