@@ -80,9 +80,7 @@ def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:
             content = opened.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             return None
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        source = content.decode(encoding).replace("\r\n", "\n").removeprefix("\ufeff")
-        tree = ast.parse(source)
+        tree = ast.parse(content)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     package = name if is_package else name.rpartition(".")[0]
@@ -90,14 +88,14 @@ def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:
         file=file,
         bindings=_bindings(tree.body),
         imports=_imports(tree, package),
-        silenced=_silenced(source),
+        silenced=_silenced(content),
     )
 
 
-def _silenced(source: str) -> dict[int, frozenset[str]]:
+def _silenced(source: bytes) -> dict[int, frozenset[str]]:
     found: dict[int, frozenset[str]] = {}
     try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        for token in tokenize.tokenize(io.BytesIO(source).readline):
             match = _NOQA.search(token.string) if token.type == tokenize.COMMENT else None
             if match:
                 found[token.start[0]] = frozenset(re.split(r"[,\s]+", (match["codes"] or "").upper())) - {""}
