@@ -11,9 +11,7 @@ from pathlib import Path
 
 from nomaflow.client.alerts import alerts_address_file
 from nomaflow_api.private_file import write_private
-
-_LONGEST_PATH = 107
-_NOT_IN_ADDRESSES = "?#%,"
+from nomaflow_project.models.kernel_addresses import unfit_socket
 
 
 class SocketError(Exception):
@@ -26,7 +24,7 @@ def socket_path(project: Path, environ: Mapping[str, str]) -> Path:
     :raises SocketError: if that directory is not this user's, or cannot be made
     """
     path = project / ".nomaflow" / "run" / "alerts.sock"
-    if len(os.fsencode(path)) > _LONGEST_PATH or any(each in str(path) for each in _NOT_IN_ADDRESSES):
+    if unfit_socket(str(path)):
         runtime = environ.get("XDG_RUNTIME_DIR")
         folder = Path(runtime) / "nomaflow" if runtime else Path(f"/tmp/nomaflow-{os.geteuid()}")  # noqa: S108
         path = folder / f"{hashlib.sha256(os.fsencode(project)).hexdigest()[:16]}-alerts.sock"
