@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nomaflow_api.log_levels import levels_from
@@ -49,14 +50,9 @@ def logs(
         if step:
             _require_step(await kernel.get_run(run), step)
         out, shown = None if invocation.as_json else console(), 0
-        blocks: AsyncIterator[list[LogLine]]
-        if pattern is None:
-            blocks = kernel.read_log_blocks(run, follow=follow, step=step, attempt=attempt, min_level=lowest, tail=tail)
-        else:
-            blocks = _matching(
-                kernel, run, pattern, follow=follow, step=step, attempt=attempt, min_level=lowest, tail=tail
-            )
-        async for block in blocks:
+        read: Callable[..., AsyncIterator[list[LogLine]]]
+        read = kernel.read_log_blocks if pattern is None else partial(_matching, kernel, pattern)
+        async for block in read(run, follow=follow, step=step, attempt=attempt, min_level=lowest, tail=tail):
             shown += len(block)
             if out is not None:
                 pages.log_lines.print_log(out, block)
@@ -89,8 +85,8 @@ def _pattern(text: str, *, ignore_case: bool) -> re.Pattern[str] | None:
 
 async def _matching(
     kernel: KernelClient,
-    run: str,
     pattern: re.Pattern[str],
+    run: str,
     *,
     follow: bool,
     step: str,
