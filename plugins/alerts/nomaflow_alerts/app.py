@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -31,18 +30,11 @@ from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger(__name__)
 _LOCK_SECONDS = 1.0
-_CALL_SECONDS = 3.0
 
 
-def kernel_clients(place: KernelPlace) -> tuple[KernelClient, Callable[[Callable[[bool], None]], KernelClient]]:
-    """Return a client for calls, which gives up soon, and a maker of one for the stream, which never does."""
-    source = place.source
-    calls = KernelClient(source, ca=place.ca, by="alerts", connect_seconds=_CALL_SECONDS, retry_seconds=_CALL_SECONDS)
-
-    def stream(on_connected: Callable[[bool], None]) -> KernelClient:
-        return KernelClient(source, ca=place.ca, by="alerts", retry_seconds=float("inf"), on_connected=on_connected)
-
-    return calls, stream
+def kernel_client(place: KernelPlace, *, seconds: float = 3.0) -> KernelClient:
+    """Return a client that gives up soon."""
+    return KernelClient(place.source, ca=place.ca, by="alerts", connect_seconds=seconds, retry_seconds=seconds)
 
 
 async def serve(place: KernelPlace, alerts: AlertsSection, environ: dict[str, str]) -> None:
@@ -107,7 +99,7 @@ class _Parts:
     """The parts of the process, put together."""
 
     def __init__(self, place: KernelPlace, alerts: AlertsSection, ledger: Ledger) -> None:
-        self._client, stream = kernel_clients(place)
+        self._client, self._stream = kernel_client(place), kernel_client(place, seconds=0.0)
         self._beats = bool(alerts.heartbeat_url)
         composer, policies, details = Composer(alerts), Policies(alerts), KernelDetails(self._client)
         registry = Registry(alerts, composer=composer, details=details)
@@ -119,7 +111,7 @@ class _Parts:
             calls=self._client, ledger=ledger, alerts=alerts, policies=policies, changed=self._wake,
         )  # fmt: skip
         self.intake = Intake(
-            calls=self._client, stream=stream, ledger=ledger, policies=policies,
+            calls=self._client, stream=self._stream, ledger=ledger, policies=policies,
             catalogue=Catalogue(client=self._client, policies=policies),
             samples=Samples(client=self._client, policies=policies),
             detached_after=alerts.host_detached_minutes * 60, changed=self._wake, heard=self.pulse.heard,
@@ -147,3 +139,4 @@ class _Parts:
     async def close(self) -> None:
         """Close connections."""
         await self._client.close()
+        await self._stream.close()

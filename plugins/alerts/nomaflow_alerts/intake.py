@@ -30,13 +30,10 @@ _CURSOR_EVERY_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
 
 
-class _OtherStore(Exception):
-    """Raised when the kernel's history is another one than that of the cursor."""
-
-
 class Intake:
     """Takes events in without end.
 
+    :param stream: a client that does not try again: who answers then is asked who it is before its events are taken in
     :param changed: called after each batch
     :param heard: called whenever the stream sends something: an answer to a call does not count
     :param saw: called with the events of each batch
@@ -48,7 +45,7 @@ class Intake:
         self,
         *,
         calls: KernelClient,
-        stream: Callable[[Callable[[bool], None]], KernelClient],
+        stream: KernelClient,
         ledger: Ledger,
         policies: Policies,
         catalogue: Catalogue,
@@ -65,25 +62,17 @@ class Intake:
         self.caught_up = False
         self.quiet = False
         self._behind_until = 0
-        self._unsure = True
-        self._store, self._store_id = "", ""
+        self._store = ""
         self._queue: asyncio.Queue[EventView | PrunedView | int | BaseException] = asyncio.Queue()
         self._room = asyncio.Semaphore(_BUFFERED)
         self._kept_at = 0.0
         self._said = ""
-
-    def reconnected(self, connected: bool) -> None:  # noqa: FBT001  # the client's callback
-        """Have the kernel asked who it is before anything of it is taken in."""
-        if connected:
-            self._unsure, self.caught_up = True, False
 
     async def run(self) -> None:
         """Read and take in without end."""
         while True:
             try:
                 await self._once()
-            except _OtherStore:
-                continue
             except ClientError as error:
                 if error.reason == "CURSOR_AHEAD":
                     await self._lose_cursor("the kernel's history ends before the last event that was read")
@@ -94,19 +83,27 @@ class Intake:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _once(self) -> None:
+        """Read until another kernel leads.
+
+        :raises ClientError: if the kernel has gone away
+        """
         after, from_start = await self._begin(await self._calls.get_kernel())
         self._queue, self._room = asyncio.Queue(), asyncio.Semaphore(_BUFFERED)
-        async with self._stream(self.reconnected) as client:
-            reader = asyncio.create_task(self._read(client, after, from_start=from_start))
-            reader.add_done_callback(self._note_end)
-            try:
-                if after >= self._behind_until:
-                    await self._catch_up()
-                while True:
-                    await self._take_in(await self._batch())
-            finally:
-                reader.cancel()
-                await asyncio.gather(reader, return_exceptions=True)
+        reader = asyncio.create_task(self._read(after, from_start=from_start))
+        reader.add_done_callback(self._note_end)
+        try:
+            if after >= self._behind_until:
+                await self._catch_up()
+            while not self._is_of_another(items := await self._batch()):
+                await self._take_in(items)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    def _is_of_another(self, items: Sequence[EventView | PrunedView | int]) -> bool:
+        """Return whether a kernel has sent these that leads since the one that was asked who it is."""
+        events = (item for item in items if isinstance(item, EventView))
+        return any(event.kind == "kernel.leading" and event.seq > self._behind_until for event in events)
 
     async def _begin(self, kernel: KernelView) -> tuple[int, bool]:
         """Return where to go on in this history, and whether from its start."""
@@ -117,7 +114,7 @@ class Intake:
         self.quiet = self.quiet or was_quiet or not seq or age > _OLD_CURSOR_SECONDS
         if self.quiet:
             _LOG.info("reading the history from event %d; what is open then is told in one message", seq)
-        self._store, self._store_id = kernel.store, kernel.store_id
+        self._store = kernel.store
         quiet = self.quiet
 
         def begin(book: Book) -> None:
@@ -125,7 +122,7 @@ class Intake:
             book.set_fact("quiet", int(quiet))  # a process that ends meanwhile has not told what it found
 
         await self._ledger.run(begin)
-        self._behind_until, self.caught_up, self._unsure = await self._newest(), False, False
+        self._behind_until, self.caught_up = await self._newest(), False
         self._catalogue.note_change()
         return seq, not seq
 
@@ -143,8 +140,8 @@ class Intake:
         await self._ledger.run(reset)
         self.quiet = True
 
-    async def _read(self, client: KernelClient, after: int, *, from_start: bool) -> None:
-        events = client.watch_events(
+    async def _read(self, after: int, *, from_start: bool) -> None:
+        events = self._stream.watch_events(
             after_seq=after,
             from_start=from_start,
             kinds=KINDS,
@@ -183,8 +180,6 @@ class Intake:
     async def _take_in(self, items: Sequence[EventView | PrunedView | int]) -> None:
         events = [item for item in items if isinstance(item, EventView)]
         self._saw(events)
-        if self._unsure or any(event.kind == "kernel.leading" for event in events):
-            await self._make_sure()
         if any(event.kind in ("job.changed", "job.refused", "host.manifest") for event in events):
             self._catalogue.note_change()
         await self._catalogue.refresh()
@@ -213,16 +208,6 @@ class Intake:
     async def _must_keep(self) -> bool:
         """Return whether the cursor is kept although nothing has happened: it must not grow old."""
         return not self.caught_up or asyncio.get_running_loop().time() - self._kept_at > _CURSOR_EVERY_SECONDS
-
-    async def _make_sure(self) -> None:
-        """Ask the kernel whether its history is still the one of the cursor.
-
-        :raises _OtherStore: if it is not
-        """
-        kernel = await self._calls.get_kernel()
-        if kernel.store_id != self._store_id:
-            raise _OtherStore
-        self._behind_until, self._unsure = await self._newest(), False
 
     async def _newest(self) -> int:
         """Return the newest event of those that are read: once it is taken in, nothing is left of before."""

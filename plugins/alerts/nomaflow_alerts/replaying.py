@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from nomaflow.client import KernelClient, KernelPlace
 from nomaflow.client.values import EventView, from_micros, iso
-from nomaflow_alerts.app import kernel_clients
+from nomaflow_alerts.app import kernel_client
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
@@ -31,8 +31,7 @@ async def replay(place: KernelPlace, alerts: AlertsSection, *, since: int) -> No
     :param since: number of the event before the first one
     :raises ClientError: if the kernel does not answer
     """
-    calls, _ = kernel_clients(place)
-    async with calls:
+    async with kernel_client(place) as calls:
         await _Replay(calls, alerts).run(since)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from alerts_rig import Rig, section
+from msgspec.structs import replace
 
 from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView, KernelView, ReasonView
@@ -51,7 +51,7 @@ async def test_the_end_of_the_reader_ends_the_intake(tmp_path: Path) -> None:
 
     intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
     client: Any = SimpleNamespace(watch_events=watch_events)
-    intake._stream = lambda _: nullcontext(client)  # type: ignore[assignment,return-value]
+    intake._stream = client
     with pytest.raises(LookupError):
         async with asyncio.timeout(5):
             await intake.run()
@@ -84,7 +84,7 @@ async def test_a_stream_is_heard_while_very_many_jobs_are_read(tmp_path: Path) -
     intake._catalogue.refresh = refresh  # type: ignore[method-assign]
     intake._heard = heard.set
     client: Any = SimpleNamespace(watch_events=watch_events)
-    intake._stream = lambda _: nullcontext(client)  # type: ignore[assignment,return-value]
+    intake._stream = client
     taking = asyncio.create_task(intake.run())
     async with asyncio.timeout(5):
         await heard.wait()
@@ -123,7 +123,7 @@ async def test_a_failure_after_events_is_logged_though_the_one_before_was_the_sa
     intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
     intake._samples, intake._changed = Samples(client=intake._calls, policies=rig.policies), taken_in.set
     client: Any = SimpleNamespace(watch_events=watch_events)
-    intake._stream = lambda _: nullcontext(client)  # type: ignore[assignment,return-value]
+    intake._stream = client
     intaking = asyncio.create_task(intake.run())
     async with asyncio.timeout(5):
         await over.wait()
@@ -131,6 +131,37 @@ async def test_a_failure_after_events_is_logged_though_the_one_before_was_the_sa
     await asyncio.gather(intaking, return_exceptions=True)
     await ledger.close()
     assert caplog.messages.count("events cannot be read: no kernel answers") == 2
+
+
+async def test_another_kernel_is_asked_who_it_is_before_anything_of_it_is_taken_in(tmp_path: Path) -> None:
+    """One that leads since the events are read may have another history: the numbers of its events mean nothing."""
+    rig = Rig()
+    ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
+    await ledger.open()
+    await ledger.run(lambda book: book.set_fact("seq", 3))
+    await ledger.run(lambda book: book.set_fact("store_id", "one"))
+    intake, kernel = _after_a_start(ledger, rig, newest=3)
+    kernels, over = iter([kernel, replace(kernel, store_id="another")]), asyncio.Event()
+
+    async def get_kernel() -> KernelView:
+        return next(kernels)
+
+    async def watch_events(*, after_seq: int, from_start: bool, **_: Any) -> AsyncIterator[EventView]:
+        if from_start:
+            over.set()
+            await asyncio.Event().wait()
+        yield EventView(seq=after_seq + 1, at=None, kind="kernel.leading")
+        await asyncio.Event().wait()
+
+    client: Any = SimpleNamespace(watch_events=watch_events)
+    intake._calls.get_kernel, intake._stream = get_kernel, client  # type: ignore[method-assign]
+    taking = asyncio.create_task(intake.run())
+    async with asyncio.timeout(5):
+        await over.wait()
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
+    assert await ledger.run(lambda book: (book.fact("seq"), book.fact("store_id"))) == ("0", "another")
+    await ledger.close()
 
 
 async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
