@@ -32,15 +32,6 @@ _OWNED = (*MARKERS, "connectors.toml", "plugins", ".env")
 """What a command follows in a project: to plant one of them in a directory that others can write to is enough."""
 
 
-def find_project(start: Path) -> Path | None:
-    """Return the nearest project directory at or above ``start``, or None if there is none."""
-    start = start.absolute()
-    for folder in (start, *start.parents):
-        if any(_is_there(folder / marker) for marker in MARKERS):
-            return folder
-    return None
-
-
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
@@ -63,17 +54,14 @@ def working_directory() -> Path:
         ) from None
 
 
-def project_around(trusted: Path | None = None) -> Path | None:
-    """Return the project around the working directory.
+def known_project(invocation: Invocation) -> Path | None:
+    """Return the project that a command names, or the one around the working directory.
 
-    :param trusted: a project that may belong to another user
     :return: None if there is none, it belongs to another user, or the directory no longer exists
     """
-    try:
-        found = find_project(Path.cwd())
-    except OSError:
-        return None
-    return found if found is None or _stranger_in(found, trusted) is None else None
+    with contextlib.suppress(CliError):
+        return invocation.project or require_project(None, invocation.trust)
+    return None
 
 
 def project_of(invocation: Invocation, directory: Path | None = None, *, runs_code: bool = False) -> Path:
@@ -139,15 +127,16 @@ def absolute(given: Path) -> Path:
 
 
 def _around() -> Path:
+    """Return the nearest project directory at or above the working directory."""
     here = working_directory()
-    found = find_project(here)
-    if found is None:
-        raise CliError(
-            f"no project here: {str(here)!r} and the directories above it have none of {', '.join(MARKERS)}",
-            reason="NO_PROJECT",
-            fix="change to a project's directory, name one with --project, or create one with: nomaflow init DIR",
-        )
-    return found
+    for folder in (here, *here.parents):
+        if any(_is_there(folder / marker) for marker in MARKERS):
+            return folder
+    raise CliError(
+        f"no project here: {str(here)!r} and the directories above it have none of {', '.join(MARKERS)}",
+        reason="NO_PROJECT",
+        fix="change to a project's directory, name one with --project, or create one with: nomaflow init DIR",
+    )
 
 
 def _stranger_in(project: Path, trusted: Path | None) -> Path | None:

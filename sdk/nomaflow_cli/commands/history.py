@@ -21,7 +21,7 @@ from nomaflow_cli.invocation import Directory, Invocation, command_group, local_
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
-from nomaflow_cli.project import absolute, project_around, project_of, working_directory
+from nomaflow_cli.project import absolute, known_project, project_of, working_directory
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_telemetry.visible_text import printable
 
@@ -166,7 +166,7 @@ def reclaim(*, invocation: Invocation, store: str = argument(f"The store: {_URL}
 
 def _folder(invocation: Invocation) -> Path:
     """Return the folder at which relative paths begin: stores named in full need no project."""
-    return invocation.project or project_around(invocation.trust) or working_directory()
+    return known_project(invocation) or working_directory()
 
 
 def _newest_event(done: dict[str, Any]) -> datetime | None:

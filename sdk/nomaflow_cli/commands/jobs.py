@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,7 +13,7 @@ from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.parsers import parse_end, require_one_target
-from nomaflow_cli.project import project_around, with_lines_of_files
+from nomaflow_cli.project import known_project, with_lines_of_files
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def jobs(
         return found, refused, "no jobs match" if nothing and (host or tag) else nothing
 
     found, refused, nothing = talk(invocation, ask)
-    found = replace(found, jobs=with_lines_of_files(found.jobs, _project(invocation)))
+    found = replace(found, jobs=with_lines_of_files(found.jobs, known_project(invocation)))
     shape = {**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}}
     answer(invocation, shape, lambda: nothing or pages.jobs.jobs_page(found, refused))
 
@@ -69,14 +68,10 @@ def job(*, invocation: Invocation, job: str = argument("The job's id.")) -> None
         return view, recent, (await kernel.job_stats([job], last=_MEASURED)).get(job)
 
     view, recent, stats = talk(invocation, ask)
-    [view] = with_lines_of_files([view], _project(invocation))
+    [view] = with_lines_of_files([view], known_project(invocation))
     recent_runs = [run.to_json() for run in recent]
     shape = {**view.to_json(), "recent_runs": recent_runs, "usual": {} if stats is None else stats.usual()}
     answer(invocation, shape, lambda: pages.jobs.job_page(view, recent, stats))
-
-
-def _project(invocation: Invocation) -> Path | None:
-    return invocation.project or project_around(invocation.trust)
 
 
 @remote_command("pause")

@@ -15,7 +15,8 @@ import pytest
 from cli_command import Command, command_in
 from machine_parts import need
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.project import project_around, require_project
+from nomaflow_cli.invocation import Invocation
+from nomaflow_cli.project import known_project, require_project
 
 STRANGER = 54_321
 
@@ -76,7 +77,7 @@ def test_a_planted_state_folder_is_not_followed(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".nomaflow").mkdir()
     os.chown(tmp_path / ".nomaflow", STRANGER, STRANGER)
     monkeypatch.chdir(tmp_path)
-    assert project_around() is None
+    assert known_project(Invocation()) is None
     with pytest.raises(CliError, match="not to you") as raised:
         require_project(None)
     assert raised.value.reason == "NOT_YOURS"
@@ -88,14 +89,14 @@ def test_root_s_and_one_s_own_projects_are_trusted(tmp_path: Path, monkeypatch: 
     """One's own projects include those of the user who has become root with sudo."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jobs.toml").write_text("")
-    assert project_around() == tmp_path
+    assert known_project(Invocation()) == tmp_path
     if os.geteuid() != 0:
         return
     nobody = pwd.getpwnam("nobody").pw_uid
     os.chown(tmp_path / "jobs.toml", nobody, nobody)
-    assert project_around() is None
+    assert known_project(Invocation()) is None
     monkeypatch.setenv("SUDO_UID", str(nobody))
-    assert project_around() == tmp_path
+    assert known_project(Invocation()) == tmp_path
 
 
 def test_another_real_user_is_refused_too(plant: Path, tmp_path: Path) -> None:
@@ -108,6 +109,7 @@ def test_another_real_user_is_refused_too(plant: Path, tmp_path: Path) -> None:
     # That user may not be able to read this interpreter, so it is loaded before.
     code = f"""
 import os, pathlib
+from nomaflow_cli.invocation import Invocation
 from nomaflow_cli.project import require_project
 os.setgroups([]), os.setgid({nobody.pw_gid}), os.setuid({nobody.pw_uid})
 require_project(pathlib.Path({str(plant)!r}), runs_code=True)

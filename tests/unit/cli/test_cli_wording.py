@@ -16,11 +16,11 @@ from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli.application import run
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.formatting import age, amount, count, extras_text
-from nomaflow_cli.invocation import APP
+from nomaflow_cli.invocation import APP, Invocation
 from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.parsers import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
-from nomaflow_cli.project import find_project, project_around, require_project
+from nomaflow_cli.project import known_project, require_project
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
@@ -130,7 +130,6 @@ def test_the_project_is_found_from_below(tmp_path: Path, monkeypatch: pytest.Mon
     deep = tmp_path / "team" / "plugins" / "myapp"
     deep.mkdir(parents=True)
     (tmp_path / "team" / "jobs.toml").touch()
-    assert find_project(deep) == tmp_path / "team"
     monkeypatch.chdir(deep)
     assert require_project(None) == tmp_path / "team"
     with pytest.raises(CliError, match="no such directory"):
@@ -147,7 +146,7 @@ def test_a_working_directory_that_is_gone_or_closed_is_no_project(
     gone.rmdir()
     with pytest.raises(CliError, match="the working directory cannot be found"):
         require_project(None)
-    assert project_around() is None
+    assert known_project(Invocation()) is None
     monkeypatch.chdir(tmp_path)
 
     def closed(path: Path) -> bool:
