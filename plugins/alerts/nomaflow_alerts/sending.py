@@ -41,7 +41,6 @@ class Sender:
         self._ledger, self._alerts, self._policies = ledger, alerts, policies
         self._channel, self._masker, self._told = channel, masker, told
         self._workers: dict[str, asyncio.Task[None]] = {}
-        self._wakes: dict[str, asyncio.Event] = {}
         self._tests: dict[str, asyncio.Future[str]] = {}
         self._woken = asyncio.Event()
 
@@ -63,40 +62,31 @@ class Sender:
         try:
             while True:
                 self._woken.clear()
-                pending = await self._ledger.run(lambda book: book.outbox.channels_pending())
+                due, wait = await self._ledger.run(lambda book: (book.outbox.channels_due(), book.outbox.wait()))
                 for each in self._workers.values():
                     if each.done():
                         each.result()
-                for name in pending:
-                    self._wakes.setdefault(name, asyncio.Event()).set()
+                for name in due:
                     worker = self._workers.get(name)
                     if worker is None or worker.done():
                         self._workers[name] = asyncio.create_task(self._work(name), name=f"channel {name}")
                         self._workers[name].add_done_callback(lambda _: self.wake())
-                await self._woken.wait()
+                await happens_within(self._woken, None if wait is None else min(wait, _LONGEST_SLEEP))
         finally:
             for worker in self._workers.values():
                 worker.cancel()
             await asyncio.gather(*self._workers.values(), return_exceptions=True)
 
     async def _work(self, name: str) -> None:
-        wake = self._wakes[name]
-        while True:
-            wake.clear()
-            message, next_at, now = await self._ledger.run(lambda book: self._take(book, name))
-            if message is not None:
-                await self._send(message)
-                continue
-            if next_at is None:
-                return
-            await happens_within(wake, min(max(next_at - now, 0.01), _LONGEST_SLEEP))
+        while (message := await self._ledger.run(lambda book: self._take(book, name))) is not None:
+            await self._send(message)
 
-    def _take(self, book: Book, name: str) -> tuple[Message | None, float | None, float]:
-        """Return the message to try now, when the next one is to be tried, and the time."""
+    def _take(self, book: Book, name: str) -> Message | None:
+        """Return the message to try now, or None."""
         message = book.outbox.due(name)
         if message is not None:
             book.outbox.tries(message, again_at=book.now + self._delay(message))
-        return message, book.outbox.next_at(name), book.now
+        return message
 
     def _delay(self, message: Message) -> float:
         """Return for how long a message waits after a try that has failed."""

@@ -10,7 +10,7 @@ from nomaflow_alerts.ledger.records import Incident, Message
 
 _HOUR = 3600.0
 _READY = (
-    "channel = :channel AND state = 'pending' AND NOT EXISTS (SELECT 1 FROM json_each(message.data, '$.after') AS one"
+    "state = 'pending' AND NOT EXISTS (SELECT 1 FROM json_each(message.data, '$.after') AS one"
     " JOIN message AS earlier ON earlier.id = one.value WHERE earlier.state = 'pending')"
 )
 """The readiness of a message: it waits for the earlier ones about the same. No end is told before its beginning."""
@@ -65,7 +65,8 @@ class Outbox:
 
     def due(self, channel: str) -> Message | None:
         """Return the message of a channel that is to be sent now, the oldest first; None if there is none."""
-        found = self._messages(f"{_READY} AND {_DUE} <= :now ORDER BY rowid LIMIT 1", self._ready(channel))
+        where = f"channel = :channel AND {_READY} AND {_DUE} <= :now ORDER BY rowid LIMIT 1"
+        found = self._messages(where, {"channel": channel, "now": self._now})
         return found[0] if found else None
 
     def tries(self, message: Message, *, again_at: float) -> None:
@@ -75,15 +76,16 @@ class Outbox:
         """
         self._sql("UPDATE message SET next_at = ? WHERE id = ?", (again_at, message.id))
 
-    def next_at(self, channel: str) -> float | None:
-        """Return when the next message of a channel is to be sent, or None."""
-        row = self._sql(f"SELECT min({_DUE}) FROM message WHERE {_READY}", self._ready(channel))  # noqa: S608
-        found = row.fetchone()[0]
-        return None if found is None else float(found)
+    def channels_due(self) -> list[str]:
+        """Return the channels with a message that is to be sent now."""
+        found = f"SELECT DISTINCT channel FROM message WHERE {_READY} AND {_DUE} <= :now"  # noqa: S608
+        return [str(row[0]) for row in self._sql(found, {"now": self._now})]
 
-    def channels_pending(self) -> list[str]:
-        """Return the channels that messages wait for."""
-        return [str(row[0]) for row in self._sql("SELECT DISTINCT channel FROM message WHERE state = 'pending'")]
+    def wait(self) -> float | None:
+        """Return for how many seconds no other message is to be sent; None if there is none."""
+        found = f"SELECT min({_DUE}) - :now FROM message WHERE {_READY} AND {_DUE} > :now"  # noqa: S608
+        seconds: float | None = self._sql(found, {"now": self._now}).fetchone()[0]
+        return seconds
 
     def sent(self, message: Message) -> None:
         """Note that the channel took a message."""
@@ -173,9 +175,6 @@ class Outbox:
         """Remove messages that were done before a time."""
         self._sql("DELETE FROM message WHERE state != 'pending' AND done_at < ?", (before,))
         self._sql("DELETE FROM told WHERE at < ?", (before,))
-
-    def _ready(self, channel: str) -> dict[str, object]:
-        return {"channel": channel, "now": self._now}
 
     def _messages(self, where: str, values: tuple[object, ...] | dict[str, object]) -> list[Message]:
         rows = self._sql(f"SELECT * FROM message WHERE {where}", values)  # noqa: S608  # our own conditions
