@@ -57,7 +57,7 @@ class Pulse:
         self.withheld = ""
         self._began = self._heard = steady()
         self._streamed = float("-inf")
-        self._silent = self._unwritable = False
+        self._unwritable = False
         self._served: dict[tuple[str, Timetable], float] = {}
         self._rows: dict[str, float] = {}
         self._looked = 0.0
@@ -78,7 +78,6 @@ class Pulse:
     async def run(self) -> None:
         """Ask without end."""
         every = min(_EVERY_SECONDS, self._alerts.kernel_silent_seconds / 4)
-        await self._ledger.run(self._recall)
         while True:
             await self._ask()
             await asyncio.sleep(every)
@@ -100,10 +99,6 @@ class Pulse:
                 self.withheld = f"its URL: {error}"
                 _LOG.warning("the heartbeat did not arrive: %s", error)
 
-    def _recall(self, book: Book) -> None:
-        self._silent = book.open_incident("kernel_silent") is not None
-        self._unwritable = book.open_incident("store_unwritable") is not None
-
     async def _ask(self) -> None:
         try:
             await self._calls.get_kernel()
@@ -118,38 +113,39 @@ class Pulse:
         if self._heard - streamed > _STREAM_SECONDS:
             await self._note_silence("it answers, but its events do not arrive", since=streamed)
             return
-        if self._silent:
-            self._silent = False
-            await self._ledger.run(lambda book: book.close("kernel_silent", at=book.now))
-            self._changed()
-        if serves == self._unwritable:
-            self._unwritable = not serves
-            await self._ledger.run(self._note_unwritable)
+        self._unwritable = not serves
+        if await self._ledger.run(self._note_answer):
             self._changed()
 
-    def _note_unwritable(self, book: Book) -> None:
-        if self._unwritable:
+    def _note_answer(self, book: Book) -> bool:
+        """Note that the kernel is there, and whether it can write; return whether that is news."""
+        silent, known = (book.open_incident(key) for key in ("kernel_silent", "store_unwritable"))
+        book.close("kernel_silent", at=book.now)
+        if not self._unwritable:
+            book.close("store_unwritable", at=book.now)
+        elif known is None:
             why = "it answers, and reports that it cannot serve: its log says why; often its disk is full"
             sight_system(book, "store_unwritable", self._policies, at=book.now, why=why)
-        else:
-            book.close("store_unwritable", at=book.now)
+        return silent is not None or self._unwritable != (known is not None)
 
     async def _note_silence(self, error: str, *, since: float) -> None:
         now, silent = self._clock(), self._steady() - since
-        if self._silent or silent < self._alerts.kernel_silent_seconds:
+        if silent < self._alerts.kernel_silent_seconds:
             return
-        self._silent = True
-        tables = self._tables()
-        fires = sum(itertools.islice((1 for _, table in tables for _ in table.slots(now, now + 3600)), _COUNTED_FIRES))
-        due = f"; {counted(fires, 'fire')} due within an hour" if tables else ""  # else the jobs may not be known
 
-        def sight(book: Book) -> None:
-            waiting, running = book.watched.count_runs()
-            why = f"{error}; {running:,} runs were running, {waiting:,} were waiting{due}"
+        def sight(book: Book) -> bool:
+            if book.open_incident("kernel_silent") is not None:
+                return False
+            tables, (waiting, running) = self._tables(), book.watched.count_runs()
+            fires = (1 for _, table in tables for _ in table.slots(now, now + 3600))
+            due = f"; {counted(sum(itertools.islice(fires, _COUNTED_FIRES)), 'fire')} due within an hour"
+            why = f"{error}; {running:,} runs were running, {waiting:,} were waiting"
+            why += due if tables else ""  # else the jobs may not be known
             sight_system(book, "kernel_silent", self._policies, at=now - silent, why=why, since=now - silent)
+            return True
 
-        await self._ledger.run(sight)
-        self._changed()
+        if await self._ledger.run(sight):
+            self._changed()
 
     def _tables(self) -> list[tuple[str, Timetable]]:
         return [(job.job_id, table) for job in self._policies.jobs for table in job.timetables]
