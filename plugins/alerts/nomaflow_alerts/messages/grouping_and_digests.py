@@ -12,7 +12,6 @@ from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
-from nomaflow_alerts.messages.wording import ONE_MOMENT
 from nomaflow_alerts.messages.writing import Subject, write
 from nomaflow_project.models.alerts_section import AlertsSection
 
@@ -153,14 +152,9 @@ def _kind(draft: Draft) -> str:
     kinds = {each.kind for each in draft.notices}
     if draft.group == _ALL_HOSTS:
         return "digest"
-    if kinds == {"closed"} or all(_is_over(each) for each in draft.incidents):
-        return "closed"
+    if kinds == {"closed"} or all(not each.is_open and each.tells_end for each in draft.incidents):
+        return "closed"  # also of what has ended before its beginning was told
     return "reminder" if kinds == {"reminder"} else "opened"
-
-
-def _is_over(incident: Incident) -> bool:
-    """Return True if the message tells the incident's end, even if it has not told its beginning."""
-    return not incident.is_open and incident.tells_end and incident.condition not in ONE_MOMENT
 
 
 def _waiting(book: Book, alerts: AlertsSection) -> dict[str, dict[str, list[Notice]]]:

@@ -90,8 +90,7 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
 def _what(incident: Incident, about: Subject) -> Iterator[str]:
     name = plain(title(incident))
     if not incident.is_open:
-        over = incident.tells_end and incident.condition not in ONE_MOMENT
-        yield f"{name}: {ending(incident)}" if over else name
+        yield f"{name}: {ending(incident)}" if incident.tells_end else name
     elif about.kind == "reminder":
         yield f"Still open: {name}, for {time_span(about.now - incident.opened_at)}"
     else:

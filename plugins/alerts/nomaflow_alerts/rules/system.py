@@ -32,9 +32,10 @@ def sight_system(
     channels, _ = policies.recipients.channels((), severity)
     book.sight(
         Sighting(
-            key=key, condition=condition, at=at, host=host, severity=severity, why=why, channels=channels, facts=facts
+            key=key, condition=condition, at=at, host=host, severity=severity, why=why, channels=channels, facts=facts,
+            tells_end=condition not in ONE_MOMENT,
         )
-    )
+    )  # fmt: skip
     if condition in ONE_MOMENT:
         book.close(key, at=at)
 
