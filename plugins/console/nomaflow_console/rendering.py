@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,26 +14,35 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, StreamingResponse
 from starlette.routing import Match
 
+from nomaflow_api.byte_sizes import byte_size
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.remembered_pages import STREAM_NAMES, PageMemory, ShownPage
-from nomaflow_console.views import (
-    activity,
-    durations,
-    figures_told,
-    hosts,
-    html_pieces,
-    run_words,
-    schedule,
-    sentences,
-    states,
-    times,
-)
+from nomaflow_console.views.activity import deed_of, person
+from nomaflow_console.views.durations import ticking, took
+from nomaflow_console.views.figures_told import ended_ok
 from nomaflow_console.views.fire_row import fire_row, runs_into
+from nomaflow_console.views.hosts import (
+    attempt_link,
+    brought_by,
+    exclusive_running,
+    host_notes,
+    host_sign,
+    instance_notes,
+    instance_sign,
+    share,
+    short_id,
+)
+from nomaflow_console.views.html_pieces import button, command, icon
 from nomaflow_console.views.job_row import job_row
 from nomaflow_console.views.job_rows import with_bars
 from nomaflow_console.views.run_row import run_row
-from nomaflow_telemetry.visible_text import visible
+from nomaflow_console.views.run_words import clock, fires_of, hindrance
+from nomaflow_console.views.schedule import strip
+from nomaflow_console.views.sentences import amount, counted, problem_place, reason_sentence, told, who, with_runs
+from nomaflow_console.views.states import state_badge
+from nomaflow_console.views.times import Zone, city, day_title, until, when
+from nomaflow_telemetry.visible_text import first_line, printable, visible
 
 _Part = TypeVar("_Part", bytes, str)
 _HERE = Path(__file__).parent
@@ -49,6 +58,13 @@ _LIVE_NAMES = STREAM_NAMES | {"view"}
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
 """The cookie of the choice between light and dark; without it the page is as the system says."""
+_WORDS: tuple[Callable[..., Any], ...] = (
+    amount, asset, attempt_link, brought_by, button, byte_size, city, clock, command, counted, day_title, deed_of,
+    ended_ok, exclusive_running, fire_row, fires_of, first_line, hindrance, host_notes, host_sign, icon,
+    instance_notes, instance_sign, job_row, person, printable, problem_place, reason_sentence, run_row, runs_into,
+    share, short_id, state_badge, strip, ticking, told, took, until, when, who, with_bars, with_runs,
+)  # fmt: skip
+"""What templates call."""
 
 
 @cache
@@ -63,41 +79,13 @@ def environment() -> Environment:
         auto_reload=False,
         finalize=_visible,
     )
-    made.globals.update(asset=asset, **_words())
+    made.globals.update({word.__name__: word for word in _WORDS})
     return made
 
 
 def _visible(value: Any) -> Any:
     """Return text with its controls and marks of direction spelled out; what is HTML already stays as it is."""
     return visible(value) if type(value) is str else value
-
-
-def _words() -> dict[str, Any]:
-    """Return what templates call: ``when``, ``took``, ``state_badge``."""
-    return {
-        **times.words(),
-        **run_words.words(),
-        **activity.words(),
-        **hosts.words(),
-        **html_pieces.words(),
-        **schedule.words(),
-        "amount": sentences.amount,
-        "counted": sentences.counted,
-        "problem_place": sentences.problem_place,
-        "reason_of": sentences.reason_sentence,
-        "fire_row": fire_row,
-        "runs_into": runs_into,
-        "ended_ok": figures_told.ended_ok,
-        "job_row": job_row,
-        "with_bars": with_bars,
-        "run_row": run_row,
-        "state_badge": states.state_badge,
-        "ticking": durations.ticking,
-        "told": sentences.told,
-        "took": durations.took,
-        "who": sentences.who,
-        "with_runs": sentences.with_runs,
-    }
 
 
 def page(
@@ -186,7 +174,7 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "request": request,
         "session": session,
         "csrf": session.csrf if session else "",
-        "zone": times.Zone.of_cookie(session.zone if session else ""),
+        "zone": Zone.of_cookie(session.zone if session else ""),
         "theme": theme if (theme := request.cookies.get(THEME_COOKIE, "")) in THEMES else "",
         "now": datetime.now(UTC),
         "kernel": kernel,

@@ -18,7 +18,7 @@ from nomaflow.client.values import (
 )
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.views.activity import deed_of
-from nomaflow_console.views.hosts import Load, host_notes, host_sign, instance_notes, load_of_event, words
+from nomaflow_console.views.hosts import Load, brought_by, host_notes, host_sign, instance_notes, load_of_event
 
 _KERNEL = KernelView(version="1", epoch=1, pid=1, store="sqlite")
 
@@ -38,7 +38,7 @@ def test_a_job_is_told_on_the_page_of_the_host_that_brings_it() -> None:
 
     def told(name: str) -> list[str]:
         host = HostView(name=name, state="ATTACHED")
-        return [note.text for note in host_notes(host, words()["brought_by"](jobs, name), 1)]
+        return [note.text for note in host_notes(host, brought_by(jobs, name), 1)]
 
     assert told("team") == [
         "job aimed cannot run: jobs.toml: no host 'wlak' accepts jobs",
@@ -93,7 +93,7 @@ def test_the_badge_counts_the_hosts_that_their_page_marks() -> None:
 
     def alerts(*jobs: JobView) -> int:
         status = KernelStatus.of(_KERNEL, hosts, serving=True, running=0, waiting=0, troubled=jobs)
-        marked = [host for host in hosts if host_sign(host, words()["brought_by"](jobs, host.name)).css != "ok"]
+        marked = [host for host in hosts if host_sign(host, brought_by(jobs, host.name)).css != "ok"]
         assert status.alerts == len(marked)
         return status.alerts
 

@@ -255,8 +255,3 @@ def person(by: str) -> Markup:
     if not rest:
         return Markup("<b>{}</b>").format(by)
     return Markup('<b>{}</b> <span class="quiet">({})</span>').format(rest.removesuffix(")"), principal)
-
-
-def words() -> dict[str, Any]:
-    """Return what templates call."""
-    return {"deed_of": deed_of, "person": person}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -188,18 +187,3 @@ def attempt_link(key: str) -> Markup:
     return Markup('<a href="{}">{}, try {}</a> <span class="quiet">…{}</span>').format(
         target, step, attempt, run_id[-4:]
     )
-
-
-def words() -> dict[str, Any]:
-    """Return what templates call."""
-    return {
-        "attempt_link": attempt_link,
-        "brought_by": brought_by,
-        "exclusive_running": exclusive_running,
-        "host_notes": host_notes,
-        "host_sign": host_sign,
-        "instance_notes": instance_notes,
-        "instance_sign": instance_sign,
-        "share": share,
-        "short_id": short_id,
-    }

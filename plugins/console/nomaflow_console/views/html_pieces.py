@@ -92,8 +92,3 @@ def row_menu(label: str, items: str) -> Markup:
     """
     summary = f'<summary aria-label="{text(label)}">{icon("more-horizontal")}</summary>'
     return Markup(f'<details class="menu">\n{summary}\n<div>{items}</div>\n</details>')  # noqa: S704  # escaped above
-
-
-def words() -> dict[str, Callable[..., Markup]]:
-    """Return what templates call."""
-    return {"button": button, "command": command, "icon": icon}

@@ -19,7 +19,7 @@ from nomaflow_api.byte_sizes import byte_size
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.sentences import Sentence, counted, line, reason_sentence, who
 from nomaflow_console.views.times import Zone, city, when
-from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible
+from nomaflow_telemetry.visible_text import paragraph, printable
 
 _SIGNS = "①②③④⑤⑥⑦⑧⑨"
 _MOST_DIFFERENCE = 400
@@ -244,16 +244,3 @@ def fires_of(context: Context, fold: FoldView, timezone: str) -> Markup:
         return Markup("")
     first, last = (when(context, at, timezone=timezone, seconds=True) for at in (fold.first, fold.last))
     return Markup("{} from {} to {}").format(counted(fold.count, "fire"), first, last)
-
-
-def words() -> dict[str, Any]:
-    """Return what templates call."""
-    return {
-        "clock": clock,
-        "fires_of": fires_of,
-        "first_line": first_line,
-        "hindrance": hindrance,
-        "size": byte_size,
-        "visible": lambda value: printable(str(value)),
-        "visible_lines": visible,
-    }

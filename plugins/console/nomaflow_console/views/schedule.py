@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -205,8 +204,3 @@ def _hours(day_start: datetime, day_end: datetime, zone: tzinfo, height: int) ->
             made.append(Markup('<text x="{:.3f}%" dx="4" y="10">{}</text>').format(at, f"{local:%H}"))
         moment += timedelta(minutes=30)
     return tuple(made)
-
-
-def words() -> dict[str, Any]:
-    """Return what templates call."""
-    return {"strip": strip}

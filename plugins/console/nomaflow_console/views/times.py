@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import pass_context
@@ -216,8 +215,3 @@ def until(context: Context, at: datetime | None) -> Markup:
         at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         took(max((at - now).total_seconds(), 0.0)),
     )
-
-
-def words() -> dict[str, Any]:
-    """Return what templates call."""
-    return {"when": when, "until": until, "city": city, "day_title": day_title}
