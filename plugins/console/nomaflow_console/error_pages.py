@@ -24,7 +24,7 @@ from nomaflow.client import (
 )
 from nomaflow.client.values import RunPageView
 from nomaflow_api.near_names import near_names
-from nomaflow_console.access import csrf
+from nomaflow_console.access.sessions import CSRF_FIELD
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.rendering import NAVIGATION, page
@@ -77,7 +77,7 @@ def answer(request: Request, problem: Problem) -> Response:
     if path == "/live" or path.startswith("/static/"):
         return PlainTextResponse(problem.message + "\n", status_code=problem.status)
     form = getattr(request.state, "form", None)
-    kept = [(name, value) for name, value in form.multi_items() if name != csrf.FIELD] if form is not None else []
+    kept = [(name, value) for name, value in form.multi_items() if name != CSRF_FIELD] if form is not None else []
     return page(
         request,
         "error.html",
@@ -89,7 +89,7 @@ def answer(request: Request, problem: Problem) -> Response:
         denied=problem.status == 403,
         again=problem.again if form is not None else "",
         kept=kept,
-        sent_csrf=form.get(csrf.FIELD, "") if form is not None else "",
+        sent_csrf=form.get(CSRF_FIELD, "") if form is not None else "",
         reload_when_back=problem.status == 503 and form is None,
     )
 

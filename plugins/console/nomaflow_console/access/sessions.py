@@ -20,6 +20,8 @@ from nomaflow_console.access.secret import ConsoleSecret
 
 IDLE_SECONDS = 12 * 3600
 LIFE_SECONDS = 7 * 24 * 3600
+CSRF_FIELD = "csrf"
+"""The field of each form with the token of its session, so that no other page can send one."""
 ZONE_COOKIE = "zone"
 """The cookie with the time zone that the browser told: an IANA name, ``UTC``, or ``job``."""
 _RENEW_SECONDS = 300
