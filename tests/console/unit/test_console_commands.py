@@ -13,15 +13,16 @@ from nomaflow_cli.application import run
 from nomaflow_console.assets import STATIC
 from nomaflow_console.forms.commands import break_command, replay_command, run_command
 from nomaflow_console.forms.merging import Wanted
+from nomaflow_console.forms.sending import Options
 
 EVERYTHING = Wanted(params={"day": "2026-11-26", "n": 3}, op_kwargs={"score": {"batch": 7}}, steps={"load": False})
 _PROGRAMS = ("console", "host")
 """Commands that become another program."""
 END = datetime(2026, 11, 27, 9, tzinfo=UTC)
 MADE = [
-    run_command("report", EVERYTHING, preset="full", log_level="DEBUG", allow_overlap=True),
-    replay_command("run_1", EVERYTHING, start="failed", current_definition=True, allow_overlap=True),
-    replay_command("run_1", Wanted(), start="score", log_level="DEBUG"),
+    run_command("report", EVERYTHING, Options(preset="full", log_level="DEBUG", allow_overlap=True)),
+    replay_command("run_1", EVERYTHING, Options(start="failed", current_definition=True, allow_overlap=True)),
+    replay_command("run_1", Wanted(), Options(start="score", log_level="DEBUG")),
     break_command("pause", job="report", host="", why="holiday", span="4h"),
     break_command("pause", job="", host="demo", why="holiday", span="", until=END),
     break_command("alerts mute", job="report", host="", why="holiday", span="4h"),

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import datetime
 
 from nomaflow_console.forms.merging import Wanted
+from nomaflow_console.forms.sending import Options
 
 
-def run_command(
-    job_id: str, wanted: Wanted, *, preset: str = "", log_level: str = "", allow_overlap: bool = False
-) -> str:
+def run_command(job_id: str, wanted: Wanted, options: Options) -> str:
     """Return the command that starts a run."""
-    words = ["nomaflow", "run", job_id]
-    words += ["--preset", preset] if preset else []
-    words += _values(wanted)
-    words += _options(wanted, log_level=log_level, allow_overlap=allow_overlap)
-    return shlex.join(words)
+    preset = ["--preset", options.preset] if options.preset else []
+    return shlex.join(["nomaflow", "run", job_id, *preset, *_asked(wanted, options)])
 
 
-def replay_command(
-    run_id: str, wanted: Wanted, *, start: str = "", log_level: str = "", allow_overlap: bool = False,
-    current_definition: bool = False,
-) -> str:  # fmt: skip
-    """Return the command that replays a run.
-
-    :param start: the step to begin at; ``failed`` for the one that failed, empty for the first
-    """
+def replay_command(run_id: str, wanted: Wanted, options: Options) -> str:
+    """Return the command that replays a run."""
+    start = options.start
     words = ["nomaflow", "replay", run_id]
     words += ["--from-failed"] if start == "failed" else ["--from-step", start] if start else []
-    words += ["--today"] if current_definition else []
-    words += _values(wanted)
-    words += _options(wanted, log_level=log_level, allow_overlap=allow_overlap)
-    return shlex.join(words)
+    words += ["--today"] if options.current_definition else []
+    return shlex.join([*words, *_asked(wanted, options)])
 
 
 def break_command(act: str, *, job: str, host: str, why: str, span: str, until: datetime | None = None) -> str:
@@ -49,14 +38,17 @@ def break_command(act: str, *, job: str, host: str, why: str, span: str, until: 
     return shlex.join([*words, "--why", why or "…"])
 
 
-def _values(wanted: Wanted) -> Sequence[str]:
-    words = []
+def _asked(wanted: Wanted, options: Options) -> Iterator[str]:
+    """Yield the words for values, switches and options."""
     for key, value in wanted.params.items():
-        words += ["--param", f"{key}={_text(value)}"]
+        yield from ("--param", f"{key}={_text(value)}")
     for step, values in wanted.op_kwargs.items():
         for key, value in values.items():
-            words += ["--op-kwarg", f"{step}.{key}={_text(value)}"]
-    return words
+            yield from ("--op-kwarg", f"{step}.{key}={_text(value)}")
+    for step, on in wanted.steps.items():
+        yield from ("--step", f"{step}={'on' if on else 'off'}")
+    yield from ("--log-level", options.log_level) if options.log_level else ()
+    yield from ("--overlap", "allow") if options.allow_overlap else ()
 
 
 def _text(value: object) -> str:
@@ -67,11 +59,3 @@ def _text(value: object) -> str:
         except ValueError:
             return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _options(wanted: Wanted, *, log_level: str, allow_overlap: bool) -> Sequence[str]:
-    words = []
-    for step, on in wanted.steps.items():
-        words += ["--step", f"{step}={'on' if on else 'off'}"]
-    words += ["--log-level", log_level] if log_level else []
-    return [*words, "--overlap", "allow"] if allow_overlap else words

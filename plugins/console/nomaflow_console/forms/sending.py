@@ -112,11 +112,6 @@ class FormState:
         """Differences from the run as it would be without the form."""
         return changes(self.form, self.reading.wanted)
 
-    @property
-    def json_error(self) -> str:
-        """Error in the JSON; empty if there is none."""
-        return self.reading.errors.get(JSON_FIELD, "")
-
     def text(self, one: Field) -> str:
         """Return the text of a field."""
         shown = self.reading.texts.get(one.name)
@@ -165,7 +160,7 @@ async def checked(
     :raises TimeoutError: if the kernel does not answer in time, and nothing else is known to be wrong with what was
         filled in
     """
-    if state.json_error:
+    if state.error(JSON_FIELD):
         return state  # nobody knows what the form asks for
     if not blames_empty:
         empty = [name for name in lacking(state.form, state.reading.wanted) if not state.error(name)]

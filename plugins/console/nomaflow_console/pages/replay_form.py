@@ -142,12 +142,9 @@ def _starts(replayed: _Replayed) -> Sequence[tuple[str, str, StepView | None]]:
 
 def _page(request: Request, replayed: _Replayed, state: FormState, *, status: int = 200) -> Response:
     run, options = replayed.run, state.options
-    command = replay_command(
-        run.run_id, state.reading.wanted, start=options.start, log_level=options.log_level,
-        allow_overlap=options.allow_overlap, current_definition=options.current_definition,
-    )  # fmt: skip
+    command = replay_command(run.run_id, state.reading.wanted, options)
     return page(
-        request, "run_form.html", status=status, title=f"↻ Replay {run.job_id}", mode="replay", job=replayed.job,
+        request, "run_form.html", status=status, title=f"↻ Replay {run.job_id}", job=replayed.job,
         run=run, state=state, command_line=command, action=f"/runs/{run.run_id}/replay", levels=LOG_LEVELS,
         back=f"/runs/{run.run_id}", starts=_starts(replayed), cannot=_cannot(run), kept=_kept(replayed, options),
         outdated=_outdated(replayed),

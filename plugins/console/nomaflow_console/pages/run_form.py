@@ -144,13 +144,9 @@ async def _checked(kernel: KernelClient, job: JobView, state: FormState, *, blam
 
 
 def _page(request: Request, job: JobView, state: FormState, *, status: int = 200) -> Response:
-    options = state.options
-    command = run_command(
-        job.job_id, state.reading.wanted, preset=options.preset, log_level=options.log_level,
-        allow_overlap=options.allow_overlap,
-    )  # fmt: skip
+    command = run_command(job.job_id, state.reading.wanted, state.options)
     return page(
-        request, "run_form.html", status=status, title=f"▷ Run {job.job_id}", mode="run", job=job, run=None,
+        request, "run_form.html", status=status, title=f"▷ Run {job.job_id}", job=job, run=None,
         state=state, command_line=command, action=f"{job_address(job.job_id)}/run", levels=LOG_LEVELS,
         back=job_address(job.job_id), starts=(), cannot=_cannot(job), kept=frozenset(), outdated=False,
     )  # fmt: skip
