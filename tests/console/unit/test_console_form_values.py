@@ -133,7 +133,7 @@ def test_a_text_is_read_by_the_kind_of_its_field(text: str, kind: Kind, value: A
         ("26.11.2026", DATE, "'26.11.2026' is not a date, such as 2026-11-26"),
         ("NaN", FLOAT, "'NaN' is not a number, such as 0.5"),
         ("1e999", FLOAT, "'1e999' is not a number, such as 0.5"),
-        ("-1e999", Kind(name=KindName.FLOAT, nullable=True), "'-1e999' is not a number, such as 0.5"),
+        ("-1e999", Kind(name=KindName.FLOAT, nullable=True), "'-1e999' is not a number, such as 0.5, or null"),
         ("[1e999]", ANY, "this begins like JSON and is none: 1e999 is too large for a number"),
         ("[1,", ANY, "this begins like JSON and is none: Expecting value at line 1, column 4"),
         ("red", Kind(name=KindName.CHOICE, choices=("blue", 3)), "'red' is none of blue, 3"),

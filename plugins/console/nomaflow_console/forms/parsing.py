@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import StrEnum
@@ -74,6 +74,9 @@ _TYPES = {
 }
 _FORMATS = {"date": KindName.DATE, "date-time": KindName.DATETIME, "time": KindName.TIME}
 _TAGS = {KindName.DATE: "$date", KindName.DATETIME: "$datetime", KindName.TIME: "$time"}
+_MOMENTS: Mapping[KindName, type[date | time]] = {
+    KindName.DATE: date, KindName.DATETIME: datetime, KindName.TIME: time,
+}  # fmt: skip
 _EXAMPLES = {
     KindName.INT: "a whole number, such as 10",
     KindName.FLOAT: "a number, such as 0.5",
@@ -158,17 +161,13 @@ def shown(value: Any) -> str:
 
 def _plain(text: str, kind: Kind) -> bool:
     """Return whether a text, written as it is into a field of a kind, is read and sent as the same text."""
-    if text != text.strip() or (not text.isprintable() and not _only_lines(text)):
+    if text != text.strip() or not all(part.isprintable() for part in text.split("\n")):
         return False
     try:
         read = parse_text(text, kind)
     except WrongText:
         return False
     return isinstance(read, str) and read == text
-
-
-def _only_lines(text: str) -> bool:
-    return all(part.isprintable() for part in text.split("\n")) and "\r" not in text
 
 
 def parse_text(text: str, kind: Kind) -> Any:
@@ -189,21 +188,7 @@ def parse_text(text: str, kind: Kind) -> Any:
         return quoted
     if kind.name is KindName.TEXT or (text.startswith("${") and text.endswith("}")):
         return text
-    match kind.name:
-        case KindName.INT:
-            return _integer(text)
-        case KindName.FLOAT:
-            return _number(text)
-        case KindName.BOOL:
-            return _boolean(text)
-        case KindName.CHOICE:
-            return _choice(text, kind)
-        case KindName.DATE | KindName.DATETIME | KindName.TIME:
-            return _moment(text, kind)
-        case KindName.JSON:
-            return _json(text, kind)
-        case _:
-            return _any(text)
+    return _READERS[kind.name](text, kind)
 
 
 def _wrong(text: str, kind: Kind, *, hint: str = "") -> WrongText:
@@ -215,8 +200,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _integer(text: str) -> int:
-    kind = Kind(name=KindName.INT)
+def _integer(text: str, kind: Kind) -> int:
     if _GROUPED.fullmatch(text):
         raise _wrong(text, kind, hint=f"; write {re.sub('[^0-9+-]', '', text)}")
     if not _INT.fullmatch(text) or not text.isascii() or len(text) > 4300:
@@ -224,8 +208,7 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _number(text: str) -> float | int:
-    kind = Kind(name=KindName.FLOAT)
+def _number(text: str, kind: Kind) -> float | int:
     found = _loads(text)
     if isinstance(found, bool) or not isinstance(found, int | float):
         hint = f"; write {text.replace(',', '.')}" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
@@ -233,9 +216,9 @@ def _number(text: str) -> float | int:
     return found
 
 
-def _boolean(text: str) -> bool:
+def _boolean(text: str, kind: Kind) -> bool:
     if text not in ("true", "false"):
-        raise _wrong(text, Kind(name=KindName.BOOL))
+        raise _wrong(text, kind)
     return text == "true"
 
 
@@ -251,16 +234,9 @@ def _choice(text: str, kind: Kind) -> Any:
 
 def _moment(text: str, kind: Kind) -> dict[str, str]:
     try:
-        match kind.name:
-            case KindName.DATE:
-                text = date.fromisoformat(text).isoformat()
-            case KindName.DATETIME:
-                text = datetime.fromisoformat(text).isoformat()
-            case _:
-                text = time.fromisoformat(text).isoformat()
+        return {_TAGS[kind.name]: _MOMENTS[kind.name].fromisoformat(text).isoformat()}
     except ValueError:
         raise _wrong(text, kind) from None
-    return {_TAGS[kind.name]: text}
 
 
 def _json(text: str, kind: Kind) -> Any:
@@ -270,7 +246,7 @@ def _json(text: str, kind: Kind) -> Any:
     return found
 
 
-def _any(text: str) -> Any:
+def _any(text: str, _: Kind) -> Any:
     """Return JSON as its value, and any other text as it is: the rule of the command line's ``--param``."""
     found = _loads(text)
     if found is not ABSENT:
@@ -278,6 +254,13 @@ def _any(text: str) -> Any:
     if text[0] in '{["':
         raise WrongText(f"this begins like JSON and is none: {_json_error(text)}")
     return text
+
+
+_READERS: Mapping[KindName, Callable[[str, Kind], Any]] = {
+    KindName.INT: _integer, KindName.FLOAT: _number, KindName.BOOL: _boolean, KindName.CHOICE: _choice,
+    KindName.DATE: _moment, KindName.DATETIME: _moment, KindName.TIME: _moment,
+    KindName.JSON: _json, KindName.ANY: _any,
+}  # fmt: skip
 
 
 def load_json(text: str) -> Any:
