@@ -30,7 +30,7 @@ def known_run(state: str, *, age_seconds: float = 0.0) -> _Known:
     run = RunView(run_id="run_a", job_id="mine", state=state, queued_at=queued_at)
     child = RunView(run_id="run_c", job_id="called", state="RUNNING")
     return _Known(
-        run=run, job=None, stats=None, children={"run_c": child}, replays=(), generation=1, late={},
+        run=run, job=None, stats=None, children={"run_c": child}, replays=(), late={},
         status=KernelStatus(), loud=None,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ async def test_the_page_of_a_run_holds_what_it_shows_of_results_and_not_the_resu
         steps=(StepView(name="s", attempts=(attempt,)),),
     )  # fmt: skip
     known = _Known(
-        run=run, job=None, stats=None, children={}, replays=(), generation=0, late={}, status=KernelStatus(), loud=()
+        run=run, job=None, stats=None, children={}, replays=(), late={}, status=KernelStatus(), loud=()
     )  # fmt: skip
     context = await _context(Request({"type": "http", "query_string": b"", "headers": []}), known)
     assert context["listed_tries"][0].extras

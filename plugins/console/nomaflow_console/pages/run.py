@@ -65,7 +65,6 @@ class _Known:
 
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first
-    :param generation: the newest generation that its host serves; 0 if none is known
     :param status: what is known of the kernel and its hosts
     :param loud: the warnings and errors of its log; None if it is long, or this caller may not read it
     """
@@ -75,7 +74,6 @@ class _Known:
     stats: JobStatsView | None
     children: Mapping[str, RunView]
     replays: tuple[RunView, ...]
-    generation: int
     late: Mapping[tuple[str, int], EventView]
     status: KernelStatus
     loud: tuple[LogLine, ...] | None
@@ -105,7 +103,6 @@ async def _load(request: Request, run_id: str) -> _Known:
         stats=(stats or {}).get(run.job_id),
         children={child.run_id: without_values(child) for child in children or ()},
         replays=replays.runs if replays is not None else (),
-        generation=status.generations.get(run.host, 0),
         late=late or {},
         status=status,
         loud=loud,
@@ -236,7 +233,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "late": known.late,
         "beside": known.status.beside,
         "replays": known.replays,
-        "generation_now": known.generation,
+        "generation_now": known.status.generations.get(run.host, 0),
         "generations": sorted({try_.generation for step in run.steps for try_ in step.attempts if try_.generation}),
         "difference": run_words.difference(run.definition, definition) if changed and run.definition else (),
         "definition_changed": changed,
@@ -369,14 +366,9 @@ async def _log_as_it_grows(request: Request) -> AsyncIterator[ServerEvent]:
 
 
 async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str, Any]:
-    """Return the rows that are new, at most the last 200 of them."""
+    """Return the rows that are new of a log of so many rows, at most the last 200 of them."""
     first = max(seen, rows - _TAIL)
-    window = await log_pages(request).window(
-        kernel_of(request), run_id, filter_of(request), row=first, count=rows - first, before=0
-    )
-    zone = await log_zone(request, run_id)
-    lines = [shown_line(line, window.first_row + place, zone) for place, line in enumerate(window.lines)]
-    return {"rows": rows, "first": first, "row": first, "last_seq": window.last_seq, "lines": lines}
+    return {**await shown_window(request, run_id, row=first, count=rows - first, before=0), "rows": rows}
 
 
 _PARTS = ("run-head", "run-timeline", "run-tries", "run-waits", "run-seal")
