@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse
 
 _PART_BYTES = 256 * 1024
 _encoded = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -18,12 +18,6 @@ class JsonAnswer(JSONResponse):
     def render(self, content: Any) -> bytes:
         """Return the bytes of a value."""
         return json_bytes(content)
-
-
-class JsonStream(StreamingResponse):
-    """The same of what is too large to be made at once: its parts are made in a thread, while others are answered."""
-
-    media_type = "application/json"
 
 
 def json_bytes(value: Any) -> bytes:

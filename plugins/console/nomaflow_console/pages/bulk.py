@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelClient, KernelUnreachable, ReplayOrder
 from nomaflow.client.values import RunView
-from nomaflow_console.json_answer import JsonStream, joined, json_bytes
+from nomaflow_console.json_answer import joined, json_bytes
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.kept_steps import MOST_OPEN
 from nomaflow_console.pages.return_targets import target_of
@@ -232,7 +232,8 @@ async def show_comparison(request: Request) -> Response:
 
 async def show_comparison_json(request: Request) -> Response:
     """Return two runs in the shape of ``nomaflow show -o json``, and the facts in which they differ."""
-    return JsonStream(comparison_json(await _two_runs(request)))
+    # Its parts are made in a thread, while others are answered.
+    return StreamingResponse(comparison_json(await _two_runs(request)), media_type="application/json")
 
 
 def comparison_json(runs: Sequence[RunView]) -> Iterator[bytes]:
