@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import pytest
 
@@ -58,14 +58,18 @@ async def test_nothing_is_kept_for_longer_than_some_seconds(monkeypatch: pytest.
     """Not everything that changes is an event, and what nobody asks for again takes no room. A newer one stays."""
     pages, timers = Pages(), []
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(loop, "call_later", lambda seconds, *call: timers.append((seconds, *call)))
+    real = loop.call_later
+
+    def call_later(seconds: float, forget: Callable[[Hashable], None], key: Hashable) -> asyncio.TimerHandle:
+        timers.append((seconds, forget, key, timer := real(seconds, forget, key)))
+        return timer
+
+    monkeypatch.setattr(loop, "call_later", call_later)
     assert await pages.show() == 1
     assert await pages.show(2) == 2
-    [(seconds, forget, *first), (_, _, *second)] = timers
-    assert seconds == 5.0
-    forget(*first)
-    assert await pages.show(2) == 2
-    forget(*second)
+    [(seconds, _, _, first), (_, forget, key, second)] = timers
+    assert (seconds, first.cancelled(), second.cancelled()) == (5.0, True, False)
+    forget(key)
     assert await pages.show(2) == 3
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
@@ -27,12 +26,12 @@ class _Loaded:
     """Something that was loaded, or is being loaded.
 
     :param version: another one than the version of now means that something has happened
-    :param number: tells it from what is loaded for the same key later
+    :param end: forgets it
     """
 
     version: Hashable
-    number: int
     loading: asyncio.Task[Any]
+    end: asyncio.TimerHandle
 
     @property
     def failed(self) -> bool:
@@ -44,7 +43,6 @@ class UntilChanged:
 
     def __init__(self) -> None:
         self._loaded: dict[Hashable, _Loaded] = {}
-        self._numbers = count()
 
     async def of(self, key: Hashable, version: Hashable, load: Callable[[], Awaitable[T]]) -> T:
         """Return what was loaded for a key, if that is of the version of now.
@@ -54,16 +52,12 @@ class UntilChanged:
         """
         found = self._loaded.get(key)
         if found is None or found.version != version or found.failed:
-            found = _Loaded(version=version, number=next(self._numbers), loading=asyncio.ensure_future(load()))
+            if found is not None:
+                found.end.cancel()
+            end = asyncio.get_running_loop().call_later(_SECONDS, self._loaded.pop, key)
+            found = self._loaded[key] = _Loaded(version=version, loading=asyncio.ensure_future(load()), end=end)
             found.loading.add_done_callback(take_note)
-            self._loaded[key] = found
-            # The timer holds the number alone: what a newer one replaces is let go of at once.
-            asyncio.get_running_loop().call_later(_SECONDS, self._forget, key, found.number)
         return cast("T", await asyncio.shield(found.loading))
-
-    def _forget(self, key: Hashable, number: int) -> None:
-        if self._loaded[key].number == number:
-            del self._loaded[key]
 
 
 async def until_changed(request: Request, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
