@@ -103,10 +103,6 @@ def _began(_: EventView) -> Deed:
     return Deed(sign=_sign("▶", "running"), what="", then=" began")
 
 
-def _cancel(event: EventView) -> Deed:
-    return Deed(sign=_sign("⊘", "canceled"), what="asked to cancel", detail=_quoted(event))
-
-
 _ENDS = {
     "SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "was canceled", "SKIPPED": "was skipped",
     "MISSED": "was missed", "LOST": "was lost",
@@ -130,23 +126,18 @@ def _attempt_finished(event: EventView) -> Deed:
     return Deed(sign=sign_of(state), what=f"{_try(event)} {_ended(state)} in", detail=_text(event, "error"))
 
 
-def _reloaded(event: EventView) -> Deed:
+def _changes(event: EventView) -> str:
     parts = [f"generation {_number(event, 'generation')}", counted(_number(event, "jobs"), "job")]
     parts += [f"{word}: {_names(event, key, number)}" for key, number, word in _CHANGES if _list(event, key)]
-    return Deed(sign=_sign("✓", "ok"), what="reloaded", detail=" · ".join(parts))
+    return " · ".join(parts)
 
 
-def _refused(event: EventView) -> Deed:
+def _refusal(event: EventView) -> str:
     first = next(
         (each["message"] for each in _list(event, "problems") if isinstance(each, dict) and "message" in each), ""
     )
     message, problem = _text(event, "message"), line(str(first))
-    detail = message if problem in message else ": ".join(filter(None, [message, problem]))
-    return Deed(sign=_sign("✕", "failed"), what="tried to reload", detail=detail)
-
-
-def _paused(event: EventView) -> Deed:
-    return Deed(sign=_sign("‖", "paused"), what="paused", detail=_quoted(event))
+    return message if problem in message else ": ".join(filter(None, [message, problem]))
 
 
 def _changed(event: EventView) -> Deed:
@@ -175,57 +166,59 @@ def _figure(told: Any) -> str:
     return amount(told) if isinstance(told, int | float) else str(told)
 
 
-def _kernel(event: EventView) -> Deed:
-    what = "a kernel started" if event.kind == "kernel.started" else "a kernel took the lead"
-    detail = f"version {_text(event, 'version') or '?'}, epoch {_number(event, 'epoch')}"
-    return Deed(sign=_sign("●", "ok"), what=what, detail=detail)
+def _version(event: EventView) -> str:
+    return f"version {_text(event, 'version') or '?'}, epoch {_number(event, 'epoch')}"
 
 
-def _attached(event: EventView) -> Deed:
-    what = "an instance attached to" if event.kind == "host.attached" else "an instance came back to"
+def _process(event: EventView) -> str:
     machine = _text(event, "machine")
-    return Deed(sign=_sign("✓", "ok"), what=what, detail=f"{machine}, pid {_number(event, 'pid')}" if machine else "")
+    return f"{machine}, pid {_number(event, 'pid')}" if machine else ""
+
+
+def _cause(event: EventView) -> str:
+    return _reason(event) or _text(event, "why") or _text(event, "what") or _text(event, "evidence")
 
 
 _DEEDS: Mapping[str, Callable[[EventView], Deed]] = {
     "run.queued": _queued,
     "run.started": _began,
-    "run.cancel_requested": _cancel,
     "run.finished": _finished,
     "attempt.finished": _attempt_finished,
     "attempt.late_result": _late,
     "attempt.progress": _progress,
-    "host.attached": _attached,
-    "host.reattached": _attached,
-    "kernel.started": _kernel,
-    "kernel.leading": _kernel,
-    "host.reloaded": _reloaded,
-    "host.reload_refused": _refused,
-    "pause.set": _paused,
     "job.changed": _changed,
 }
-_PLAIN: Mapping[str, tuple[str, str, str]] = {
-    "attempt.pending": ("◔", "waits", "{try} waits in"),
-    "attempt.dispatched": ("▷", "running", "{try} was sent to its host, in"),
-    "attempt.started": ("▶", "running", "{try} began in"),
-    "attempt.stopping": ("◑", "stopping", "{try} is being stopped in"),
-    "host.detached": ("○", "off", "an instance left"),
-    "host.ended": ("✕", "failed", "declared the end of an instance of"),
-    "host.unreachable": ("◔", "waits", "an instance fell silent in"),
-    "host.manifest": ("✎", "off", "a new catalogue came from"),
-    "host.forgotten": ("⌫", "off", "forgot"),
-    "job.refused": ("✕", "failed", "job refused:"),
-    "pause.cleared": ("▷", "ok", "resumed"),
+_PLAIN: Mapping[str, tuple[str, str, str, Callable[[EventView], str]]] = {
+    "run.cancel_requested": ("⊘", "canceled", "asked to cancel", _quoted),
+    "attempt.pending": ("◔", "waits", "{try} waits in", _cause),
+    "attempt.dispatched": ("▷", "running", "{try} was sent to its host, in", _cause),
+    "attempt.started": ("▶", "running", "{try} began in", _cause),
+    "attempt.stopping": ("◑", "stopping", "{try} is being stopped in", _cause),
+    "host.attached": ("✓", "ok", "an instance attached to", _process),
+    "host.reattached": ("✓", "ok", "an instance came back to", _process),
+    "host.detached": ("○", "off", "an instance left", _cause),
+    "host.ended": ("✕", "failed", "declared the end of an instance of", _cause),
+    "host.unreachable": ("◔", "waits", "an instance fell silent in", _cause),
+    "host.manifest": ("✎", "off", "a new catalogue came from", _cause),
+    "host.forgotten": ("⌫", "off", "forgot", _cause),
+    "host.reloaded": ("✓", "ok", "reloaded", _changes),
+    "host.reload_refused": ("✕", "failed", "tried to reload", _refusal),
+    "job.refused": ("✕", "failed", "job refused:", _cause),
+    "kernel.started": ("●", "ok", "a kernel started", _version),
+    "kernel.leading": ("●", "ok", "a kernel took the lead", _version),
+    "pause.set": ("‖", "paused", "paused", _quoted),
+    "pause.cleared": ("▷", "ok", "resumed", _cause),
 }
+"""Of events that need no sentence of their own: sign, colour, words, and what makes the detail."""
 
 
 def deed_of(event: EventView) -> Deed:
     """Return an event as a line of the page; for a kind that this version does not know, its name."""
     if (made := _DEEDS.get(event.kind)) is not None:
         return made(event)
-    sign, css, what = _PLAIN.get(event.kind, ("·", "off", event.kind.replace(".", " ").replace("_", " ")))
-    detail = _reason(event) or _text(event, "why") or _text(event, "what") or _text(event, "evidence")
-    return Deed(sign=_sign(sign, css), what=what.replace("{try}", _try(event)), detail=detail)
+    unknown = ("·", "off", event.kind.replace(".", " ").replace("_", " "), _cause)
+    sign, css, what, detail = _PLAIN.get(event.kind, unknown)
+    return Deed(sign=_sign(sign, css), what=what.replace("{try}", _try(event)), detail=detail(event))
 
 
 def shown_kinds(chosen: Sequence[str]) -> list[str]:
