@@ -35,7 +35,6 @@ from nomaflow_console.views.hosts import (
 )
 from nomaflow_console.views.html_pieces import button, command, icon
 from nomaflow_console.views.job_row import job_row
-from nomaflow_console.views.job_rows import with_bars
 from nomaflow_console.views.run_row import run_row
 from nomaflow_console.views.run_words import clock, fires_of, hindrance
 from nomaflow_console.views.schedule import strip
@@ -62,7 +61,7 @@ _WORDS: tuple[Callable[..., Any], ...] = (
     amount, asset, attempt_link, brought_by, button, byte_size, city, clock, command, counted, day_title, deed_of,
     ended_ok, exclusive_running, fire_row, fires_of, first_line, hindrance, host_notes, host_sign, icon,
     instance_notes, instance_sign, job_row, person, printable, problem_place, reason_sentence, run_row, runs_into,
-    share, short_id, state_badge, strip, ticking, told, took, until, when, who, with_bars, with_runs,
+    share, short_id, state_badge, strip, ticking, told, took, until, when, who, with_runs,
 )  # fmt: skip
 """What templates call."""
 

@@ -14,8 +14,9 @@ from nomaflow_console.views.durations import ticking, took
 from nomaflow_console.views.html_pieces import button, command, icon, item, kept, row_menu, text
 from nomaflow_console.views.job_rows import JobRow
 from nomaflow_console.views.sentences import amount, told, who
+from nomaflow_console.views.sparkline import sparkline
 from nomaflow_console.views.states import state_badge
-from nomaflow_console.views.times import when
+from nomaflow_console.views.times import Zone, when
 
 if TYPE_CHECKING:
     from nomaflow_console.kernel.status import KernelStatus
@@ -34,7 +35,7 @@ def job_row(context: Context, row: JobRow) -> Markup:
         f'<td class="k-title"><a class="name" href="{text(row.href)}">{job_id}</a>{_about(row)}</td>',
         f'<td class="last-run">{_last_run(context, row)}</td>',
         f'<td class="num k-hide">{amount(row.last.rows_affected) if row.last else "–"}</td>',
-        f'<td class="spark-cell">{row.spark if row.last else ""}</td>',
+        f'<td class="spark-cell">{_bars(context, row)}</td>',
         f'<td class="{"next" if row.next else "k-hide"}">{_next(context, row)}</td>',
         _why(context, row),
         f'<td class="k-end"><div class="acts end">\n{_act(row, may_run=may_run)}\n{more}\n</div></td>',
@@ -69,6 +70,12 @@ def _last_run(context: Context, row: JobRow) -> str:
     return f'{badge} <span class="sub">{at}{span}</span>'
 
 
+def _bars(context: Context, row: JobRow) -> str:
+    zone: Zone = context["zone"]
+    info, _ = zone.for_job(row.job.timezone)
+    return sparkline(row.recent, now=context["now"], zone=info) if row.last and row.recent else ""
+
+
 def _next(context: Context, row: JobRow) -> str:
     fire = row.next
     if fire is None:
@@ -80,11 +87,11 @@ def _next(context: Context, row: JobRow) -> str:
 def _why(context: Context, row: JobRow) -> str:
     said = text(row.now.text)
     shown = _NOTHING
-    if row.pause is not None:
-        until = f" until {when(context, row.pause.until)}" if row.pause.until else ""
-        why = f": “{text(row.pause.why)}”" if row.pause.why else ""
+    if (pause := row.job.pause) is not None:
+        until = f" until {when(context, pause.until)}" if pause.until else ""
+        why = f": “{text(pause.why)}”" if pause.why else ""
         sign = '<span class="state state-paused"><span class="sign" aria-hidden="true">‖</span> paused</span>'
-        shown = f"{sign} by {text(who(row.pause.by) or 'somebody')}{until}{why}"
+        shown = f"{sign} by {text(who(pause.by) or 'somebody')}{until}{why}"
     elif row.open_run is not None:
         shown = (
             f'<a class="quiet-link" href="/runs/{text(row.open_run.run_id)}">{state_badge(row.open_run)}</a>'
@@ -136,7 +143,7 @@ def _cancel_href(context: Context, run: RunView) -> str:
 
 
 def _pauses(context: Context, row: JobRow) -> str:
-    if row.pause is None or not row.pause.job_id:
+    if row.job.pause is None or not row.job.pause.job_id:
         return item("Pause…", "pause", f"{row.href}/pause")
     return (
         f'<form method="post" action="{text(row.href)}/resume">'

@@ -7,16 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import pass_context
-from jinja2.runtime import Context
-from markupsafe import Markup
-
-from nomaflow.client.values import FireView, JobPageView, JobView, PauseView, RecentRunView, RunView
+from nomaflow.client.values import FireView, JobPageView, JobView, RecentRunView, RunView
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.sentences import Sentence, line, now_sentence, problem_place, run_sentence
-from nomaflow_console.views.sparkline import sparkline
 from nomaflow_console.views.states import StateSign, run_sign, sign_of
-from nomaflow_console.views.times import Zone
 
 PAGE = 50
 """Jobs on one page."""
@@ -28,7 +22,6 @@ _CONDITIONS = {
     "failed": "FAILED", "running": "ACTIVE", "ok": "SUCCEEDED", "paused": "PAUSED", "disabled": "DISABLED",
     "never": "NEVER_RUN",
 }  # fmt: skip
-_NO_BARS = Markup("")
 STATES = {
     "failed": "last run failed", "running": "running or waiting", "ok": "last run ok", "paused": "paused",
     "disabled": "disabled by a problem", "never": "never run",
@@ -97,7 +90,6 @@ class JobRow:
     :param now: what it does, or why it does nothing
     :param open_run: the run that it has now
     :param recent: its last runs, newest first
-    :param spark: their bars, which :func:`with_bars` draws
     """
 
     job: JobView
@@ -106,11 +98,9 @@ class JobRow:
     last: RunView | None
     recent: tuple[RecentRunView, ...]
     next: FireView | None
-    pause: PauseView | None
     now: Sentence
     open_run: RunView | None
     open_count: int
-    spark: Markup = _NO_BARS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,19 +190,10 @@ def _row(job: JobView, stats: Any, open_runs: Sequence[RunView]) -> JobRow:
         last=last,
         recent=tuple(stats.recent) if stats is not None else (),
         next=next(iter(fires_ahead(job)), None),
-        pause=job.pause,
         now=said,
         open_run=first,
         open_count=len(open_runs),
     )
-
-
-@pass_context
-def with_bars(context: Context, row: JobRow) -> JobRow:
-    """Return a row with the bars of its last runs, their times in the page's zone."""
-    zone: Zone = context["zone"]
-    info, _ = zone.for_job(row.job.timezone)
-    return replace(row, spark=sparkline(row.recent, now=context["now"], zone=info)) if row.recent else row
 
 
 def tally(counts: Iterable[Any]) -> list[tuple[StateSign, str, int, int]]:
