@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from nomaflow.client.values import RunView
 from nomaflow_console.views.durations import ticking, took
 from nomaflow_console.views.html_pieces import button, command, item, kept, row_menu, text
-from nomaflow_console.views.run_rows import RunRow
+from nomaflow_console.views.needs_you import job_address
+from nomaflow_console.views.run_filters import filter_name
+from nomaflow_console.views.run_rows import RunRow, log_marks
 from nomaflow_console.views.sentences import amount, told, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when
@@ -30,13 +34,14 @@ def run_row(
     :param selects: True for a box that selects it
     :param names_job: False where the page is that of its job
     """
-    run_id, end = text(row.run.run_id), text(row.run.run_id[-4:])
-    href = text(row.href)
+    run = row.run
+    run_id, end = text(run.run_id), text(run.run_id[-4:])
+    href = f"/runs/{run_id}"
     kernel: KernelStatus = context["kernel"]
-    job_id, host = row.run.job_id, row.run.host
-    may_run = kernel.may_perhaps("trigger", job_id=job_id, host=host)
-    may_cancel = row.can_cancel and kernel.may_perhaps("cancel", job_id=job_id, host=host)
-    act = _act(context, row, cancel_menu, may_run=may_run, may_cancel=may_cancel)
+    may_run = kernel.may_perhaps("trigger", job_id=run.job_id, host=run.host)
+    can_cancel = not run.terminal and run.cancel is None
+    may_cancel = can_cancel and kernel.may_perhaps("cancel", job_id=run.job_id, host=run.host)
+    act = _act(context, run, cancel_menu, may_run=may_run, may_cancel=may_cancel)
     more = _more(row, names_job=names_job, may_run=may_run)
     cells = [
         *_names(row, run_id, href, selects=selects, names_job=names_job),
@@ -60,16 +65,16 @@ def _names(row: RunRow, run_id: str, href: str, *, selects: bool, names_job: boo
             f' aria-label="Select {job_id} {text(run.run_id[-4:])}"></td>'
         )
     warns = ""
-    if row.warns:
+    if marks := log_marks(run):
         warns = (
-            f' <span class="state state-warning" title="{row.warns} in its log"><span class="sign"'
-            f' aria-hidden="true">▲</span><span class="visually-hidden">{row.warns} in its log</span></span>'
+            f' <span class="state state-warning" title="{marks} in its log"><span class="sign"'
+            f' aria-hidden="true">▲</span><span class="visually-hidden">{marks} in its log</span></span>'
         )
     place = "k-lead" if names_job else "k-title"
     yield f'<td class="nowrap {place}"><a class="quiet-link" href="{href}">{state_badge(run)}</a>{warns}</td>'
     if names_job:
         preset = f' <span class="tag">{text(run.preset)}</span>' if run.preset else ""
-        yield f'<td class="k-title"><a class="name" href="{text(row.job_href)}">{job_id}</a>{preset}</td>'
+        yield f'<td class="k-title"><a class="name" href="{text(job_address(run.job_id))}">{job_id}</a>{preset}</td>'
 
 
 def _times(context: Context, row: RunRow) -> str:
@@ -116,27 +121,36 @@ def _trigger(context: Context, row: RunRow) -> str:
     if not trigger.by:
         return kind
     title = f"{text(trigger.by)}: only what {'they' if trigger.has_caller else 'it'} started"
-    return f'{kind} <a class="quiet-link" href="{text(row.by_href)}" title="{title}">{text(who(trigger.by))}</a>'
+    href = text(row.query.address(by=filter_name(trigger.by)))
+    return f'{kind} <a class="quiet-link" href="{href}" title="{title}">{text(who(trigger.by))}</a>'
 
 
-def _act(context: Context, row: RunRow, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool) -> str:
+def _act(context: Context, run: RunView, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool) -> str:
     """Return the one thing that is mostly done with such a run."""
-    run = row.run
     if may_cancel:
         return cancel_menu(run.run_id, context["csrf"], context["here"], square=True)
     if not may_run:
         return ""
     if run.state == "MISSED" or (run.state == "SKIPPED" and not run.started_at):
-        return button(f"Run {run.job_id}…", "play", href=row.run_href, square=True, kind="plain", key="r")
-    if row.can_replay:
+        return button(f"Run {run.job_id}…", "play", href=_run_href(run), square=True, kind="plain", key="r")
+    if run.terminal and run.state != "SKIPPED":
         name = f"Replay {run.job_id}…"
-        return button(name, "rotate-ccw", href=f"{row.href}/replay", square=True, kind="plain", key="r")
+        return button(name, "rotate-ccw", href=f"/runs/{run.run_id}/replay", square=True, kind="plain", key="r")
     return ""
 
 
+def _run_href(run: RunView) -> str:
+    """Return the address of the form that runs the job, with the preset of a run."""
+    return f"{job_address(run.job_id)}/run" + (f"?preset={quote(run.preset)}" if run.preset else "")
+
+
 def _more(row: RunRow, *, names_job: bool, may_run: bool) -> Markup:
-    filters = {"only_href": row.only_href, "not_href": row.not_href} if names_job else {}
-    return _menu(row.run.run_id, row.href, row.run_href if may_run else "", **filters)
+    run, query = row.run, row.query
+    filters = {}
+    if names_job:
+        hidden = tuple(dict.fromkeys((*query.hidden, run.job_id)))
+        filters = {"only_href": query.address(job=run.job_id), "not_href": query.address(hidden=hidden)}
+    return _menu(run.run_id, f"/runs/{run.run_id}", _run_href(run) if may_run else "", **filters)
 
 
 @kept
