@@ -14,7 +14,11 @@ from typing import TypeAlias
 from nomaflow_telemetry.visible_text import visible
 
 Segment: TypeAlias = tuple[str, str]
-"""A text without control characters but line feed and tab, and its classes, separated by blanks; empty for none."""
+"""A text without control characters but line feed and tab, and its classes, separated by blanks; empty for none.
+
+They are ``b d i u v s``, ``f0`` to ``f7`` for the text, ``g0`` to ``g7`` behind it. A bright colour looks like its
+plain one.
+"""
 
 _MOST_OLDER = 50
 """How many overwritten states of a line are kept to be shown on demand."""
@@ -23,10 +27,6 @@ _SGR = re.compile(r"\x1b\[([0-9;:]*)m")
 # Bold, dim, italic, underlined, inverse, struck through; and the codes that end them.
 _ON = {1: "b", 2: "d", 3: "i", 4: "u", 7: "v", 9: "s"}
 _OFF = {22: "bd", 23: "i", 24: "u", 27: "v", 29: "s"}
-_COLOURS = tuple(f"{layer}{number}" for layer in "fg" for number in range(16))
-
-CLASSES = frozenset((*_ON.values(), *_COLOURS))
-"""Every class that a segment may have: ``b d i u v s``, ``f0`` to ``f15`` for the text, ``g0`` to ``g15`` behind it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,12 +120,12 @@ class _Look:
                 self._plain(code)
 
     def _plain(self, code: int) -> None:
-        for first, layer, offset in ((30, "f", 0), (40, "g", 0), (90, "f", 8), (100, "g", 8)):
+        for first, layer in ((30, "f"), (40, "g"), (90, "f"), (100, "g")):
             if first <= code < first + 8:
-                self._colour[layer] = f"{layer}{code - first + offset}"
+                self._colour[layer] = f"{layer}{code - first}"
 
     def _extended(self, layer: str, codes: list[int]) -> None:
-        """Take a colour of 256, or of red, green and blue, as the nearest of 16."""
+        """Take a colour of 256, or of red, green and blue, as the nearest of 8."""
         kind = codes.pop(0) if codes else 0
         if kind == 5 and codes:
             number = codes.pop(0)
@@ -137,7 +137,7 @@ class _Look:
 
 def _of_256(number: int) -> int:
     if number < 16:
-        return number
+        return number % 8
     if number >= 232:
         grey = 8 + (number - 232) * 10
         return _of_rgb(grey, grey, grey)
@@ -147,11 +147,11 @@ def _of_256(number: int) -> int:
 
 
 def _of_rgb(red: int, green: int, blue: int) -> int:
-    """Return the nearest of the 16 colours: which of the three are strong, and whether any is bright."""
+    """Return the nearest of the 8 colours: which of the three are strong."""
     most = max(red, green, blue)
     if most < 48:
         return 0
     if most - min(red, green, blue) < 32:
-        return 8 if most < 112 else 7 if most < 200 else 15
+        return 0 if most < 112 else 7
     half = most * 0.6
-    return (red > half) + 2 * (green > half) + 4 * (blue > half) + (8 if most > 170 else 0)
+    return (red > half) + 2 * (green > half) + 4 * (blue > half)
