@@ -87,7 +87,6 @@ def test_what_is_not_over_grows_to_now() -> None:
         finished=None,
     )
     drawn = _drawn(run, now=40)
-    assert drawn.open
     assert [(bar.kind, bar.x, bar.open) for bar in drawn.rows[0].bars] == [("wait", 0, False), ("run", 50, True)]
     assert drawn.rows[1].note == "not started yet"
     backing_off = _run(

@@ -118,7 +118,6 @@ class Timeline:
 
     start: datetime
     end: datetime
-    open: bool
     rows: tuple[Row, ...]
     ticks: tuple[Tick, ...]
 
@@ -143,7 +142,7 @@ def timeline(
     for moment in moments:
         drawing.moments.setdefault((moment.step, moment.attempt), []).append(moment)
     rows = tuple(drawing.rows(run, depth=0)) if run.steps else ()
-    return Timeline(start=start, end=end, open=not run.terminal, rows=rows, ticks=_ticks(start, end))
+    return Timeline(start=start, end=end, rows=rows, ticks=_ticks(start, end))
 
 
 class _Axis:
