@@ -17,6 +17,8 @@ from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nomaflow_console.settings import ConsoleSettings
 
 
@@ -61,7 +63,7 @@ def _print_link(settings: ConsoleSettings) -> int:
     from nomaflow_console.settings import SettingsRefused
 
     try:
-        url, pid = (settings.state_folder / "console").read_text(encoding="utf-8").split()
+        url, pid = settings.told_address.read_text(encoding="utf-8").split()
         os.kill(int(pid), 0)
     except (OSError, ValueError):
         raise SettingsRefused(
@@ -80,7 +82,7 @@ def _maker() -> str:
         return f"uid {os.getuid()}"
 
 
-def _parser(flags: object) -> argparse.ArgumentParser:
+def _parser(flags: Iterable[tuple[str, str]]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nomaflow console",
         description="Run the console, the web page of a project's kernel. `nomaflow console link DIR` prints a link "
@@ -90,7 +92,6 @@ def _parser(flags: object) -> argparse.ArgumentParser:
     )
     parser.add_argument("action", nargs="?", choices=("serve", "link"), default="serve", help=argparse.SUPPRESS)
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
-    assert isinstance(flags, tuple)
     for flag, text in flags:
         variable = "NOMAFLOW_CONSOLE_" + flag.replace("-", "_").upper()
         parser.add_argument(f"--{flag}", default="", metavar="VALUE", help=f"{text} [{variable}]")

@@ -54,11 +54,6 @@ class Place:
     url: str
 
 
-def told_address(settings: ConsoleSettings) -> Path:
-    """Return the file in which a running console says where it is."""
-    return settings.state_folder / "console"
-
-
 async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code.
 
@@ -110,7 +105,7 @@ def _tell(settings: ConsoleSettings, place: Place) -> None:
 
     :raises SettingsRefused: if it cannot be written
     """
-    told = told_address(settings)
+    told = settings.told_address
     fresh = told.with_name(f".{told.name}.{os.getpid()}")
     try:
         fresh.write_text(f"{place.url}\n{os.getpid()}\n", encoding="utf-8")
@@ -126,7 +121,7 @@ def _tell(settings: ConsoleSettings, place: Place) -> None:
 
 def _forget(settings: ConsoleSettings, place: Place) -> None:
     """Remove what says where the console was, unless another one has begun since."""
-    told = told_address(settings)
+    told = settings.told_address
     with contextlib.suppress(OSError):
         if told.read_text(encoding="utf-8").split() == [place.url, str(os.getpid())]:
             told.unlink()
@@ -235,7 +230,7 @@ def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
 def _first_free(settings: ConsoleSettings, secret: ConsoleSecret) -> socket.socket:
     """Listen on loopback: at the port of before, so that open pages go on, the usual one, its own, or any free one."""
     try:
-        before = urlsplit(told_address(settings).read_text(encoding="utf-8").split()[0]).port
+        before = urlsplit(settings.told_address.read_text(encoding="utf-8").split()[0]).port
     except (OSError, ValueError, IndexError):
         before = None
     for port in (before or DEFAULT_PORT, DEFAULT_PORT, secret.port):

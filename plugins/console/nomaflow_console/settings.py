@@ -75,6 +75,11 @@ class ConsoleSettings:
         return self.project / ".nomaflow"
 
     @property
+    def told_address(self) -> Path:
+        """The file in which a running console says where it is."""
+        return self.state_folder / "console"
+
+    @property
     def kernel(self) -> AddressSource:
         """The addresses of the kernel, and the console's own token for it."""
         if self.address:
