@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,43 +55,32 @@ class _Follower:
         self._kernel = kernel
         self._run_id = run_id
         self._after = after_seq
-        self._version = 0
-        self._ended = False
-        self._news = asyncio.Condition()
+        self._news = asyncio.Event()
         self._task = asyncio.create_task(self._follow())
+        self._task.add_done_callback(lambda _: self._tell())
         self.viewers = 0
 
     async def changes(self) -> AsyncIterator[None]:
         """Yield at once and after each piece of news; the last time after the end."""
-        seen = -1
         while True:
-            ended = self._ended
-            seen = self._version
+            ended, news = self._task.done(), self._news
             yield
             if ended:
                 await self._task  # raises what ended it, if it was no end
                 return
-            async with self._news:
-                await self._news.wait_for(partial(self._has_more, seen))
-
-    def _has_more(self, seen: int) -> bool:
-        return seen != self._version or self._ended
+            await news.wait()
 
     async def _follow(self) -> None:
-        try:
-            while await self._wait_for_lines():
-                new = 1
-                while new:
-                    await self._tell()
-                    await asyncio.sleep(_FLOOD_PAUSE_SECONDS if new >= _FLOOD_LINES else _PAUSE_SECONDS)
-                    # Sequences have no gaps, so their number says which is the last one. The run alone would come with
-                    # the results of its steps, which may be megabytes.
-                    found = await self._kernel.list_runs_page(run_ids=[self._run_id])
-                    new = max(0, sum(run.log_lines for run in found.runs) - self._after)
-                    self._after += new
-        finally:
-            self._ended = True
-            await self._tell()
+        while await self._wait_for_lines():
+            new = 1
+            while new:
+                self._tell()
+                await asyncio.sleep(_FLOOD_PAUSE_SECONDS if new >= _FLOOD_LINES else _PAUSE_SECONDS)
+                # Sequences have no gaps, so their number says which is the last one. The run alone would come with
+                # the results of its steps, which may be megabytes.
+                found = await self._kernel.list_runs_page(run_ids=[self._run_id])
+                new = max(0, sum(run.log_lines for run in found.runs) - self._after)
+                self._after += new
 
     async def _wait_for_lines(self) -> bool:
         """Wait for a line after the last known one; return False if the run is over and has none."""
@@ -102,10 +90,10 @@ class _Follower:
                 return True
         return False
 
-    async def _tell(self) -> None:
-        async with self._news:
-            self._version += 1
-            self._news.notify_all()
+    def _tell(self) -> None:
+        """Wake who waits for this piece of news; the next one has an event of its own."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def stop(self) -> None:
         """End the follower."""
