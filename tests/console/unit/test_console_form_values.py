@@ -25,9 +25,8 @@ from nomaflow_console.forms.parsing import (
     parse_text,
     to_text,
 )
-from nomaflow_console.forms.reading import Reading, json_text, read_form
+from nomaflow_console.forms.reading import Reading, base_of, json_text, read_form
 from nomaflow_console.forms.sending import FormState, Options, checked
-from nomaflow_console.pages.run_form import base_of
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(

@@ -11,7 +11,7 @@ from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Conflict, Place, Wanted, WrongShape, merge
 from nomaflow_console.forms.parsing import ABSENT, ANY, KindName, WrongText, parse_object, parse_text, to_text
 
-JSON_FIELD, BASE_FIELD = "json", "base"
+JSON_FIELD = "json"
 WAS = "was."
 """Begins the name of the hidden field with which a checkbox tells how it was."""
 
@@ -88,9 +88,14 @@ def from_address(form: Form, query: Mapping[str, str], *, options: Mapping[str, 
     return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=shown)
 
 
+def base_of(sent: Mapping[str, str]) -> Wanted:
+    """Return the values that a form showed before it was filled in; none if that cannot be read."""
+    return _json(sent.get("base", ""))[0]
+
+
 def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
     """Return the reading of a form that was sent."""
-    base, _ = _json(sent.get(BASE_FIELD, ""))
+    base = base_of(sent)
     edits: dict[Place, Any] = {}
     errors: dict[str, str] = {}
     texts: dict[str, str] = {}

@@ -12,16 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client import KernelClient, NotFound, ReplayOrder
-from nomaflow.client.requests import new_request_id
 from nomaflow.client.values import JobView, RunView, StepView
 from nomaflow_console.forms.commands import replay_command
-from nomaflow_console.forms.fields import Layers, build_form
+from nomaflow_console.forms.fields import Layers
 from nomaflow_console.forms.merging import Wanted
-from nomaflow_console.forms.reading import from_address
 from nomaflow_console.forms.sending import FormState, Options, checked
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
-from nomaflow_console.pages.run_form import preset_of, read_state, started_page
+from nomaflow_console.pages.run_form import new_state, preset_of, read_state, started_page
 from nomaflow_console.rendering import page
 from nomaflow_telemetry.process_log import LOG_LEVELS
 
@@ -80,14 +78,8 @@ async def show(request: Request) -> Response:
     kernel, replayed = await _replayed(request)
     options = replayed.options(request.query_params)
     signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
-    layers = replayed.layers(options)
-    begun = build_form(layers, signatures, Wanted())
-    reading = from_address(
-        begun, request.query_params,
-        options={"from": (), "definition": ("now", "then"), "log_level": (), "overlap": ("allow",)},
-    )  # fmt: skip
-    form = build_form(layers, signatures, reading.base)
-    state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
+    takes = {"from": (), "definition": ("now", "then")}
+    state = new_state(request, replayed.layers(options), signatures, options, takes)
     return _page(request, replayed, await _checked(kernel, replayed, state, blames_empty=False))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -13,18 +13,19 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, InvalidRequest, KernelClient, KernelUnreachable, TriggerOrder
 from nomaflow.client.requests import new_request_id
-from nomaflow.client.values import JobView, Replayed, Triggered
+from nomaflow.client.values import CallableView, JobView, Replayed, Triggered
 from nomaflow_console.forms.commands import run_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
-from nomaflow_console.forms.parsing import load_json
-from nomaflow_console.forms.reading import from_address, read_form
+from nomaflow_console.forms.reading import base_of, from_address, read_form
 from nomaflow_console.forms.sending import FormState, Options, checked, seen_warnings, with_refusal
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_telemetry.process_log import LOG_LEVELS
+
+Signatures: TypeAlias = Mapping[str, CallableView]
 
 
 async def _job(request: Request) -> tuple[KernelClient, JobView, dict[str, Any]]:
@@ -38,13 +39,7 @@ async def show(request: Request) -> Response:
     kernel, job, definition = await _job(request)
     signatures = await signatures_of(kernel, job.host, definition)
     options = Options.of(request.query_params)
-    layers = _layers(definition, options)
-    begun = build_form(layers, signatures, Wanted())
-    reading = from_address(
-        begun, request.query_params, options={"preset": (), "log_level": (), "overlap": ("allow",)}
-    )  # fmt: skip
-    form = build_form(layers, signatures, reading.base)
-    state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
+    state = new_state(request, _layers(definition, options), signatures, options, {"preset": ()})
     return _page(request, job, await _checked(kernel, job, state, blames_empty=False))
 
 
@@ -102,24 +97,30 @@ def _layers(definition: Mapping[str, Any], options: Options) -> Layers:
     return Layers(definition=definition, preset=preset_of(definition, options.preset))
 
 
-def read_state(request: Request, layers: Layers, signatures: Any, options: Options) -> FormState:
+def new_state(
+    request: Request, layers: Layers, signatures: Signatures, options: Options, takes: Mapping[str, Collection[str]]
+) -> FormState:
+    """Return the state of a form that the address fills.
+
+    :param takes: what it takes beside values, log level and overlap, each with what it may be; none for any text
+    """
+    begun = build_form(layers, signatures, Wanted())
+    known = {**takes, "log_level": (), "overlap": ("allow",)}
+    reading = from_address(begun, request.query_params, options=known)
+    form = build_form(layers, signatures, reading.base)
+    return FormState(form=form, reading=reading, options=options, request_id=new_request_id())
+
+
+def read_state(request: Request, layers: Layers, signatures: Signatures, options: Options) -> FormState:
     """Return the state of a form that was sent."""
     sent = request.state.form
     # Twice: what the JSON adds has a field of its own from then on.
-    first = read_form(build_form(layers, signatures, base_of(sent)), sent)
-    form = build_form(layers, signatures, first.base)
+    reading = read_form(build_form(layers, signatures, base_of(sent)), sent)
+    form = build_form(layers, signatures, reading.base)
     request_id = sent.get("request_id") or new_request_id()
     return FormState(
-        form=form, reading=first, options=options, request_id=request_id, warnings=seen_warnings(sent)
+        form=form, reading=reading, options=options, request_id=request_id, warnings=seen_warnings(sent)
     )  # fmt: skip
-
-
-def base_of(sent: Mapping[str, str]) -> Wanted:
-    """Return the values that a form showed before it was filled in."""
-    try:
-        return Wanted.from_json(load_json(sent.get("base") or "{}"))
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return Wanted()
 
 
 def _order(job: JobView, state: FormState, *, validate_only: bool = False) -> TriggerOrder:
