@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nomaflow_console.access.links import LinkRefused, LoginLinks, make_code
+from nomaflow_console.access.links import LoginLinks, LoginRefused, make_code
 from nomaflow_console.access.secret import ConsoleSecret
 
 SECRET = ConsoleSecret(value=b"s" * 32)
@@ -22,5 +22,5 @@ def test_a_link_is_good_for_ten_minutes(minutes: float) -> None:
 def test_an_older_link_is_refused(minutes: float) -> None:
     """A link is refused after ten minutes, though nobody has used it."""
     links = LoginLinks(secret=SECRET, started=STARTED, clock=lambda: STARTED + minutes * 60)
-    with pytest.raises(LinkRefused, match="this link is older than 10 minutes"):
+    with pytest.raises(LoginRefused, match="this link is older than 10 minutes"):
         links.use(make_code(SECRET, "ann", now=STARTED))

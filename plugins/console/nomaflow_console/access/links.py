@@ -17,8 +17,8 @@ _NONCE, _TIME, _SEAL, _NAME = 16, 8, 16, 128
 _PURPOSE = "login-link"
 
 
-class LinkRefused(Exception):
-    """Raised when a code does not log anybody in; the text gives the reason and the way out."""
+class LoginRefused(Exception):
+    """Raised when nobody is logged in; the text gives the reason and the way out."""
 
 
 def make_code(secret: ConsoleSecret, name: str, *, now: float | None = None) -> str:
@@ -47,7 +47,7 @@ class LoginLinks:
         """Return the name of a code's maker; the code is used up.
 
         :param code: the code, or the whole link, which ends in it
-        :raises LinkRefused: if it is not genuine, too old, from before this console's start, or used
+        :raises LoginRefused: if it is not genuine, too old, from before this console's start, or used
         """
         again = "make a new one with: nomaflow console link"
         code = code.strip().rpartition("#")[2]
@@ -57,15 +57,15 @@ class LoginLinks:
             raw = b""
         seal, body = raw[:_SEAL], raw[_SEAL:]
         if len(body) < _NONCE + _TIME or not hmac.compare_digest(seal, self.secret.seal(_PURPOSE, body)):
-            raise LinkRefused(f"this code is not one of this console, or not whole; {again}")
+            raise LoginRefused(f"this code is not one of this console, or not whole; {again}")
         nonce, made = body[:_NONCE], int.from_bytes(body[_NONCE : _NONCE + _TIME], "big") / 1e6
         now = self.clock()
         if made < self.started:
-            raise LinkRefused(f"this link is older than the console, which was started since; {again}")
+            raise LoginRefused(f"this link is older than the console, which was started since; {again}")
         if not made <= now + 1 <= made + LINK_SECONDS + 1:
-            raise LinkRefused(f"this link is older than 10 minutes; {again}")
+            raise LoginRefused(f"this link is older than 10 minutes; {again}")
         self._used = {each: at for each, at in self._used.items() if at > now - LINK_SECONDS - 1}
         if nonce in self._used:
-            raise LinkRefused(f"this link was used before, and works once; {again}")
+            raise LoginRefused(f"this link was used before, and works once; {again}")
         self._used[nonce] = made
         return body[_NONCE + _TIME :].decode("utf-8", "replace")

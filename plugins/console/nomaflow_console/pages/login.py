@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable
-from nomaflow_console.access.links import LinkRefused, LoginLinks
+from nomaflow_console.access.links import LoginLinks, LoginRefused
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Kernels
 from nomaflow_console.pages.return_targets import target_of
@@ -16,10 +16,6 @@ from nomaflow_console.rendering import page
 from nomaflow_console.settings import ConsoleSettings
 
 _LONGEST_TOKEN = 1_024
-
-
-class _Refused(Exception):
-    """Raised when nobody is logged in; the text gives the reason and the way out."""
 
 
 async def show(request: Request) -> Response:
@@ -49,7 +45,7 @@ async def log_in(request: Request) -> Response:
     try:
         token = form.get("token", "").strip()
         session = await _by_token(request, token) if token else _by_link(request, form.get("code", ""))
-    except _Refused as error:
+    except LoginRefused as error:
         return _page(request, target=target, problem=str(error), status=403)
     return RedirectResponse(target, status_code=303, headers={"set-cookie": sessions.set_cookie(session)})
 
@@ -59,37 +55,34 @@ def _by_link(request: Request, code: str) -> Session:
     sessions: Sessions = request.app.state.sessions
     settings: ConsoleSettings = request.app.state.settings
     if not settings.has_access:
-        raise _Refused("this console has no access of its own to the kernel: log in with a token")
-    try:
-        return sessions.start(name=links.use(code), principal="owner")
-    except LinkRefused as error:
-        raise _Refused(str(error)) from None
+        raise LoginRefused("this console has no access of its own to the kernel: log in with a token")
+    return sessions.start(name=links.use(code), principal="owner")
 
 
 async def _by_token(request: Request, token: str) -> Session:
     """Return a session whose calls carry a token.
 
-    :raises _Refused: if the kernel does not take it
+    :raises LoginRefused: if the kernel does not take it
     """
     kernels: Kernels = request.app.state.kernels
     sessions: Sessions = request.app.state.sessions
     settings: ConsoleSettings = request.app.state.settings
     if not settings.takes_tokens:
-        raise _Refused(
+        raise LoginRefused(
             "this console calls the kernel at its owner's socket, where a token says nothing: use a login link, or "
             "start the console with --address tls://HOST:PORT"
         )
     if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise _Refused(
+        raise LoginRefused(
             "this is not a token; `nomaflow token create --user NAME --role operator --no-join` prints one "
             "(a join string is for `nomaflow login`)"
         )
     try:
         name = await kernels.name_of(token)
     except KernelUnreachable as error:
-        raise _Refused(f"{error.message}: try again in a moment") from None
+        raise LoginRefused(f"{error.message}: try again in a moment") from None
     except ClientError as error:
-        raise _Refused(error.message) from None
+        raise LoginRefused(error.message) from None
     return sessions.start(name=name, principal=f"token of {name}", token=token)
 
 
