@@ -67,12 +67,7 @@ class Gate:
             refused = await self._refused(request, headers, session)
         except ClientDisconnect:
             return  # nobody is left to answer
-        if refused is not None:
-            await refused(scope, receive, sending)
-        elif request.method in _READS:
-            await self._app(scope, receive, sending)
-        else:
-            await self._app(scope, _replaying(await request.body()), sending)
+        await (self._app if refused is None else refused)(scope, receive, sending)
 
     async def _refused(self, request: Request, headers: Mapping[str, str], session: Session | None) -> Response | None:
         """Return the answer to a request that goes no further; None if it does."""
@@ -121,7 +116,7 @@ def _form(body: bytes) -> ImmutableMultiDict[str, str]:
 
 
 async def _bounded_body(request: Request) -> bytes | None:
-    """Return the body of a request; None if it is too long. The request keeps it."""
+    """Return the body of a request; None if it is too long."""
     if int(request.headers.get("content-length", "0") or 0) > MOST_BYTES:
         return None
     body = bytearray()
@@ -129,14 +124,4 @@ async def _bounded_body(request: Request) -> bytes | None:
         body += part
         if len(body) > MOST_BYTES:
             return None
-    request._body = bytes(body)  # noqa: SLF001  # where a request keeps what was read of it
     return bytes(body)
-
-
-def _replaying(body: bytes) -> Receive:
-    """Return a receiver of a body that was read already."""
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
