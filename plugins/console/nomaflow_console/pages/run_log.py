@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
@@ -34,28 +33,15 @@ _BEFORE = 60
 _MOST_JOBS = 1_000
 
 
-@dataclass(kw_only=True)
-class _Logs:
-    """The pages and the feed of the logs that one principal reads."""
-
-    pages: LogPages
-    feed: LogFeed
-    jobs: dict[str, str] = field(default_factory=dict)
-
-
-def _logs(request: Request) -> _Logs:
-    principal = principal_of(request)
-    return principal.kept(_Logs, lambda: _Logs(pages=LogPages(), feed=LogFeed(principal.watching)))
-
-
 def log_pages(request: Request) -> LogPages:
     """Return the windows over the logs that a session may read."""
-    return _logs(request).pages
+    return principal_of(request).kept(LogPages, LogPages)
 
 
 def log_feed(request: Request) -> LogFeed:
     """Return the followers of the logs that a session may read."""
-    return _logs(request).feed
+    principal = principal_of(request)
+    return principal.kept(LogFeed, lambda: LogFeed(principal.watching))
 
 
 async def log_zone(request: Request, run_id: str) -> tzinfo:
@@ -63,9 +49,10 @@ async def log_zone(request: Request, run_id: str) -> tzinfo:
     zone = Zone.of_cookie(request.state.session.zone)
     if not zone.of_jobs:
         return zone.info
-    jobs = _logs(request).jobs
+    jobs: dict[str, str] = principal_of(request).kept("jobs of runs", dict)
     if run_id not in jobs:
-        jobs.clear() if len(jobs) > _MOST_JOBS else None
+        if len(jobs) > _MOST_JOBS:
+            jobs.clear()
         jobs[run_id] = (await kernel_of(request).get_run(run_id)).job_id
     job_id = jobs[run_id]
     return zone.for_job((await job_zones(request, [job_id]))[job_id])[0]
