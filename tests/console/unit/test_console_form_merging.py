@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_console.forms.merging import Place, Wanted, WrongShape, merge, same
-from nomaflow_console.forms.parsing import ABSENT
+from nomaflow_console.forms.merging import Place, Wanted, merge, same
+from nomaflow_console.forms.parsing import ABSENT, WrongText
 
 NAMES = st.sampled_from(["a", "b", "c"])
 SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, "", "x", [1], {"k": 1}])
@@ -106,5 +106,5 @@ def test_the_json_of_a_form_is_read_as_what_it_was_written_from(wanted: Wanted) 
 )
 def test_json_of_another_form_is_refused_in_words(tree: dict[str, Any], message: str) -> None:
     """With the key."""
-    with pytest.raises(WrongShape, match=message.replace(".", r"\.")):
+    with pytest.raises(WrongText, match=message.replace(".", r"\.")):
         Wanted.from_json(tree)

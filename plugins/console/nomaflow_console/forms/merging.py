@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nomaflow_console.forms.parsing import ABSENT
+from nomaflow_console.forms.parsing import ABSENT, WrongText
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,10 +29,6 @@ class Place:
         if not self.key:
             return f"step {self.step}"
         return f"{self.step}.{self.key}" if self.step else self.key
-
-
-class WrongShape(ValueError):
-    """Raised when the JSON of a form has an unknown key, or a value of another kind than its key takes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,19 +89,17 @@ class Wanted:
     def from_json(cls, tree: Mapping[str, Any]) -> Wanted:
         """Return the values of the JSON of a form.
 
-        :raises WrongShape: if it has another form
+        :raises WrongText: if it has another form
         """
         for name in tree:
             if name not in ("params", "op_kwargs", "steps"):
-                msg = f"unknown key {name!r}; expected params, op_kwargs or steps"
-                raise WrongShape(msg)
+                raise WrongText(f"unknown key {name!r}; expected params, op_kwargs or steps")
         params = _object(tree.get("params", {}), "params")
         op_kwargs = _object(tree.get("op_kwargs", {}), "op_kwargs")
         steps = _object(tree.get("steps", {}), "steps")
         for step, on in steps.items():
             if not isinstance(on, bool):
-                msg = f"steps.{step}: expected true or false"
-                raise WrongShape(msg)
+                raise WrongText(f"steps.{step}: expected true or false")
         return cls(
             params=params,
             op_kwargs={step: _object(values, f"op_kwargs.{step}") for step, values in op_kwargs.items()},
@@ -115,11 +109,9 @@ class Wanted:
 
 def _object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        msg = f"{name}: expected an object"
-        raise WrongShape(msg)
+        raise WrongText(f"{name}: expected an object")
     if "" in value:
-        msg = f"{name}: a name is empty"
-        raise WrongShape(msg)
+        raise WrongText(f"{name}: a name is empty")
     return value
 
 

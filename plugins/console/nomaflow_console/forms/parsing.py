@@ -29,7 +29,7 @@ ABSENT = Absent()
 
 
 class WrongText(ValueError):
-    """Raised when a text is no value of its field's kind; the message says what is expected."""
+    """Raised for a text that is no value of its field's kind, or JSON of another form; it says what is expected."""
 
 
 class KindName(StrEnum):

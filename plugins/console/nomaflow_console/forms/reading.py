@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nomaflow_console.forms.fields import Field, Form
-from nomaflow_console.forms.merging import Conflict, Place, Wanted, WrongShape, merge
+from nomaflow_console.forms.merging import Conflict, Place, Wanted, merge
 from nomaflow_console.forms.parsing import ABSENT, ANY, KindName, WrongText, parse_object, parse_text, to_text
 
 JSON_FIELD = "json"
@@ -169,7 +169,7 @@ def _json(text: str) -> tuple[Wanted, str]:
     """Return the values of a JSON text, and what is wrong with it."""
     try:
         return Wanted.from_json(parse_object(text)), ""
-    except (WrongText, WrongShape) as error:
+    except WrongText as error:
         return Wanted(), str(error)
 
 
