@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nomaflow.client.values import EventView
-from nomaflow_console.views.sentences import amount, counted, line, reason_text
+from nomaflow_console.views.sentences import amount, counted, line, named, reason_text
 from nomaflow_console.views.states import StateSign, sign_of
 
 KINDS = (
@@ -73,8 +73,7 @@ def _list(event: EventView, key: str) -> list[Any]:
 def _names(event: EventView, key: str, counted: str) -> str:
     """Return at most five names, and how many more there are: the event itself has at most 50."""
     listed = [str(name) for name in _list(event, key)]
-    left = max(len(listed), _number(event, counted)) - _MOST_NAMES
-    return ", ".join(listed[:_MOST_NAMES]) + (f" and {left:,} more" if left > 0 else "")
+    return named(listed[:_MOST_NAMES], max(len(listed), _number(event, counted)))
 
 
 def _quoted(event: EventView) -> str:

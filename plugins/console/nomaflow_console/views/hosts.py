@@ -12,7 +12,7 @@ from msgspec import convert
 
 from nomaflow.client.values import EventView, HostView, InstanceView, JobView, ReloadView
 from nomaflow_api.byte_sizes import byte_size
-from nomaflow_console.views.sentences import counted, line
+from nomaflow_console.views.sentences import counted, line, named
 from nomaflow_console.views.states import StateSign
 
 _SIGNS: Mapping[str, StateSign] = {
@@ -64,18 +64,13 @@ class Load:
             ("gone", told.removed_job_ids, told.removed_count),
             ("fire no more", told.stopped_schedules, told.stopped_count),
         )
-        return [(word, _named(names, number)) for word, names, number in kinds if names]
+        return [(word, named(names, number)) for word, names, number in kinds if names]
 
     @property
     def summary(self) -> str:
         """The message; empty if one of the problems says it too."""
         message = self.outcome.message
         return "" if any((problem.message or "\n") in message for problem in self.outcome.problems) else message
-
-
-def _named(names: Sequence[str], number: int) -> str:
-    left = number - len(names)
-    return ", ".join(names) + (f" and {left:,} more" if left > 0 else "")
 
 
 def short_id(incarnation: str) -> str:

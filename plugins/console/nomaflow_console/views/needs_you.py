@@ -15,6 +15,7 @@ from nomaflow_console.views.run_filters import MOST, RunQuery
 from nomaflow_console.views.sentences import (
     counted,
     line,
+    named,
     pause_sentence,
     problem_place,
     reason_sentence,
@@ -139,12 +140,11 @@ def _failure(runs: Sequence[RunView], situation: Situation) -> Need:
 def _failed_alike(runs: Sequence[RunView]) -> Need:
     """Return the failure of many jobs: the list of these runs offers to replay them all."""
     newest, look, said = runs[0], run_sign(runs[0]), reason_sentence(runs[0])
-    named = ", ".join(line(run.job_id) for run in runs[:_ALIKE])
-    more = f" and {len(runs) - _ALIKE:,} more" if len(runs) > _ALIKE else ""
+    names = named([line(run.job_id) for run in runs[:_ALIKE]], len(runs))
     address = RunQuery(runs=tuple(run.run_id for run in runs[:MOST]), since="ever").address()
     return Need(
         key=f"failed.{newest.run_id}", css=look.css, sign=look.sign, subject=counted(len(runs), "job"), href=address,
-        text=f"{look.word}: {said.text} ({named}{more})", fix=said.fix, at=newest.finished_at,
+        text=f"{look.word}: {said.text} ({names})", fix=said.fix, at=newest.finished_at,
         jobs=tuple(run.job_id for run in runs), host=newest.host,
         acts=(
             Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -75,6 +76,15 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
     :param nouns: the plural where it is not the noun with an ``s``
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or noun + 's'}"
+
+
+def named(names: Sequence[str], number: int) -> str:
+    """Return names, and how many there are beside them.
+
+    :param number: of all
+    """
+    left = number - len(names)
+    return ", ".join(names) + (f" and {left:,} more" if left > 0 else "")
 
 
 def reason_text(reason: ReasonView) -> str:
