@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from nomaflow_console.views.durations import took
 
-_YOURS, _JOB, _UTC = _MODES = ("yours", "job", "UTC")
+_YOURS, _JOB, _UTC = ("yours", "job", "UTC")
 
 
 @lru_cache(maxsize=1_024)
@@ -84,19 +84,14 @@ class Zone:
         return "each job's zone" if self.mode == _JOB else city(self.name)
 
     @property
-    def title(self) -> str:
-        """The name of the choice."""
-        return {"yours": "Your zone", "job": "The job's zone", "UTC": "UTC"}[self.mode]
-
-    @property
-    def detail(self) -> str:
-        """A remark on the choice."""
-        return {"yours": self.yours or "not told yet", "job": "as its schedule", "UTC": ""}[self.mode]
-
-    @property
-    def choices(self) -> tuple[Zone, ...]:
-        """The choices of the menu."""
-        return tuple(replace(self, mode=mode) for mode in _MODES)
+    def choices(self) -> list[tuple[Zone, str, str]]:
+        """The choices of the menu, each with its name and a remark."""
+        told = (
+            (_YOURS, "Your zone", self.yours or "not told yet"),
+            (_JOB, "The job's zone", "as its schedule"),
+            (_UTC, "UTC", ""),
+        )
+        return [(replace(self, mode=mode), name, remark) for mode, name, remark in told]
 
     def for_job(self, timezone: str) -> tuple[tzinfo, str]:
         """Return the zone of a job's time and its name.
