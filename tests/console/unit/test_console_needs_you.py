@@ -8,7 +8,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from nomaflow.client.values import (
-    CatalogueView,
     FoldView,
     HostView,
     InstanceView,
@@ -36,8 +35,8 @@ def _run(state: str, minutes: int, **more: Any) -> RunView:
 
 
 def _needs(**more: Any) -> list[Need]:
-    catalogue = more.pop("catalogue", CatalogueView(jobs=(JobView(job_id="j", last_run=more.pop("last", None)),)))
-    return needs_you(Situation(now=NOW, catalogue=catalogue, **more))
+    jobs = more.pop("jobs", None) or [JobView(job_id="j", last_run=more.pop("last", None))]
+    return needs_you(Situation(now=NOW, jobs={job.job_id: job for job in jobs}, **more))
 
 
 def _stats(*states: str, seconds: float = 60, **more: Any) -> dict[str, JobStatsView]:
@@ -203,7 +202,7 @@ def test_a_disabled_job_is_told_with_the_place_and_the_fix() -> None:
         JobView(job_id="gone", valid=False, removed=True),
         JobView(job_id="kept", kept=True, problems=(problem,)),
     )
-    needs = _needs(catalogue=CatalogueView(jobs=jobs))
+    needs = _needs(jobs=jobs)
     assert [(need.subject, need.text, need.fix) for need in needs] == [
         ("bad", "disabled: jobs.toml, job bad, schedule: hour 25", "0 to 23"),
         ("kept", "goes on with its last good definition: jobs.toml, job kept, schedule: hour 25", "0 to 23"),
@@ -215,24 +214,21 @@ def test_a_pause_is_told_once_it_is_older_than_a_day() -> None:
     fresh, old = (PauseView(host="ops", by="ann", since=NOW - timedelta(hours=hours)) for hours in (23, 50))
     for pause, count in ((fresh, 0), (old, 1)):
         jobs = tuple(JobView(job_id=name, pause=pause) for name in "abc")
-        assert (
-            len(_needs(catalogue=CatalogueView(jobs=jobs), hosts=[HostView(name="ops", state="ATTACHED", pause=pause)]))
-            == count
-        )
+        assert len(_needs(jobs=jobs, hosts=[HostView(name="ops", state="ATTACHED", pause=pause)])) == count
 
 
 def test_pauses_of_jobs_that_are_not_on_the_page_are_told() -> None:
     """Each once, though a job of the page has it too."""
     old = PauseView(job_id="far", by="ann", since=NOW - timedelta(days=2))
     on_page = PauseView(job_id="j", by="ann", since=NOW - timedelta(days=3))
-    needs = _needs(catalogue=CatalogueView(jobs=(JobView(job_id="j", pause=on_page),)), pauses=[old, on_page])
+    needs = _needs(jobs=[JobView(job_id="j", pause=on_page)], pauses=[old, on_page])
     assert [need.subject for need in needs] == ["far", "j"]
 
 
 def test_very_many_jobs_in_trouble_are_counted() -> None:
     """A file of ten thousand jobs that does not load must not fill the page."""
     bad = JobView(job_id="j", valid=False, problems=(ProblemView(severity="error", code="x", message="hour 25"),))
-    needs = _needs(catalogue=CatalogueView(jobs=(bad,)), more_troubled=9_999)
+    needs = _needs(jobs=[bad], more_troubled=9_999)
     assert [(need.subject, need.href) for need in needs] == [
         ("j", "/jobs/j"),
         ("9,999 more jobs", "/?state=disabled"),

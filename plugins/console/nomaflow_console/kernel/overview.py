@@ -11,7 +11,7 @@ from functools import partial
 from msgspec import structs
 
 from nomaflow.client import KernelClient
-from nomaflow.client.values import CatalogueView, JobPageView, JobView, RunCountView, RunView
+from nomaflow.client.values import JobPageView, JobView, RunCountView, RunView
 from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.kept_steps import MOST_OPEN, KeptSteps
 from nomaflow_console.views.job_rows import PAGE, JobQuery
@@ -83,7 +83,8 @@ async def load_overview(
     with_steps = {run.run_id: run for run in failed}
     situation = Situation(
         now=now,
-        catalogue=CatalogueView(jobs=tuple(known.values()), problems=troubled.problems),
+        jobs=known,
+        problems=troubled.problems,
         more_troubled=troubled.total - len(troubled.jobs),
         pauses=troubled.pauses,
         hosts=hosts,

@@ -79,7 +79,7 @@ def _context(
         "jobs": jobs,
         "rows": job_rows(jobs.jobs, stats=situation.stats, open_runs=situation.open),
         "state_titles": STATES,
-        "problems": situation.catalogue.problems,
+        "problems": situation.problems,
     }
 
 

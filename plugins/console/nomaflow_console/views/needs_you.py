@@ -334,14 +334,13 @@ def _last_fire(run: RunView) -> datetime | None:
 
 
 def _broken(situation: Situation) -> Iterator[Need]:
-    catalogue = situation.catalogue
-    for problem in catalogue.problems:
+    for problem in situation.problems:
         if problem.severity == "error":
             yield Need(
                 key=f"file.{problem.place}.{problem.path}", css="disabled", sign="⚠",
                 subject=line(problem.file) or "jobs", href="/kernel", text=_problem([problem]), fix=line(problem.fix),
             )  # fmt: skip
-    for job in catalogue.jobs:
+    for job in situation.jobs.values():
         errors = [each for each in job.problems if each.severity == "error"]
         if job.removed or not (not job.valid or job.kept or job.held):
             continue
@@ -360,7 +359,7 @@ def _broken(situation: Situation) -> Iterator[Need]:
 
 
 def _pauses(situation: Situation) -> Iterator[Need]:
-    jobs = [job.pause for job in situation.catalogue.jobs if job.pause is not None]
+    jobs = [job.pause for job in situation.jobs.values() if job.pause is not None]
     hosts = [host.pause for host in situation.hosts if host.pause is not None]
     for pause in {(each.job_id, each.host): each for each in (*situation.pauses, *jobs, *hosts)}.values():
         if pause.since is None or situation.now - pause.since < _OLD_PAUSE:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
-from nomaflow.client.values import CatalogueView, HostView, JobView, PauseView, RunView
+from nomaflow.client.values import HostView, JobView, PauseView, ProblemView, RunView
 from nomaflow.client.values.alerts import MuteView
 
 
@@ -66,8 +65,9 @@ class Need:
 class Situation:
     """The present state of a project.
 
-    :param catalogue: the jobs that runs tell of, and those in trouble
-    :param more_troubled: number of jobs in trouble that are not in the catalogue, where there are very many
+    :param jobs: those that runs tell of, and those in trouble, by id
+    :param problems: those of whole files
+    :param more_troubled: number of jobs in trouble that are not among the jobs, where there are very many
     :param pauses: those in effect
     :param unhappy: FAILED and MISSED runs of late, newest first
     :param open: QUEUED and RUNNING runs
@@ -76,7 +76,8 @@ class Situation:
     """
 
     now: datetime
-    catalogue: CatalogueView
+    jobs: Mapping[str, JobView]
+    problems: Sequence[ProblemView] = ()
     more_troubled: int = 0
     pauses: Sequence[PauseView] = ()
     hosts: Sequence[HostView] = ()
@@ -84,8 +85,3 @@ class Situation:
     open: Sequence[RunView] = ()
     more_of: Collection[str] = ()
     stats: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def jobs(self) -> dict[str, JobView]:
-        """The jobs by id."""
-        return {job.job_id: job for job in self.catalogue.jobs}
