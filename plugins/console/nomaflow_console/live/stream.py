@@ -8,7 +8,7 @@ import logging
 import math
 import secrets
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -67,8 +67,7 @@ class Streams:
 
     views: Mapping[str, LiveView]
     sessions: Sessions
-    _open: Counter[str] = field(default_factory=Counter)
-    _wakes: set[asyncio.Event] = field(default_factory=set)
+    _open: set[_Stream] = field(default_factory=set)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -79,8 +78,8 @@ class Streams:
     def stop(self) -> None:
         """End every stream."""
         self._stopped.set()
-        for wake in self._wakes:
-            wake.set()
+        for stream in self._open:
+            stream.wake.set()
 
     async def unless_stopped(self, making: Coroutine[Any, Any, bytes]) -> bytes:
         """Return a message that takes some time to make; empty if the console stops meanwhile."""
@@ -96,7 +95,7 @@ class Streams:
     def open(self, request: Request, principal: Principal) -> Response:
         """Return the stream that a request asks for; with ``once=1`` in its query it ends with what there is now."""
         session: Session = request.state.session
-        if self.stopping or self._open[session.id] >= MOST_STREAMS:
+        if self.stopping or sum(each.session.id == session.id for each in self._open) >= MOST_STREAMS:
             text = "the console stops" if self.stopping else f"a session has at most {MOST_STREAMS} streams"
             return PlainTextResponse(text + "\n", status_code=503, headers={"retry-after": "5"})
         last = request.headers.get("last-event-id") or request.query_params.get("after", "")
@@ -107,38 +106,34 @@ class Streams:
         view = self.views.get(request.query_params.get("view", ""), _LINE_ALONE)
         stream = _Stream(streams=self, request=request, view=view, principal=principal, session=session)
         headers = {"x-accel-buffering": "no"}  # a proxy must not hold it back
-        return StreamingResponse(self._counted(stream, session), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._counted(stream), media_type="text/event-stream", headers=headers)
 
-    async def _counted(self, stream: _Stream, session: Session) -> AsyncIterator[bytes]:
-        self._open[session.id] += 1
-        self._wakes.add(stream.wake)
+    async def _counted(self, stream: _Stream) -> AsyncIterator[bytes]:
+        self._open.add(stream)
         try:
             async with contextlib.aclosing(stream.messages()) as messages:
                 async for message in messages:
                     yield message
         finally:
-            self._wakes.discard(stream.wake)
-            self._open[session.id] -= 1
-            if not self._open[session.id]:
-                del self._open[session.id]
+            self._open.discard(stream)
 
 
+@dataclass(kw_only=True, eq=False)
 class _Stream:
     """One stream."""
 
-    def __init__(
-        self, *, streams: Streams, request: Request, view: LiveView, principal: Principal, session: Session
-    ) -> None:
-        self.wake = asyncio.Event()
-        self._streams = streams
-        self._request = request
-        self._view = view
-        self._principal = principal
-        self._session = session
+    streams: Streams
+    request: Request
+    view: LiveView
+    principal: Principal
+    session: Session
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
         self._extra: deque[ServerEvent] = deque()
         self._room = asyncio.Event()
         self._may_go = 0.0
-        cursor: Cursor = request.state.cursor
+        cursor: Cursor = self.request.state.cursor
         self._event_seq, self._log_seq, self._once = cursor.event_seq, cursor.log_seq, cursor.once
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
@@ -147,11 +142,11 @@ class _Stream:
         source = asyncio.create_task(self._read_extra())
         source.add_done_callback(lambda _: self.wake.set())
         try:
-            with self._principal.hub.subscribe(self._event_seq, self._concerns, self.wake.set) as seen:
-                seen.line(await self._principal.status())
+            with self.principal.hub.subscribe(self._event_seq, self._concerns, self.wake.set) as seen:
+                seen.line(await self.principal.status())
                 yield _heartbeat()
-                while not self._streams.stopping:
-                    if not self._streams.sessions.is_valid(self._session):
+                while not self.streams.stopping:
+                    if not self.streams.sessions.is_valid(self.session):
                         yield encode("", event="session-over")
                         return
                     while self._extra:
@@ -162,7 +157,7 @@ class _Stream:
                         seen.changed, stale_at = True, math.inf
                     if seen.pending and began >= self._may_go:
                         renewed = seen.changed
-                        message = await self._streams.unless_stopped(self._update(seen))
+                        message = await self.streams.unless_stopped(self._update(seen))
                         rest = max(_UPDATE_SECONDS, (1 + _REST) * (time.monotonic() - began))
                         self._may_go = max(self._may_go, began + rest)
                         stale_at = began + self._fresh_seconds() if renewed else stale_at
@@ -177,13 +172,11 @@ class _Stream:
             await asyncio.gather(source, return_exceptions=True)
 
     def _concerns(self, event: EventView) -> bool:
-        return self._view.concerns(event, self._request)
+        return self.view.concerns(event, self.request)
 
     def _fresh_seconds(self) -> float:
         """Return how long the parts are good although there is no event: at midnight *06:02* is that of yesterday."""
-        return min(
-            self._view.fresh_seconds(self._request), seconds_to_midnight(Zone.of_cookie(self._session.zone).info)
-        )
+        return min(self.view.fresh_seconds(self.request), seconds_to_midnight(Zone.of_cookie(self.session.zone).info))
 
     async def _woken(self, seconds: float) -> bool:
         """Wait for something to send, for so long at most; return False if there was nothing for a while."""
@@ -196,21 +189,21 @@ class _Stream:
         seq, changed, status = seen.take()
         parts: dict[str, str] = {}
         if status is not None:
-            self._request.state.kernel = status
+            self.request.state.kernel = status
             for id, template in (("kernel-line", "parts/kernel_line.html"), ("hosts-badge", "parts/hosts_badge.html")):
-                parts[id] = fragment(self._request, template)
+                parts[id] = fragment(self.request, template)
         if changed:
             try:
-                parts.update(await self._view.parts(self._request))
-                self._request.state.as_of = None
+                parts.update(await self.view.parts(self.request))
+                self.request.state.as_of = None
             except KernelUnreachable:
                 seen.changed = True
                 self._may_go = time.monotonic() + _AGAIN_SECONDS
                 seq = self._event_seq
             except ClientError as error:
-                _log.info("no live parts of %s: %s", self._request.url.query, error)
+                _log.info("no live parts of %s: %s", self.request.url.query, error)
             except Exception:  # noqa: BLE001  # a mistake in a part must not end the stream
-                _log.exception("error %s in the live parts of %s", secrets.token_hex(4), self._request.url.query)
+                _log.exception("error %s in the live parts of %s", secrets.token_hex(4), self.request.url.query)
         self._event_seq = seq
         return self._encoded(ServerEvent(data=parts_html(parts))) if parts else b""
 
@@ -220,12 +213,12 @@ class _Stream:
 
     async def _read_extra(self) -> None:
         """Take the view's own messages, no faster than the viewer does."""
-        if self._view.extra is None:
+        if self.view.extra is None:
             return
         try:
             while True:
                 try:
-                    async for message in self._view.extra(self._request):  # noqa: S610  # no Django here
+                    async for message in self.view.extra(self.request):  # noqa: S610  # no Django here
                         await self._queue(message)
                     return
                 except KernelUnreachable:
@@ -233,14 +226,14 @@ class _Stream:
                         return
                     await asyncio.sleep(_AGAIN_SECONDS)
         except ClientError as error:
-            _log.info("no further messages of %s: %s", self._request.url.query, error)
+            _log.info("no further messages of %s: %s", self.request.url.query, error)
         except Exception:  # noqa: BLE001  # the parts go on
-            _log.exception("error %s in the messages of %s", secrets.token_hex(4), self._request.url.query)
+            _log.exception("error %s in the messages of %s", secrets.token_hex(4), self.request.url.query)
 
     async def _queue(self, message: ServerEvent) -> None:
         """Keep a message for the viewer, and remember where its source would go on."""
-        cursor: Cursor = self._request.state.cursor
-        self._request.state.cursor = replace(cursor, log_seq=message.log_seq or cursor.log_seq)
+        cursor: Cursor = self.request.state.cursor
+        self.request.state.cursor = replace(cursor, log_seq=message.log_seq or cursor.log_seq)
         self._extra.append(message)
         self.wake.set()
         while len(self._extra) >= _WAITING:
