@@ -63,6 +63,10 @@ def job_address(job_id: str) -> str:
     return f"/jobs/{quote(job_id, safe='')}"
 
 
+def _link(label: str, target: str, icon: str) -> Act:
+    return Act(kind="link", label=label, target=target, icon=icon)
+
+
 def _run_act(job_id: str) -> Act:
     target = f"{job_address(job_id)}/run"
     return Act(kind="link", label="Run…", target=target, icon="play", verb="trigger", job_id=job_id)
@@ -130,10 +134,7 @@ def _failure(runs: Sequence[RunView], situation: Situation) -> Need:
         text=f"{look.word}{more}: {said.text}" + ("; it runs again now" if again else ""), fix=said.fix,
         at=newest.finished_at, timezone=_zone(situation, job_id),
         seconds=between(newest.started_at, newest.finished_at) if newest.finished_at else None,
-        acts=(
-            Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
-            _replay_act(newest),
-        ),
+        acts=(_link("Log", f"/runs/{newest.run_id}#log", "terminal"), _replay_act(newest)),
     )  # fmt: skip
 
 
@@ -146,10 +147,7 @@ def _failed_alike(runs: Sequence[RunView]) -> Need:
         key=f"failed.{newest.run_id}", css=look.css, sign=look.sign, subject=counted(len(runs), "job"), href=address,
         text=f"{look.word}: {said.text} ({names})", fix=said.fix, at=newest.finished_at,
         jobs=tuple(run.job_id for run in runs), host=newest.host,
-        acts=(
-            Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
-            Act(kind="link", label="Show", target=address, icon="search"),
-        ),
+        acts=(_link("Log", f"/runs/{newest.run_id}#log", "terminal"), _link("Show", address, "search")),
     )  # fmt: skip
 
 
@@ -173,7 +171,7 @@ def _stuck(situation: Situation) -> Iterator[Need]:
                 key=f"stuck.{run.run_id}", css="stopping" if run.cancel else "waits", sign="?" if silent else "◔",
                 subject=run.job_id, href=f"/runs/{run.run_id}", fix=said.fix, at=run.started_at, counts=True,
                 text=said.text if silent else f"{line(run.current_step)} waits: {said.text}",
-                acts=(Act(kind="link", label="Host", target=_host_address(run.host), icon="server"),),
+                acts=(_link("Host", _host_address(run.host), "server"),),
             )  # fmt: skip
 
 
@@ -186,7 +184,7 @@ def _hosts(situation: Situation) -> Iterator[Need]:
         text, fix, at, reloads = _host_trouble(host, situation.now)
         if not text:
             continue
-        look = Act(kind="link", label="Host", target=_host_address(host.name), icon="server")
+        look = _link("Host", _host_address(host.name), "server")
         reload = Act(kind="reload", label="Reload", target=host.name, icon="refresh-cw", verb="operate")
         yield Need(
             key=f"host.{host.name}", css="warning", sign="▲", subject=f"host {host.name}",
@@ -271,7 +269,7 @@ def _wait(runs: Sequence[RunView], situation: Situation) -> Need:
     """Return the wait of runs of one job, with the cause that keeps the one that waits longest."""
     run = min(runs, key=lambda each: each.queued_at or situation.now)
     said, waited = run_sentence(run), rough_span(_waited(run, situation).total_seconds())
-    look = [Act(kind="link", label="Host", target=_host_address(run.host), icon="server")] if run.host else []
+    look = [_link("Host", _host_address(run.host), "server")] if run.host else []
     only = Need(
         key=f"waits.{run.run_id}", css="waits", sign="◔", subject=run.job_id, href=f"/runs/{run.run_id}",
         text=f"waits {waited}: {said.text}", fix=said.fix, at=run.queued_at,
@@ -282,8 +280,8 @@ def _wait(runs: Sequence[RunView], situation: Situation) -> Need:
         return only
     number = f"{_least(situation, run.job_id)}{counted(len(runs), 'run')}"
     address = f"/runs?state=QUEUED&job={quote(run.job_id)}&since=ever"
-    show = Act(kind="link", label="Show", target=address, icon="search")
-    return replace(only, href=address, text=f"{number} wait, one for {waited}: {said.text}", acts=(*look, show))
+    acts = (*look, _link("Show", address, "search"))
+    return replace(only, href=address, text=f"{number} wait, one for {waited}: {said.text}", acts=acts)
 
 
 def _overdue(situation: Situation) -> Iterator[Need]:
@@ -298,10 +296,7 @@ def _overdue(situation: Situation) -> Iterator[Need]:
             key=f"long.{run.run_id}", css="running", sign="▶", subject=run.job_id, href=f"/runs/{run.run_id}",
             text=f"longer than 19 of 20 runs of it, usually {took(median)}; now in {line(run.current_step) or '–'}",
             at=run.started_at, counts=True, timezone=_zone(situation, run.job_id),
-            acts=(
-                Act(kind="link", label="Log", target=f"/runs/{run.run_id}#log", icon="terminal"),
-                _cancel_act(run),
-            ),
+            acts=(_link("Log", f"/runs/{run.run_id}#log", "terminal"), _cancel_act(run)),
         )  # fmt: skip
 
 
@@ -314,15 +309,8 @@ def _missed(situation: Situation) -> Iterator[Need]:
             key=f"missed.{runs[0].run_id}", css="missed", sign="◌", subject=job_id, href=f"/runs/{runs[0].run_id}",
             text=f"{_least(situation, job_id)}{counted(fires, 'fire')} did not run: {line(why) or 'not known why'}",
             fix=line(getattr(runs[0].reason, "fix", "")), at=_last_fire(runs[0]), timezone=_zone(situation, job_id),
-            acts=(
-                Act(kind="link", label="Show", target=_missed_address(job_id), icon="search"),
-                _run_act(job_id),
-            ),
+            acts=(_link("Show", f"/runs?state=MISSED&job={quote(job_id)}&since=7d", "search"), _run_act(job_id)),
         )  # fmt: skip
-
-
-def _missed_address(job_id: str) -> str:
-    return f"/runs?state=MISSED&job={quote(job_id)}&since=7d"
 
 
 def _by_pause(run: RunView) -> bool:
@@ -349,7 +337,7 @@ def _broken(situation: Situation) -> Iterator[Need]:
             key=f"job.{job.job_id}", css="disabled", sign="⚠", subject=job.job_id, href=job_address(job.job_id),
             text=f"{state}: {_problem(errors, job.job_id) if errors else line(job.held or job.why_not_running)}",
             fix=line(errors[0].fix) if errors else "",
-            acts=(Act(kind="link", label="Show fix", target=f"{job_address(job.job_id)}#problems", icon="search"),),
+            acts=(_link("Show fix", f"{job_address(job.job_id)}#problems", "search"),),
         )  # fmt: skip
     if situation.more_troubled:
         yield Need(
@@ -369,5 +357,5 @@ def _pauses(situation: Situation) -> Iterator[Need]:
             key=f"pause.{pause.job_id}.{pause.host}", css="paused", sign="‖",
             subject=pause.job_id or (f"host {pause.host}" if pause.host else "everything"), href=href,
             text=f"{pause_sentence(pause)}; for {rough_span((situation.now - pause.since).total_seconds())} now",
-            at=pause.since, acts=(Act(kind="link", label="Show", target=href, icon="search"),),
+            at=pause.since, acts=(_link("Show", href, "search"),),
         )  # fmt: skip
