@@ -200,10 +200,7 @@ class RunQuery:
         found = [
             Chip(text=sign_of(each).word, without=self.address(states=_less(self.states, each))) for each in self.states
         ]
-        found += [
-            Chip(text=f"trigger: {each}", without=self.address(triggers=_less(self.triggers, each)))
-            for each in self.triggers
-        ]
+        found += self._chips_of("triggers", "trigger")
         for name, title in _SINGLE.items():
             value = getattr(self, name)
             if value:
@@ -213,17 +210,15 @@ class RunQuery:
             found.append(Chip(text=f"only {counted(len(self.runs), 'run')}", without=self.address(runs=())))
         if self.level:
             found.append(Chip(text=_LEVEL_TITLES[self.level], without=self.address(level="")))
-        found += [
-            Chip(text=f"reason: {each}", without=self.address(reasons=_less(self.reasons, each)))
-            for each in self.reasons
-        ]
-        return found
+        return found + self._chips_of("reasons", "reason")
 
     def hidden_chips(self) -> list[Chip]:
         """Return the jobs that are left out, each with the address that shows it again."""
-        return [
-            Chip(text=f"not: {each}", without=self.address(hidden=_less(self.hidden, each))) for each in self.hidden
-        ]
+        return self._chips_of("hidden", "not")
+
+    def _chips_of(self, field: str, title: str) -> list[Chip]:
+        values = getattr(self, field)
+        return [Chip(text=f"{title}: {each}", without=self.address(**{field: _less(values, each)})) for each in values]
 
 
 _DEFAULTS = {each.name: each.default for each in fields(RunQuery)}
