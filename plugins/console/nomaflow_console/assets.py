@@ -14,8 +14,6 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from nomaflow_console.access.headers import IMMUTABLE
-
 STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
     "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),
@@ -29,6 +27,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js", "js/checks.js"),
 }
 """Files that are sent as one, so that a page needs few requests."""
+_FOR_EVER = "public, max-age=31536000, immutable"
 _TEXT = ("text/", "image/svg")
 _COMMENTS = re.compile(rb"^[ \t]*//[^\n]*\n|(?<=;) //[^\n]*|/\*\*.*?\*/[ \t]*|^[ \t]+", re.MULTILINE | re.DOTALL)
 """What a browser does not need: comments, types, and indentation. No text of ours begins like these."""
@@ -84,7 +83,7 @@ async def serve_asset(request: Request) -> Response:
         return PlainTextResponse("no such file\n", status_code=404)
     found = _load(path)
     packs = bool(found.packed) and "gzip" in request.headers.get("accept-encoding", "")
-    headers = {"cache-control": IMMUTABLE, "vary": "accept-encoding"}
+    headers = {"cache-control": _FOR_EVER, "vary": "accept-encoding"}
     if packs:
         headers["content-encoding"] = "gzip"
     return Response(found.packed if packs else found.body, headers=headers, media_type=found.media_type)
