@@ -97,7 +97,7 @@ class EventHub:
         self._recent: deque[EventView] = deque(maxlen=_REMEMBERED)
         self._complete_after: int | None = None
         self._shown: tuple[object, ...] = ()
-        self._look, self._busy = asyncio.Event(), False
+        self._look = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._ending: asyncio.TimerHandle | None = None
 
@@ -135,7 +135,6 @@ class EventHub:
 
     def look_now(self) -> None:
         """Ask for the status at once."""
-        self._busy = True
         self._look.set()
 
     async def close(self) -> None:
@@ -206,15 +205,13 @@ class EventHub:
         self._recent.append(event)
         for viewer in self._viewers:
             viewer.event(event)
-        if not self._busy and event.kind.partition(".")[0] in ("run", "host", "pause"):
-            self._busy = True
+        if not self._look.is_set() and event.kind.partition(".")[0] in ("run", "host", "pause"):
             self._look.set()
 
     async def _pulse(self) -> None:
         """Tell the viewers of a new status: soon after something happened, else now and then."""
         while True:
             self._look.clear()
-            self._busy = False
             status = await self._status()
             self._away = status.away_since is not None
             if status.shown != self._shown:
