@@ -176,9 +176,8 @@ class EventHub:
     async def _watch(self) -> None:
         while True:
             try:
-                self._begin((await self._client.get_kernel()).last_event_seq)
-                assert self._complete_after is not None
-                seen = self._complete_after
+                seen = (await self._client.get_kernel()).last_event_seq
+                self._begin(seen)
                 async for event in self._client.watch_events(after_seq=seen, from_start=not seen):
                     self._take(event)
             except Unauthenticated as error:
