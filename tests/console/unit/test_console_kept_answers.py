@@ -62,11 +62,11 @@ async def test_an_answer_that_takes_long_is_shown_for_a_while() -> None:
 async def test_an_answer_may_be_good_for_longer_than_it_took() -> None:
     """The counts of all jobs are asked for once in some seconds."""
     kernel = Kernel()
-    kept = kernel.kept(least_seconds=5.0, usable_times=1)
+    kept = kernel.kept(least_seconds=5.0)
     found = []
-    for _ in range(4):
+    for seconds in (2.6, 15.0, 2.6, 0.0):
         found.append(await kept.of("", kernel.count))
-        kernel.now += 2.6
+        kernel.now += seconds
     assert found == [1, 1, 2, 2]
 
 

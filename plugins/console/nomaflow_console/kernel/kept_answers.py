@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 _LONG_SECONDS = 0.1
 _GOOD_TIMES = 20
+_USABLE_TIMES = 3
+"""For how many times as long as it is good an answer is shown while a newer one is under way."""
 _MOST = 200
 
 
@@ -34,7 +36,6 @@ class KeptAnswers(Generic[T]):
 
     :param unknown: stands for an answer that has never come
     :param least_seconds: how long each is good at least; without, one that took no 0.1 s is asked for with each page
-    :param usable_times: for how many times as long it is shown while a newer one is under way
     :param patience_seconds: how long a page waits for a newer one; None to wait until it is there
     """
 
@@ -43,13 +44,11 @@ class KeptAnswers(Generic[T]):
         unknown: T,
         *,
         least_seconds: float = 0.0,
-        usable_times: int = 3,
         patience_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._unknown = unknown
         self._least_seconds = least_seconds
-        self._usable_times = usable_times
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
@@ -68,7 +67,7 @@ class KeptAnswers(Generic[T]):
         if age >= kept.good_seconds and kept.asking is None:
             kept.asking = asyncio.create_task(self._renew(kept, ask))
             kept.asking.add_done_callback(take_note)
-        if age >= self._usable_times * kept.good_seconds and kept.asking is not None:
+        if age >= _USABLE_TIMES * kept.good_seconds and kept.asking is not None:
             done, _ = await asyncio.wait((kept.asking,), timeout=self._patience_seconds)
             for asked in done:
                 asked.result()  # raises its error
