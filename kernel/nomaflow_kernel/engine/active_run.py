@@ -107,11 +107,6 @@ class ActiveRun:
         return self.plan.steps
 
     @property
-    def needs_host(self) -> bool:
-        """True if the run needs a slot of its host to start."""
-        return self.plan.first is not None and not self.plan.first.calls_job
-
-    @property
     def attempt(self) -> CurrentAttempt:
         """The current attempt, which must exist."""
         if self.current is None:

@@ -9,8 +9,8 @@ from msgspec import Struct, structs
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.run_plan import PlannedStep
-from nomaflow_kernel.engine.state import NO_HOST, EngineState
-from nomaflow_kernel.history.records import QueuedRun
+from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.history.records import NO_HOST, QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, canonical_json
 from nomaflow_project.jobs.resources import Resources
@@ -43,7 +43,6 @@ def demand(state: EngineState) -> Sequence[Demand]:
     It iterates over the jobs with QUEUED runs, and over the first of these runs only where each may want an instance
     of its own. Attempts that such an instance has come for are left out.
     """
-    _want_unknown(state)
     found: list[Demand] = []
     continuing = (host for host, line in state.continuing.items() if line)
     for host in sorted({*state.waiting.hosts(), *continuing} - {NO_HOST}):
@@ -51,14 +50,6 @@ def demand(state: EngineState) -> Sequence[Demand]:
         room = None if limit is None else max(0, limit - state.fleet.held(host))
         found += _bounded(_grouped([*_running(state, host), *_queued(state, host)]), room)
     return found
-
-
-def _want_unknown(state: EngineState) -> None:
-    """Ask for the data of the first QUEUED runs of which only that tells whether they need a host."""
-    for first, _, attempts in _startable(state, NO_HOST):
-        for entry in state.waiting.of_job(first.job_id, min(attempts, _MOST_OWN), host=NO_HOST):
-            if entry.run_id not in state.specs and explaining.first_step(state, entry)[0] is None:
-                state.wanted_specs.add(entry.run_id)
 
 
 def _running(state: EngineState, host: str) -> Iterator[Demand]:

@@ -18,9 +18,9 @@ from nomaflow_kernel.engine.placement import (
     uses_exclusive,
 )
 from nomaflow_kernel.engine.run_plan import PlannedStep
-from nomaflow_kernel.engine.state import NO_HOST, EngineState
+from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reason_texts import Reason, ReasonWithCommand
-from nomaflow_kernel.history.records import QueuedRun
+from nomaflow_kernel.history.records import NO_HOST, QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition
 
@@ -87,7 +87,8 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job.loaded.held:
         return job.loaded.held
     waiting = state.waiting.oldest_of_job(job_id)
-    lane = job.host if job.definition is None or _begins_in_host(job.definition) else NO_HOST
+    first = None if job.definition is None else first_of(job.definition)
+    lane = NO_HOST if job.definition is not None and (first is None or first.calls_job) else job.host
     entry = waiting or QueuedRun(run_id="", job_id=job_id, host=lane, job_host=job.host, priority=0, queued_at_us=0)
     reason = waiting_reason(state, entry)
     if reason is not None:
@@ -124,8 +125,11 @@ def runs_alone(job: JobDefinition, entry: QueuedRun) -> bool:
 
 def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:
     """Return whether the first step of a waiting run uses an exclusive slot; None if only its data can tell."""
-    definition, first = first_step(state, entry)
-    if definition is None or first is None or first.calls_job:
+    definition = state.jobs.definition(entry.job_id)
+    if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
+        return None
+    first = first_of(definition)
+    if first is None or first.calls_job:
         return None
     isolation = definition.isolation_of(first)
     if isolation is IsolationChoice.INSTANCE:
@@ -133,49 +137,25 @@ def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:
     return is_exclusive(state, entry.host, isolation, first.callable)
 
 
-def first_step(state: EngineState, entry: QueuedRun) -> tuple[JobDefinition | None, StepDefinition | None]:
-    """Return the definition and the first step of a waiting run; None if only its data can tell, or there is none."""
-    definition = state.jobs.definition(entry.job_id)
-    if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
-        return None, None
-    return definition, first_of(definition)
-
-
 def first_of(definition: JobDefinition) -> StepDefinition | None:
     """Return the first step of a job that is switched on, or None."""
     return next((step for step in definition.steps if step.enabled), None)
-
-
-def _begins_in_host(definition: JobDefinition) -> bool:
-    first = first_of(definition)
-    return first is not None and not first.calls_job
-
-
-def needs_host(state: EngineState, entry: QueuedRun) -> bool:
-    """Return whether a waiting run needs a slot of its host to start.
-
-    Where only its data can tell, a run that may need none counts as one that does: so its data is loaded when its turn
-    comes, without a host.
-    """
-    definition, _ = first_step(state, entry)
-    return not entry.may_need_none if definition is None else _begins_in_host(definition)
 
 
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if entry.host == NO_HOST:
         return None
     run = state.specs.find(entry.run_id)
-    kind = slot_kind(state, entry) if run is None else None
-    if kind is not None and roomiest(state.fleet, entry.host, exclusive=kind) is None:
-        return waits(state, entry.host)
-    first = run.plan.first if run is not None else None
-    if first is None or first.calls_job:
-        serving = any(instance.serves_all for instance in state.fleet.of_host(entry.host))
-        return None if serving else waits(state, entry.host)
+    first = None if run is None else run.plan.first
+    if run is None or first is None:
+        kind = slot_kind(state, entry)
+        if kind is None:
+            may_start = any(instance.serves_all for instance in state.fleet.of_host(entry.host))
+        else:
+            may_start = roomiest(state.fleet, entry.host, exclusive=kind) is not None
+        return None if may_start else waits(state, entry.host)
     exclusive = uses_exclusive(state, entry.host, first)
-    if run is None or pick(state, run, first, exclusive=exclusive):
-        return None
-    return waits(state, entry.host, run, first)
+    return None if pick(state, run, first, exclusive=exclusive) else waits(state, entry.host, run, first)
 
 
 def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: PlannedStep | None = None) -> Reason:

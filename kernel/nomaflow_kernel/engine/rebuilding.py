@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
-from nomaflow_kernel.engine import attaching, explaining
+from nomaflow_kernel.engine import attaching
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.next_try import longest_delay
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.run_queue import WaitingRuns
-from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
+from nomaflow_kernel.engine.state import EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
@@ -92,7 +90,7 @@ def _restore(state: EngineState, detail: RunDetail, earlier: ActiveRun | None, n
 
 
 def _requeue(state: EngineState, entry: QueuedRun, due: float | None, now: float, now_us: int) -> None:
-    state.waiting.add(entry if explaining.needs_host(state, entry) else replace(entry, host=NO_HOST))
+    state.waiting.add(entry)
     if entry.queue_timeout_seconds is not None:
         if due is None:
             due = now + _left(entry.queue_timeout_seconds, entry.queued_at_us, now_us)
@@ -121,21 +119,14 @@ def send_again(state: EngineState, now: float) -> None:
 
 
 async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -> None:
-    """Load the data that waiting runs need to start, and have the lanes checked in which they wait now."""
-    moved: dict[str, list[QueuedRun]] = {}
+    """Load the data that waiting runs need to start, and have their lanes checked."""
     for detail in await store.run_details(run_ids):
         run_id = detail.run.run_id
         entry = state.waiting.get(run_id)
         if entry is None or detail.run.state is not RunState.QUEUED:
             continue
-        run = ActiveRun.stored(detail)
-        state.specs.put(run_id, run)
-        lane = run.host if run.needs_host else NO_HOST
-        state.dirty_hosts.add(lane)
-        if lane != entry.host:
-            moved.setdefault(lane, []).append(entry)
-    for lane, entries in moved.items():
-        state.waiting.move(entries, lane)
+        state.specs.put(run_id, ActiveRun.stored(detail))
+        state.dirty_hosts.add(entry.host)
 
 
 async def recall_waiting(state: EngineState, store: Store, attempt_key: str) -> None:

@@ -8,11 +8,9 @@ job, whatever its policy, have a line of their own: they do not wait behind one 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import merge
 from itertools import islice
-
-from msgspec.structs import replace
 
 from nomaflow_kernel.history.records import QueuedRun, TriggerKind
 
@@ -88,18 +86,6 @@ class WaitingRuns:
             del self._jobs[run.job_id]
         if not lane:
             del lanes[run.priority]
-
-    def move(self, moved: Iterable[QueuedRun], host: str) -> None:
-        """Move runs to the lanes of a host, each to its place among the runs of its job that are there."""
-        places = set()
-        for run in moved:
-            self.remove(run.run_id)
-            self.add(replace(run, host=host))
-            places.add((run.job_id, run.priority, run.allow_overlap))
-        for job_id, priority, beside in places:
-            runs = self._jobs[job_id][host, priority, beside]
-            for run_id in sorted(runs):
-                runs.move_to_end(run_id)
 
     def of_job(self, job_id: str, limit: int | None = None, *, host: str | None = None) -> list[QueuedRun]:
         """Return the oldest waiting runs of a job, ``limit`` at most; None for all.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nomaflow_kernel.engine import child_runs, explaining, own_instances, stepping
 from nomaflow_kernel.engine.placement import full_kinds
-from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
-from nomaflow_kernel.history.records import QueuedRun
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.history.records import NO_HOST, QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 
 _LOADED_TOGETHER = 100

@@ -27,13 +27,10 @@ from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
-from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest
+from nomaflow_kernel.history.records import NO_HOST, PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
 from nomaflow_project.jobs.definitions import JobDefinition
-
-NO_HOST = "*"
-"""The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
 
 Timer = tuple[TimerKind, str]
 """A timer, with the run, the pause or the host that it is for. Only the newest due time of each counts."""

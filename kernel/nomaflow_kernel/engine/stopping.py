@@ -6,10 +6,10 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import cancel_order
-from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reason_texts import Reason
-from nomaflow_kernel.history.records import CancelRequest, QueuedRun
+from nomaflow_kernel.history.records import NO_HOST, CancelRequest, QueuedRun
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_data
 

@@ -14,11 +14,12 @@ from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcom
 from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.engine.replaying import check_bringer, replay_layers, unknown_name
 from nomaflow_kernel.engine.run_plan import NO_PLAN, RunPlan, plan_run
-from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import (
+    NO_HOST,
     Fold,
     QueuedRun,
     RunRecord,
@@ -109,9 +110,12 @@ def warnings_of(state: EngineState, command: TriggerCommand, draft: Draft) -> tu
     ignored = _check_keys(state, command, draft)
     _, refusal = overlap.policy_and_refusal(state, draft)
     skipped = [f"as things are now, the run would be {refusal.message}"] if refusal is not None else []
+    return (*skipped, *_warnings(state, draft, _lane(draft)), *ignored)
+
+
+def _lane(draft: Draft) -> str:
     first = draft.plan.first
-    lane = NO_HOST if first is None or first.calls_job else draft.host
-    return (*skipped, *_warnings(state, draft, lane), *ignored)
+    return NO_HOST if first is None or first.calls_job else draft.host
 
 
 def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
@@ -298,8 +302,7 @@ def _queue(
     ignored: Collection[str],
 ) -> TriggerOutcome:
     batch.add(QueueRun(run=record, definition_json=draft.definition_json))
-    run = ActiveRun.new(record, draft.definition, draft.plan)
-    lane = draft.host if run.needs_host else NO_HOST
+    run, lane = ActiveRun.new(record, draft.definition, draft.plan), _lane(draft)
     entry = QueuedRun(
         run_id=record.run_id,
         job_id=record.job_id,

@@ -163,18 +163,20 @@ PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_le
 """The fields of a request that make a run differ from what its job says."""
 
 
+NO_HOST = "*"
+"""The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
+
+
 class QueuedRun(Struct, frozen=True, kw_only=True):
     """The data about a waiting run that the engine keeps in memory.
 
-    :param host: the lane it waits in: a host's lane, or the lane of runs that need no host
+    :param host: the lane it waits in: that of a host, or NO_HOST
     :param job_host: the host that its job belongs to
     :param slot_us: its scheduled start time
     :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     :param kind: the kind of its trigger
     :param definition_digest: the digest of its definition, if the run follows it; empty if its request changes anything
     :param queue_timeout_seconds: how long it may wait; None without a limit
-    :param may_need_none: whether it may need no host to start, as only its data can tell: a step calls a job, or steps
-        are left out
     """
 
     run_id: str
@@ -190,7 +192,6 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     kind: TriggerKind = TriggerKind.API
     definition_digest: str = ""
     queue_timeout_seconds: float | None = None
-    may_need_none: bool = False
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):

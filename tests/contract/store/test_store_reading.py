@@ -8,11 +8,13 @@ from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import SqlitePlace
 
+from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, VisibleRuns
 from nomaflow_kernel.history.records import LogHead, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store import Store, open_store
+from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
 
 
 async def listed(store: Store, *, before: str = "", limit: int = 50, **filter: object) -> list[str]:
@@ -153,10 +155,40 @@ async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: St
     assert [d.run.run_id for d in active.running] == [running]
     assert [(a.step_index, a.attempt) for a in active.running[0].attempts] == [(0, 1), (0, 2), (1, 1)]
     assert active.running[0].definition == {"id": "nightly"}
-    assert [(q.run_id, q.priority, q.host, q.allow_overlap) for q in active.queued] == [
+    assert [(q.run_id, q.priority, q.job_host, q.allow_overlap) for q in active.queued] == [
         (one, 3, "demo", False),
         (two, 0, "demo", True),
     ]
+
+
+async def test_a_queued_run_waits_for_its_host_unless_it_begins_with_a_call_job(store: Store) -> None:
+    """Or runs no step. Preset, request and reused outputs say which step is the first, as its plan says later."""
+    code, call = StepDefinition(name="code", callable="m:f"), StepDefinition(name="call", type="call_job")
+    called_first = JobDefinition(
+        id="a", steps=(call, code), presets=(PresetDefinition(name="p", steps={"call": False}),)
+    )
+    plain = JobDefinition(id="b", steps=(code,), queue_timeout_seconds=5)
+    unlimited = JobDefinition(id="c", steps=(code,))
+    ids, lanes = Ids(), {}
+    for definition, request, lane in (
+        (called_first, RunRequest(), "*"),
+        (called_first, RunRequest(preset="p"), "demo"),
+        (called_first, RunRequest(preset="p", switches={"call": True}), "*"),
+        (called_first, RunRequest(switches={"call": False, "code": False}), "*"),
+        (called_first, RunRequest(reuse={"call": {"no_output": True}}), "demo"),
+        (plain, RunRequest(), "demo"),
+        (unlimited, RunRequest(params={"n": 1}), "demo"),
+        (unlimited, RunRequest(switches={"code": False}), "*"),
+        (unlimited, RunRequest(reuse={"code": {"no_output": True}}), "*"),
+    ):
+        lanes[run_id := ids.new()] = lane
+        queued = queue(
+            run_id, definition=definition.canonical_json, definition_digest=definition.digest, request=request
+        )
+        await store.apply([queued], at_us=T0)
+        first = plan_run(definition, request).first
+        assert lane == ("*" if first is None or first.calls_job else "demo")
+    assert {each.run_id: each.host for each in (await store.active_runs()).queued} == lanes
 
 
 async def test_a_queued_run_names_its_definition_if_it_is_run_as_that_says(store: Store) -> None:

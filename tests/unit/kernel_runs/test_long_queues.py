@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from msgspec import structs
-from msgspec.structs import replace
 from rig import PlayedHost, Rig, command, job, step
 
 from nomaflow_kernel.domain.errors import QuotaExceeded
@@ -144,19 +143,6 @@ async def test_runs_that_need_no_host_keep_their_order_over_a_restart(rig: Rig) 
         await other.finish((await other.dispatch(number)).attempt_key)
     started = [event.run_id for event in await rig.events() if event.kind == "run.started" and event.job_id == "calls"]
     assert started == runs
-
-
-def test_runs_that_only_their_data_shows_to_need_no_host_keep_their_order() -> None:
-    """They wait for their host until they are read, some at a time, and then in their places in the other line."""
-    waiting, ids = WaitingRuns(), [f"run_{number}" for number in range(5)]
-    entries = [QueuedRun(run_id=each, job_id="calls", host="demo", priority=0, queued_at_us=0) for each in ids]
-    for entry in (*entries[:4], replace(entries[4], host="*")):
-        waiting.add(entry)
-    waiting.move(entries[2:4], "*")
-    assert [each.run_id for each in waiting.of_job("calls")] == ids
-    waiting.move(entries[:2], "*")
-    assert waiting.next_ids("*", 5) == [each.run_id for each in waiting.of_job("calls")] == ids
-    assert waiting.next_ids("demo", 5) == []
 
 
 async def test_no_host_fills_the_queue_for_the_others(rig: Rig) -> None:

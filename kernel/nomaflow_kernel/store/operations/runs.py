@@ -8,11 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import Connection, bindparam, or_, select
 
 from nomaflow_kernel.history.lookups import ActiveRuns, RunDetail, RunSubject
-from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
+from nomaflow_kernel.history.records import (
+    NO_HOST,
+    PLAN_FIELDS,
+    AttemptRecord,
+    QueuedRun,
+    RunRecord,
+    TriggerKind,
+    author_of,
+)
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.conditions import chunks
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
@@ -31,16 +38,19 @@ _SELECT_ATTEMPTS = (
 _DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(bindparam("digests", expanding=True))
 )
+_DIGESTS_OF_WAITING = select(runs.c.definition_digest).where(runs.c.state == RunState.QUEUED.value)
+_LEAVES_OUT = or_(runs.c.request.like('%"switches":{%'), runs.c.request.like('%"reuse":{%'))
 _OF_WAITING = select(definitions.c.digest, definitions.c.body).where(
-    definitions.c.digest.in_(select(runs.c.definition_digest).where(runs.c.state == RunState.QUEUED.value)),
+    definitions.c.digest.in_(_DIGESTS_OF_WAITING),
     or_(
+        definitions.c.digest.in_(_DIGESTS_OF_WAITING.where(_LEAVES_OUT)),
         definitions.c.body.not_like('%"queue_timeout_seconds":null%'),
         definitions.c.body.like(f'%"type":"{CALL_JOB_STEP}"%'),
         definitions.c.body.like('%"enabled":false%'),
         definitions.c.body.like('%"steps":{"%'),
     ),
 )
-"""The definitions of waiting runs with a limit, a call_job step, or steps that a request or a preset may switch off.
+"""The definitions of waiting runs with a limit, a call_job step, or steps that a request or a preset leaves out.
 
 The text of a definition is canonical, so it has no blanks.
 """
@@ -69,7 +79,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
     queued: Iterable[Any] = connection.execute(
         select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id)
     )
-    known = {digest: _queue_facts(json.loads(body)) for digest, body in connection.execute(_OF_WAITING)}
+    known = {digest: json.loads(body) for digest, body in connection.execute(_OF_WAITING)}
     return ActiveRuns(
         running=run_details(connection, running.all()),
         queued=[_queued(known, *row) for row in queued],
@@ -77,65 +87,45 @@ def active_runs(connection: Connection) -> ActiveRuns:
 
 
 def _queued(
-    known: Mapping[str, _DefinitionFacts],
+    known: Mapping[str, Mapping[str, Any]],
     run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
-    allow_overlap, preset, changes_plan, leaves_out = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
+    wishes, changes_plan = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
     kind = _TRIGGER_KINDS[trigger_kind]
     author = author_of(kind, trigger_by)
-    facts = known.get(digest, _NO_FACTS)
+    definition = known.get(digest)
     return QueuedRun(
         run_id=run_id,
         job_id=job_id,
-        host=host,
+        host=host if definition is None or _needs_host(definition, wishes) else NO_HOST,
         priority=priority,
         queued_at_us=queued_at_us,
-        allow_overlap=allow_overlap,
+        allow_overlap=wishes.get("allow_overlap", False),
         job_host=host,
-        preset=preset,
+        preset=wishes.get("preset", ""),
         slot_us=trigger_at_us if kind is TriggerKind.CRON else None,
         author="" if author == "owner" else author,
         kind=kind,
         definition_digest="" if changes_plan else sys.intern(digest),
-        queue_timeout_seconds=facts.queue_timeout_seconds,
-        may_need_none=facts.may_need_none or leaves_out or preset in facts.presets,
+        queue_timeout_seconds=None if definition is None else definition.get("queue_timeout_seconds"),
     )
 
 
-class _DefinitionFacts(Struct, frozen=True, kw_only=True):
-    """Facts that the queue needs from a definition.
-
-    :param queue_timeout_seconds: how long its runs may wait
-    :param may_need_none: whether a run may need no host to start: a step calls a job, or none is switched on
-    :param presets: the presets that switch a step off
-    """
-
-    queue_timeout_seconds: float | None = None
-    may_need_none: bool = False
-    presets: frozenset[str] = frozenset()
+def _needs_host(definition: Mapping[str, Any], wishes: Mapping[str, Any]) -> bool:
+    """Return whether a run needs a slot of its host to start: the first step that it runs is no call_job."""
+    presets = {preset["name"]: preset.get("steps", {}) for preset in definition.get("presets", ())}
+    switched = {**presets.get(wishes.get("preset", ""), {}), **wishes.get("switches", {})}
+    for step in definition.get("steps", ()):
+        if switched.get(step["name"], step.get("enabled", True)) and step["name"] not in wishes.get("reuse", ()):
+            return bool(step["type"] != CALL_JOB_STEP)
+    return False
 
 
-_NO_FACTS = _DefinitionFacts()
-
-
-def _queue_facts(definition: Mapping[str, Any]) -> _DefinitionFacts:
-    steps, presets = definition.get("steps", ()), definition.get("presets", ())
-    calls_jobs = any(step["type"] == CALL_JOB_STEP for step in steps)
-    return _DefinitionFacts(
-        queue_timeout_seconds=definition.get("queue_timeout_seconds"),
-        may_need_none=calls_jobs or not any(step.get("enabled", True) for step in steps),
-        presets=frozenset(preset["name"] for preset in presets if False in preset.get("steps", {}).values()),
-    )
-
-
-def _wishes(request: str) -> tuple[bool, str, bool, bool]:
-    """Return what the queue needs from a request: its preset, and whether it allows overlap, changes the plan, and
-    leaves out a step.
-    """
+def _wishes(request: str) -> tuple[Mapping[str, Any], bool]:
+    """Return what a request asks for, and whether the run differs from what its job says."""
     said = json.loads(request)
-    leaves_out = False in said.get("switches", {}).values() or bool(said.get("reuse"))
-    return said.get("allow_overlap", False), said.get("preset", ""), any(map(said.get, PLAN_FIELDS)), leaves_out
+    return said, any(map(said.get, PLAN_FIELDS))
 
 
 _known_wishes = lru_cache(maxsize=1024)(_wishes)
