@@ -62,15 +62,15 @@ class CatalogueService(Catalogue):
         self._clock = clock
         self._feed = feed
         self._stored = stored or StoredManifests()
-        self._listeners: list[Callable[[Collection[str] | None], None]] = []
+        self._listeners: list[Callable[[Collection[str]], None]] = []
         self._changing = asyncio.Lock()
         self._of_host: dict[str, asyncio.Lock] = {}
         self._bytes: dict[str, int] = {}
         self._removed: set[str] = set()
         self._checks = asyncio.Semaphore(_CHECKS)
 
-    def subscribe(self, listener: Callable[[Collection[str] | None], None]) -> None:
-        """Call a listener after every change, with the ids of the jobs that changed; None stands for all jobs."""
+    def subscribe(self, listener: Callable[[Collection[str]], None]) -> None:
+        """Call a listener after every change, with the ids of the jobs that changed."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
@@ -85,7 +85,6 @@ class CatalogueService(Catalogue):
         if self.jobs_file is None and own is not None and not own.load.jobs:
             await self.forget(OWN_FILE)  # its owner has removed all its jobs, and then the file: their ids are free
         await self.reload_jobs_file()
-        self._announce(None)
 
     async def _read(self, item: HostManifest) -> HostCatalogue:
         """Return the stored catalogue of a host; check it again and store the result if other code checked it.
@@ -331,7 +330,8 @@ class CatalogueService(Catalogue):
 
     async def _changed(self, host: str, change: CatalogueChange, *, digest: str = "") -> None:
         """Announce a change and write its events. The change itself is done: a failing store costs only the events."""
-        self._announce(change.job_ids)
+        for listener in self._listeners:
+            listener(change.job_ids)
         notices = [
             Notice(kind="job.changed", job_id=job_id, host=host, data={"change": kind})
             for kind, job_ids in (("added", change.added), ("changed", change.changed), ("removed", change.removed))
@@ -359,10 +359,6 @@ class CatalogueService(Catalogue):
             _LOG.warning("the catalogue of host %r changed, but its events could not be stored: %s", host, error)
         else:
             self._feed.publish(result.events)
-
-    def _announce(self, job_ids: Collection[str] | None) -> None:
-        for listener in self._listeners:
-            listener(job_ids)
 
 
 def _size(manifest: Mapping[str, Any]) -> int:

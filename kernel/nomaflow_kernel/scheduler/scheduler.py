@@ -88,11 +88,9 @@ class Scheduler:
             task.cancel()
             await asyncio.wait((task,))
 
-    def jobs_changed(self, job_ids: Collection[str] | None = None) -> None:
-        """Have some jobs of the catalogue checked again; without their ids, all of them."""
-        if job_ids is None:
-            self._changed = None
-        elif self._changed is not None:
+    def jobs_changed(self, job_ids: Collection[str]) -> None:
+        """Have some jobs of the catalogue checked again."""
+        if self._changed is not None:
             self._changed.update(job_ids)
         self._wake.set()
 

@@ -25,7 +25,8 @@ class AskedScheduler(Scheduler):
         """Have catalogue and clock checked, and return when all due fires have been handed over."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.asking = (*self.asking, future)
-        self.jobs_changed()
+        self._changed = None
+        self.jobs_changed(())
         await future
 
     async def _look(self) -> bool:
