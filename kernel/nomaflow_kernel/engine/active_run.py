@@ -30,7 +30,6 @@ class CurrentAttempt:
     :param report_seq: highest contiguous event number received
     :param not_before_us: when a PENDING attempt may be dispatched
     :param due: the same in monotonic time, for one that waits for that; else 0
-    :param exclusive: whether it uses or will use an exclusive slot
     :param call_due: when the timeout of a call_job step ends, in monotonic time
     :param timed_out: set when a call_job step's time is up and its child is being stopped for that reason
     :param facts: what else its host has reported
@@ -43,7 +42,6 @@ class CurrentAttempt:
     tries: int
     opened: bool = True
     incarnation: str = ""
-    exclusive: bool = False
     report_seq: int = 0
     not_before_us: int = 0
     due: float = 0.0

@@ -15,7 +15,7 @@ from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
-from nomaflow_kernel.engine.placement import uses_exclusive
+from nomaflow_kernel.engine.placement import is_exclusive
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.event_kinds import NoticeKind
@@ -189,8 +189,9 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
         instance = Instance(hello=InstanceHello(host=run.host, incarnation=current.incarnation))
         instance.heard(now, now_us)
         state.fleet.add(instance)
-    current.exclusive = uses_exclusive(state, run.host, current.step)
-    instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
+    step = current.step
+    exclusive = is_exclusive(state, run.host, step.isolation, step.callable)
+    instance.hold(current.key, exclusive=exclusive, needs=step.resources)
 
 
 def detach(state: EngineState, batch: Batch, key: InstanceKey, link: InstanceLink) -> None:

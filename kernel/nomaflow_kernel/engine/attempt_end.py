@@ -23,12 +23,9 @@ class Outcome(AttemptEnd, frozen=True, kw_only=True):
     """The end of an attempt, with what decides whether another try follows.
 
     Its facts lack the rungs and lost lines that the host reported before.
-
-    :param innocent: True if the attempt was killed because of a neighbour
     """
 
     exception_types: tuple[str, ...] = ()
-    innocent: bool = False
 
     @classmethod
     def reported(cls, event: Finished) -> Outcome:
@@ -65,7 +62,6 @@ class Outcome(AttemptEnd, frozen=True, kw_only=True):
             exception_types=exception_types,
             peak_rss_bytes=event.peak_rss_bytes,
             cpu_seconds=event.cpu_seconds if math.isfinite(event.cpu_seconds) else 0.0,
-            innocent=code == "worker_killed",
             facts=_facts(event, tuple(warnings)),
             data=data,
         )

@@ -15,7 +15,6 @@ from nomaflow_kernel.engine.placement import (
     missing,
     pick,
     roomiest,
-    uses_exclusive,
 )
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
@@ -154,7 +153,7 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
         else:
             may_start = roomiest(state.fleet, entry.host, exclusive=kind) is not None
         return None if may_start else waits(state, entry.host)
-    exclusive = uses_exclusive(state, entry.host, first)
+    exclusive = is_exclusive(state, entry.host, first.isolation, first.callable)
     return None if pick(state, run, first, exclusive=exclusive) else waits(state, entry.host, run, first)
 
 

@@ -11,6 +11,8 @@ from nomaflow_kernel.history.states import AttemptState
 
 _REFUSED = "host_refused"
 """The failure that the code did not cause, and that uses up no try."""
+_NEIGHBOUR = "worker_killed"
+"""The failure that a neighbour in the same worker caused: it uses up no try if the step may be repeated."""
 _REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0
 """Each refusal of a step makes a row: a host that keeps refusing is asked less and less often."""
 
@@ -41,7 +43,7 @@ def next_try(run: ActiveRun, ended: CurrentAttempt, outcome: Outcome, *, draw: C
     again, lost, policy = run.definition.retry_on_lost, outcome.state is AttemptState.LOST, ended.step.retry
     if code == _REFUSED:
         return {"tries": ended.tries, "delay_seconds": _refused_delay(ended.number - ended.tries)}
-    if outcome.innocent and again:
+    if code == _NEIGHBOUR and again:
         return {"tries": ended.tries, "delay_seconds": 0.0}
     # The host itself may have kept the grace: it killed the attempt, and reports that before the kernel has given it
     # up. And an attempt whose host has certainly ended is tried again as it would be after the grace.

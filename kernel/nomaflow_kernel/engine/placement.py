@@ -72,11 +72,6 @@ def is_at_limit(state: EngineState, host: str) -> bool:
     return limit is not None and state.fleet.held(host) >= limit
 
 
-def uses_exclusive(state: EngineState, host: str, step: PlannedStep) -> bool:
-    """Return whether a step uses an exclusive slot of its host."""
-    return is_exclusive(state, host, step.isolation, step.callable)
-
-
 def is_exclusive(state: EngineState, host: str, isolation: IsolationChoice, callable: str) -> bool:
     """Return whether a call uses an exclusive slot of its host."""
     if isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):

@@ -11,7 +11,7 @@ from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.next_try import next_try
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
-from nomaflow_kernel.engine.placement import pick, uses_exclusive
+from nomaflow_kernel.engine.placement import is_exclusive, pick
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
@@ -104,11 +104,11 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     if refusal is not None:
         conclude(state, batch, run, AttemptState.FAILED, refusal)
         return True
-    current.exclusive = uses_exclusive(state, run.host, current.step)
-    instance = pick(state, run, current.step, exclusive=current.exclusive)
+    exclusive = is_exclusive(state, run.host, current.step.isolation, current.step.callable)
+    instance = pick(state, run, current.step, exclusive=exclusive)
     if instance is None:
         return False
-    instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
+    instance.hold(current.key, exclusive=exclusive, needs=current.step.resources)
     current.incarnation = instance.incarnation
     at_us = run.stamp(batch.now_us)
     if current.opened:
