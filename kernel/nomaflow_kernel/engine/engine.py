@@ -211,7 +211,6 @@ class Engine:
 
         :raises KernelError: if it has come for an attempt that is taken or not wanted
         """
-        await rebuilding.recall_waiting(self._state, self._store, hello.for_attempt)
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
             outcome = await self._loop.ask(

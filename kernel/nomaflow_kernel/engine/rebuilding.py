@@ -129,13 +129,6 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
         state.dirty_hosts.add(entry.host)
 
 
-async def recall_waiting(state: EngineState, store: Store, attempt_key: str) -> None:
-    """Load the data of an attempt's run, if the run waits and its data is not in memory."""
-    run_id = attempt_key.partition("/")[0]
-    if run_id in state.waiting and run_id not in state.specs:
-        await load_specs(state, store, [run_id])
-
-
 async def recall_attempts(state: EngineState, store: Store, attempt_keys: Sequence[str]) -> None:
     """Look up attempts that are neither current nor remembered, so that reports on them can be answered."""
     by_run: dict[str, list[str]] = {}
