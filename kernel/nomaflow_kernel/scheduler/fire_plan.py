@@ -74,7 +74,7 @@ class Frequent(Struct, frozen=True, kw_only=True):
         """Return the fires of a time span as bits, one a second; none past the calendar's end."""
         try:
             return fire_bits(CronExpression.parse(self.expression), begin, end, cast("tzinfo", zone(self.timezone)))
-        except (CronError, OverflowError):
+        except OverflowError:
             return 0
 
 

@@ -58,18 +58,12 @@ class KnownSchedule(Struct, frozen=True, kw_only=True):
 
         :returns: when the day begins, and its fires as the bits of a number: bit ``n`` is second ``n``
         """
+        expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
         begin_us, end_us = (us // _SECOND_US * _SECOND_US + _SECOND_US for us in (first_us, until_us))
         while end_us > begin_us:
             day_us = max(begin_us, end_us - _DAY_US)
-            yield day_us, self._bits(day_us, end_us)
+            yield day_us, fire_bits(expression, from_us(day_us), from_us(end_us), timezone)
             end_us = day_us
-
-    def _bits(self, begin_us: int, end_us: int) -> int:
-        try:
-            expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
-            return fire_bits(expression, from_us(begin_us), from_us(end_us), timezone)
-        except CronError:
-            return 0  # no further fire before the calendar's end
 
 
 def schedules_of(jobs: Iterable[Job]) -> Iterator[KnownSchedule]:

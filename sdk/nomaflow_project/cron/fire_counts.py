@@ -9,6 +9,7 @@ from typing import Literal
 
 from nomaflow_project.cron.calendar import matching_days
 from nomaflow_project.cron.clock_changes import offset_change
+from nomaflow_project.cron.errors import CronError
 from nomaflow_project.cron.expression import CronExpression
 from nomaflow_project.cron.grammar import CronFields
 
@@ -46,10 +47,7 @@ def count_fires(expression: CronExpression, begin: datetime, end: datetime, tz: 
 
 
 def fire_bits(expression: CronExpression, begin: datetime, end: datetime, tz: tzinfo) -> int:
-    """Return the fires from an aware time on, before another, as the bits of a number: bit ``n`` is second ``n``.
-
-    :raises CronError: if there is no fire from ``begin`` on before the year 10000
-    """
+    """Return the fires from an aware time on, before another, as the bits of a number: bit ``n`` is second ``n``."""
     start = at = _next_second(begin.astimezone(UTC))
     end = _next_second(end.astimezone(UTC))
     bits = 0
@@ -58,7 +56,10 @@ def fire_bits(expression: CronExpression, begin: datetime, end: datetime, tz: tz
         offset = at.astimezone(tz).utcoffset() or timedelta(0)
         part = _wall_bits(expression.fields, *((each + offset).replace(tzinfo=None) for each in (at, part_end)))
         # When clocks change, a fixed expression fires at a gap's end, and not in the second pass of an overlap.
-        first = expression.next_after(at - _SECOND, tz)
+        try:
+            first = expression.next_after(at - _SECOND, tz)
+        except CronError:
+            break  # there is none before the year 10000
         if first < part_end:
             before = (first - at) // _SECOND
             bits |= (part >> before | 1) << before + (at - start) // _SECOND
