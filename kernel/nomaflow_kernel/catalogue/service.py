@@ -89,7 +89,8 @@ class CatalogueService(Catalogue):
     async def _read(self, item: HostManifest) -> HostCatalogue:
         """Return the stored catalogue of a host; check it again and store the result if other code checked it.
 
-        Jobs that the other code found valid stay: stricter checks are not a decision of a job's owner.
+        Jobs that the other code found valid stay: stricter checks are not a decision of a job's owner. All stays as it
+        was if checking takes too long.
         """
         stored = self._stored.read(item.text)
         known = HostCatalogue(
@@ -100,21 +101,16 @@ class CatalogueService(Catalogue):
             load=stored.load,
         )
         if not stored.checked_here:
-            known = await self._checked_again(known)
+            try:
+                known = replace(known, load=await self._checked(known.host, known.manifest, known.load))
+            except BadRequest as error:
+                _LOG.error("%s; the earlier result stays in effect", error)
             _tell_kept(known.load)
             try:
                 await self._keep(known, explicit=True, claims=False)
             except StoreError as error:
                 _LOG.warning("the jobs of host %r will be checked again at the next start: %s", item.host, error)
         return known
-
-    async def _checked_again(self, known: HostCatalogue) -> HostCatalogue:
-        """Return a stored catalogue as this code finds it; as it was if that takes too long."""
-        try:
-            return replace(known, load=await self._checked(known.host, known.manifest, known.load))
-        except BadRequest as error:
-            _LOG.error("%s; the earlier result stays in effect", error)
-            return known
 
     async def _checked(self, host: str, manifest: Mapping[str, Any], before: CatalogueLoad | None) -> CatalogueLoad:
         """Return the jobs of a manifest, checked on a thread.
