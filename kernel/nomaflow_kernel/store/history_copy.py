@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
-from nomaflow_kernel.store.driver import run_many
+from nomaflow_kernel.store.driver import sqlite_driver
 from nomaflow_kernel.store.errors import (
     MaintenanceRefused,
     StoreError,
@@ -292,7 +292,7 @@ def _read_page(connection: Connection, *, query: Any) -> list[Row]:
 
 def _append(connection: Connection, *, table: Table, page: list[Row]) -> None:
     if connection.dialect.name == "sqlite":
-        run_many(connection, str(table.insert().compile(dialect=connection.dialect)), page)
+        sqlite_driver(connection).executemany(str(table.insert().compile(dialect=connection.dialect)), page)
         return
     connection.exec_driver_sql("SELECT 1")  # begins the transaction; the driver's own COPY would not
     driver: Any = connection.connection.driver_connection

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RootTransaction
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.driver import fetch_one
+from nomaflow_kernel.store.driver import sqlite_driver
 from nomaflow_kernel.store.errors import StaleEpoch
 from nomaflow_kernel.store.operations.changes import RowChange, merge, writes_of
 from nomaflow_kernel.store.rows import EVENTS
@@ -44,8 +44,10 @@ def read_ends(connection: Connection) -> tuple[int, Ends]:
 
     On PostgreSQL no other writer gets in until the transaction ends.
     """
-    lock = " FOR UPDATE" if connection.dialect.name == "postgresql" else ""
-    epoch, *ends = fetch_one(connection, _ENDS + lock)
+    if connection.dialect.name == "postgresql":
+        epoch, *ends = connection.exec_driver_sql(f"{_ENDS} FOR UPDATE").one()
+    else:
+        epoch, *ends = sqlite_driver(connection).execute(_ENDS).fetchone()
     return epoch, Ends(*ends)
 
 

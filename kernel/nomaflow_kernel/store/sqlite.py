@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
-from nomaflow_kernel.store.driver import run
+from nomaflow_kernel.store.driver import sqlite_driver
 from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
@@ -203,5 +203,5 @@ def _engine(path: str, pragmas: tuple[str, ...], *, begin: str, wait_seconds: fl
         return connection
 
     engine = create_engine(URL.create("sqlite"), creator=connect, poolclass=NullPool)
-    event.listen(engine, "begin", lambda connection: run(connection, begin))
+    event.listen(engine, "begin", lambda connection: sqlite_driver(connection).execute(begin))
     return engine

@@ -15,7 +15,7 @@ from msgspec import Struct
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer, LargeBinary, Table, Text
 from sqlalchemy.exc import DBAPIError
 
-from nomaflow_kernel.store.driver import run_many
+from nomaflow_kernel.store.driver import sqlite_driver
 
 ADDED = frozenset({"log_lines", "fold_count"})
 """Columns that an update adds to."""
@@ -58,7 +58,7 @@ class Statement(Struct, frozen=True):
             return 0
         if connection.dialect.name == "postgresql":
             return connection.exec_driver_sql(self.postgresql, _columns(rows)).rowcount
-        return run_many(connection, self.sqlite, rows)
+        return sqlite_driver(connection).executemany(self.sqlite, rows).rowcount
 
 
 class Write(Struct, frozen=True):

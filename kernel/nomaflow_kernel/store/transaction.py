@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
 from nomaflow_kernel.store.operations.audit import APPEND, chained
@@ -60,7 +59,7 @@ class CommitInDoubt(Exception):
             epoch, ends = read_ends(connection)
             done = ends.commits == self._commits
             if epoch == self._epoch and not done:
-                run(connection, _FENCE)
+                connection.exec_driver_sql(_FENCE)
         if epoch != self._epoch:
             return [Outcome(error=StaleEpoch(own=self._epoch, found=epoch)) for _ in self.outcomes]
         return self.outcomes if done else self.failed(outcome_unknown=False)
@@ -171,19 +170,19 @@ def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
     connection = session.connection
     last_event_seq, audited = session.last_event_seq, len(session.audit)
     for session.one_by_one in (False, True):
-        run(connection, "SAVEPOINT operation")
+        connection.exec_driver_sql("SAVEPOINT operation")
         try:
             outcome = Outcome(operation(session))
             session.write()
         except Exception as error:
             if store_error(error) is not None:
                 raise
-            run(connection, "ROLLBACK TO SAVEPOINT operation")
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT operation")
             session.discard()
             session.last_event_seq = last_event_seq
             del session.audit[audited:]
             outcome = Outcome(error=error)
-        run(connection, "RELEASE SAVEPOINT operation")
+        connection.exec_driver_sql("RELEASE SAVEPOINT operation")
         if not isinstance(outcome.error, ChangesLost):
             break
     return outcome
