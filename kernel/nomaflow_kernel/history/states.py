@@ -90,13 +90,3 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     **{state: frozenset() for state in ATTEMPT_TERMINAL},
 }
 """The states that may follow each attempt state. PENDING becomes RUNNING directly in call_job steps."""
-
-
-def run_sources(target: RunState) -> tuple[RunState, ...]:
-    """Return the states from which a run may enter ``target``."""
-    return tuple(state for state, targets in RUN_TRANSITIONS.items() if target in targets)
-
-
-def attempt_sources(target: AttemptState) -> tuple[AttemptState, ...]:
-    """Return the states from which an attempt may enter ``target``."""
-    return tuple(state for state, targets in ATTEMPT_TRANSITIONS.items() if target in targets)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from nomaflow_kernel.history.records import AttemptRecord, RunRecord
-from nomaflow_kernel.history.states import AttemptState, RunState, attempt_sources, run_sources
+from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS
 from nomaflow_kernel.history.transitions import (
     AppendLog,
     AttemptEnd,
@@ -46,9 +46,14 @@ _FACTS = Rows(ATTEMPTS.table, AttemptRecord, only=("facts",))
 _PROGRESS = Rows(ATTEMPTS.table, AttemptRecord, only=("report_seq", "progress_json"))
 _NO_REASON = {"reason_code": "", "reason_message": ""}
 
-# Plain texts: hashing a member of an enum is slow.
-_FROM_RUN = {state.value: tuple(source.value for source in run_sources(state)) for state in RunState}
-_FROM_ATTEMPT = {state.value: tuple(source.value for source in attempt_sources(state)) for state in AttemptState}
+
+def _sources(following: Mapping[Any, frozenset[Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the states from which each may be entered, as plain texts: hashing a member of an enum is slow."""
+    return {to.value: tuple(each.value for each, after in following.items() if to in after) for to in following}
+
+
+_FROM_RUN = _sources(RUN_TRANSITIONS)
+_FROM_ATTEMPT = _sources(ATTEMPT_TRANSITIONS)
 
 
 class RowChange(Struct):
