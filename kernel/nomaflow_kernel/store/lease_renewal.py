@@ -96,16 +96,8 @@ class LeaseKeeper:
         return LeaseExpired(ttl_seconds=self._policy.ttl_seconds, detail=detail)
 
     async def _renew(self) -> None:
-        addresses = self._policy.addresses()
-        renew = partial(
-            renew_lease,
-            term=self._term,
-            addresses=addresses,
-            authority=self._policy.authority(),
-            ttl_seconds=self._policy.ttl_seconds,
-        )
-        await self._link.run(in_transaction(renew))
-        self._told = any(addresses)
+        renew = partial(renew_lease, policy=self._policy, term=self._term)
+        self._told = await self._link.run(in_transaction(renew))
 
     async def _release(self) -> None:
         try:

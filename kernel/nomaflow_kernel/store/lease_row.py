@@ -122,21 +122,30 @@ def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, proc
 
     :param holder: its name for people
     """
-    row = {"term": term, "holder": holder, "process": process, "addresses": _joined(*policy.addresses())}
-    connection.execute(_TAKE, {**row, "authority": policy.authority(), "ttl_us": _micros(policy.ttl_seconds)})
+    connection.execute(_TAKE, {**_values(policy, term), "holder": holder, "process": process})
 
 
-def renew_lease(connection: Connection, *, term: int, addresses: Reported, authority: str, ttl_seconds: float) -> None:
+def renew_lease(connection: Connection, policy: LeasePolicy, *, term: int) -> bool:
     """Extend the lease by its full length from now, expired or not: nobody else has taken it.
 
+    :return: whether others learn this kernel's addresses by it
     :raises StaleEpoch: if another kernel has taken it
     """
-    values = {
-        "term": term, "addresses": _joined(*addresses), "authority": authority, "ttl_us": _micros(ttl_seconds),
-    }  # fmt: skip
+    values = _values(policy, term)
     if connection.execute(_RENEW, values).rowcount != 1:
         found = connection.execute(text("SELECT term FROM leadership WHERE id = 1")).scalar_one()
         raise StaleEpoch(own=term, found=found)
+    return bool(values["addresses"])
+
+
+def _values(policy: LeasePolicy, term: int) -> dict[str, str | int]:
+    clients, hosts = policy.addresses()
+    return {
+        "term": term,
+        "addresses": "\n".join(clients) + (_HOSTS + "\n".join(hosts) if hosts else ""),
+        "authority": policy.authority(),
+        "ttl_us": round(policy.ttl_seconds * 1_000_000),
+    }
 
 
 def release_lease(connection: Connection, *, term: int) -> None:
@@ -144,13 +153,5 @@ def release_lease(connection: Connection, *, term: int) -> None:
     connection.execute(_RELEASE, {"term": term})
 
 
-def _joined(clients: Sequence[str], hosts: Sequence[str]) -> str:
-    return "\n".join(clients) + (_HOSTS + "\n".join(hosts) if hosts else "")
-
-
 def _lines(text: str) -> Sequence[str]:
     return text.split("\n") if text else ()
-
-
-def _micros(seconds: float) -> int:
-    return round(seconds * 1_000_000)
