@@ -190,12 +190,11 @@ class StoreMoved(StoreError):
 
 
 class StoreUnfinished(StoreError):
-    """Raised when a store is an incomplete copy; ``other`` is the store that it was copied from."""
+    """Raised when a store is an incomplete copy of ``other``."""
 
     reason = "STORE_UNFINISHED"
 
     def __init__(self, other: str) -> None:
-        self.other = other
         super().__init__(
             f"the history store is an unfinished copy of {other!r}; "
             "copy again with: nomaflow store copy FROM TO, and if that refuses because this one is not empty, empty it"
