@@ -7,7 +7,7 @@ it once. Both return the number of changed rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,14 +32,14 @@ ONCE = frozenset({"cancel_at_us"})
 _PARAMETER = re.compile(r"\$(\d+)")
 _DIVISION_BY_ZERO = "22012"
 
-_TYPE_NAMES: tuple[tuple[type[Any], str], ...] = (
-    (BigInteger, "bigint"),
-    (Integer, "integer"),
-    (Boolean, "boolean"),
-    (Double, "float8"),
-    (LargeBinary, "bytea"),
-    (Text, "text"),
-)
+_TYPE_NAMES: Mapping[type[Any], str] = {
+    BigInteger: "bigint",
+    Integer: "integer",
+    Boolean: "boolean",
+    Double: "float8",
+    LargeBinary: "bytea",
+    Text: "text",
+}
 
 
 class Statement(Struct, frozen=True):
@@ -197,16 +197,9 @@ def _new(name: str, value: str) -> str:
 
 def _rendered(columns: Sequence[Column[Any]], body: Callable[[Sequence[str], str], str]) -> Statement:
     numbers = range(1, len(columns) + 1)
-    arrays = ", ".join(f"${n}::{_type_name(column)}[]" for n, column in zip(numbers, columns, strict=True))
+    arrays = ", ".join(f"${n}::{_TYPE_NAMES[type(column.type)]}[]" for n, column in zip(numbers, columns, strict=True))
     names = [f"p{n}" for n in numbers]
     return Statement(
         sqlite=body([f"?{n}" for n in numbers], ""),
         postgresql=body(names, f"FROM unnest({arrays}) AS v({', '.join(names)})"),
     )
-
-
-def _type_name(column: Column[Any]) -> str:
-    for kind, name in _TYPE_NAMES:
-        if isinstance(column.type, kind):
-            return name
-    raise TypeError(f"column {column.name!r} has a type without a placeholder: {column.type!r}")

@@ -68,8 +68,8 @@ def _count(connection: Connection) -> int:
 
 
 def test_a_type_without_placeholder_is_refused() -> None:
-    """A column of a type that has no rendering fails when the statement is made, by name."""
-    with pytest.raises(TypeError, match="'day'"):
+    """A column of a type that has no rendering fails when the statement is made, by the name of the type."""
+    with pytest.raises(KeyError, match="Date"):
         insert(TABLE, ["k", "day"])
 
 

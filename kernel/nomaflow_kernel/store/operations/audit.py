@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from msgspec.structs import replace
@@ -107,16 +108,12 @@ def _problem(seq: int, facts: Sequence[str | int], digest: str, before: AuditVer
 def prune_audit(connection: Connection, *, before_us: int, limit: int) -> int:
     """Delete the oldest rows older than an instant, and keep the hash on which the next row builds."""
     oldest = select(_ROW.seq, _ROW.hash, _ROW.at_us).order_by(_ROW.seq).limit(limit)
-    gone = 0
-    last_seq, last_hash = 0, ""
-    for seq, digest, at_us in connection.execute(oldest):
-        if at_us >= before_us:
-            break
-        gone, last_seq, last_hash = gone + 1, seq, digest
+    gone = list(takewhile(lambda row: row.at_us < before_us, connection.execute(oldest)))
     if gone:
-        connection.execute(delete(schema.audit).where(_ROW.seq <= last_seq))
-        connection.execute(sql_update(schema.kernel).values(audit_pruned_seq=last_seq, audit_pruned_hash=last_hash))
-    return gone
+        last = gone[-1]
+        connection.execute(delete(schema.audit).where(_ROW.seq <= last.seq))
+        connection.execute(sql_update(schema.kernel).values(audit_pruned_seq=last.seq, audit_pruned_hash=last.hash))
+    return len(gone)
 
 
 def _filtered(filter: AuditFilter) -> Select[tuple[object, ...]]:
