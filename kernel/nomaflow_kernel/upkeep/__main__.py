@@ -78,7 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", nargs="?", default="", help="the backup, or the store's URL")
     parser.add_argument("--to", default="", help="the store to copy to")
     parser.add_argument("--project", default=".", help="the project's directory")
-    parser.add_argument("--store", default="", help="the store's URL, if the kernel is given one by flag")
     parser.add_argument("--held", action="store_true", help="back up only a store that a kernel holds")
     parser.add_argument("--force", action="store_true", help="replace an existing history")
     parser.add_argument("--no-pause", action="store_true", help="let the restored history continue at once")
@@ -97,8 +96,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.work == "reclaim":
             return reclaim_history(store_url(arguments.file, project))
         return copy_history_to(store_url(arguments.file, project), store_url(arguments.to, project))
-    given = ["--store", arguments.store] if arguments.store else []
-    settings = read_settings(["--project", arguments.project, *given], os.environ)
+    settings = read_settings(["--project", arguments.project], os.environ)
     if arguments.work == "certificate":
         return inspect_certificate(settings)
     found = sqlite_file(settings.store)

@@ -20,6 +20,7 @@ from nomaflow_kernel.upkeep.__main__ import main
 from nomaflow_kernel.upkeep.backup import back_up
 from nomaflow_kernel.upkeep.inspection import inspect_store
 from nomaflow_kernel.upkeep.restore import restore
+from nomaflow_project.reading.store_password import STORE_VARIABLE
 
 NOW_US = 1_800_000_000_000_000
 
@@ -302,7 +303,9 @@ async def test_a_damaged_history_can_be_replaced_and_is_kept(tmp_path: Path) -> 
     assert await pauses(target) == {"job-1": "ann"}
 
 
-async def test_the_tool_says_what_it_did_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_tool_says_what_it_did_or_why_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tool prints one JSON object in any case; it refuses by name a store that is not the kernel's own file."""
     source = await history(tmp_path / ".nomaflow" / "kernel.db")
     assert source.is_file()
@@ -311,16 +314,20 @@ async def test_the_tool_says_what_it_did_or_why_not(tmp_path: Path, capsys: pyte
     assert '"damage": ""' in capsys.readouterr().out
     assert main(["backup", str(tmp_path / "x"), "--held", *project]) == 1
     assert '"OTHER_STORE"' in capsys.readouterr().out
+    monkeypatch.setenv(STORE_VARIABLE, "postgresql+asyncpg://a:secret@b/c")
     for work in ("backup", "restore"):
-        assert main([work, str(tmp_path / "x"), "--store", "postgresql+asyncpg://a:secret@b/c", *project]) == 1
+        assert main([work, str(tmp_path / "x"), *project]) == 1
         told = capsys.readouterr().out
         assert '"OTHER_STORE"' in told
         assert "secret" not in told
-    assert main(["inspect", "--store", "mysql://a:secret@b/c", *project]) == 1
+    monkeypatch.setenv(STORE_VARIABLE, "mysql://a:secret@b/c")
+    assert main(["inspect", *project]) == 1
     assert "unknown kind of database 'mysql'" in capsys.readouterr().out
-    assert main(["backup", str(tmp_path / "x"), "--store", "sqlite://", *project]) == 1
+    monkeypatch.setenv(STORE_VARIABLE, "sqlite://")
+    assert main(["backup", str(tmp_path / "x"), *project]) == 1
     assert '"BAD_SETTINGS"' in capsys.readouterr().out
     assert not (tmp_path / "x").exists()
+    monkeypatch.delenv(STORE_VARIABLE)
     (tmp_path / "nomaflow.toml").write_text("[host\n")
     assert main(["inspect", *project]) == 1
     told = capsys.readouterr().out
