@@ -87,7 +87,6 @@ class FuzzedKernel:
         self._project = Path(tempfile.mkdtemp(prefix="nz-"))
         self._running: Running
         self._channel: grpc.aio.Channel
-        self._reports: ReportStreams
         self._host: asyncio.Task[None]
         self._first_rss = 0
 
@@ -99,8 +98,7 @@ class FuzzedKernel:
         )
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
         self._channel = grpc.aio.insecure_channel(address_of(self._project), options=options)
-        stub: Any = HostGatewayServiceStub(self._channel)
-        self._reports = ReportStreams(stub.StreamReports)
+        self._reports = ReportStreams(HostGatewayServiceStub(self._channel).StreamReports)
         self._host = asyncio.create_task(self._serve())
         async with asyncio.timeout(30):
             while not self.epoch:
@@ -317,10 +315,10 @@ class FuzzedKernel:
 
     async def _report(self, key: str, events: list[bytes]) -> None:
         report = letters.AttemptReport(attempt_key=key, first_seq=self._attempts.get(key, 0) + 1, events=tuple(events))
-        request = gateway.ReportRequest(incarnation=self.incarnation, epoch=self.epoch, attempts=sealing.seal([report]))
+        told = gateway.ReportRequest(incarnation=self.incarnation, epoch=self.epoch, attempts=sealing.seal([report]))
+        request = gateway.StreamReportsRequest(report=told, host="team")
         try:
-            on_stream = gateway.StreamReportsRequest(report=request, host="team")
-            acks = await self._reports.deliver(on_stream, timeout=SECONDS)
+            acks = await self._reports.deliver(request, timeout=SECONDS)
             self.counts["StreamReports OK"] += 1
         except grpc.aio.AioRpcError as error:
             self._judge("StreamReports", error.code(), error.details() or "")
