@@ -252,8 +252,9 @@ class Instance:
             await self._news.wait()
             self._news.clear()
             while batch := self._batch():
-                report = pb.ReportRequest(incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch))
-                request = pb.StreamReportsRequest(report=report, host=self.host)
+                request = pb.StreamReportsRequest(
+                    host=self.host, incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch)
+                )
                 try:
                     acks = await link.report(request, deadline_s=10)
                 except grpc.aio.AioRpcError as error:

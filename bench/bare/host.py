@@ -24,7 +24,7 @@ class Host:
         self._stub = host_gateway_service_pb2_grpc.HostGatewayServiceStub(channel)
         self._report = channel.unary_unary(
             "/nomaflow_api.v1.HostGatewayService/Report",
-            request_serializer=gateway.ReportRequest.SerializeToString,
+            request_serializer=gateway.StreamReportsRequest.SerializeToString,
             response_deserializer=gateway.ReportAnswer.FromString,
         )
         self._unsent: list[AttemptReport] = []
@@ -47,7 +47,7 @@ class Host:
             self._some.clear()
             while self._unsent:
                 sent, self._unsent = self._unsent[:REPORTED_ATTEMPTS], self._unsent[REPORTED_ATTEMPTS:]
-                await self._report(gateway.ReportRequest(incarnation="bare", epoch=1, attempts=seal(sent)))
+                await self._report(gateway.StreamReportsRequest(incarnation="bare", epoch=1, attempts=seal(sent)))
 
     async def _run(self, key: str) -> None:
         started = Started(at_us=time.time_ns() // 1000, worker_pid=os.getpid(), generation=1)

@@ -63,7 +63,7 @@ class Kernel:
             unsent, self._unsent = self._unsent, []
             yield gateway.AttachResponse(commands=gateway.CommandBatch(commands=unsent))
 
-    async def report(self, request: gateway.ReportRequest, context: Any) -> gateway.ReportAnswer:
+    async def report(self, request: gateway.StreamReportsRequest, context: Any) -> gateway.ReportAnswer:
         """Finish the runs, then acknowledge."""
         reports = open_reports(request.attempts)
         run_ids = [one.attempt_key.partition("/")[0] for one in reports]
@@ -116,7 +116,7 @@ def _handlers(kernel: Kernel) -> tuple[grpc.GenericRpcHandler, ...]:
             kernel.attach, gateway.AttachRequest.FromString, gateway.AttachResponse.SerializeToString
         ),
         "Report": grpc.unary_unary_rpc_method_handler(
-            kernel.report, gateway.ReportRequest.FromString, gateway.ReportAnswer.SerializeToString
+            kernel.report, gateway.StreamReportsRequest.FromString, gateway.ReportAnswer.SerializeToString
         ),
     }
     return (

@@ -153,9 +153,8 @@ def test_messages_that_are_too_large(system: FaultSystem, channel: grpc.Channel)
     work = system.work("ticks").under_way()
     stub = HostGatewayServiceStub(channel)
     large = "x" * (5 << 20)
-    large_report = gateway.StreamReportsRequest(report=gateway.ReportRequest(incarnation=large))
     with pytest.raises(grpc.RpcError) as report:
-        stub.StreamReports(iter([large_report]), timeout=10)
+        stub.StreamReports(iter([gateway.StreamReportsRequest(incarnation=large)]), timeout=10)
     beat = gateway.AttachRequest(heartbeat=gateway.Heartbeat(manifest_digest=large))
     with pytest.raises(grpc.RpcError) as session:
         list(stub.Attach(iter([hello(), beat]), timeout=10))

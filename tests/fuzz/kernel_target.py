@@ -315,8 +315,8 @@ class FuzzedKernel:
 
     async def _report(self, key: str, events: list[bytes]) -> None:
         report = letters.AttemptReport(attempt_key=key, first_seq=self._attempts.get(key, 0) + 1, events=tuple(events))
-        told = gateway.ReportRequest(incarnation=self.incarnation, epoch=self.epoch, attempts=sealing.seal([report]))
-        request = gateway.StreamReportsRequest(report=told, host="team")
+        session = {"host": "team", "incarnation": self.incarnation, "epoch": self.epoch}
+        request = gateway.StreamReportsRequest(**session, attempts=sealing.seal([report]))
         try:
             acks = await self._reports.deliver(request, timeout=SECONDS)
             self.counts["StreamReports OK"] += 1

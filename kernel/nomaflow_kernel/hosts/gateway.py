@@ -210,23 +210,20 @@ class HostGateway:
         :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the instance has no session, or the report is from another epoch than this kernel's
         """
-        report = request.report
-        session = self._session_of(request.host, report.incarnation, caller)
-        if report.epoch != self._info.epoch:
+        session = self._session_of(request.host, request.incarnation, caller)
+        if request.epoch != self._info.epoch:
             raise StaleSession(
-                f"the report is of epoch {report.epoch}, this kernel's is {self._info.epoch}; attach again"
+                f"the report is of epoch {request.epoch}, this kernel's is {self._info.epoch}; attach again"
             )
+        sealed = request.attempts
         try:
-            told = open_reports(report.attempts)
+            reports = open_reports(sealed)
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
-        self._quotas.call(caller.principal, "StreamReports", len(told) / _TOLD_OF_REPORT)
+        self._quotas.call(caller.principal, "StreamReports", len(reports) / _TOLD_OF_REPORT)
+        answer = partial(session.answer, request.number)
         await self._engine.report(
-            report.incarnation,
-            told,
-            size=len(report.attempts),
-            host=_proved_name(caller),
-            answer=partial(session.answer, request.number),
+            request.incarnation, reports, size=len(sealed), host=_proved_name(caller), answer=answer
         )
         return gateway.StreamReportsResponse()
 

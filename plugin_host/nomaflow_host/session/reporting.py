@@ -70,8 +70,10 @@ class Reporter:
         reports = self.outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
         if not reports:
             return
-        report = pb.ReportRequest(incarnation=self.identity.incarnation, epoch=self.epoch, attempts=seal(reports))
-        request = pb.StreamReportsRequest(report=report, host=self.identity.host)
+        who = self.identity
+        request = pb.StreamReportsRequest(
+            host=who.host, incarnation=who.incarnation, epoch=self.epoch, attempts=seal(reports)
+        )
         try:
             acks = await self.link.report(request, deadline_s=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:

@@ -798,16 +798,22 @@ class InspectCommand(google.protobuf.message.Message):
 global___InspectCommand = InspectCommand
 
 @typing.final
-class ReportRequest(google.protobuf.message.Message):
-    """ReportRequest carries events of many attempts. At most 1 MiB encoded, larger only for a single event, never over
-    2 MiB.
+class StreamReportsRequest(google.protobuf.message.Message):
+    """StreamReportsRequest is one report on a stream: events of many attempts. At most 1 MiB encoded, larger only for a single
+    event, never over 2 MiB.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    HOST_FIELD_NUMBER: builtins.int
+    NUMBER_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is that of the session."""
+    number: builtins.int
+    """number is the host's own for it, and that of no other report of the session."""
     incarnation: builtins.str
     """incarnation is the reporting instance."""
     epoch: builtins.int
@@ -817,40 +823,13 @@ class ReportRequest(google.protobuf.message.Message):
     def __init__(
         self,
         *,
+        host: builtins.str = ...,
+        number: builtins.int = ...,
         incarnation: builtins.str = ...,
         epoch: builtins.int = ...,
         attempts: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "incarnation", b"incarnation"]) -> None: ...
-
-global___ReportRequest = ReportRequest
-
-@typing.final
-class StreamReportsRequest(google.protobuf.message.Message):
-    """StreamReportsRequest is one report on a stream."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    REPORT_FIELD_NUMBER: builtins.int
-    HOST_FIELD_NUMBER: builtins.int
-    NUMBER_FIELD_NUMBER: builtins.int
-    host: builtins.str
-    """host is that of the session."""
-    number: builtins.int
-    """number is the host's own for it, and that of no other report of the session."""
-    @property
-    def report(self) -> global___ReportRequest:
-        """report is what it carries."""
-
-    def __init__(
-        self,
-        *,
-        report: global___ReportRequest | None = ...,
-        host: builtins.str = ...,
-        number: builtins.int = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["report", b"report"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "number", b"number", "report", b"report"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "epoch", b"epoch", "host", b"host", "incarnation", b"incarnation", "number", b"number"]) -> None: ...
 
 global___StreamReportsRequest = StreamReportsRequest
 

@@ -138,7 +138,7 @@ class FakeGateway(HostGatewayServiceServicer):
         self.welcome: dict[str, Any] = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
         self.sessions: list[Session] = []
         self.verdicts: Callable[[InventoryLine], Verdict] = self._keep
-        self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[bytes | None]] | None = None
+        self.on_report: Callable[[pb.StreamReportsRequest, Any], Awaitable[bytes | None]] | None = None
         self.on_attach: Callable[[pb.Hello, Any], Awaitable[None]] | None = None
         self.on_introduce: Callable[[pb.IntroduceManifestRequest, Any], Awaitable[None]] | None = None
         self.answer_heartbeats = True
@@ -218,7 +218,7 @@ class FakeGateway(HostGatewayServiceServicer):
         session.end()
         await self.journal.notify()
 
-    async def _report(self, request: pb.ReportRequest, context: Any) -> bytes:
+    async def _report(self, request: pb.StreamReportsRequest, context: Any) -> bytes:
         """Return the acks of a report."""
         self.reports += 1
         assert request.ByteSize() <= 2 << 20
@@ -236,9 +236,9 @@ class FakeGateway(HostGatewayServiceServicer):
     ) -> pb.StreamReportsResponse:
         self.report_streams += 1
         async for request in request_iterator:
-            answer = pb.ReportAnswer(number=request.number, acks=await self._report(request.report, context))
+            answer = pb.ReportAnswer(number=request.number, acks=await self._report(request, context))
             batch = pb.CommandBatch(answers=[answer])
-            self._session_of(request.report.incarnation).outgoing.put_nowait(pb.AttachResponse(commands=batch))
+            self._session_of(request.incarnation).outgoing.put_nowait(pb.AttachResponse(commands=batch))
         return pb.StreamReportsResponse()
 
     def _session_of(self, incarnation: str) -> Session:

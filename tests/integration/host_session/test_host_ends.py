@@ -96,7 +96,7 @@ async def test_a_hurried_host_waits_a_moment_for_a_kernel_that_goes_away_meanwhi
     kernel, mine, session = await within_a_step(kernels, start, seconds=60)
     asked = asyncio.Event()
 
-    async def never(request: pb.ReportRequest, _: object) -> None:
+    async def never(request: pb.StreamReportsRequest, _: object) -> None:
         if any(isinstance(open_event(one), Finished) for each in open_reports(request.attempts) for one in each.events):
             asked.set()
         await asyncio.Event().wait()

@@ -131,7 +131,7 @@ async def test_a_kernel_that_goes_away_during_the_last_wait_is_told(
     await running(mine, kernel)
     asked = asyncio.Event()
 
-    async def never(_request: pb.ReportRequest, context: Any) -> None:
+    async def never(_request: pb.StreamReportsRequest, context: Any) -> None:
         asked.set()
         await abort_with(context, grpc.StatusCode.UNAVAILABLE, "NOT_NOW")
 

@@ -21,7 +21,7 @@ async def test_attempts_that_the_kernel_fails_on_hold_up_no_others(gateway: Make
     for key in (*bad, "run_1/good/1"):
         await running(mine, kernel, key)
 
-    async def fail(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def fail(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if any(b"poison" in event for each in open_reports(request.attempts) for event in each.events):
             await context.abort(grpc.StatusCode.INTERNAL, "an error of its own")
         return None

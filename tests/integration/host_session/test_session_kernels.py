@@ -168,7 +168,7 @@ async def test_the_outcome_that_is_told_again_arrives_though_a_report_fails(
     del kernel.journal.events[KEY]
     failing = 1
 
-    async def fail_once(_request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def fail_once(_request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         nonlocal failing
         if failing:
             failing -= 1

@@ -52,7 +52,7 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
     await running(mine, first)
     reached = asyncio.Event()
 
-    async def hang(request: pb.ReportRequest, _: Any) -> bytes | None:
+    async def hang(request: pb.StreamReportsRequest, _: Any) -> bytes | None:
         if committed:
             for report in open_reports(request.attempts):
                 first.journal.commit(report)
@@ -82,7 +82,7 @@ async def test_a_report_that_is_never_answered_is_sent_again(
     await running(mine, kernel)
     hung = []
 
-    async def hang_twice(_: pb.ReportRequest, context: Any) -> bytes | None:
+    async def hang_twice(_: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if len(hung) < 2:
             hung.append(len(kernel.sessions[0].heartbeats))
             await asyncio.sleep(600)
@@ -110,7 +110,7 @@ async def test_a_full_batch_goes_beside_one_that_is_under_way(
     await mine.runner.until(lambda: len(mine.runner.accepted) == 1 + len(others))
     held, answer = asyncio.Event(), asyncio.Event()
 
-    async def hold_the_first(_: pb.ReportRequest, context: Any) -> bytes | None:
+    async def hold_the_first(_: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if not held.is_set():
             held.set()
             await answer.wait()
@@ -141,7 +141,7 @@ async def test_reports_that_follow_each_other_share_a_stream(gateway: MakeGatewa
     await running(mine, kernel)
     lost: list[str] = []
 
-    async def lose_one(_: pb.ReportRequest, context: Any) -> bytes | None:
+    async def lose_one(_: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if not lost:
             lost.append("lost")
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
@@ -166,7 +166,7 @@ async def test_duplicate_delivery_is_harmless(gateway: MakeGateway, host: MakeHo
     await running(mine, kernel)
     lost = []
 
-    async def lose_answer(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def lose_answer(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if len(lost) < 3:
             lost.append(True)
             for report in open_reports(request.attempts):
@@ -191,7 +191,7 @@ async def test_a_gap_is_filled(gateway: MakeGateway, host: MakeHost) -> None:
     await running(mine, kernel)
     seen = []
 
-    async def gap_once(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def gap_once(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if seen:
             return None
         seen.append(True)
@@ -215,7 +215,7 @@ async def test_a_fenced_attempt_is_killed_where_it_may_run_elsewhere(gateway: Ma
     await running(mine, kernel, "run_1/may/1", retry_on_lost=True)
     await running(mine, kernel, "run_1/not/1")
 
-    async def fence(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def fence(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         acks = [
             AttemptAck(attempt_key=each.attempt_key, acknowledged_seq=0, status=AckStatus.FENCED)
             for each in open_reports(request.attempts)
@@ -240,7 +240,7 @@ async def test_code_whose_attempt_the_kernel_has_ended_is_killed(gateway: MakeGa
     mine = host()
     await running(mine, kernel, "run_1/one/1")
 
-    async def ended(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def ended(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         acks = [
             AttemptAck(attempt_key=each.attempt_key, acknowledged_seq=0, status=AckStatus.CONFLICT)
             for each in open_reports(request.attempts)
@@ -260,7 +260,7 @@ async def test_one_poisonous_attempt_does_not_hold_up_the_others(gateway: MakeGa
     await running(mine, kernel, "run_1/bad/1")
     await running(mine, kernel, "run_1/good/1")
 
-    async def refuse_poison(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def refuse_poison(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if any(b"poison" in event for each in open_reports(request.attempts) for event in each.events):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "cannot be decoded")
         return None
@@ -282,7 +282,7 @@ async def test_a_store_that_is_full_is_waited_for(gateway: MakeGateway, host: Ma
     await running(mine, kernel)
     full = [True] * 3
 
-    async def store_full(_: pb.ReportRequest, context: Any) -> bytes | None:
+    async def store_full(_: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if full:
             full.pop()
             await abort_with(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
@@ -375,7 +375,7 @@ async def test_at_the_cap_no_new_work_is_taken(gateway: MakeGateway, host: MakeH
     session = kernel.sessions[0]
     release = asyncio.Event()
 
-    async def hold_logs(request: pb.ReportRequest, context: Any) -> bytes | None:
+    async def hold_logs(request: pb.StreamReportsRequest, context: Any) -> bytes | None:
         if any(b"xxxx" in event for each in open_reports(request.attempts) for event in each.events):
             await release.wait()
         return None

@@ -280,13 +280,13 @@ class ScriptedHost:
     async def report(self, key: str, first_seq: int, *events: Event | bytes, epoch: int | None = None) -> AttemptAck:
         """Report events of one attempt and return the answer."""
         sealed = tuple(event if isinstance(event, bytes) else seal(event) for event in events)
-        request = gateway.ReportRequest(
+        request = gateway.StreamReportsRequest(
+            host=self.name,
             incarnation=self.incarnation,
             epoch=self.epoch if epoch is None else epoch,
             attempts=seal([AttemptReport(attempt_key=key, first_seq=first_seq, events=sealed)]),
         )
-        on_stream = gateway.StreamReportsRequest(report=request, host=self.name)
-        return open_acks(await self._reports.deliver(on_stream, timeout=DEADLINE))[0]
+        return open_acks(await self._reports.deliver(request, timeout=DEADLINE))[0]
 
     async def leave(self) -> None:
         """End the session from the host's side."""

@@ -119,10 +119,10 @@ async def test_a_host_on_tcp_may_report_more_than_its_session_may_carry() -> Non
 async def _reports_at_length(channel: grpc.aio.Channel, host: ScriptedHost, count: int, first: int) -> Any:
     """Send reports of 3.6 MB each of an attempt that the kernel does not know, one after another on one stream."""
     told = AttemptReport(attempt_key="run_none/a/1", first_seq=1, events=tuple(b"x" * 90_000 for _ in range(40)))
-    report = gateway.ReportRequest(incarnation=host.incarnation, epoch=host.epoch, attempts=seal([told]))
+    report = {"host": host.name, "incarnation": host.incarnation, "epoch": host.epoch, "attempts": seal([told])}
     stream = HostGatewayServiceStub(channel).StreamReports(timeout=DEADLINE)
     for number in range(first, first + count):
-        await stream.write(gateway.StreamReportsRequest(report=report, host=host.name, number=number))
+        await stream.write(gateway.StreamReportsRequest(**report, number=number))
         async with asyncio.timeout(DEADLINE):
             assert (await host.answers.get()).number == number
     return stream

@@ -234,10 +234,12 @@ class Team:
     async def report(self, key: str, *events: Event, first_seq: int = 1, incarnation: str = "") -> AttemptAck:
         """Report events of an attempt."""
         told = AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))
-        report = gateway.ReportRequest(
-            incarnation=incarnation or self.incarnation, epoch=self.system.info.epoch, attempts=seal([told])
+        request = gateway.StreamReportsRequest(
+            host=self.host,
+            incarnation=incarnation or self.incarnation,
+            epoch=self.system.info.epoch,
+            attempts=seal([told]),
         )
-        request = gateway.StreamReportsRequest(report=report, host=self.host)
         return open_acks(await self._reports.deliver(request, timeout=PATIENCE))[0]
 
     async def forge(self, key: str, *events: Event, incarnation: str, first_seq: int = 1) -> AttemptAck:

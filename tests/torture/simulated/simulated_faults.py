@@ -175,7 +175,7 @@ class Faults:
         kernel, wires = self._world.kernel, [wire for wire in self._world.wires if wire.answered]
         if kernel is None or not wires:
             return
-        request = pb.ReportRequest()
+        request = pb.StreamReportsRequest()
         request.CopyFrom(self._rng.choice(self._rng.choice(wires).answered))
         request.epoch = kernel.epoch
         kind = self._rng.choice(("same", "shifted", "changed", "more", "other instance", "unknown key"))
@@ -184,12 +184,11 @@ class Faults:
         )
         self._change(request, kind)
         try:
-            again = pb.StreamReportsRequest(report=request, host="demo")
-            await kernel.call(kernel.gateway.stream_reports(again, OWNERS_HOST))
+            await kernel.call(kernel.gateway.stream_reports(request, OWNERS_HOST))
         except (KernelError, Exception) as error:  # noqa: BLE001 - whatever it says, nothing may change
             self._say(f"it is refused: {error!r}")
 
-    def _change(self, request: pb.ReportRequest, kind: str) -> None:
+    def _change(self, request: pb.StreamReportsRequest, kind: str) -> None:
         request.attempts = seal([_changed(report, kind) for report in open_reports(request.attempts)])
         if kind == "other instance":
             request.incarnation = "instance-stranger-1"

@@ -91,8 +91,8 @@ class Wire:
         self.up, self.down = _Direction(rng), _Direction(rng)
         self.calls: dict[SimulatedCall, None] = {}
         self.lost_requests = self.lost_replies = self.repeats = 0.0
-        self.delivered: list[pb.ReportRequest] = []
-        self.answered: list[pb.ReportRequest] = []
+        self.delivered: list[pb.StreamReportsRequest] = []
+        self.answered: list[pb.StreamReportsRequest] = []
         self._cuts = 0
 
     def cut(self, *, up: bool, down: bool) -> None:
@@ -223,7 +223,7 @@ class SimulatedLink:
     async def report(self, request: pb.StreamReportsRequest, *, deadline_s: float) -> bytes:
         """Deliver events, or fail, or both."""
         acks = await self._reports.deliver(request, timeout=deadline_s)
-        self._wire.answered.append(request.report)
+        self._wire.answered.append(request)
         return acks
 
     def take_answer(self, answer: pb.ReportAnswer) -> None:
@@ -261,7 +261,7 @@ class SimulatedReports:
         if self._kernel is None or not self._kernel.alive:
             self._wire.down.carry(partial(self._break, "refused"))
             return
-        self._wire.delivered.append(request.report)
+        self._wire.delivered.append(request)
         self._kernel.spawn(self._record(self._kernel, request))
 
     async def _record(self, kernel: SimulatedKernel, request: pb.StreamReportsRequest) -> None:

@@ -228,5 +228,6 @@ def _gateway(engine: ScriptedEngine, sessions: SessionRegistry) -> HostGateway:
 
 
 def _on_a_stream(*reports: AttemptReport, epoch: int = 1, number: int = 1) -> gateway.StreamReportsRequest:
-    report = gateway.ReportRequest(incarnation=INCARNATION, epoch=epoch, attempts=seal(reports))
-    return gateway.StreamReportsRequest(report=report, host="team", number=number)
+    return gateway.StreamReportsRequest(
+        host="team", number=number, incarnation=INCARNATION, epoch=epoch, attempts=seal(reports)
+    )
