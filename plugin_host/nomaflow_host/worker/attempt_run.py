@@ -67,7 +67,7 @@ _UNTOLD = "the code raised or returned something that cannot be looked at"
 
 
 class WorkerServices(Struct, frozen=True, kw_only=True):
-    """What all attempts of a worker share.
+    """The services that all attempts of a worker share.
 
     :param link: the connection to the host's main process; only for the loop's thread
     :param restore: restores the streams, signal handlers and filters of warnings that a step has changed
