@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from contextvars import ContextVar
@@ -66,8 +65,8 @@ class AttemptScope:
         self.began = ticks_now() - 1
         self.tasks: set[asyncio.Task[Any]] = set()
         self.threads: set[threading.Thread] = set()
-        self.working: dict[int, int] = {}
-        """Its pieces of work in executors, by an id for each, with the ident of the thread once it runs."""
+        self.working: dict[object, int] = {}
+        """Its pieces of work in executors, by an object for each, with the ident of the thread once it runs."""
         self.executor: Executor | None = None
         """What it has set as the default executor of its event loop; None for the worker's."""
         self.started = StartedProcesses()
@@ -80,7 +79,6 @@ class AttemptScope:
         """The idents of threads that start a process for it right now."""
         self.unawaited: list[str] = []
         """The names of coroutines that it created and nobody awaited."""
-        self._numbers = itertools.count(1)
         self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter
@@ -115,16 +113,6 @@ class AttemptScope:
             self._unfinished.clear()
         for stream, rest in rests:
             self.emit(PRINTED_LEVELS[stream], time.time_ns() // 1000, stream, rest)
-
-    def begin_work(self) -> int:
-        """Record a piece of work given to an executor and return its id."""
-        number = next(self._numbers)
-        self.working[number] = 0
-        return number
-
-    def end_work(self, number: int) -> None:
-        """Record that it is done, or was cancelled before it began."""
-        self.working.pop(number, None)
 
 
 def current_scope() -> AttemptScope | None:

@@ -94,10 +94,11 @@ def _submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **k
     scope = current_scope()
     if scope is None:
         return _plain_submit(self, fn, *args, **kwargs)
-    number = scope.begin_work()
+    work = object()
+    scope.working[work] = 0
 
     def carried(*args: Any, **kwargs: Any) -> Any:
-        scope.working[number] = threading.get_ident()
+        scope.working[work] = threading.get_ident()
         token = CURRENT.set(scope)
         try:
             with AuthorCode():
@@ -108,7 +109,7 @@ def _submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **k
     try:
         future = _plain_submit(self, carried, *args, **kwargs)
     except BaseException:
-        scope.end_work(number)
+        del scope.working[work]
         raise
-    future.add_done_callback(lambda _future: scope.end_work(number))
+    future.add_done_callback(lambda _future: scope.working.pop(work))
     return future
