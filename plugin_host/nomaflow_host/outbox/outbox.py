@@ -66,11 +66,11 @@ class Outbox:
         """
         key = order.attempt_key
         lane, answer = self._lanes.get(key), self._answers.get(key)
-        if lane is None and answer is None and order.reported:
-            answer = self._answers.remember(key, seq=0, event=None)
         if lane is None and answer is None:
-            self._lanes[key] = Lane(order=replace(order, order=b""), store=self._store, tell_loss=self._tell_loss)
-            return True
+            if not order.reported:
+                self._lanes[key] = Lane(order=replace(order, order=b""), store=self._store, tell_loss=self._tell_loss)
+                return True
+            answer = self._answers.remember(key, seq=0, event=None)
         if answer is not None:
             self._says[key] = _last_report(key, answer)
         elif lane is not None and not lane.under_way:  # else the report under way contains it

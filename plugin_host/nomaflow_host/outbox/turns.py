@@ -89,18 +89,17 @@ class Turns:
     def schedule(self, lane: Lane) -> None:
         """Queue an attempt if it has something to report."""
         key = lane.order.attempt_key
-        if key in self._ready or lane.under_way:
+        if key in self._ready or lane.under_way or not (lane.unsent or lane.progress is not None):
             return
         if lane.lingers and lane.last_seq > 1:
             lane.lingers, lane.parked_until = False, float("-inf")
-        now = self._clock()
-        if now >= lane.parked_until and (lane.unsent or self._progress_due(lane, now)):
+        if _due_at(lane) <= self._clock():
             self._waiting.pop(key, None)
             self._ready[key] = lane
             self.nudge()
             if len(self._ready) >= MAX_BATCH_ATTEMPTS:
                 self._full.set()
-        elif (lane.unsent or lane.progress is not None) and key not in self._waiting:
+        elif key not in self._waiting:
             self._waiting[key] = lane
             if _due_at(lane) < self._timer_at:
                 self.nudge()
@@ -177,7 +176,7 @@ class Turns:
         while in_turn and not filling.full:
             served: list[Lane] = []
             for lane in in_turn:
-                if self._progress_due(lane, self._clock()):
+                if self._clock() >= lane.progress_sent_at + _PROGRESS_SECONDS:
                     self.take_progress(lane)
                 if _take_share(filling, lane):
                     served.append(lane)
@@ -192,9 +191,6 @@ class Turns:
         for key, lane in [item for item in self._waiting.items() if _due_at(item[1]) <= now]:
             del self._waiting[key]
             self.schedule(lane)
-
-    def _progress_due(self, lane: Lane, now: float) -> bool:
-        return lane.progress is not None and now >= lane.progress_sent_at + _PROGRESS_SECONDS
 
 
 def _take_share(filling: Filling, lane: Lane) -> bool:
