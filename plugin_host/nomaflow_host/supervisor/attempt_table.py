@@ -298,15 +298,12 @@ class AttemptTable:
             attempt.deadline = asyncio.get_running_loop().call_later(seconds, self._timed_out, attempt)
 
     def _timed_out(self, attempt: HeldAttempt) -> None:
-        job = attempt.order.timeout_kind is TimeoutKind.JOB
-        seconds = attempt.order.timeout_ms / 1000
-        stop = StopRequest(
-            state=FinishedState.FAILED,
-            reason_code="job_timed_out" if job else "timed_out",
-            reason=f"the {'job' if job else 'step'} did not finish within the {time_span(seconds)} left of its timeout"
-            if job
-            else f"the step did not finish within its timeout of {time_span(seconds)}",
-        )
+        span = time_span(attempt.order.timeout_ms / 1000)
+        if attempt.order.timeout_kind is TimeoutKind.JOB:
+            code, reason = "job_timed_out", f"the job did not finish within the {span} left of its timeout"
+        else:
+            code, reason = "timed_out", f"the step did not finish within its timeout of {span}"
+        stop = StopRequest(state=FinishedState.FAILED, reason_code=code, reason=reason)
         self.stop(attempt.order.attempt_key, stop)
 
     def _grace(self, attempt: HeldAttempt) -> float:
