@@ -111,9 +111,6 @@ class Reaper:
                 self._signal_children(message["worker"], message["signum"])
             case "kill_tree":
                 self._kill_worker(message["worker"])
-            case unknown:
-                frame.close()
-                raise FrameError(f"the reaper has no command {unknown!r}")
 
     def _must_wait(self, frame: Frame) -> bool:
         """Return True if a command must wait for the sweep: it starts a process, or concerns one whose start waits."""

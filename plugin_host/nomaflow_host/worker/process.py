@@ -88,28 +88,25 @@ class _Worker:
     def take(self, frame: Frame) -> None:
         """Carry out the command in a frame."""
         message = frame.message
+        run = self._runs.get(message.get("slot", -1))
         match message["is"]:
             case "run":
                 self._run(message["slot"], open_order(frame.letter), message["traceparent"])
-            case "cancel":
-                if (run := self._runs.get(message["slot"])) is not None:
-                    run.ask_to_stop()
-            case "signal_processes":
-                if (run := self._runs.get(message["slot"])) is not None:
-                    run.signal_processes(message["signum"])
-            case "values":
-                if (run := self._runs.get(message["slot"])) is not None:
-                    run.take_values(GivenValues.from_json(message["values"], own=self._services.environ))
             case "check":
                 self._check(message["number"], frame.letter)
             case "stacks":
-                run = self._runs.get(message["slot"])
                 stacks = [] if run is None else run.stacks()
                 self._services.link.send({"is": "stacks", "number": message["number"], "stacks": stacks})
             case "shutdown":
                 self._leaving = OwnTask(self._shut_down(), loop=self._loop)
-            case unknown:
-                raise FrameError(f"a worker has no command {unknown!r}")
+            case _ if run is None:
+                pass  # the attempt has ended
+            case "cancel":
+                run.ask_to_stop()
+            case "signal_processes":
+                run.signal_processes(message["signum"])
+            case "values":
+                run.take_values(GivenValues.from_json(message["values"], own=self._services.environ))
 
     def scopes(self) -> list[AttemptScope]:
         """Return the scopes of the running attempts, in any thread."""
