@@ -16,8 +16,7 @@ _READS_AT_ONCE = 16
 class AsyncLink:
     """Reads and writes frames whenever the socket is ready.
 
-    :param on_frame: called with each frame, whose descriptors are closed; an error of it about a
-        field, such as a KeyError, ends the connection
+    :param on_frame: called with each frame; an error of it about a field, such as a KeyError, ends the connection
     :param on_pause: called after all messages that arrived together were passed on
     :param on_end: called once when the other side has ended (with None) or sent an invalid frame (with the error)
     """
@@ -90,7 +89,6 @@ class AsyncLink:
     def _take(self) -> FrameError | None:
         try:
             for frame in self._link.receive():
-                frame.close()
                 self._on_frame(frame)
         except FrameError as nonsense:
             return nonsense

@@ -50,12 +50,14 @@ class FrameSocket:
     """One end of a connection. Not for use by several threads.
 
     :param sock: a connected Unix stream socket; owned from now on, made non-blocking
+    :param takes_fds: whether to take descriptors; otherwise the system closes those that code on the other side sends
     :ivar ended: True once the other side is gone
     :ivar caught_up: True if the last `receive` found nothing to read, False if there may be more
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, takes_fds: bool = False) -> None:
         sock.settimeout(0)
+        self._ancillary_bytes = socket.CMSG_SPACE(MAX_FDS * 4) if takes_fds else 0
         self._sock = sock
         self._out: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._in = bytearray()
@@ -162,9 +164,7 @@ class FrameSocket:
         if self.ended:
             return
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(
-                _READ_BYTES, socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, _, _ = self._sock.recvmsg(_READ_BYTES, self._ancillary_bytes, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             self.caught_up = True
             return

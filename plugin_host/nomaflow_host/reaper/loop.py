@@ -381,7 +381,7 @@ def main(control: int) -> int:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
     become_subreaper()
-    link = FrameSocket(socket.socket(fileno=control))
+    link = FrameSocket(socket.socket(fileno=control), takes_fds=True)
     os.set_inheritable(control, False)  # noqa: FBT003  # the standard library's own signature
     Reaper(link=link, wakeup=wakeup).run()
     return 0

@@ -120,7 +120,8 @@ def _exits_shown() -> Iterator[None]:
 def main() -> int:
     """Run a template on descriptors 3 and 4; return its exit code."""
     die_with_parent(_SIGKILL)
-    control, reaper = (FrameSocket(socket.socket(fileno=fd)) for fd in (FIRST_FD, FIRST_FD + 1))
+    control = FrameSocket(socket.socket(fileno=FIRST_FD))
+    reaper = FrameSocket(socket.socket(fileno=FIRST_FD + 1), takes_fds=True)
     for fd in (FIRST_FD, FIRST_FD + 1):
         os.set_inheritable(fd, False)  # noqa: FBT003  # the standard library's own signature
     os.umask(0o077)

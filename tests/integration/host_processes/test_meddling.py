@@ -11,6 +11,7 @@ import pytest
 from harness import Host, StartHost, is_alive, pids_below, shared
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
+from processes import open_files
 from waiting import eventually
 
 CLOSED = "code in it has closed descriptors that the worker needs"
@@ -174,6 +175,15 @@ async def test_a_number_beyond_all_bounds_ends_the_worker(start_host: StartHost)
     end = await host.result("hostile.meddling:tells_an_endless_number")
     assert end.reason_code == "worker_killed"
     assert "it sent an invalid message to its host" in end.reason
+
+
+async def test_descriptors_that_a_step_sends_are_not_taken(start_host: StartHost) -> None:
+    """The host would soon have no descriptor left for another worker."""
+    host = await start_host(shared_workers=1)
+    await host.result("polite:anoop")
+    before = len(open_files())
+    assert (await host.result("hostile.meddling:sends_descriptors")).state is FinishedState.SUCCEEDED
+    assert len(open_files()) < before + 100
 
 
 async def test_a_frozen_reaper_goes_on(start_host: StartHost) -> None:

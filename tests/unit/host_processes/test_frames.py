@@ -15,7 +15,7 @@ from processes import open_files
 def pair() -> tuple[FrameSocket, FrameSocket]:
     """Two ends of one connection."""
     here, there = socket.socketpair()
-    ends = FrameSocket(here), FrameSocket(there)
+    ends = FrameSocket(here), FrameSocket(there, takes_fds=True)
     yield ends
     for end in ends:
         end.close()

@@ -230,6 +230,15 @@ async def recurses(**_: object) -> int:
     return await recurses() + 1
 
 
+async def sends_descriptors(**_: object) -> int:
+    """Send the host descriptors beside frames that name none, on the worker's own connection."""
+    link = next(each for each in gc.get_objects() if type(each).__name__ == "_HostLink")
+    body = b'{"is":"progress","slot":-1}'
+    for _number in range(10):
+        socket.send_fds(link._link._sock, [struct.pack("!II", len(body), 0) + body], [0] * 16)
+    return 1
+
+
 async def tells_an_endless_number(**_: object) -> None:
     """Send the host a number that no integer holds, on the worker's own connection, and wait."""
     link = next(each for each in gc.get_objects() if type(each).__name__ == "_HostLink")
