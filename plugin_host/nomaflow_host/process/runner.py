@@ -39,7 +39,6 @@ class SupervisedRunner:
         self._on_load = on_load
         self._watch = watch
         self._for_attempt = for_attempt
-        self._draining = False
         self._drain_deadline_at_us = 0
         self._loading = True
         self.cancel = supervisor.cancel
@@ -93,7 +92,7 @@ class SupervisedRunner:
             manifest_digest=generation.digest if generation else "",
             loaded_at_us=generation.loaded_at_us if generation else 0,
             newer_files=self._supervisor.loader.newer_files(),
-            draining=self._draining,
+            draining=self._drain_deadline_at_us > 0,
             drain_deadline_at_us=self._drain_deadline_at_us,
             isolation_mechanism=self._supervisor.mechanism,
             load=self.newest_load,
@@ -134,6 +133,5 @@ class SupervisedRunner:
 
     async def drain(self, deadline_s: float) -> None:
         """Accept nothing new and return when nothing runs any more."""
-        self._draining = True
         self._drain_deadline_at_us = time.time_ns() // 1000 + int(deadline_s * 1_000_000)
         await self._supervisor.drain(deadline_s)
