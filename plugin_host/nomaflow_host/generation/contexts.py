@@ -15,8 +15,6 @@ from nomaflow_project.reading.environment import Values, resolve_tree
 from nomaflow_project.reading.sources import EnvironmentMissing, ReferenceMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nomaflow_api.v1.letters import AttemptOrder
 
 
@@ -28,7 +26,7 @@ def context_of(order: AttemptOrder, *, environ: Values, **more: Any) -> RunConte
     :raises PreparationFailed: if the params cannot be read
     """
     given = values_of(order.params_json, "params")
-    params = resolved_values(given, environ, lambda _: "params", literal=order.literal_params)
+    params = resolved_values(given, environ, literal=order.literal_params)
     fired_at = dt.datetime.fromtimestamp(order.trigger_at_us / 1e6, dt.UTC) if order.trigger_at_us else None
     return RunContext(
         run_id=order.run_id,
@@ -66,21 +64,19 @@ def values_of(text: bytes, name: str) -> dict[str, Any]:
 
 
 def resolved_values(
-    values: dict[str, Any],
-    environ: Values,
-    layer_of: Callable[[str], str],
-    *,
-    literal: Collection[str] = (),
+    values: dict[str, Any], environ: Values, *, literal: Collection[str], strict: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return the values with their references resolved.
 
-    :param layer_of: returns the layer that a key came from, for errors
     :param literal: keys whose values stay as they are
+    :param strict: the keys of op_kwargs; the others are those of params
     :raises PreparationFailed: ``environment_missing`` or one of those for secrets, naming the value's place
     """
     try:
         return {
-            key: value if key in literal else resolve_tree(value, environ, path=f"{layer_of(key)}.{key}")
+            key: value
+            if key in literal
+            else resolve_tree(value, environ, path=f"{'op_kwargs' if key in strict else 'params'}.{key}")
             for key, value in values.items()
         }
     except ReferenceMissing as error:

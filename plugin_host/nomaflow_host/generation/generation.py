@@ -121,12 +121,7 @@ class Generation:
         shown = values_of(order.kwargs_json, "arguments")
         values = shown
         if may_refer(order):
-            values = resolved_values(
-                shown,
-                environ,
-                lambda key: "op_kwargs" if key in strict else "params",
-                literal=order.literal_kwargs,
-            )
+            values = resolved_values(shown, environ, literal=order.literal_kwargs, strict=strict)
         return self.calls.prepare(
             plan,
             values=values,
