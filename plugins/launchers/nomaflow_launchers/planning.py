@@ -193,7 +193,8 @@ def _surplus(coming: Sequence[Launched], needed: Counter[_Key], attempts: Collec
 
 
 def _fitting(needs: ResourcesView, shapes: Collection[LauncherShape]) -> LauncherShape | None:
-    return next((shape for shape in shapes if not lacking(_as_resources(needs), shape.resources)), None)
+    asked = Resources(cpu=needs.cpu, memory_mb=needs.memory_mb, gpus=needs.gpus, labels=dict(needs.labels))
+    return next((shape for shape in shapes if not lacking(asked, shape.resources)), None)
 
 
 def _at_once(needs: ResourcesView, shape: LauncherShape) -> int:
@@ -201,10 +202,6 @@ def _at_once(needs: ResourcesView, shape: LauncherShape) -> int:
     asked = {name: getattr(needs, name) for name in MOST}
     counts = [int((getattr(shape, name) + 1e-6) / amount) for name, amount in asked.items() if amount]
     return max(1, min([shape.steps, *counts]))
-
-
-def _as_resources(needs: ResourcesView) -> Resources:
-    return Resources(cpu=needs.cpu, memory_mb=needs.memory_mb, gpus=needs.gpus, labels=dict(needs.labels))
 
 
 def _text(needs: ResourcesView) -> str:
