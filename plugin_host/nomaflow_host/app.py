@@ -171,8 +171,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         session = HostSession(
             identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session
         )
-        view = HostView(identity=identity, supervisor=supervisor, session=session, outbox=outbox)
-        await stack.enter_async_context(observation.of(view))
+        await stack.enter_async_context(observation.of(HostView(supervisor=supervisor, session=session)))
         life = HostLife(
             runner=runner,
             session=session,

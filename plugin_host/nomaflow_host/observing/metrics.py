@@ -71,7 +71,7 @@ class HostMetrics:
 
     def reading(self, view: HostView) -> Reading:
         """Return the current value of every metric in ``HOST_METRICS``. Called on the event loop."""
-        me, supervisor, outbox = view.identity, view.supervisor, view.outbox
+        me, supervisor, outbox = view.session.identity, view.supervisor, view.session.outbox
         generation = supervisor.generation
         loaded_us = 0 if generation is None else generation.loaded_at_us
         kinds = Counter("exclusive" if each.exclusive else "shared" for each in supervisor.pool.statuses())

@@ -8,8 +8,6 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from nomaflow_host.outbox.outbox import Outbox
-from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_telemetry.stacks import process_stacks
@@ -21,21 +19,19 @@ _OF_GENERATION = ("number", "digest", "loaded_at_us", "forkable", "unforkable_re
 class HostView(Struct, frozen=True, kw_only=True):
     """The parts of a host that are observed."""
 
-    identity: HostIdentity
     supervisor: Supervisor
     session: HostSession
-    outbox: Outbox
 
 
 def host_state(view: HostView) -> dict[str, Any]:
     """Return the state of a host."""
-    supervisor, session, outbox = view.supervisor, view.session, view.outbox
+    supervisor, session, outbox = view.supervisor, view.session, view.session.outbox
     generation = supervisor.generation
     workers, attempts = supervisor.pool.statuses(), supervisor.attempts.statuses()
     return {
         "part": "host",
         "pid": os.getpid(),
-        "incarnation": view.identity.incarnation,
+        "incarnation": session.identity.incarnation,
         "session": {
             "attached": session.attached.is_set(),
             "kernel": session.address,
