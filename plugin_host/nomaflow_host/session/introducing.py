@@ -116,7 +116,9 @@ class Introducer:
         """Introduce a manifest; return False if it has to be tried again."""
         packed = await asyncio.to_thread(zlib.compress, manifest.body, _ZLIB_LEVEL)
         if len(packed) > MANIFEST_PACKED_BYTES:
-            self._give_up(manifest, _too_large(len(packed)))
+            size = f"{len(packed):,} bytes compressed, expected at most {MANIFEST_PACKED_BYTES:,}"
+            way_out = "move large values of jobs to files that their steps read, or split the host in two"
+            self._give_up(manifest, f"the manifest has {size}; {way_out}")
             return True
         request = encode(
             pb.IntroduceManifestRequest, self._identity, manifest, manifest_json_zlib=packed, explicit=explicit
@@ -144,18 +146,7 @@ class Introducer:
         self._trouble = why
         load = self._runner.newest_load
         if load is not None and load.accepted and load.digest == manifest.digest:
-            self._refused = _refused(load, why)
+            # Its code serves, but the jobs stay as they were.
+            problems = (Place("").error("manifest_refused", why), *load.problems)
+            self._refused = replace(load, accepted=False, reasons=(why,), problems=problems, output_tail="")
         _log.error("the kernel does not accept the manifest: %s", why)
-
-
-def _too_large(size: int) -> str:
-    return (
-        f"the manifest has {size:,} bytes compressed, expected at most {MANIFEST_PACKED_BYTES:,}; "
-        "move large values of jobs to files that their steps read, or split the host in two"
-    )
-
-
-def _refused(load: LoadOutcome, why: str) -> LoadOutcome:
-    """Return an accepted load as one that the kernel refused: its code serves, but the jobs stay as they were."""
-    problems = (Place("").error("manifest_refused", why), *load.problems)
-    return replace(load, accepted=False, reasons=(why,), problems=problems, output_tail="")
