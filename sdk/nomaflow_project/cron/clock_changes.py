@@ -18,18 +18,12 @@ def next_by_wall_clock(first: FirstMatch, local: datetime, tz: tzinfo) -> dateti
 
     :param first: returns the first wall time that matches, from a wall time on
     """
-    after = local.astimezone(UTC)
     wall = local.replace(tzinfo=None, fold=0, microsecond=0)
     before, behind = _offsets(wall, tz)
     # The second pass of an overlap holds no fire: all of them were in the first.
-    start = _overlap(wall, tz)[1] if before > behind and local.fold else wall + _SECOND
-    while True:
-        candidate = first(start)
-        before, behind = _offsets(candidate, tz)
-        instant = _transition(candidate, tz) if before < behind else _utc(candidate - before)
-        if instant > after:
-            return instant
-        start = candidate + _SECOND
+    candidate = first(_overlap(wall, tz)[1] if before > behind and local.fold else wall + _SECOND)
+    before, behind = _offsets(candidate, tz)
+    return _transition(candidate, tz) if before < behind else _utc(candidate - before)
 
 
 def next_by_real_time(first: FirstMatch, local: datetime, tz: tzinfo) -> datetime:
