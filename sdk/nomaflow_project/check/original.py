@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nomaflow_project.reading.files import JobFile, tables_in
@@ -165,10 +164,6 @@ def _of_retention(files: Sequence[JobFile]) -> Iterator[ChangedMeaning]:
 
 def _machine_zone() -> str:
     """Return the name of this machine's zone; empty if it is UTC or unknown, and so changes nothing."""
-    given = os.environ.get("TZ", "").lstrip(":")
-    try:
-        linked = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]
-    except OSError:
-        linked = ""
-    name = given or linked
+    linked = os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    name = os.environ.get("TZ", "").lstrip(":") or linked
     return "" if name.rpartition("/")[2] in ("", "UTC", "UCT", "Universal", "Zulu", "localtime") else name
