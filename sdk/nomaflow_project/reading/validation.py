@@ -140,8 +140,6 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
         return place.error("out_of_range", said)
     if kind == "finite_number":
         return place.error("out_of_range", f"{subject} is not a finite number")
-    if kind.startswith("union_tag"):
-        return place.error("bad_choice", f"the type is {got}, expected {context.get('expected_tags', 'a known one')}")
     expected = _EXPECTED.get(kind.partition("_")[0], "")
     if not expected or (expected == _EXPECTED["string"] and kind != "string_type"):
         said = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
