@@ -115,19 +115,14 @@ class _TokenInFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelPlace:
-    """The kernel that a service beside it asks, such as the alerts: its address, token and authority.
+    """The kernel that a service beside it asks, such as the alerts: its addresses with the token, and its authority.
 
     :param project: the project of the service
-    :param addresses: of the kernels; empty for the project's own
-    :param token: for a kernel on TCP; empty for none
-    :param token_file: file with that token; None for none
     :param ca: file with the authority to trust, PEM; None for the system's
     """
 
     project: Path
-    addresses: str = ""
-    token: str = field(default="", repr=False)
-    token_file: Path | None = None
+    source: AddressSource
     ca: Path | None = None
 
     @classmethod
@@ -141,23 +136,13 @@ class KernelPlace:
         token = environ.get("NOMAFLOW_TOKEN", "")
         file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / token_file) if token_file else "")
         ca = environ.get("NOMAFLOW_CA") or (str(project / kernel_ca) if kernel_ca else "")
+        source: AddressSource = ProjectAddress(project=project, token=token)
+        if addresses := environ.get("NOMAFLOW_ADDRESS") or kernel:
+            source = FixedAddress(address=addresses, token=token)
         if file and not token:
             read_token(Path(file))
-        return cls(
-            project=project,
-            addresses=environ.get("NOMAFLOW_ADDRESS") or kernel,
-            token=token,
-            token_file=Path(file) if file and not token else None,
-            ca=Path(ca) if ca else None,
-        )
-
-    @property
-    def source(self) -> AddressSource:
-        """The source of the addresses and of the token."""
-        source: AddressSource = ProjectAddress(project=self.project, token=self.token)
-        if self.addresses:
-            source = FixedAddress.of(self.addresses, token=self.token)
-        return source if self.token_file is None else _TokenInFile(source=source, file=self.token_file)
+            source = _TokenInFile(source=source, file=Path(file))
+        return cls(project=project, source=source, ca=Path(ca) if ca else None)
 
 
 def read_token(path: Path) -> str:

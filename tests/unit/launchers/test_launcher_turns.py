@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreachable
+from nomaflow.client import ClientError, KernelClient, KernelPlace, KernelUnreachable, ProjectAddress
 from nomaflow.client.values import DeclaredView, HostView, InstanceView, KernelView, ResourcesView, WantedView
 from nomaflow_launchers import app
 from nomaflow_launchers.app import _Launcher, serve
@@ -297,10 +297,11 @@ async def test_a_kernel_that_stays_away_is_asked_less_and_less_often(
 
     monkeypatch.setattr(_Launcher, "turn", turn)
     monkeypatch.setattr(app, "happens_within", waited)
-    await serve(KernelPlace(project=tmp_path), LauncherSection(hosts=("team",), poll_seconds=10), {})
+    place = KernelPlace(project=tmp_path, source=ProjectAddress(project=tmp_path))
+    await serve(place, LauncherSection(hosts=("team",), poll_seconds=10), {})
     assert waits == [20, 40, 60, 60, 10, 90]
     waits.clear()
-    await serve(KernelPlace(project=tmp_path), LauncherSection(hosts=("team",), poll_seconds=100), {})
+    await serve(place, LauncherSection(hosts=("team",), poll_seconds=100), {})
     assert waits == [100] * len(turns)
 
 
@@ -314,7 +315,8 @@ async def test_a_kernel_that_does_not_answer_is_told_with_the_way_out(
         raise KernelUnreachable("no kernel runs here", fix="start one")
 
     monkeypatch.setattr(_Launcher, "turn", turn)
-    await serve(KernelPlace(project=tmp_path), LauncherSection(hosts=("team",)), {})
+    place = KernelPlace(project=tmp_path, source=ProjectAddress(project=tmp_path))
+    await serve(place, LauncherSection(hosts=("team",)), {})
     assert "nothing is started: no kernel runs here; start one" in caplog.text
 
 
