@@ -15,22 +15,6 @@ from nomaflow.triggers import Trigger
 __all__ = ["PreviousStep", "RunContext"]
 
 
-def _never() -> bool:
-    return False
-
-
-def _ignore(done: float, total: float | None, message: str) -> None:
-    """Drop the progress, since nobody listens, as in a test."""
-
-
-def _step_logger() -> logging.Logger:
-    return logging.getLogger("nomaflow.step")
-
-
-_OF_HERE = ("cancel_check", "progress_sink")
-"""The fields that only the process of the attempt can use."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreviousStep:
     """The end of an earlier step of the same run.
@@ -97,10 +81,12 @@ class RunContext:
     params: Mapping[str, Any] = field(default_factory=dict)
     log_level: str = "INFO"
     deadline: dt.datetime | None = None
-    log: logging.Logger = field(default_factory=_step_logger, repr=False, compare=False)
+    log: logging.Logger = field(default=logging.getLogger("nomaflow.step"), repr=False, compare=False)
     previous_steps: Sequence[PreviousStep] = field(default=(), repr=False)
-    cancel_check: Callable[[], bool] = field(default=_never, repr=False, compare=False)
-    progress_sink: Callable[[float, float | None, str], None] = field(default=_ignore, repr=False, compare=False)
+    cancel_check: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
+    progress_sink: Callable[[float, float | None, str], None] = field(
+        default=lambda _done, _total, _message: None, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Convert plain text to a trigger, and any sequence of pairs to a chain."""
@@ -117,7 +103,8 @@ class RunContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what pickle needs: in another process a copy sees no request to stop, and reports no progress."""
-        kept = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _OF_HERE}
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        del kept["cancel_check"], kept["progress_sink"]
         return partial(RunContext, **kept), ()
 
     def is_cancelled(self) -> bool:
