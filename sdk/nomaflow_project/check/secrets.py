@@ -109,8 +109,11 @@ def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
     files = ProjectFiles(root, environ)
     ring = files.sources.keys()
     unchanged, wanted = 0, {}
-    for path in _paths(files):
-        name, body = shown_path(path, root), read_regular(path)
+    for name, *_ in _trees(files):
+        path = root / name
+        if not path.exists():
+            continue
+        body = read_regular(path)
         tokens: dict[bytes, bytes] = {}
         for match in _TOKEN.finditer(body):
             line = body.count(b"\n", 0, match.start()) + 1
@@ -187,12 +190,6 @@ def _trees(files: ProjectFiles) -> Iterator[tuple[str, Any, bool]]:
     yield shown_path(connectors, files.root), parse_toml_file(connectors).tree, True
     for file in files.written:
         yield file.path, file.tree, False
-
-
-def _paths(files: ProjectFiles) -> Iterator[Path]:
-    for name, *_ in _trees(files):
-        if (files.root / name).exists():
-            yield files.root / name
 
 
 def _use(at: Place, reference: Reference, sources: ProjectSources) -> SecretUse:
