@@ -7,12 +7,13 @@ import logging
 from collections.abc import Iterable
 
 from nomaflow.client import ClientError, KernelClient, NotFound
+from nomaflow.client.values import RunView
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Book, Ledger, OpenRun
 from nomaflow_alerts.messages.details import KernelDetails
 from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, details_wanted, next_message_at, plan
 from nomaflow_alerts.rules.policies import Policies
-from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs
+from nomaflow_alerts.rules.timers import check_absent_hosts, check_expected, check_runs, expect_runs
 from nomaflow_alerts.sending import Sender
 from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -98,9 +99,9 @@ class Clockwork:
 
         await self._ledger.run(check)
 
-    async def _states(self, runs: Iterable[OpenRun]) -> dict[str, RunNow] | None:
+    async def _states(self, runs: Iterable[OpenRun]) -> dict[str, RunView | None] | None:
         """Return what the kernel says, of one waiting run of each job and of the others; None without an answer."""
-        found: dict[str, RunNow] = {}
+        found: dict[str, RunView | None] = {}
         asked: set[tuple[str, bool]] = set()
         for run in runs:
             key = (run.job_id if run.started_at is None else run.run_id, run.started_at is None)
@@ -108,15 +109,12 @@ class Clockwork:
                 continue
             asked.add(key)
             try:
-                now = await self._calls.get_run(run.run_id)
+                found[run.run_id] = await self._calls.get_run(run.run_id)
             except NotFound:
-                found[run.run_id] = RunNow(state="")
-                continue
+                found[run.run_id] = None
             except ClientError as error:
                 _LOG.info("runs that take long cannot be looked at: %s", error)
                 return None
-            why = now.reason.message if now.reason else ""
-            found[run.run_id] = RunNow(state=now.state, preset=now.preset, why=why)
         return found
 
     async def _present(self) -> tuple[set[str] | None, set[str]]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from nomaflow.client.values import EventView, ReasonView
+from nomaflow.client.values import EventView, ReasonView, RunView
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, next_message_at, plan
 from nomaflow_alerts.rules.policies import JobFacts, Policies, Timetable
 from nomaflow_alerts.rules.runs import Findings
-from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs
+from nomaflow_alerts.rules.timers import check_absent_hosts, check_expected, check_runs, expect_runs
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.validation import validate
@@ -101,7 +101,7 @@ class Rig:
         self,
         seconds: float,
         *,
-        runs: Mapping[str, RunNow] | None = None,
+        runs: Mapping[str, RunView | None] | None = None,
         attached: set[str] | None = None,
         launched: Collection[str] = (),
     ) -> list[Message]:
@@ -118,7 +118,7 @@ class Rig:
     def turn(
         self,
         *,
-        runs: Mapping[str, RunNow] | None = None,
+        runs: Mapping[str, RunView | None] | None = None,
         attached: set[str] | None = None,
         launched: Collection[str] = (),
     ) -> list[Message]:

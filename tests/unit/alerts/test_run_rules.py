@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from alerts_rig import START, Rig, section
 
+from nomaflow.client.values import ReasonView, RunView
 from nomaflow_alerts.rules.runs import Findings, end_unseen
-from nomaflow_alerts.rules.timers import RunNow
 from nomaflow_alerts.usual_times import long_after, usual_rows
 
 
@@ -18,6 +18,11 @@ def rig() -> Rig:
     rig = Rig()
     rig.job()
     return rig
+
+
+def now(state: str, why: str = "") -> RunView:
+    """Return what the kernel says of a run."""
+    return RunView(run_id="r", job_id="nightly", state=state, reason=ReasonView(code="waits", message=why))
 
 
 def subjects(rig: Rig, seconds: float = 400.0) -> list[str]:
@@ -139,7 +144,7 @@ def test_a_run_that_does_not_start(rig: Rig) -> None:
     rig.event("run.queued", run_id="r", job_id="nightly")
     rig.wait(119)
     assert rig.open() == []
-    [told] = rig.wait(60, runs={"r": RunNow(state="QUEUED", why="waits for host 'team'")})
+    [told] = rig.wait(60, runs={"r": now("QUEUED", "waits for host 'team'")})
     assert told.body.splitlines()[0] == "nightly does not start"
     assert "Why: waits for host 'team'" in told.body
     rig.event("run.started", run_id="r", job_id="nightly")
@@ -149,7 +154,7 @@ def test_a_run_that_does_not_start(rig: Rig) -> None:
 def test_a_run_that_has_started_meanwhile_is_not_told(rig: Rig) -> None:
     """The kernel is asked before."""
     rig.event("run.queued", run_id="r", job_id="nightly")
-    rig.wait(2000, runs={"r": RunNow(state="RUNNING")})
+    rig.wait(2000, runs={"r": now("RUNNING")})
     assert rig.open() == []
 
 
@@ -157,7 +162,7 @@ def test_many_waiting_runs_are_one_incident(rig: Rig) -> None:
     """It ends with the last of them."""
     for number in range(5):
         rig.event("run.queued", run_id=f"r{number}", job_id="nightly")
-    rig.wait(1900, runs={"r0": RunNow(state="QUEUED")})
+    rig.wait(1900, runs={"r0": now("QUEUED")})
     assert rig.incident("never_started").count == 5
     for number in range(4):
         rig.event("run.started", run_id=f"r{number}", job_id="nightly")
@@ -173,7 +178,7 @@ def test_runs_whose_end_nobody_saw(rig: Rig) -> None:
         rig.event("run.queued", run_id=run_id, job_id="nightly")
         if run_id.startswith("runs"):
             rig.event("run.started", run_id=run_id, job_id="nightly")
-    states = {name: RunNow(state="RUNNING" if name.startswith("runs") else "QUEUED") for name in ("runs", "waits")}
+    states = {name: now("RUNNING" if name.startswith("runs") else "QUEUED") for name in ("runs", "waits")}
     rig.wait(90, runs=states)
     assert sorted(rig.open()) == ["long_run", "long_run", "never_started"]
     rig.work(lambda book: end_unseen(book, {"waits", "runs"}))
@@ -191,7 +196,7 @@ def test_a_run_that_takes_long(rig: Rig) -> None:
     rig.event("run.started", run_id="r", job_id="nightly")
     rig.wait(299)
     assert rig.open() == []
-    [told] = rig.wait(60, runs={"r": RunNow(state="RUNNING", why="")})
+    [told] = rig.wait(60, runs={"r": now("RUNNING")})
     assert "Stop it: nomaflow cancel r" in told.body
     rig.ends("SUCCEEDED", run_id="r")
     assert rig.open() == []
@@ -202,7 +207,7 @@ def test_the_shorter_limit_counts(rig: Rig) -> None:
     rig.job(on_long_run_minutes=60, long_run_factor=2)
     rig.event("run.queued", run_id="r", job_id="nightly")
     rig.event("run.started", run_id="r", job_id="nightly", findings=Findings(long_after={"r": 90.0}))
-    rig.wait(95, runs={"r": RunNow(state="RUNNING")})
+    rig.wait(95, runs={"r": now("RUNNING")})
     assert rig.open() == ["long_run"]
 
 

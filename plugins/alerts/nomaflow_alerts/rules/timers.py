@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nomaflow.client.values import RunView
 from nomaflow_alerts.ledger import Book, OpenRun, Sighting
 from nomaflow_alerts.messages.wording import counted
 from nomaflow_alerts.rules.policies import JobRules, Policies
@@ -22,15 +22,6 @@ _CAUSES = {
     "MISSED": "it was missed, and no run has succeeded",
     "CANCELED": "its run was canceled, and none has succeeded",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunNow:
-    """The present state of a run, as the kernel says; ``state`` is empty if it no longer knows the run."""
-
-    state: str
-    preset: str = ""
-    why: str = ""
 
 
 def expect_runs(book: Book, policies: Policies) -> None:
@@ -93,14 +84,15 @@ def _is_told(book: Book, job_id: str, preset: str, outcome: str) -> bool:
     return any(each.preset == preset for each in book.open_incidents(condition, job_id=job_id))
 
 
-def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunNow], due: list[OpenRun]) -> None:
+def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunView | None], due: list[OpenRun]) -> None:
     """Sight runs that wait or go on for too long.
 
-    :param runs: run id → what the kernel says of it; one that it was not asked about counts like the others of its job
+    :param runs: run id → what the kernel says of it, None if it no longer knows the run; one that it was not asked
+        about counts like the others of its job
     """
     for run in due:
         now = runs.get(run.run_id)
-        if now is not None and now.state not in ("QUEUED", "RUNNING"):
+        if run.run_id in runs and (now is None or now.terminal):
             book.watched.run_ended(run.run_id)
             continue
         book.watched.run_checked(run.run_id)
@@ -112,13 +104,13 @@ def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunNow], due: 
 
 
 def _sighting(
-    condition: str, run: OpenRun, rules: JobRules, now: RunNow | None, *, at: float, since: float
+    condition: str, run: OpenRun, rules: JobRules, now: RunView | None, *, at: float, since: float
 ) -> Sighting:
     key = key_of(condition, run.job_id, run_id=run.run_id if condition == "long_run" else "")
-    preset, why = (now.preset, now.why) if now else ("", "")
+    preset, reason = (now.preset, now.reason) if now else ("", None)
     return rules.sighting(
-        condition, key=key, at=at, job_id=run.job_id, preset=preset, host=run.host, run_id=run.run_id, why=why,
-        facts={"since": since},
+        condition, key=key, at=at, job_id=run.job_id, preset=preset, host=run.host, run_id=run.run_id,
+        why=reason.message if reason else "", facts={"since": since},
     )  # fmt: skip
 
 
