@@ -31,18 +31,17 @@ def check_signature(scope: Scope) -> Iterator[Sighting]:
     if not scope.signature_known:
         return
     function, arguments = scope.function, scope.function.args
-    lines = (function.lineno, max(function.lineno, function.body[0].lineno - 1))
     positional = [*arguments.posonlyargs, *arguments.args][1 if scope.bound_first else 0 :]
     if arguments.posonlyargs and positional and positional[0] in arguments.posonlyargs:
         message = f"{scope.name} has the positional-only parameter {positional[0].arg!r}, and steps call by name"
-        yield Sighting("NF101", positional[0], message, *lines)
+        yield Sighting("NF101", positional[0], message, function)
     elif positional:
         names = ", ".join(repr(each.arg) for each in positional)
         message = f"{scope.name} has positional parameters ({names}), and steps call by name"
-        yield Sighting("NF101", positional[0], message, *lines)
+        yield Sighting("NF101", positional[0], message, function)
     elif arguments.vararg:
         message = f"{scope.name} has '*{arguments.vararg.arg}', which is always empty, since steps call by name"
-        yield Sighting("NF101", arguments.vararg, message, *lines)
+        yield Sighting("NF101", arguments.vararg, message, function)
 
 
 def blocking_name(scope: Scope, node: ast.AST) -> str:

@@ -54,7 +54,6 @@ def _handlers(scope: Scope, block: _Try) -> Iterator[Sighting]:
         caught = _caught(scope, handler.type)
         leaves = _leaves(scope, handler)
         cancelled = next(filter(_is_cancellation, caught), "")
-        lines = (handler.lineno, (handler.type.end_lineno if handler.type else None) or handler.lineno)
         if cancelled and not (cancellation_passed and cancelled in _EVERYTHING):
             if leaves:
                 cancellation_passed = True
@@ -63,10 +62,10 @@ def _handlers(scope: Scope, block: _Try) -> Iterator[Sighting]:
             ):
                 what = "a bare except" if handler.type is None else f"except {cancelled.rpartition('.')[2]}"
                 message = f"{what} in {scope.name} swallows cancellations: nothing is raised again"
-                yield Sighting("NF105", handler, message, *lines)
+                yield Sighting("NF105", handler, message)
         elif not _BROAD.isdisjoint(caught) and not leaves and _hides(scope, block, handler):
             message = f"{scope.name} catches every exception and goes on as if nothing had happened"
-            yield Sighting("NF104", handler, message, *lines)
+            yield Sighting("NF104", handler, message)
 
 
 def _suppressions(scope: Scope, block: ast.With | ast.AsyncWith) -> Iterator[Sighting]:

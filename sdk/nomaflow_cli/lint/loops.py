@@ -43,9 +43,7 @@ def check_loops(scope: Scope) -> Iterator[Sighting]:
         asks = any(_is_question(scope, node) for node in ast.walk(loop))
         why = "" if asks else _may_be_long(scope, loop)
         if why:
-            header = loop.test if isinstance(loop, ast.While) else loop.iter
-            message = f"a loop in {scope.name} ({why}) never asks whether it must stop"
-            yield Sighting("NF103", loop, message, loop.lineno, header.end_lineno or loop.lineno)
+            yield Sighting("NF103", loop, f"a loop in {scope.name} ({why}) never asks whether it must stop")
         if asks or why:
             seen_to = loop.end_lineno or loop.lineno
 

@@ -39,7 +39,10 @@ class SourceModule:
 
     def silences(self, seen: Sighting) -> bool:
         """Return True if a comment on one of the sighting's lines names its code, or no code at all."""
-        first, last = seen.first_line or seen.node.lineno, seen.last_line or seen.node.end_lineno or seen.node.lineno
+        place = seen.within or seen.node
+        first, last = place.lineno, place.end_lineno or place.lineno
+        if body := getattr(place, "body", None):
+            last = max(first, body[0].lineno - 1)
         found = [self.silenced[line] for line in range(first, last + 1) if line in self.silenced]
         return any(not codes or seen.code in codes for codes in found)
 
@@ -156,13 +159,12 @@ def _origin(node: ast.ImportFrom, package: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A mistake in the source of a callable: a comment on its lines may silence it.
+    """A mistake in the source of a callable: a comment on its lines, or those before its body, may silence it.
 
-    :param first_line: with ``last_line``: the lines on which a comment silences it; 0 for the node's own
+    :param within: the function on whose lines a comment silences it; None for the node itself
     """
 
     code: str
     node: ast.stmt | ast.expr | ast.arg | ast.excepthandler
     message: str
-    first_line: int = 0
-    last_line: int = 0
+    within: ast.stmt | None = None
