@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nomaflow_alerts.ledger import Book, Incident
 
-_OF_KERNEL = ("kernel_silent", "store_unwritable", "leader_changed", "cursor_lost", "undeliverable")
 _OF_HOSTS = ("host_unreachable", "host_detached")
 
 
@@ -13,7 +12,8 @@ def put_behind_causes(book: Book) -> None:
     silent = next(iter(book.open_incidents("kernel_silent")), None)
     for notice in book.notices():
         incident = notice.incident
-        if incident.told_at is not None or incident.condition in _OF_KERNEL or not incident.is_open:
+        of_kernel = not (incident.job_id or incident.host)
+        if incident.told_at is not None or of_kernel or not incident.is_open:
             continue
         cause = silent or _cause(book, incident)
         if cause is not None and cause.id != incident.id:
