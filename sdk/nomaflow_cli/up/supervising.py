@@ -62,8 +62,8 @@ class ProjectSupervisor:
         self.address = ProjectAddress(project=project)
         self.kernel = self._part("kernel", "--expect-host", *kernel_options)
         self.host = self._part("host", *host_options)
-        self.console = self._part("console", needed=False) if with_console else None
-        self.alerts = self._part("alerts", needed=False) if with_alerts else None
+        names = [name for name, wanted in (("console", with_console), ("alerts", with_alerts)) if wanted]
+        self._beside = [self._part(name, needed=False) for name in names]
 
     def _part(self, name: str, *options: str, needed: bool = True) -> Part:
         return Part(
@@ -127,7 +127,7 @@ class ProjectSupervisor:
 
     def start_beside(self) -> None:
         """Start the console and the alerts, if there are to be any, and report each once it is ready."""
-        for part in filter(None, (self.console, self.alerts)):
+        for part in self._beside:
             self._spawn(self._keep_beside(part))
             self._spawn(self._report_beside(part))
 
@@ -156,7 +156,7 @@ class ProjectSupervisor:
         """Drain the host, then stop the console, the alerts and the kernel. May be called twice."""
         self._over.set()
         await self.host.stop(deadline=self._drain_seconds, hurry=self._hurry, kill=self._kill)
-        for part in filter(None, (self.console, self.alerts)):
+        for part in self._beside:
             await part.stop(deadline=_CONSOLE_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         for task in self._tasks:
@@ -245,7 +245,7 @@ class ProjectSupervisor:
             if part.pid and told:
                 part.proven = True
                 seconds = time.monotonic() - begun
-                if part is self.alerts:
+                if part.name == "alerts":
                     self._reporter.alerts_ready(part.pid, seconds=seconds)
                 else:
                     link = await self._console_link() if self._reporter.shows_links else ""
@@ -289,8 +289,7 @@ class ProjectSupervisor:
         self._reporter.warnings(event, (await client.list_jobs(host=event.host)).jobs)
 
     def _notify(self, notice: PartNotice) -> None:
-        part = {"kernel": self.kernel, "host": self.host, "alerts": self.alerts}.get(notice.name) or self.console
-        assert part is not None
+        [part] = (each for each in (self.kernel, self.host, *self._beside) if each.name == notice.name)
         if notice.state is PartState.STARTED and not part.proven:
             return  # The first start screen shows it.
         self._reporter.part(notice, tail=part.tail() if notice.state is PartState.CRASHED else [])
