@@ -90,16 +90,15 @@ class AlertsCalls(AlertsServiceServicer):
             return service.ListIncidentsResponse(incidents=messages, open=book.count_open())
 
         listed = await self._ledger.run(read)
-        if not listed.incidents and (problem := await self._unknown(request.job_id, request.host)):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        if not listed.incidents:
+            await _refuse(context, await self._unknown(request.job_id, request.host))
         return listed
 
     async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return messages."""
         limit = await _limit(request, _MESSAGES, context)
         if request.state not in ("", *_STATES):
-            problem = f"there is no state {request.state!r}; the states are {', '.join(_STATES)}"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+            await _refuse(context, f"there is no state {request.state!r}; the states are {', '.join(_STATES)}")
         found = await self._ledger.run(
             lambda book: book.outbox.listed(channel=request.channel, state=request.state, limit=limit)
         )
@@ -115,8 +114,7 @@ class AlertsCalls(AlertsServiceServicer):
             problem = "a mute needs who mutes (by) and a reason (why): people who miss a message read it"
         elif not now < until <= now + _LONGEST_MUTE:
             problem = "a mute needs an end (until) in the future, at most 90 days ahead"
-        if problem := problem or await self._unknown(request.job_id, request.host):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        await _refuse(context, problem or await self._unknown(request.job_id, request.host))
         mute = Mute(
             job_id=request.job_id, host=request.host, by=request.by[:200], why=request.why[:500], since=now, until=until
         )
@@ -145,23 +143,19 @@ class AlertsCalls(AlertsServiceServicer):
 
     async def Unmute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End a mute."""
-        if problem := _target_problem(request):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        await _refuse(context, _target_problem(request))
         was = await self._ledger.run(lambda book: book.unmute(job_id=request.job_id, host=request.host))
-        if not was and (problem := await self._unknown(request.job_id, request.host)):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        if not was:
+            await _refuse(context, await self._unknown(request.job_id, request.host))
         self._changed()
         return service.UnmuteResponse(was_muted=was)
 
     async def TestChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Send a test by each channel, and wait for the first try of each."""
         await self._check_channels(request.channels, context)
-        if problem := _condition_problem(request) or await self._unknown(request.job_id, ""):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
-        names = list(request.channels) or list(self._alerts.channels)
-        if request.job_id and not request.channels:
-            names = list(self._policies.rules(request.job_id).channels)
-        results = await asyncio.gather(*(self._try(name, request) for name in names))
+        await _refuse(context, _condition_problem(request) or await self._unknown(request.job_id, ""))
+        usual = self._policies.rules(request.job_id).channels if request.job_id else self._alerts.channels
+        results = await asyncio.gather(*(self._try(name, request) for name in request.channels or usual))
         return service.TestChannelsResponse(results=results)
 
     async def _check_channels(self, names: Iterable[str], context: Any) -> None:
@@ -169,9 +163,7 @@ class AlertsCalls(AlertsServiceServicer):
         unknown = [name for name in names if name not in self._alerts.channels]
         if unknown:
             known = ", ".join(self._alerts.channels)
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, f"there is no channel {unknown[0]!r}; the channels are {known}"
-            )
+            await _refuse(context, f"there is no channel {unknown[0]!r}; the channels are {known}")
 
     async def _try(self, name: str, request: service.TestChannelsRequest) -> service.TestedChannel:
         began, now = asyncio.get_running_loop().time(), datetime.now(UTC).timestamp()
@@ -200,9 +192,14 @@ class AlertsCalls(AlertsServiceServicer):
 async def _limit(request: Any, usual: int, context: Any) -> int:
     """Return how many to list; a request for too many is refused, as the kernel does."""
     if request.limit > _MOST:
-        problem = f"limit is {request.limit}, expected at most {_MOST}"
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        await _refuse(context, f"limit is {request.limit}, expected at most {_MOST}")
     return request.limit or usual
+
+
+async def _refuse(context: Any, problem: str) -> None:
+    """End the call if there is a problem with its request."""
+    if problem:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
 
 
 def _target_problem(request: service.MuteRequest | service.UnmuteRequest) -> str:
