@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nomaflow_cli.doctor.alerts import examine_alerts
 from nomaflow_cli.doctor.findings import Finding, problem, warning
+from nomaflow_cli.doctor.host_processes import hosts_here
 from nomaflow_cli.doctor.isolation import examine_isolation
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
@@ -32,7 +33,7 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
         trouble = error
     yield from examine_machine(project)
     yield from examine_project(project)
-    yield from examine_isolation(project, served=() if view is None else _pids_here(view))
+    yield from examine_isolation(project, hosts=hosts_here(), served=() if view is None else _pids_here(view))
     named = bool(invocation.addresses or invocation.profile)
     elsewhere = named
     with contextlib.suppress(CliError):  # of a file that cannot be read, which is said above

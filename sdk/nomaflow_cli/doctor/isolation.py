@@ -7,23 +7,20 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nomaflow_cli.doctor.findings import Finding, fine, warning
-from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here, user_name
+from nomaflow_cli.doctor.host_processes import RunningHost, user_name
 from nomaflow_cli.formatting import count
 
 _NOBODYS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "GRPC_ENABLE_FORK_SUPPORT", "GRPC_VERBOSITY"})
 """Variables that shells, and the host itself, set: nobody gave them to the host."""
 
 
-def examine_isolation(
-    project: Path, *, served: Iterable[int] = (), hosts: Sequence[RunningHost] | None = None
-) -> Iterator[Finding]:
+def examine_isolation(project: Path, *, hosts: Sequence[RunningHost], served: Iterable[int] = ()) -> Iterator[Finding]:
     """Yield what is shared, what is weaker than it could be, and what steps do not see.
 
-    :param served: the pids of the hosts on this machine that the project's kernel serves, of other projects too
-    :param hosts: those of this machine; None to look for them
+    :param hosts: those of this machine
+    :param served: the pids of those that the project's kernel serves, of other projects too
     """
-    running = hosts_here() if hosts is None else hosts
-    yield from _users(project, running, set(served))
+    yield from _users(project, hosts, set(served))
     yield from _withheld(project)
 
 

@@ -74,13 +74,12 @@ class UnitState:
         return self.active not in ("inactive", "failed")
 
 
-def require_systemd(booted: Path = _BOOTED) -> None:
-    """Raise an error unless systemd runs this machine.
+def require_systemd() -> None:
+    """Check that systemd runs this machine, see ``sd_booted(3)``.
 
-    :param booted: a directory that only systemd makes, see ``sd_booted(3)``
     :raises CliError: if it does not
     """
-    if not booted.is_dir():
+    if not _BOOTED.is_dir():
         raise CliError(
             "systemd does not run this machine, so nothing would start the units",
             reason="NO_SYSTEMD",

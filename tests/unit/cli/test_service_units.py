@@ -223,9 +223,11 @@ async def test_removing_without_units_says_so(command: Command, root: Path) -> N
     assert (await command("service", "uninstall", "--root", str(root), "-o", "json")).json == {"files": [], "next": []}
 
 
-def test_without_systemd_it_says_what_to_do(tmp_path: Path) -> None:
+def test_without_systemd_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without systemd gets no files, and the advice to use ``up``."""
+    monkeypatch.setattr("nomaflow_cli.service.systemd._BOOTED", tmp_path / "absent")
     with pytest.raises(CliError, match="systemd does not run this machine") as refused:
-        require_systemd(tmp_path / "absent")
+        require_systemd()
     assert "nomaflow up" in refused.value.fix
-    require_systemd(tmp_path)
+    (tmp_path / "absent").mkdir()
+    require_systemd()
