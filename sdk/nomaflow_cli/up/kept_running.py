@@ -90,8 +90,6 @@ class Part:
     :param log: the file that its output is appended to, so that it never waits for us to read
     :param notify: called with each change
     :param needed: False if the others go on without it: it is started again although it ended before it was ever ready
-    :param first_delay: seconds before the first restart after a crash; doubles up to 30, and is reset once the process
-        ran for a minute
     """
 
     def __init__(
@@ -102,8 +100,6 @@ class Part:
         log: Path,
         notify: Callable[[PartNotice], None],
         needed: bool = True,
-        first_delay: float = _FIRST_DELAY,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.log = log
@@ -111,8 +107,6 @@ class Part:
         self._command = tuple(command)
         self._notify = notify
         self._needed = needed
-        self._first_delay = first_delay
-        self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
         self._log_start = 0
         self._stopping = asyncio.Event()
@@ -126,12 +120,14 @@ class Part:
     async def keep_running(self) -> None:
         """Start it, and restart it whenever it ends, until ``stop``.
 
+        The wait before a restart doubles, and begins anew once the process ran for a minute.
+
         :raises PartFailed: when it is needed and ended before it was ever ready, or with an exit code that makes a
             restart useless
         """
-        delay = self._first_delay
+        delay = _FIRST_DELAY
         while not self._stopping.is_set():
-            started = self._clock()
+            started = time.monotonic()
             try:
                 code = await self._once()
                 # A part that has served waits for its settings to be mended: an edit does not end what runs.
@@ -142,8 +138,8 @@ class Part:
                 return
             if hopeless or (self._needed and not self.proven):
                 raise PartFailed(self.name, exit_words=words, log=self.log, tail=self.tail())
-            if self._clock() - started > _HEALTHY_AFTER:
-                delay = self._first_delay
+            if time.monotonic() - started > _HEALTHY_AFTER:
+                delay = _FIRST_DELAY
             self._say(PartState.CRASHED, exit_text=words, again_in=delay)
             await happens_within(self._stopping, delay)
             delay = min(delay * 2, _LONGEST_DELAY)

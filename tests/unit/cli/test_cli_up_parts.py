@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from machine_parts import need
 from nomaflow_cli.commands.processes import _next_port
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.up import tether
+from nomaflow_cli.up import kept_running, tether
 from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice
 
 PATIENCE = 60.0
@@ -34,7 +35,7 @@ SECOND_TIME = (
 class _Watched:
     """A part, and what was said about it."""
 
-    def __init__(self, folder: Path, code: str, *, first_delay: float = 0.05, needed: bool = True) -> None:
+    def __init__(self, folder: Path, code: str, *, needed: bool = True) -> None:
         self.notices: asyncio.Queue[PartNotice] = asyncio.Queue()
         self.part = Part(
             name="kernel",
@@ -42,10 +43,7 @@ class _Watched:
             log=folder / "state" / "kernel.log",
             notify=self.notices.put_nowait,
             needed=needed,
-            first_delay=first_delay,
-            clock=lambda: self.now,
         )
-        self.now = 0.0
         self.running = asyncio.create_task(self.part.keep_running())
 
     async def notice(self) -> PartNotice:
@@ -64,6 +62,11 @@ class _Watched:
         await self.part.stop(deadline=deadline, hurry=hurry or asyncio.Event(), kill=kill or asyncio.Event())
         await self.running
         return await self.notice()
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_running, "_FIRST_DELAY", 0.05)
 
 
 async def test_a_crashed_part_is_started_again(tmp_path: Path) -> None:
@@ -89,24 +92,29 @@ async def test_a_part_whose_log_cannot_be_written_is_said_to_be_that(tmp_path: P
         await watched.running
 
 
-async def test_the_wait_doubles_and_is_short_again_after_a_minute(tmp_path: Path) -> None:
+async def test_the_wait_doubles_and_is_short_again_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each crash doubles the wait; a part that ran for over a minute starts again with the first wait."""
-    watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=0.01)
+    now = 0.0
+    monkeypatch.setattr(kept_running, "time", SimpleNamespace(monotonic=lambda: now))
+    watched = _Watched(tmp_path, "raise SystemExit(1)")
     watched.part.proven = True
     waits = []
     while len(waits) < 5:
         notice = await watched.notice()
         if notice.state == "started" and len(waits) == 3:
-            watched.now += 61
+            now += 61
         waits += [notice.again_in] if notice.state == "crashed" else []
     await watched.part.stop(deadline=1, hurry=asyncio.Event(), kill=asyncio.Event())
     await watched.running
-    assert waits == [0.01, 0.02, 0.04, 0.01, 0.02]
+    assert waits == [0.05, 0.1, 0.2, 0.05, 0.1]
 
 
-async def test_a_stop_does_not_wait_for_the_next_start(tmp_path: Path) -> None:
+async def test_a_stop_does_not_wait_for_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the wait before a new start is, a stop ends it, and nothing is started."""
-    watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=600)
+    monkeypatch.setattr(kept_running, "_FIRST_DELAY", 600)
+    watched = _Watched(tmp_path, "raise SystemExit(1)")
     watched.part.proven = True
     started, crashed = await watched.notice(), await watched.notice()
     assert (started.state, crashed.exit, crashed.again_in) == ("started", "exit code 1", 600)
