@@ -32,7 +32,7 @@ class TimerKind(enum.StrEnum):
 
 
 class DueTimes(Generic[_Subject, _Time]):
-    """When each of many subjects is due: a heap. A replaced entry stays in it for a while and is ignored."""
+    """The due time of each of many subjects, in a heap. A replaced entry stays in it for a while and is ignored."""
 
     def __init__(self) -> None:
         self._current: dict[_Subject, _Time] = {}
