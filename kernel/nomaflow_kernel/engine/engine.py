@@ -259,21 +259,18 @@ class Engine:
 
     async def report(
         self,
-        incarnation: str,
+        reporter: InstanceKey,
         reports: Sequence[AttemptReport],
         *,
         size: int,
-        host: str = "",
         answer: Callable[[Sequence[AttemptAck]], None] | None = None,
     ) -> Sequence[AttemptAck]:
-        """Record events of attempts; the answers are true once this returns.
+        """Record what an instance reports of attempts; the answers are true once this returns.
 
-        :param size: their bytes
-        :param host: the host name that the reporter has proved; empty for one that need not, such as the owner's
+        :param size: the bytes of the reports
         :param answer: called with the answers right after the orders that follow from the events were sent
         :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
-        reporter = reporting.Reporter(incarnation=incarnation, host=host)
         await rebuilding.recall_attempts(self._state, self._store, [told.attempt_key for told in reports])
         return await self._loop.ask(
             lambda batch: [reporting.report(self._state, batch, reporter, told) for told in reports],

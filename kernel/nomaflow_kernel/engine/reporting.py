@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from nomaflow_api.v1.letter_words import AckStatus
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started, Stopping
@@ -15,6 +15,7 @@ from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import Outcome
+from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.reason_texts import Reason
@@ -30,20 +31,6 @@ _NOT_OPEN = "no such attempt is open"
 """The answer for an attempt of another host too: the reporter learns nothing about it."""
 
 
-class Reporter(Struct, frozen=True, kw_only=True):
-    """The sender of a report.
-
-    :param host: the name that it proved; empty for one that need not, such as the owner's
-    """
-
-    incarnation: str
-    host: str
-
-    def is_of(self, host: str) -> bool:
-        """Return whether it may report on attempts of a host."""
-        return self.host in ("", host)
-
-
 def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, CurrentAttempt] | None:
     """Return the run and its current attempt that the key names, or None."""
     run = state.active.get(attempt_key.partition("/")[0])
@@ -52,7 +39,7 @@ def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, Curre
     return run, run.current
 
 
-def report(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
+def report(state: EngineState, batch: Batch, reporter: InstanceKey, told: AttemptReport) -> AttemptAck:
     """Record one attempt's events and return the answer, which is true once the batch is committed."""
     try:
         return _answer(state, batch, reporter, told)
@@ -61,22 +48,21 @@ def report(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptRe
         return _refuse(told, AckStatus.INVALID, str(error)[:500])
 
 
-def _tell_invalid(state: EngineState, reporter: Reporter, attempt_key: str, error: LetterError) -> None:
+def _tell_invalid(state: EngineState, reporter: InstanceKey, attempt_key: str, error: LetterError) -> None:
     """Log that a report is invalid, once for each attempt: a host could send thousands a second."""
     if state.invalid.find(attempt_key) is None:
-        state.invalid.put(attempt_key, reporter.incarnation)
-        found = find_attempt(state, attempt_key)
-        host = reporter.host or (found[0].host if found is not None else "")
-        fields = ({"host": host} if host else {}) | attempt_fields(attempt_key)
-        _LOG.warning("instance %s sent an invalid report: %s", reporter.incarnation, str(error)[:500], extra=fields)
+        host, incarnation = reporter
+        state.invalid.put(attempt_key, incarnation)
+        fields = {"host": host} | attempt_fields(attempt_key)
+        _LOG.warning("instance %s sent an invalid report: %s", incarnation, str(error)[:500], extra=fields)
 
 
-def _answer(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
-    found, incarnation = find_attempt(state, told.attempt_key), reporter.incarnation
+def _answer(state: EngineState, batch: Batch, reporter: InstanceKey, told: AttemptReport) -> AttemptAck:
+    found, (host, incarnation) = find_attempt(state, told.attempt_key), reporter
     if found is None:
         return _answer_ended(state, batch, reporter, told)
     run, current = found
-    if not reporter.is_of(run.host):
+    if run.host != host:
         return _refuse(told, AckStatus.FENCED, _NOT_OPEN)
     if current.incarnation != incarnation:
         return _refuse(told, AckStatus.FENCED, "the attempt is assigned to another instance")
@@ -186,12 +172,12 @@ def _progress_json(event: Progress) -> str:
     return json.dumps({"done": done, "total": total, "message": event.message[:1000], "at_us": event.at_us})
 
 
-def _answer_ended(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
+def _answer_ended(state: EngineState, batch: Batch, reporter: InstanceKey, told: AttemptReport) -> AttemptAck:
     """Answer a report on an attempt that is not current: it has ended, or never existed."""
-    ended = state.ended.get(told.attempt_key)
-    if ended is None or not ended.exists or not reporter.is_of(ended.host):
+    ended, (host, incarnation) = state.ended.get(told.attempt_key), reporter
+    if ended is None or not ended.exists or ended.host != host:
         return _refuse(told, AckStatus.FENCED, _NOT_OPEN)
-    if ended.incarnation != reporter.incarnation:
+    if ended.incarnation != incarnation:
         return _refuse(told, AckStatus.FENCED, "the attempt was assigned to another instance")
     last_seq = told.first_seq + len(told.events) - 1
     if last_seq <= ended.final_seq:

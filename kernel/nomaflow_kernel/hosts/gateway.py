@@ -222,9 +222,7 @@ class HostGateway:
             raise BadRequest(str(error), field="attempts") from None
         self._quotas.call(caller.principal, "StreamReports", len(reports) / _TOLD_OF_REPORT)
         answer = partial(session.answer, request.number)
-        await self._engine.report(
-            request.incarnation, reports, size=len(sealed), host=_proved_name(caller), answer=answer
-        )
+        await self._engine.report(session.hello.key, reports, size=len(sealed), answer=answer)
         return gateway.StreamReportsResponse()
 
     async def introduce_manifest(

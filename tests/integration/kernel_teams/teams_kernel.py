@@ -247,7 +247,7 @@ class Team:
         with pytest.raises(grpc.aio.AioRpcError, match="is not attached; attach first"):
             await self.report(key, *events, first_seq=first_seq, incarnation=incarnation)
         told = AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))
-        (ack,) = await self.system.engine.report(incarnation, [told], size=1, host=self.host)
+        (ack,) = await self.system.engine.report((self.host, incarnation), [told], size=1)
         return ack
 
     async def introduce(

@@ -129,11 +129,10 @@ class ScriptedEngine:
 
     async def report(
         self,
-        incarnation: str,
+        reporter: InstanceKey,
         reports: Sequence[AttemptReport],
         *,
         size: int,
-        host: str = "",
         answer: Callable[[Sequence[AttemptAck]], None] | None = None,
     ) -> Sequence[AttemptAck]:
         """Record reports and acknowledge them."""

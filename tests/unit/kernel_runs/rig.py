@@ -224,7 +224,7 @@ class PlayedHost:
     async def report(self, key: str, *events: Event, first_seq: int = 1) -> AttemptAck:
         """Report events of one attempt."""
         told = AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))
-        acks = await self.rig.engine.report(self.incarnation, [told], size=sum(map(len, told.events)))
+        acks = await self.rig.engine.report(self.key, [told], size=sum(map(len, told.events)))
         return acks[0]
 
     async def start(self, key: str) -> AttemptAck:

@@ -39,7 +39,7 @@ async def test_a_report_is_answered_right_after_the_orders_that_follow_from_it(r
     counting = asyncio.create_task(count_turns())
     events = tuple(map(seal, (started(), finished())))
     await rig.engine.report(
-        host.incarnation, [AttemptReport(attempt_key=key, first_seq=1, events=events)], size=1, answer=answer
+        host.key, [AttemptReport(attempt_key=key, first_seq=1, events=events)], size=1, answer=answer
     )
     async with asyncio.timeout(20):
         await counting

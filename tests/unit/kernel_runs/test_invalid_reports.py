@@ -61,10 +61,10 @@ async def test_an_invalid_event_is_answered_alone(
         AttemptReport(attempt_key=bad, first_seq=1, events=(seal(started()), *events)),
         AttemptReport(attempt_key=good, first_seq=1, events=(seal(started()), seal(chunk()))),
     ]
-    refused, taken = await rig.engine.report(host.incarnation, reports, size=0)
+    refused, taken = await rig.engine.report(host.key, reports, size=0)
     assert (refused.status, refused.acknowledged_seq, taken.status) == (AckStatus.INVALID, 0, AckStatus.OK)
     assert said in refused.detail
-    await rig.engine.report(host.incarnation, reports[:1] * 3, size=0)  # told once: a host could fill the disk with it
+    await rig.engine.report(host.key, reports[:1] * 3, size=0)  # told once: a host could fill the disk with it
     assert [(each.__dict__["host"], each.__dict__["run_id"]) for each in caplog.records] == [
         ("demo", bad.partition("/")[0])
     ]
