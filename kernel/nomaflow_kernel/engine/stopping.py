@@ -147,8 +147,8 @@ def call_timed_out(state: EngineState, batch: Batch, run_id: str) -> None:
     run = state.active.get(run_id)
     current = run.current if run is not None else None
     seconds = current.step.timeout_seconds if current is not None and current.child_run_id else None
-    if current is None or seconds is None or current.call_due > batch.now:
-        return  # the timer of an earlier step or try
+    if current is None or seconds is None:
+        return  # the timer of an earlier step
     current.timed_out = Reason(
         "timed_out", f"run {current.child_run_id} took longer than the step's {time_span(seconds)}"
     )
