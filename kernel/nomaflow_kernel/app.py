@@ -18,7 +18,7 @@ from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import FileUnusable, KernelError
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
-from nomaflow_kernel.leadership.candidate import ReadingAhead, Sentry, take_lead
+from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
@@ -140,11 +140,10 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     )
     store = open_store(settings.store, lease=lease, observer=process.observation.applied)
     info: StoreInfo | None = None
-    manifests = StoredManifests()
-    ahead = ReadingAhead(store, manifests)
+    manifests = StoredManifests(store)
     try:
         info = await take_lead(
-            store, sentry=sentry, requests=requests, manager=process.manager, ahead=ahead, patient=patient
+            store, sentry=sentry, requests=requests, manager=process.manager, ahead=manifests, patient=patient
         )
         if info is not None:
             await _lead(process, store, info, manifests, first_term=not patient)

@@ -61,7 +61,7 @@ class CatalogueService(Catalogue):
         self._store = store
         self._clock = clock
         self._feed = feed
-        self._stored = stored or StoredManifests()
+        self._stored = stored or StoredManifests(store)
         self._listeners: list[Callable[[Collection[str]], None]] = []
         self._changing = asyncio.Lock()
         self._of_host: dict[str, asyncio.Lock] = {}

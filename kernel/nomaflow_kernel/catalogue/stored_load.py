@@ -6,9 +6,11 @@ again. Last good definitions stay valid whichever code checked them: stricter ch
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ import msgspec
 from msgspec import Struct
 
 import nomaflow_project
+from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.cron.zones import zone_data_version
 from nomaflow_project.jobs.loaded import CatalogueLoad
 
+_LOG = logging.getLogger(__name__)
 _KEY = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""
 
@@ -38,23 +43,43 @@ class StoredManifest(Struct, frozen=True, kw_only=True):
 class StoredManifests:
     """Reads manifests as they are stored; a kernel that stands by reads them ahead, so that it can lead sooner.
 
-    What was read ahead is found by its whole text, so that a manifest that has changed meanwhile is read anew.
+    It does so once for each silence of the leader: two seconds of processor time for 100,000 jobs. What was read ahead
+    is found by its whole text, so that a manifest that has changed meanwhile is read anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._ahead: dict[str, StoredManifest] = {}
+        self._reading: asyncio.Task[None] | None = None
 
     def read(self, text: str) -> StoredManifest:
         """Return a manifest that this version, or another one, stored."""
         return self._ahead.pop(text, None) or _read(text)
 
-    def read_ahead(self, texts: Iterable[str]) -> None:
-        """Read manifests that will be asked for."""
-        self._ahead = {text: _read(text) for text in texts}
-
     def forget(self) -> None:
         """Drop what was read ahead and not asked for."""
         self._ahead = {}
+
+    def see(self, *, overdue: bool) -> None:
+        """Begin to read ahead if the leader should have renewed its lease by now; once it has, drop what was read."""
+        if overdue and self._reading is None:
+            self._reading = asyncio.create_task(self._read_ahead(), name="reading-ahead")
+        elif not overdue and self._reading is not None and self._reading.done():
+            self._reading = None
+            self.forget()
+
+    async def end(self) -> None:
+        """Wait for a reading that has begun."""
+        if self._reading is not None:
+            await self._reading
+
+    async def _read_ahead(self) -> None:
+        try:
+            found = await self._store.manifests()
+        except StoreError as error:
+            _LOG.info("the catalogue could not be read ahead: %s", error)
+            return
+        self._ahead = await asyncio.to_thread(lambda: {each.text: _read(each.text) for each in found})
 
 
 def with_load(manifest: Mapping[str, Any], load: CatalogueLoad) -> dict[str, Any]:

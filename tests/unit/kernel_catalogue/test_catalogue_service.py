@@ -102,8 +102,9 @@ async def test_what_was_read_ahead_is_not_read_again(stage: Stage, monkeypatch: 
     first = await stage.start()
     for host in ("calm", "busy", "gone"):
         await first.introduce(host, digest="m1", manifest=manifest(host), explicit=False)
-    stored = kept.StoredManifests()
-    stored.read_ahead([each.text for each in await stage.store.manifests()])
+    stored = kept.StoredManifests(stage.store)
+    stored.see(overdue=True)
+    await stored.end()
     later = manifest("busy", job_files=[{"path": "jobs.toml", "tree": {"jobs": JOBS["jobs"][:2]}, "error": None}])
     await first.introduce("busy", digest="m2", manifest=later, explicit=False)
     await first.forget("gone")

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from nomaflow_kernel.catalogue.stored_load import StoredManifests
+from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load
 from nomaflow_kernel.history.lookups import HostManifest
-from nomaflow_kernel.leadership.candidate import ReadingAhead
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_project.jobs.loaded import CatalogueLoad
 
-
-class Manifests(StoredManifests):
-    """Notes the texts that are ahead."""
-
-    ahead: Sequence[str] = ()
-
-    def read_ahead(self, texts: Any) -> None:
-        """Note them."""
-        self.ahead = list(texts)
-
-    def forget(self) -> None:
-        """Note that."""
-        self.ahead = ()
+TEXT = json.dumps(with_load({}, CatalogueLoad()))
 
 
 class OneManifest:
@@ -43,13 +32,13 @@ class OneManifest:
         await asyncio.sleep(0)
         if not self.answers:
             raise StoreUnavailable("the database does not answer")
-        return [HostManifest(host="team", digest="m1", text="{}", introduced_at_us=1, owned_job_ids=frozenset())]
+        return [HostManifest(host="team", digest="m1", text=TEXT, introduced_at_us=1, owned_job_ids=frozenset())]
 
 
 async def test_each_silence_is_read_once() -> None:
     """The catalogue is read once when the leader is silent, and dropped when the leader renews its lease again."""
-    store, manifests = OneManifest(), Manifests()
-    ahead = ReadingAhead(cast("Store", store), manifests)
+    store = OneManifest()
+    ahead = StoredManifests(cast("Store", store))
     ahead.see(overdue=False)
     await ahead.end()
     assert store.asked == 0
@@ -57,18 +46,18 @@ async def test_each_silence_is_read_once() -> None:
         for _ in range(3):
             ahead.see(overdue=True)
             await ahead.end()
-        assert (store.asked, manifests.ahead) == (asked, ["{}"])
+        assert (store.asked, ahead._ahead.keys()) == (asked, {TEXT})
         ahead.see(overdue=False)
-        assert manifests.ahead == ()
+        assert not ahead._ahead
 
 
 async def test_a_database_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """The kernel reads the catalogue when it leads, as one does that never stood by."""
     caplog.set_level(logging.INFO)
-    store, manifests = OneManifest(), Manifests()
+    store = OneManifest()
     store.answers = False
-    ahead = ReadingAhead(cast("Store", store), manifests)
+    ahead = StoredManifests(cast("Store", store))
     ahead.see(overdue=True)
     await ahead.end()
-    assert manifests.ahead == ()
+    assert not ahead._ahead
     assert "the catalogue could not be read ahead: the history store cannot be reached" in caplog.text
