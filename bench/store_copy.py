@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.figures import machine
 from bench.store_size import write_history
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.sql_store import open_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

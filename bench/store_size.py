@@ -41,7 +41,7 @@ from nomaflow_kernel.history.transitions import (
     StartRun,
     Transition,
 )
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_kernel.upkeep.backup import back_up
 
 RESULTS = Path(__file__).parent / "results" / "store_size.json"

@@ -22,7 +22,7 @@ from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import Endpoints, Health, KernelParts, door_servers
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.server import DoorServers
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_project.models.settings_file import QuotaSection
 
 _NO_SCHEDULER: Any = None

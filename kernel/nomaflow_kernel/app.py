@@ -36,7 +36,6 @@ from nomaflow_kernel.process.file_limit import TooFewFiles, raise_file_limit
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
-from nomaflow_kernel.store import LeasePolicy, Store, open_store
 from nomaflow_kernel.store.errors import (
     LeadLost,
     SchemaTooNew,
@@ -51,6 +50,8 @@ from nomaflow_kernel.store.errors import (
     UnsupportedStore,
 )
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.lease_row import LeasePolicy
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_kernel.store.urls import shown_url, sqlite_file
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging, write_error

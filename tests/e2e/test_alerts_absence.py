@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from alerts_system import AlertsSystem, open_alerts
 
-from nomaflow_kernel.store.opening import open_store
+from nomaflow_kernel.store.sql_store import open_store
 from real_system import CLOCKS, eventually
 
 TICKING = """

@@ -15,7 +15,7 @@ from project_system import ProjectSystem, open_system
 
 from nomaflow.client import ClientError
 from nomaflow.client.values import EventView, PrunedView
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.sql_store import open_store
 from real_system import eventually
 
 pytestmark = pytest.mark.e2e

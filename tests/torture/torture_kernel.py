@@ -35,8 +35,8 @@ from nomaflow_kernel.history.transitions import (
 )
 from nomaflow_kernel.process.settings import read_settings
 from nomaflow_kernel.rpc.handlers import EXCHANGES
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
+from nomaflow_kernel.store.sql_store import Store
 
 _KINDS: dict[type, str] = {
     QueueRun: "trigger",

@@ -16,8 +16,8 @@ from nomaflow_kernel.access.policy import RULES, Rule
 from nomaflow_kernel.access.principals import KERNEL, Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 86_400.0

@@ -36,7 +36,7 @@ from nomaflow_kernel.access.withdrawals_file import WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, FileUnusable, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.models.roles import GrantError
 
 _LOG = logging.getLogger(__name__)

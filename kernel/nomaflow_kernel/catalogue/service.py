@@ -24,8 +24,8 @@ from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded, StaleSessio
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import HostManifest
 from nomaflow_kernel.history.transitions import Notice
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.load import load_manifest
 from nomaflow_project.jobs.loaded import CatalogueLoad
 from nomaflow_project.reading.files import JobFile

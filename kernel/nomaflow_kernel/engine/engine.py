@@ -39,8 +39,8 @@ from nomaflow_kernel.history.lookups import RunCount, StoreInfo
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, PauseRecord, RunRecord
 from nomaflow_kernel.history.transitions import SetNextFire
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 
 _LOG = logging.getLogger(__name__)
 _OF_THE_JOB = (JobUnavailable, RemovedJob)

@@ -21,8 +21,8 @@ from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import AppendLog, Notice, Transition
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import LeadLost, StoreBusy, StoreError, StoreUnavailable
+from nomaflow_kernel.store.sql_store import Store
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")

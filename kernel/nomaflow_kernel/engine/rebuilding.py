@@ -17,7 +17,7 @@ from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 
 async def rebuild(state: EngineState, store: Store) -> None:

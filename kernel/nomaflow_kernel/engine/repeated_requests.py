@@ -10,7 +10,7 @@ from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import Overlap
 
 Decided = dict[int, TriggerOutcome | KernelError | None]

@@ -31,8 +31,8 @@ from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import Health, KernelParts, door_servers
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.scheduler import Scheduler
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 
 _LOG = logging.getLogger("nomaflow.kernel")

@@ -11,8 +11,8 @@ from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_telemetry.trace_context import TraceContext
 from nomaflow_telemetry.tracing import Tracing
 

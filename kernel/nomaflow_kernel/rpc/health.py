@@ -12,8 +12,8 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.rpc.failed_calls import UnknownService
 from nomaflow_kernel.rpc.server import SERVICES
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import LeadLost, StoreError
+from nomaflow_kernel.store.sql_store import Store
 
 _LOG = logging.getLogger(__name__)
 _PING_SECONDS = 1.0

@@ -23,7 +23,7 @@ from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.scheduler import Scheduler
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 
 class NotOnTcp(KernelError):

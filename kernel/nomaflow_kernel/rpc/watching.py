@@ -26,7 +26,7 @@ from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import grouped
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_run_id
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 _PAGE = 500
 _MOST_LINGER_MS = 1_000

@@ -19,8 +19,8 @@ from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
 from nomaflow_kernel.scheduler.schedules import KnownSchedule, same_schedule, schedules_of
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 
 _LOG = logging.getLogger(__name__)
 

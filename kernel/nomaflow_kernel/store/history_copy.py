@@ -29,7 +29,7 @@ from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_whil
 from nomaflow_kernel.store.migrate import lock_migrations, stored_revision
 from nomaflow_kernel.store.migrations import REVISIONS
 from nomaflow_kernel.store.moved_marks import Mark, reclaim, refuse_marked, set_mark
-from nomaflow_kernel.store.opening import open_store
+from nomaflow_kernel.store.sql_store import open_store
 from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine, writing_engine
 from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file
 from nomaflow_kernel.store.writer import Link, in_transaction

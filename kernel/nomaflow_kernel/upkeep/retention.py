@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import RetentionPolicy
 
 _LOG = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from store_places import Place, PostgresPlace, SqlitePlace
 
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 from postgres_server import PostgresServer
 from waiting import eventually
 

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Awaitable
 
-from nomaflow_kernel.store import LeasePolicy, open_store
 from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.lease_row import LeasePolicy
+from nomaflow_kernel.store.sql_store import open_store
 
 PATIENCE = 60.0
 

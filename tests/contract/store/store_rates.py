@@ -17,7 +17,7 @@ from store_histories import T0, finish, finished, opened, queue, reported, start
 
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 SIZES = {1: 1_000, 10: 4_000, 200: 20_000}
 

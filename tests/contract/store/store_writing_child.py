@@ -15,8 +15,9 @@ import asyncpg
 from store_histories import finish, finished, opened, queue, start
 
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.store import LeasePolicy, open_store
 from nomaflow_kernel.store.errors import StoreFull
+from nomaflow_kernel.store.lease_row import LeasePolicy
+from nomaflow_kernel.store.sql_store import open_store
 
 
 async def write_forever(url: str) -> None:

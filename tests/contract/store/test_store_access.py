@@ -7,7 +7,7 @@ from store_histories import T0
 from store_places import Place
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 
 def token(number: int) -> TokenRecord:

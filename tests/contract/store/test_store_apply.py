@@ -35,7 +35,7 @@ from nomaflow_kernel.history.transitions import (
     RequestCancel,
     SetNextFire,
 )
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 ids = Ids()
 

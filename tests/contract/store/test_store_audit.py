@@ -12,9 +12,9 @@ from store_places import Place
 from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord, AuditVerdict
 from nomaflow_kernel.history.transitions import AppendAudit
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StaleEpoch
 from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 ids = Ids()
 ALL = AuditFilter()

@@ -11,8 +11,8 @@ import pytest
 from store_places import PostgresPlace
 
 from machine_parts import need
-from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StoreError, StoreUnavailable, UnsupportedStore
+from nomaflow_kernel.store.sql_store import open_store
 from postgres_server import SUPERUSER, PostgresServer
 from waiting import eventually
 

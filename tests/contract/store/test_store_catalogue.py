@@ -12,7 +12,7 @@ from store_places import Place
 from nomaflow_kernel.history.lookups import EventFilter, ForgottenHost, LogFilter
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, Notice, SetNextFire, SetPause
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 
 async def introduce(store: Store, host: str, digest: str, *job_ids: str, explicit: bool = False) -> bool:

@@ -8,8 +8,8 @@ from store_histories import T0, Ids, finish, queue, start
 from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import CancelRequest, PauseRecord, RunTrigger, TriggerKind
 from nomaflow_kernel.history.transitions import ClearPause, Notice, RequestCancel, SetPause
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.operations import events
+from nomaflow_kernel.store.sql_store import Store
 
 
 def pause(scope: str, name: str, by: str = "ann") -> SetPause:

@@ -14,8 +14,8 @@ from nomaflow_kernel.history.lookups import RunCount, RunFilter, VisibleRuns
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.operations import run_lists, tallies
+from nomaflow_kernel.store.sql_store import Store
 
 SECOND = 1_000_000
 

@@ -8,7 +8,7 @@ from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 ids = Ids()
 

@@ -10,8 +10,8 @@ from store_places import Place
 
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import ClearPause
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreUnavailable
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 ids = Ids()
 

@@ -17,8 +17,10 @@ import pytest
 from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
-from nomaflow_kernel.store import LeasePolicy, Store, migrate, migrations, open_store
+from nomaflow_kernel.store import migrate, migrations
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreBusy, StoreError, StoreLed, StoreUnavailable
+from nomaflow_kernel.store.lease_row import LeasePolicy
+from nomaflow_kernel.store.sql_store import Store, open_store
 from postgres_server import SUPERUSER
 from waiting import eventually
 
@@ -72,19 +74,15 @@ def holder_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start another process that leads, and kill it at the end."""
     child = Path(__file__).with_name("store_writing_child.py")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(child), task, place.url, str(ttl_seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == b"open\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"open\n"
+            yield process
+        finally:
+            process.kill()
 
 
 async def expire(place: PostgresPlace) -> None:

@@ -16,8 +16,8 @@ from store_places import Place, PostgresPlace, SqlitePlace
 from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, VisibleRuns
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.operations import events, logs, prune, run_lists, runs, tallies
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 pytestmark = pytest.mark.postgres
 

@@ -26,11 +26,11 @@ from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.lookups import LogFilter, RunFilter
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.history_copy import StorePlace, copy_store
 from nomaflow_kernel.store.migrations import HEAD
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_kernel.upkeep.backup import back_up
 from nomaflow_kernel.upkeep.copy_and_reclaim import copy_history_to, reclaim_history
 from waiting import eventually

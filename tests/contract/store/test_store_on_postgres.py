@@ -16,9 +16,9 @@ from store_histories import T0, Ids, finish, logged, opened, queue, start
 from store_places import PostgresPlace
 
 from machine_parts import need
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable, UnsupportedStore
 from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.sql_store import Store, open_store
 from postgres_commits import CommitSigns
 from postgres_server import SUPERUSER
 from waiting import eventually

@@ -16,7 +16,6 @@ from sqlalchemy import Engine, event
 from store_histories import T0, Ids, finish, logged, queue, start
 from store_places import SqlitePlace
 
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
     StoreBusy,
@@ -27,6 +26,7 @@ from nomaflow_kernel.store.errors import (
 )
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine
 from nomaflow_kernel.upkeep.backup import back_up
 from waiting import eventually

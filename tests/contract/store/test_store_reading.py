@@ -13,7 +13,7 @@ from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, V
 from nomaflow_kernel.history.records import LogHead, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Notice
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, StepDefinition
 
 

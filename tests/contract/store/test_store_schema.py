@@ -14,9 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from store_places import Place, SqlitePlace
 
-from nomaflow_kernel.store import Store, migrations, open_store, schema
+from nomaflow_kernel.store import migrations, schema
 from nomaflow_kernel.store.errors import ForeignTables, MaintenanceRefused
 from nomaflow_kernel.store.history_copy import StorePlace, copy_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 
 async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
@@ -100,7 +101,7 @@ def test_alembic_is_not_imported_at_the_head(tmp_path: Path) -> None:
     """Alembic is imported only for an old store."""
     program = (
         "import asyncio, sys\n"
-        "from nomaflow_kernel.store import open_store\n"
+        "from nomaflow_kernel.store.sql_store import open_store\n"
         "async def main():\n"
         "    store = open_store(sys.argv[1])\n"
         "    await store.open()\n"

@@ -9,7 +9,7 @@ from nomaflow_api.v1.letters import Stopping
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
 from nomaflow_kernel.history.transitions import RecordRung
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 FIRST = Stopping(rung=1, what="asked", why="canceled by änn", at_us=T0, next_at_us=T0 + 5)
 SECOND = Stopping(rung=2, what="exception", why="late \x00", at_us=T0 + 5, after_us=5)

@@ -6,9 +6,9 @@ import pytest
 from store_histories import T0, Ids, queue
 from store_places import Place
 
-from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import SchemaTooOld
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
+from nomaflow_kernel.store.sql_store import open_store
 
 ids = Ids()
 

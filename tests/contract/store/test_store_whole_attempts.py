@@ -8,7 +8,7 @@ from store_histories import T0, Ids, finish, finished, logged, opened, queue, re
 
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 
 ids = Ids()
 

@@ -21,7 +21,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.history.access_records import AuditVerdict
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.sql_store import open_store
 from real_system import free_ports
 from waiting import eventually
 

@@ -16,9 +16,9 @@ import pytest
 from kernel_process import DEADLINE
 
 from machine_parts import need
-from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StoreInUse
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.sql_store import open_store
 from nomaflow_kernel.upkeep.__main__ import main
 from nomaflow_kernel.upkeep.backup import back_up
 from waiting import eventually

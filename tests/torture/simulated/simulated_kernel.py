@@ -18,7 +18,7 @@ from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.hosts import HostGateway, SessionRegistry
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.models.settings_file import KernelSection, QuotaSection

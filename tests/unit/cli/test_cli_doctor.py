@@ -35,8 +35,8 @@ from nomaflow_cli.doctor.project_files import examine_project
 from nomaflow_cli.doctor.store_files import examine_store
 from nomaflow_cli.doctor.system import SystemView, examine_system
 from nomaflow_cli.invocation import EXTRAS
-from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.sql_store import open_store
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 INSTANCE = InstanceView(incarnation="i", state="ATTACHED", pid=7, machine="box", version=VERSION, generation=1)

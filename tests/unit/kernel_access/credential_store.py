@@ -7,7 +7,7 @@ from pathlib import Path
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.token_orders import TokenOrder
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 DAY = 86_400
 SERIAL = "ab" * 20

@@ -19,7 +19,7 @@ from nomaflow_kernel.catalogue import stored_load as kept
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import EventFilter
-from nomaflow_kernel.store import Store, open_store
+from nomaflow_kernel.store.sql_store import Store, open_store
 
 JOBS: dict[str, Any] = {
     "meta": {"retention": {"days": 7}},

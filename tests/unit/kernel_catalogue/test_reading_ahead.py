@@ -12,8 +12,8 @@ import pytest
 
 from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load
 from nomaflow_kernel.history.lookups import HostManifest
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.loaded import CatalogueLoad
 
 TEXT = json.dumps(with_load({}, CatalogueLoad()))

@@ -13,9 +13,9 @@ import pytest
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
-from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_kernel.store.sql_store import open_store
 from nomaflow_kernel.upkeep.__main__ import main
 from nomaflow_kernel.upkeep.backup import back_up
 from nomaflow_kernel.upkeep.inspection import inspect_store

@@ -29,7 +29,7 @@ from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, 
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob
 from served_kernel import ServedKernel

@@ -33,8 +33,8 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail, StoreInfo
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StoreBusy
+from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.reading.problems import Place
