@@ -27,7 +27,7 @@ class RunTracer:
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
-        self._ended: deque[str] = deque()
+        self._ended: deque[str] = deque(maxlen=_WAITING)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._leaving = False
@@ -54,25 +54,22 @@ class RunTracer:
 
     def applied(self, _transitions: Sequence[Transition], result: ApplyResult, seconds: float) -> None:
         """Queue the runs that have ended."""
-        before = len(self._ended)
         for event in result.events:
             if event.kind == "run.finished":
+                if len(self._ended) == _WAITING:
+                    self._tell_of_dropped()
                 self._ended.append(event.run_id)
-        if len(self._ended) > before:
-            self._shorten()
-            self._wake.set()
+                self._wake.set()
 
     def traceparent(self, run: RunRecord) -> str:
         """Return the trace context header for a run."""
         return self._place(run)[0].header
 
-    def _shorten(self) -> None:
-        """Drop the oldest if the store cannot be read as fast as runs end: traces are not history."""
-        while len(self._ended) > _WAITING:
-            self._ended.popleft()
-            self._dropped += 1
-            if self._dropped.bit_count() == 1:  # the first, the second, the fourth ...
-                _LOG.warning("runs end faster than their spans can be exported; %d have none", self._dropped)
+    def _tell_of_dropped(self) -> None:
+        """Count the oldest, which goes if the store cannot be read as fast as runs end: traces are not history."""
+        self._dropped += 1
+        if self._dropped.bit_count() == 1:  # the first, the second, the fourth ...
+            _LOG.warning("runs end faster than their spans can be exported; %d have none", self._dropped)
 
     def _place(self, run: RunRecord) -> tuple[TraceContext, str]:
         return self._tracing.place(run.request.traceparent, run_id=run.run_id, key=run.run_id)
