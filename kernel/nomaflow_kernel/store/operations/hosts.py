@@ -69,18 +69,14 @@ def manifests(connection: Connection) -> list[HostManifest]:
 
 def forget_host(session: WriteSession, host: str, *, at_us: int, by: str) -> ForgottenHost:
     """Remove a host's manifests, its claims and the next fires of its jobs, with an event in the same transaction."""
-    owned = _remove_host(session.connection, host)
-    if not host:
-        return ForgottenHost(job_ids=owned)
-    data = {"released_job_ids": owned[:_TOLD_JOBS], "released": len(owned)}
-    notice = Notice(kind="host.forgotten", host=host, by=by, data=data)
-    return ForgottenHost(job_ids=owned, events=apply_transitions(session, [notice], at_us=at_us).events)
-
-
-def _remove_host(connection: Connection, host: str) -> list[str]:
+    connection = session.connection
     of_host = select(job_owners.c.job_id).where(job_owners.c.host == host)
     owned = list(connection.execute(of_host.order_by(job_owners.c.job_id)).scalars())
     connection.execute(delete(schedules).where(schedules.c.job_id.in_(of_host)))
     for table in (job_owners, host_manifests, host_digests):
         connection.execute(delete(table).where(table.c.host == host))
-    return owned
+    if not host:
+        return ForgottenHost(job_ids=owned)
+    data = {"released_job_ids": owned[:_TOLD_JOBS], "released": len(owned)}
+    notice = Notice(kind="host.forgotten", host=host, by=by, data=data)
+    return ForgottenHost(job_ids=owned, events=apply_transitions(session, [notice], at_us=at_us).events)
