@@ -27,7 +27,7 @@ from crowd_plan import Code, Codes, Plan
 from nomaflow.client import split_addresses
 from nomaflow.client.backoff import Backoff
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState, VerdictAction
 from nomaflow_api.v1.letters import (
     AttemptAck,
     AttemptReport,
@@ -57,7 +57,7 @@ class Held:
 
     events: list[bytes]
     acknowledged: int = 0
-    state: HeldState = HeldState.RUNNING
+    ended: bool = False
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Instance:
         await call.code()
 
     def _hello(self) -> pb.Hello:
-        inventory = [InventoryLine(attempt_key=key, state=held.state) for key, held in self._held.items()]
+        inventory = [InventoryLine(attempt_key=key, ended=held.ended) for key, held in self._held.items()]
         return pb.Hello(
             protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation,
             machine="crowd", pid=1, version="0", generation=self._generation, manifest_digest=self._code.digest,
@@ -176,7 +176,7 @@ class Instance:
             if verdict.action in (VerdictAction.FORGET, VerdictAction.KILL):
                 gone = self._held.pop(verdict.attempt_key, None)
                 # The answer to its last report was lost.
-                self._crowd.told.finished += gone is not None and gone.state is not HeldState.RUNNING
+                self._crowd.told.finished += gone is not None and gone.ended
                 self._crowd.told.killed += verdict.action is VerdictAction.KILL
             elif held is not None:
                 held.acknowledged = verdict.acknowledged_seq
@@ -236,8 +236,8 @@ class Instance:
 
     def _finish(self, key: str, state: FinishedState) -> None:
         held = self._held.get(key)
-        if held is not None and held.state is HeldState.RUNNING:
-            held.state = HeldState(state.value)
+        if held is not None and not held.ended:
+            held.ended = True
             outcome = _OUTCOME if state is FinishedState.SUCCEEDED else b""
             held.events.append(seal(Finished(at_us=_now_us(), state=state, outcome=outcome)))
             self._news.set()
@@ -283,7 +283,7 @@ class Instance:
             del self._held[ack.attempt_key]
             return
         held.acknowledged = ack.acknowledged_seq
-        if held.state is not HeldState.RUNNING and held.acknowledged == len(held.events):
+        if held.ended and held.acknowledged == len(held.events):
             self._crowd.told.finished += 1
             del self._held[ack.attempt_key]
 

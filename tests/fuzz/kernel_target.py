@@ -269,7 +269,7 @@ class FuzzedKernel:
         hello = gateway.Hello(
             protocol_min=1, protocol_max=1, host="team", incarnation=self.incarnation, machine="m", pid=1, version="0",
             generation=1, manifest_digest="sha256:" + hashlib.sha256(MANIFEST).hexdigest(), max_async=5, max_sync=1,
-            inventory=sealing.seal([letters.InventoryLine(attempt_key=key, state=letters.HeldState.RUNNING)
+            inventory=sealing.seal([letters.InventoryLine(attempt_key=key)
                                     for key in self._attempts]),
         )  # fmt: skip
         outgoing.put_nowait(gateway.AttachRequest(hello=hello).SerializeToString())

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from nomaflow_api.v1.letter_words import HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import VerdictAction
 from nomaflow_api.v1.letters import InventoryLine, Verdict
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import own_instances, stepping
@@ -138,8 +138,7 @@ def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Ver
         # from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered again.
         action, seq = VerdictAction.KEEP, ended.final_seq
     else:
-        running = held.state in (HeldState.DISPATCHED, HeldState.RUNNING)
-        action = VerdictAction.KILL if running else VerdictAction.FORGET
+        action = VerdictAction.FORGET if held.ended else VerdictAction.KILL
     return Verdict(attempt_key=held.attempt_key, action=action, acknowledged_seq=seq, cancel=cancel)
 
 

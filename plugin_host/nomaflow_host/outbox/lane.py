@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import AttemptReport, DispatchOrder, Progress
 from nomaflow_host.outbox.event_storage import Block, MemoryBlock, Segment, SpillStore
 
@@ -25,7 +24,6 @@ class Lane:
 
     def __init__(self, *, order: DispatchOrder, store: SpillStore, tell_loss: Callable[[int, OSError], bytes]) -> None:
         self.order = order
-        self.state = HeldState.DISPATCHED
         self.refused = False
         self._tell_loss = tell_loss
         self.acked = 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState
 from nomaflow_api.v1.letters import (
     AttemptAck,
     AttemptReport,
@@ -183,7 +183,11 @@ class Outbox:
 
     def inventory(self) -> list[InventoryLine]:
         """Return every attempt that may still have something to report."""
-        return [InventoryLine(attempt_key=key, state=lane.state) for key, lane in self._lanes.items() if not lane.muted]
+        return [
+            InventoryLine(attempt_key=key, ended=lane.finished is not None)
+            for key, lane in self._lanes.items()
+            if not lane.muted
+        ]
 
     def unfinished(self) -> Iterable[DispatchOrder]:
         """Return the attempts whose code may run."""
@@ -226,7 +230,6 @@ class Outbox:
         """Record that the callable is about to be called."""
         lane = self._open_lane(attempt_key)
         if lane is not None:
-            lane.state = HeldState.RUNNING
             data = seal(event)
             lane.started = (lane.next_seq, data)
             lane.append(data)
@@ -257,7 +260,6 @@ class Outbox:
         lane = self._lanes.get(attempt_key)
         if lane is None or lane.finished is not None:
             return
-        lane.state = HeldState(event.state.value)
         if lane.muted:
             lane.finished = seal(event)
             self._retire(lane)

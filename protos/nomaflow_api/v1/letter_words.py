@@ -41,17 +41,6 @@ class FinishedState(enum.StrEnum):
     CANCELED = "CANCELED"
 
 
-class HeldState(enum.StrEnum):
-    """The state of an attempt that a host may still report on."""
-
-    DISPATCHED = "DISPATCHED"
-    """Accepted, not started."""
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-
-
 class AckStatus(enum.StrEnum):
     """The result of taking in reported events."""
 

@@ -19,7 +19,6 @@ from nomaflow_api.bounds import LAST_MOMENT_US, MOST_NUMBER, MOST_SMALL_NUMBER, 
 from nomaflow_api.v1.letter_words import (
     AckStatus,
     FinishedState,
-    HeldState,
     Isolation,
     LogCodec,
     TimeoutKind,
@@ -316,10 +315,13 @@ class AttemptAck(Letter, frozen=True, kw_only=True):
 
 # --- what is held -----------------------------------------------------------------------------------------------------
 class InventoryLine(Letter, frozen=True, kw_only=True):
-    """One attempt that a host has accepted and may still report on."""
+    """One attempt that a host has accepted and may still report on.
+
+    :param ended: whether only reports of it are left
+    """
 
     attempt_key: Key
-    state: HeldState
+    ended: bool = False
 
 
 class Verdict(Letter, frozen=True, kw_only=True):

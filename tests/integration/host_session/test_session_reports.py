@@ -13,7 +13,7 @@ from fake_gateway import abort_with
 from session_steps import KEY, MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, VerdictAction
 from nomaflow_api.v1.letters import AttemptAck, CancelOrder, Verdict
 from nomaflow_api.v1.sealing import open_reports, seal
 from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS
@@ -35,7 +35,7 @@ async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHos
     session = await second.session()
     assert time.monotonic() - began < 30
     (held,) = session.inventory
-    assert (held.attempt_key, held.state) == (KEY, HeldState.SUCCEEDED)
+    assert (held.attempt_key, held.ended) == (KEY, True)
     assert session.hello.epoch_seen == 1
     await second.journal.until(lambda: second.journal.acked(KEY) == 52)
     assert second.journal.log_bodies(KEY) == [b"%d\n" % number for number in range(50)]

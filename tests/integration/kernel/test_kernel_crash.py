@@ -14,7 +14,7 @@ from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, line
 
 from nomaflow_api.v1 import host_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.sealing import open_verdicts
 from postgres_server import SUPERUSER, PostgresServer
@@ -59,9 +59,9 @@ async def trigger(process: KernelProcess, request_id: str = "") -> str:
     return str((await process.client().TriggerRun(request, timeout=DEADLINE)).run_id)
 
 
-def held(key: str, state: HeldState = HeldState.RUNNING) -> Sequence[InventoryLine]:
+def held(key: str, *, ended: bool = False) -> Sequence[InventoryLine]:
     """Return an inventory of one attempt."""
-    return [InventoryLine(attempt_key=key, state=state)]
+    return [InventoryLine(attempt_key=key, ended=ended)]
 
 
 async def test_a_trigger_acknowledged_before_the_kill_is_exactly_one_run(
@@ -139,8 +139,7 @@ async def test_a_report_whose_answer_was_lost_is_taken_in_once(process: KernelPr
     await process.kill()
     await asyncio.gather(unanswered, return_exceptions=True)
     await process.start()
-    state = HeldState.SUCCEEDED
-    welcome = await host.attach(process.channel(), inventory=held(key, state))
+    welcome = await host.attach(process.channel(), inventory=held(key, ended=True))
     if open_verdicts(welcome.verdicts)[0].action == VerdictAction.KEEP:
         ack = await host.report(key, 3, log("2"), finished(5))
         assert (ack.status, ack.acknowledged_seq) == (AckStatus.OK, 4)
@@ -158,7 +157,7 @@ async def test_a_finished_attempt_is_acknowledged_again_after_a_restart(
     key = (await host.dispatched()).attempt_key
     await host.report(key, 1, started(), finished(5))
     await restart(process)
-    welcome = await host.attach(process.channel(), inventory=held(key, HeldState.SUCCEEDED))
+    welcome = await host.attach(process.channel(), inventory=held(key, ended=True))
     assert open_verdicts(welcome.verdicts)[0].action == VerdictAction.FORGET
     again = await host.report(key, 1, started(), finished(5))
     assert (again.status, again.acknowledged_seq) == (AckStatus.OK, 2)

@@ -23,7 +23,7 @@ from kernel_process import (
 from nomaflow.client import KernelClient, Refused, TriggerOrder
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState, VerdictAction
 from nomaflow_api.v1.letters import Finished, InventoryLine
 from nomaflow_api.v1.reason_statuses import details_of, read_details
 from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
@@ -173,7 +173,7 @@ async def test_a_newer_session_of_an_instance_ends_the_older(shared: KernelProce
     run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
     key = (await host.dispatched()).attempt_key
     newer = ScriptedHost(incarnation=host.incarnation)
-    held = InventoryLine(attempt_key=key, state=HeldState.DISPATCHED)
+    held = InventoryLine(attempt_key=key)
     welcome = await newer.attach(shared.channel(), inventory=[held])
     assert [verdict.action for verdict in open_verdicts(welcome.verdicts)] == [VerdictAction.KEEP]
     code, _ = await host.ended()

@@ -20,7 +20,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
-from nomaflow_api.v1.letter_words import HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_verdicts
@@ -158,7 +158,7 @@ async def test_a_declaration_reaches_no_instance_of_another_team(world: AccessWo
     # It lives after all: it is told so, attaches again, and must kill what it holds.
     code, text = await host.ended()
     assert (code, EVIDENCE in text) == (grpc.StatusCode.ABORTED, True)
-    held = InventoryLine(attempt_key=order.attempt_key, state=HeldState.RUNNING)
+    held = InventoryLine(attempt_key=order.attempt_key)
     welcome = await host.attach(world.channel("owner"), inventory=[held], manifest_digest="sha256:" + "0" * 64)
     assert [verdict.action for verdict in open_verdicts(welcome.verdicts)] == [VerdictAction.KILL]
 

@@ -15,7 +15,7 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, host_principal, job, manif
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
@@ -133,10 +133,10 @@ async def test_after_a_restart_of_the_kernel_an_attempt_is_still_its_hosts(teams
     assert (ack.status, ack.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
     a.incarnation = incarnation
-    await a.attach(held=[InventoryLine(attempt_key=key, state=HeldState.RUNNING)])
+    await a.attach(held=[InventoryLine(attempt_key=key)])
     assert [verdict.action for verdict in a.verdicts] == [VerdictAction.KILL]
     assert (await teams.detail(run_id)).run.state == RunState.RUNNING
-    held = [InventoryLine(attempt_key=key, state=HeldState.RUNNING)]
+    held = [InventoryLine(attempt_key=key)]
     again = await (await teams.team("teamb", incarnation=incarnation)).attach(held=held)
     assert [verdict.action for verdict in again.verdicts] == [VerdictAction.KEEP]
     await again.report(key, started(), succeeded())
@@ -162,7 +162,7 @@ async def test_a_late_result_is_taken_from_the_host_of_the_attempt_only(teams: T
     forged = await a.forge(key, started(), succeeded(b'{"forged": true}'), incarnation=b.incarnation)
     assert (forged.status, forged.detail) == (AckStatus.FENCED, "no such attempt is open")
     assert await _content(teams) == before
-    held = [InventoryLine(attempt_key=key, state=HeldState.SUCCEEDED)]
+    held = [InventoryLine(attempt_key=key, ended=True)]
     await a.attach(held=held)
     assert [verdict.action for verdict in a.verdicts] == [VerdictAction.FORGET]
     await a.leave()

@@ -210,7 +210,7 @@ def test_a_refused_order_may_come_again(make: Callable[..., Outbox]) -> None:
     outbox = make()
     assert outbox.accept(order())
     outbox.refuse(KEY, "full")
-    assert outbox.inventory()[0].state == "FAILED"
+    assert outbox.inventory()[0].ended
     (refused,) = outbox.next_batch()
     end = open_event(refused.events[0])
     assert isinstance(end, Finished)

@@ -18,7 +18,6 @@ from rpc_world import World
 from nomaflow_api import bounds
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import host_pb2, job_pb2
-from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import seal
@@ -252,7 +251,7 @@ async def test_a_host_has_so_many_instances(world: World, monkeypatch: pytest.Mo
         session.say(None)
 
 
-_LINE = InventoryLine(attempt_key="run/step/1", state=HeldState.RUNNING)
+_LINE = InventoryLine(attempt_key="run/step/1")
 _LATE = Timestamp(seconds=2**60)
 
 

@@ -14,7 +14,6 @@ from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.access.principals import OWNER, Caller
@@ -28,7 +27,7 @@ from waiting import eventually
 
 def held(key: str) -> InventoryLine:
     """Return a line of an inventory."""
-    return InventoryLine(attempt_key=key, state=HeldState.RUNNING)
+    return InventoryLine(attempt_key=key)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def held(key: str) -> InventoryLine:
         ({"incarnation": "x"}, "INVALID_ARGUMENT", "BAD_REQUEST"),
         ({"inventory": b"\xff"}, "INVALID_ARGUMENT", "BAD_REQUEST"),
         ({"inventory": seal([held("no/key")])}, "INVALID_ARGUMENT", "BAD_REQUEST"),
-        ({"inventory": seal([held(KEY)]).replace(b"RUNNING", b"RUMMING")}, "INVALID_ARGUMENT", "BAD_REQUEST"),
+        ({"inventory": seal([held(KEY)]).replace(b"attempt_key", b"attempt_kee")}, "INVALID_ARGUMENT", "BAD_REQUEST"),
         ({"inventory": seal([held(KEY)] * 20_001)}, "INVALID_ARGUMENT", "BAD_REQUEST"),
     ],
 )

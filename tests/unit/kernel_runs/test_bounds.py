@@ -328,7 +328,7 @@ async def test_what_does_not_count_as_a_try_does_not_after_a_restart_either(rig:
         key = (await host.dispatch(count)).attempt_key
         await host.start(key)
         await rig.restart()
-        line = InventoryLine(attempt_key=key, state=AttemptState.RUNNING)
+        line = InventoryLine(attempt_key=key)
         await host.attach(inventory=[line])
         await host.report(key, failed(), first_seq=2)
         await rig.advance(2)

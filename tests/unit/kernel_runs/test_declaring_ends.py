@@ -6,7 +6,7 @@ import asyncio
 
 from rig import PlayedHost, Rig, failed, finished, job, opened, started
 
-from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.retry_policy import RetryPolicy
@@ -95,7 +95,7 @@ async def test_a_declared_instance_that_lives_is_told_to_kill_and_serves_again(r
     assert opened(await other.dispatch()).attempt == 2
     # A report that was on its way: more of the attempt, and then its result.
     assert (await host.report(key, started(), first_seq=2)).status is AckStatus.CONFLICT
-    verdicts = await host.attach(inventory=[InventoryLine(attempt_key=key, state=HeldState.RUNNING)])
+    verdicts = await host.attach(inventory=[InventoryLine(attempt_key=key)])
     assert [verdict.action for verdict in verdicts] == [VerdictAction.KILL]
     assert (await host.report(key, started(), failed(), first_seq=2)).status is AckStatus.CONFLICT
     assert await rig.state(run_id) is RunState.RUNNING

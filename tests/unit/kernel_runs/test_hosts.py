@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rig import PlayedHost, Rig, failed, finished, job, opened, started, step
 
-from nomaflow_api.v1.letter_words import AckStatus, HeldState, LogCodec, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, LogCodec, VerdictAction
 from nomaflow_api.v1.letters import CancelOrder, InventoryLine, LogChunk
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, LoadInfo, RefusedLoad
 from nomaflow_kernel.history.lookups import LogFilter
@@ -16,9 +16,9 @@ from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity
 
 
-def held(key: str, state: HeldState = HeldState.RUNNING) -> InventoryLine:
+def held(key: str) -> InventoryLine:
     """Return an inventory entry."""
-    return InventoryLine(attempt_key=key, state=state)
+    return InventoryLine(attempt_key=key)
 
 
 def log(count: int) -> LogChunk:

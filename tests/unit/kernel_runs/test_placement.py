@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from rig import START_US, PlayedHost, Rig, finished, job, opened, step
 
-from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.states import RunState
@@ -103,7 +102,7 @@ async def test_a_new_leader_knows_what_is_taken(rig: Rig) -> None:
     held = await host.dispatch()
     await host.start(held.attempt_key)
     await rig.restart()
-    line = InventoryLine(attempt_key=held.attempt_key, state=HeldState.RUNNING)
+    line = InventoryLine(attempt_key=held.attempt_key)
     await host.attach(has=Resources(gpus=1), inventory=[line])
     second = (await rig.trigger("train")).run_id
     assert _why(rig, second)[0] == "waiting_for_slot"

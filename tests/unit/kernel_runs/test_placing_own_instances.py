@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rig import PlayedHost, Rig, failed, job, step
 
-from nomaflow_api.v1.letter_words import HeldState, Isolation
+from nomaflow_api.v1.letter_words import Isolation
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.domain.errors import AttemptNotWanted, AttemptTaken, KernelError
 from nomaflow_kernel.engine.demand import Demand
@@ -153,7 +153,7 @@ async def test_what_was_dispatched_stays_with_its_instance_after_a_new_leader(ri
     with pytest.raises(AttemptTaken, match=mine.incarnation):
         await _came(rig, running)
     await waiting.attach(for_attempt=key)
-    line = InventoryLine(attempt_key=running, state=HeldState.RUNNING)
+    line = InventoryLine(attempt_key=running)
     await mine.attach(for_attempt=running, inventory=[line])
     await mine.finish(running)
     assert (await waiting.dispatch()).attempt_key == key
@@ -236,7 +236,7 @@ async def test_an_instance_that_was_given_up_tells_its_late_result(rig: Rig) -> 
     rig.engine.detach(own.key, own)
     await rig.advance(10)
     assert await rig.state(run) is RunState.FAILED
-    line = InventoryLine(attempt_key=f"{run}/fit/1", state=HeldState.RUNNING)
+    line = InventoryLine(attempt_key=f"{run}/fit/1")
     await own.attach(for_attempt=f"{run}/fit/1", inventory=[line])
     own.silent = False
     await rig.advance(2)

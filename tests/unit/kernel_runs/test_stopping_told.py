@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 from rig import START_US, Rig, canceled, finished, job, started, step
 
-from nomaflow_api.v1.letter_words import HeldState
 from nomaflow_api.v1.letters import InventoryLine, LogChunk, Stopping
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
@@ -30,7 +29,7 @@ def lines(count: int, *, lost: int = 0) -> LogChunk:
 
 def host_line(key: str) -> InventoryLine:
     """Return the inventory line of an attempt that runs."""
-    return InventoryLine(attempt_key=key, state=HeldState.RUNNING)
+    return InventoryLine(attempt_key=key)
 
 
 async def facts_of(rig: Rig, run_id: str) -> AttemptFacts:
