@@ -12,7 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.rpc.endpoints import Endpoints
-from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls, one_by_one
+from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls
 
 EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun"}
 """Streams of numbered requests → the unary method that each request is for."""
@@ -70,7 +70,7 @@ def _method_handler(
     request = message_factory.GetMessageClass(method.input_type)
     if method.name in EXCHANGES:
         unary_path = f"{path.rpartition('/')[0]}/{EXCHANGES[method.name]}"
-        calls = call if isinstance(call, ManyCalls) else one_by_one(call)
+        calls = call if isinstance(call, ManyCalls) else ManyCalls(answers=call, takes=lambda _: False)  # it refuses
         return grpc.stream_stream_rpc_method_handler(endpoints.numbered(path, unary_path, calls, method))
     if method.client_streaming and not method.server_streaming:
         return grpc.stream_unary_rpc_method_handler(endpoints.one_way(path, call, request))

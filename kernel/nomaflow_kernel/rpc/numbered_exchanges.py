@@ -20,8 +20,6 @@ _MOST = 1000
 """Requests in one message, and those of one stream that are under way: then it is not read until one is answered."""
 _MOST_BYTES = 1024 * 1024
 """Bytes of answers that go in one message. A single one may be larger: the values of all steps have up to 2 MiB."""
-
-
 _TOGETHER = 100
 """Requests that are answered together, at most."""
 
@@ -37,15 +35,6 @@ class ManyCalls(Struct, frozen=True):
 
     answers: Callable[[Sequence[Any], Caller], Awaitable[Sequence[Message | KernelError]]]
     takes: Callable[[Any], bool]
-
-
-def one_by_one(call: Callable[[Any, Caller], Awaitable[Message]]) -> ManyCalls:
-    """Return a method that answers one request as one that answers each alone."""
-
-    async def answers(requests: Sequence[Any], caller: Caller) -> Sequence[Message]:
-        return [await call(request, caller) for request in requests]
-
-    return ManyCalls(answers=answers, takes=lambda _: False)
 
 
 @dataclass(kw_only=True, slots=True)
