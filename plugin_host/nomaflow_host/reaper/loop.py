@@ -232,11 +232,9 @@ class Reaper:
 
     def _forked(self, template: Template, message: dict[str, Any]) -> None:
         number = message["worker"]
-        template.forking.discard(number)
+        template.forking.remove(number)
         self._forking_since = time.monotonic()
-        worker = self._workers.get(number)
-        if worker is None:
-            return
+        worker = self._workers[number]
         if "error" in message:
             self._spawn_failed(number, message["error"])
         elif self._is_child(message["pid"]):

@@ -169,6 +169,51 @@ async def test_a_template_cannot_make_a_stranger_its_worker(start_host: StartHos
         victim.wait()
 
 
+SLANDERER = '''
+import os, sys, time
+from pathlib import Path
+
+def _lie():
+    """Say of the worker before, which runs, that it could not be forked."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_fork" and "frame" in frame.f_locals:
+            template, number = frame.f_locals["self"], frame.f_locals["frame"].message["worker"]
+            if number > 1:
+                template._reaper.send({"is": "forked", "worker": number - 1, "error": "so it says"})
+                template._reaper.flush_all()
+            return
+        frame = frame.f_back
+
+os.register_at_fork(before=_lie)
+
+def waits(*, marker, **_):
+    Path(marker).write_text(str(os.getpid()))
+    while not Path(marker + ".go").exists():
+        time.sleep(0.01)
+    return 1
+
+def nothing(**_):
+    return 1
+'''
+
+
+async def test_a_template_cannot_end_a_worker_that_runs(
+    start_host: StartHost, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its step would be reported as over while it runs."""
+    monkeypatch.setattr("nomaflow_host.supervisor.attempt_table._GROUP_SECONDS", 0.0)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "slanderer.py").write_text(SLANDERER)
+    host = await start_host(tmp_path, spare_exclusive=0)
+    key = host.run("slanderer:waits", {"marker": str(marker)})
+    await host.started_in(marker)
+    await host.result("slanderer:nothing")
+    assert key not in host.sink.ends
+    Path(f"{marker}.go").touch()
+    assert (await host.sink.end_of(key)).rows_affected == 1
+
+
 async def test_a_number_beyond_all_bounds_ends_the_worker(start_host: StartHost) -> None:
     """A message without sense costs its worker; passed over, it would take others that came with it along."""
     host = await start_host(shared_workers=1)
