@@ -237,7 +237,7 @@ class Reaper:
         worker = self._workers[number]
         if "error" in message:
             self._spawn_failed(number, message["error"])
-        elif self._is_child(message["pid"]):
+        elif self._is_child(message.get("pid")):
             self._spawned(worker, message["pid"])
         else:  # plugin code has written to the socket: a process that is not ours must never get our signals
             self._spawn_failed(number, "its template named a process that it has not started")
@@ -245,10 +245,11 @@ class Reaper:
 
     def _is_child(self, pid: object) -> bool:
         """Return True if a process is a child of this one that has no name yet, living or collected."""
-        if pid in self._unclaimed:
-            return True
-        info = read_process(pid) if isinstance(pid, int) else None
-        return info is not None and info.parent == os.getpid() and pid not in {each.pid for each in self._children}
+        if not isinstance(pid, int):
+            return False
+        info = read_process(pid)
+        mine = info is not None and info.parent == os.getpid() and pid not in {each.pid for each in self._children}
+        return mine or pid in self._unclaimed
 
     def _spawned(self, worker: Worker, pid: int) -> None:
         worker.exit = self._unclaimed.pop(pid, None)

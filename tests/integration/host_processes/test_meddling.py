@@ -124,10 +124,10 @@ async def test_recursion_without_end_fails_its_step(host: Host) -> None:
 
 
 LIAR = '''
-import os, sys
+import json, os, sys
 from pathlib import Path
 
-VICTIM = int(Path(__file__).with_name("victim").read_text())
+VICTIM = json.loads(Path(__file__).with_name("victim").read_text())
 
 def _lie():
     """Answer a request for a fork, in the template's place, with the pid of somebody else's process."""
@@ -147,13 +147,14 @@ def nothing(**_):
 '''
 
 
-async def test_a_template_cannot_make_a_stranger_its_worker(start_host: StartHost, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["a stranger", "nobody"])
+async def test_a_template_cannot_make_a_stranger_its_worker(start_host: StartHost, tmp_path: Path, named: str) -> None:
     """A template that names a process which is not its own is stopped; that process gets no signal, and steps go on."""
     victim = subprocess.Popen(["sleep", "60"])
     try:
         (tmp_path / "plugins").mkdir()
         (tmp_path / "plugins" / "liar.py").write_text(LIAR)
-        (tmp_path / "plugins" / "victim").write_text(str(victim.pid))
+        (tmp_path / "plugins" / "victim").write_text(str(victim.pid) if named == "a stranger" else "[]")
         host = await start_host(tmp_path)
         end = await host.result("liar:nothing")
         assert end.state is FinishedState.FAILED
