@@ -129,7 +129,7 @@ async def test_a_template_that_answers_nonsense_does_not_stay(start_host: StartH
     (team / "plugins" / "forges.py").write_text(FORGES)
     outcome = await host.supervisor.load()
     assert (outcome.accepted, outcome.generation) == (False, 1)
-    await eventually(lambda: set(pids_below(reaper)) == before)
+    await eventually(lambda: set(pids_below(reaper)) <= before)
     assert (await host.result("work:step")).rows_affected == 1
 
 
