@@ -85,10 +85,10 @@ class HostLife:
         loading = asyncio.create_task(self.runner.reload(force=False))
         await _either(loading, self._stop)
         if loading.done() and loading.result().accepted:
-            self.session.introduce(explicit=False)
+            self.session.introducer.want(explicit=False)
         elif loading.done():
             _log.error("the host has no code to run until a reload succeeds: %s", loading.result().message)
-            self.session.beat_soon()
+        self.session.beat_soon()
         # Objects that exist now stay for life; the collector need not visit them again.
         gc.collect()
         gc.freeze()
@@ -141,7 +141,7 @@ class HostLife:
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
             delivering.cancel()
             await asyncio.gather(delivering, return_exceptions=True)
-            return self.session.idle
+            return self.session.outbox.empty
         return delivering.result()
 
     async def _drain(self) -> None:
@@ -168,7 +168,7 @@ class HostLife:
             self.state.reloading()
             outcome = await self.runner.reload(force=False)
             if outcome.accepted:
-                self.session.introduce()
+                self.session.introducer.want(explicit=True)
             self.session.beat_soon()  # reports the result of the load to the kernel at once
             self.state.ready()
 
@@ -191,7 +191,7 @@ class HostLife:
         while True:
             idle = min(self.runner.idle_seconds(), asyncio.get_running_loop().time() - loaded_at)
             left = self.idle_exit_s - idle
-            if left <= 0 and self.session.idle:
+            if left <= 0 and self.session.outbox.empty:
                 break
             await asyncio.sleep(max(left, _LOOK_SECONDS))
         _log.info("idle for %g s", self.idle_exit_s)
@@ -199,19 +199,14 @@ class HostLife:
     async def _one_attempt(self) -> None:
         """End once the attempt has ended and the kernel has all of it."""
         await self.session.given.wait()
-        while True:
-            if not self.runner.running and self.session.idle:
-                break
+        while self.runner.running or not self.session.outbox.empty:  # noqa: ASYNC110 - neither has an event for that
             await asyncio.sleep(_LOOK_AT_ATTEMPT_SECONDS)
         _log.info("the attempt that this host was started for has ended")
 
     async def _end_of_time(self, ends_at: float) -> None:
         """End while there is still time to drain and to deliver every report."""
         needed = max(_END_SECONDS, self.drain_s + _REPORTS_SECONDS)
-        while True:
-            left = ends_at - needed - time.time_ns() / 1e9
-            if left <= 0:
-                break
+        while (left := ends_at - needed - time.time_ns() / 1e9) > 0:  # noqa: ASYNC110 - it waits for time itself
             await asyncio.sleep(min(left, _LOOK_AT_CLOCK_SECONDS))
         _log.info("the time of this machine ends in %.0f s", left + needed)
 

@@ -102,14 +102,6 @@ class HostSession:
         finally:
             self._stop_watching()
 
-    def introduce(self, *, explicit: bool = True) -> None:
-        """Send the serving manifest to the kernel.
-
-        :param explicit: True if a person asked for a reload; False after the first load
-        """
-        self.introducer.want(explicit=explicit)
-        self.beat_soon()
-
     def beat_soon(self) -> None:
         """Send a heartbeat now, if attached."""
         if self._conversation is not None:
@@ -124,11 +116,6 @@ class HostSession:
     def epoch_seen(self) -> int:
         """The highest epoch seen from the kernel that the host was last attached to; 0 for none."""
         return self._epochs.get(self._kernel_id, 0)
-
-    @property
-    def idle(self) -> bool:
-        """True if the kernel has acknowledged every event."""
-        return self.outbox.empty
 
     async def flush(self, seconds: float, *, without_kernel: float) -> bool:
         """Wait until the kernel has acknowledged everything; each time it is found away, the log says so.

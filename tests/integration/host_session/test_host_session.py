@@ -249,10 +249,10 @@ async def test_a_reload_during_an_introduction_is_introduced_after_it(gateway: M
 
     kernel.on_introduce = hold
     await kernel.session()
-    mine.session.introduce()
+    mine.session.introducer.want(explicit=True)
     await asyncio.wait_for(asked.wait(), 30)
     mine.runner.offered = second
-    mine.session.introduce()
+    mine.session.introducer.want(explicit=True)
     answer.set()
     told = kernel.journal.manifests
     await kernel.journal.until(lambda: [each.digest for each in told] == [first.digest, second.digest])

@@ -283,7 +283,7 @@ class SimulatedHost:
         run, given = loop.create_task(session.run()), loop.create_task(session.given.wait())
         try:
             await asyncio.wait([run, given], return_when=asyncio.FIRST_COMPLETED)
-            while not run.done() and (self.code.status().running or not session.idle):
+            while not run.done() and (self.code.status().running or not session.outbox.empty):
                 await asyncio.sleep(0.2)
             if run.done():
                 run.result()

@@ -34,5 +34,6 @@ async def test_the_end_of_the_attempt_is_awaited_without_a_look_at_the_disk() ->
     """It is looked for ten times a second, and the project may be thousands of files on a shared disk."""
     given = asyncio.Event()
     given.set()
-    life = SimpleNamespace(runner=runner_of(running=0), session=SimpleNamespace(given=given, idle=True))
+    session = SimpleNamespace(given=given, outbox=SimpleNamespace(empty=True))
+    life = SimpleNamespace(runner=runner_of(running=0), session=session)
     await HostLife._one_attempt(cast("Any", life))
