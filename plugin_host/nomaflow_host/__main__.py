@@ -14,7 +14,7 @@ from pathlib import Path
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
-from nomaflow_host.process.errors import HostError, NotJoined
+from nomaflow_host.process.errors import HostError
 from nomaflow_host.process.instance_flags import add_instance_flags
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
@@ -27,7 +27,6 @@ _WITH_VARIABLE = (
     "--join", "--state-dir", "--labels", "--capacity", "--for-attempt", "--ends-at",
     "--log-level", "--log-format", "--metrics",
 )  # fmt: skip
-_GONE = ("--token-file", "--ca")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,9 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     parser = _parser()
     options = parser.parse_args(arguments)
-    for flag in _GONE:
-        if vars(options).pop(flag[2:].replace("-", "_")) is not None:
-            parser.error(f"{flag} no longer exists: a host proves itself with a certificate; {NotJoined.JOIN}")
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
@@ -96,8 +92,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="join a kernel on TCP with the string in this file, once; - is standard input [NOMAFLOW_HOST_JOIN]",
     )
-    for flag in _GONE:
-        parser.add_argument(flag, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="the host's name")
     add_instance_flags(parser)
     for flag, text in (

@@ -362,7 +362,6 @@ async def test_a_host_process_joins_and_attaches(authority: Authority, tmp_path:
     assert await asyncio.to_thread(second.stop) == 0
     for flags, said in (
         (("--name", "other"), "is for host 'demo', and this one is called 'other'"),
-        (("--token-file", "x"), "--token-file no longer exists"),
         (("--join", str(tmp_path / "none")), "cannot be read"),
     ):
         code, told = await asyncio.to_thread(run_to_end, "nomaflow_host", "--project", str(project), *flags)
