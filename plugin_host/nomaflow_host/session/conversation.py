@@ -71,9 +71,7 @@ class Conversation:
         except LetterError as error:
             raise SessionDropped(f"the kernel's welcome is unreadable: {error}") from None
         host = self.host
-        reporter = Reporter(
-            link=self.link, outbox=host.outbox, runner=host.runner, identity=host.identity, epoch=self.welcome.epoch
-        )
+        reporter = Reporter(host=host, link=self.link, epoch=self.welcome.epoch)
         try:
             await _first_of(
                 self._read(),

@@ -16,14 +16,12 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import AckStatus
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import LetterError, open_acks, seal
-from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES
-from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.link import Link
 
 if TYPE_CHECKING:
-    from nomaflow_host.process.runner import SupervisedRunner
+    from nomaflow_host.session.reconnecting import HostSession
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +34,8 @@ _ALONE = 256
 class Reporter:
     """Sends batches of one session until it ends."""
 
+    host: HostSession
     link: Link
-    outbox: Outbox
-    runner: SupervisedRunner
-    identity: HostIdentity
     epoch: int
 
     def __post_init__(self) -> None:
@@ -54,7 +50,7 @@ class Reporter:
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
         while True:
-            await self.outbox.wait()
+            await self.host.outbox.wait()
             await self._report()
 
     async def run_beside(self) -> None:
@@ -63,14 +59,14 @@ class Reporter:
         :raises SessionDropped: if the kernel no longer takes reports of this session
         """
         while True:
-            await self.outbox.wait_until_full()
+            await self.host.outbox.wait_until_full()
             await self._report()
 
     async def _report(self) -> None:
-        reports = self.outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
+        reports = self.host.outbox.next_batch(_ONE_EVENT if self._alone else MAX_BATCH_BYTES)
         if not reports:
             return
-        who = self.identity
+        who = self.host.identity
         request = pb.StreamReportsRequest(
             host=who.host, incarnation=who.incarnation, epoch=self.epoch, attempts=seal(reports)
         )
@@ -96,14 +92,14 @@ class Reporter:
             unanswered.discard(ack.attempt_key)
             self._settle(ack)
         for key in unanswered:
-            self.outbox.unanswered(key)
+            self.host.outbox.unanswered(key)
 
     def _settle(self, ack: AttemptAck) -> None:
-        unwanted = self.outbox.acknowledge(ack)
+        unwanted = self.host.outbox.acknowledge(ack)
         if unwanted is not None and (unwanted.retry_on_lost or ack.status is AckStatus.CONFLICT):
             # Another attempt of the step may follow, or has followed. At a conflict the kernel has ended this one.
             reason = "the kernel no longer assigns this attempt to this host"
-            self.runner.kill(ack.attempt_key, "host_lost", reason)
+            self.host.runner.kill(ack.attempt_key, "host_lost", reason)
 
     async def _failed(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
@@ -121,7 +117,7 @@ class Reporter:
 
     def _take_back(self, reports: Sequence[AttemptReport]) -> None:
         for report in reports:
-            self.outbox.undelivered(report)
+            self.host.outbox.undelivered(report)
 
     def _sets_aside(self, reports: Sequence[AttemptReport], failure: CallFailure) -> bool:
         """Set the one event aside that the kernel cannot take; return False if it is not found yet.
@@ -135,4 +131,4 @@ class Reporter:
             self._settle(AttemptAck(attempt_key=key, acknowledged_seq=0, status=AckStatus.INVALID, detail=str(failure)))
             return True
         # The kernel's own problem, which may pass: only this attempt waits, longer each time.
-        return self.outbox.unanswered(key)
+        return self.host.outbox.unanswered(key)
