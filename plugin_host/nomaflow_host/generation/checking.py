@@ -47,7 +47,7 @@ def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]
             continue
         strict = key in step.strict_keys
         try:
-            plan.take(key, values[key], strict=strict, given=values, injected=as_given, shown=shown)
+            plan.check(key, values[key], strict=strict, given=values, injected=as_given, shown=shown)
         except PreparationFailed as error:
             yield ValueProblem(step=step.step, key=fitting(key), message=error.message)
 

@@ -83,9 +83,12 @@ class CallPlan(Struct, frozen=True, kw_only=True):
         """
         arguments: dict[str, Any] = {}
         for key, value in values.items():
-            fit = self.take(key, value, strict=key in strict, given=values, injected=injections, shown=shown or values)
-            if key in self.named or self.catch_all:
-                arguments[key] = fit
+            if key in self.named:
+                arguments[key] = value if key in injections else self.fit(key, value, shown or values)
+            elif key in strict and (problem := self._key_problem(key, values, injections)):
+                raise problem
+            elif self.catch_all:
+                arguments[key] = value
         for name, value in injections.items():
             if name not in arguments and self.injectable(name):
                 arguments[name] = value
@@ -126,7 +129,7 @@ class CallPlan(Struct, frozen=True, kw_only=True):
             problem = f"the callable {self.reference!r} cannot take {told}"
             raise PreparationFailed("value_invalid", problem) from None
 
-    def take(
+    def check(
         self,
         key: str,
         value: Any,
@@ -135,20 +138,20 @@ class CallPlan(Struct, frozen=True, kw_only=True):
         given: Collection[str],
         injected: Collection[str],
         shown: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Return the value of a key in the form that the callable takes, if it takes the key.
+    ) -> None:
+        """Accept a key and its value, as `bind` would.
 
         :param strict: True if the key came from op_kwargs
         :param given: the keys of all layers
         :param injected: names of injections
-        :param shown: values for the message, by key
+        :param shown: as for `bind`
         :raises PreparationFailed: for an unknown key, or a value that does not fit
         """
         if key in self.named:
-            return value if key in injected else self.fit(key, value, shown)
-        if strict and (problem := self._key_problem(key, given, injected)):
+            if key not in injected:
+                self.fit(key, value, shown)
+        elif strict and (problem := self._key_problem(key, given, injected)):
             raise problem
-        return value
 
     def _key_problem(self, key: str, given: Collection[str], injected: Collection[str]) -> PreparationFailed | None:
         """Return why a key of op_kwargs without a parameter is refused: nothing takes it, or it is misspelt.

@@ -136,7 +136,7 @@ def test_misspelt_key(op_kwargs: dict[str, Any], params: dict[str, Any], refused
 
     def check() -> None:
         for key, value in given.items():
-            plan.take(key, value, strict=key in op_kwargs, given=given, injected=INJECTED)
+            plan.check(key, value, strict=key in op_kwargs, given=given, injected=INJECTED)
 
     if not refused:
         bound(work, op_kwargs, params)
