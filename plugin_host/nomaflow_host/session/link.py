@@ -24,24 +24,14 @@ if TYPE_CHECKING:
 else:
     AttachCall = grpc.aio.StreamStreamCall
 
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.so_reuseport", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.enable_http_proxy", 0),
+_OPTIONS = {
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.min_reconnect_backoff_ms": 1_000,
+    "grpc.max_reconnect_backoff_ms": 5_000,
     # An order has the params twice, and the results of earlier steps: with all of them at their limits it is larger
     # than gRPC's own limit of 4 MiB, and each session would end with it.
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-)
+    "grpc.max_receive_message_length": 16 * 1024 * 1024,
+}
 
 
 class Link:

@@ -27,25 +27,18 @@ from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
-__all__ = ["CHANNEL_OPTIONS", "FAILOVER_SECONDS", "Connection"]
+__all__ = ["FAILOVER_SECONDS", "Connection"]
 
-CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),
+_OPTIONS = {
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 1_000,
     # A run with many attempts, each with extras, may exceed gRPC's own limit of 4 MiB.
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),  # of the environment: neither a host nor a login goes through one
-)
-"""Without the ping timeout a frozen peer is noticed only after 70 s. Retries are made here, not by gRPC. An attempt to
-connect may take the minimal back-off: a kernel that is held up takes the connection, and answers late."""
+    "grpc.max_receive_message_length": 64 * 1024 * 1024,
+    "grpc.enable_retries": 0,
+}
+"""Retries are made here, not by gRPC. An attempt to connect may take the minimal back-off: a kernel that is held up
+takes the connection, and answers late."""
 
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
@@ -192,7 +185,7 @@ class Connection:
                 raise InvalidRequest(
                     f"the address {address!r} has no known form", fix="write unix:/path/kernel.sock or tls://host:port"
                 )
-            channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
+            channel = open_channel(address, ca=self._ca, options=_OPTIONS)
             # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
             calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
             triggers = NumberedExchanges(calls["StreamTriggers"], StreamTriggersRequest)

@@ -22,7 +22,6 @@ from nomaflow_api.v1.reason_statuses import read_details
 
 __all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
 
-_OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 _SECONDS: Final = 20.0
 """The time limit at each address of a join string."""
 _AGAIN_SECONDS: Final = 1.0
@@ -101,7 +100,7 @@ async def _enrol_at_any(join: JoinString, csr_pem: str) -> Enrolled:
 
 async def _enrol(address: str, join: JoinString, csr_pem: str) -> Enrolled:
     ca = join.authorities_pem.encode() or None
-    async with open_channel(address, ca=ca, options=_OPTIONS) as channel:
+    async with open_channel(address, ca=ca, options={"grpc.enable_retries": 0}) as channel:
         stub = cast("Any", EnrolmentServiceStub(channel))
         request = pb.EnrolRequest(secret=join.secret, csr_pem=csr_pem)
         try:
