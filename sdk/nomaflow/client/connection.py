@@ -74,7 +74,6 @@ class Connection:
         retry_seconds: float,
         ca: Path | bytes | None = None,
         on_connected: Callable[[bool], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._ca = ca
@@ -82,7 +81,6 @@ class Connection:
         self._connect_seconds = connect_seconds
         self._retry_seconds = retry_seconds
         self._on_connected = on_connected or (lambda _: None)
-        self._clock = clock
         self._answered = False
         self._away = False
         self._stood_by = False
@@ -249,7 +247,7 @@ class Connection:
         if self._route.bars(translated) and not elsewhere:
             raise translated from None
         delay = _ELSEWHERE_SECONDS if elsewhere else max(trial.backoff.next(), translated.retry_after or 0)
-        now = self._clock()
+        now = time.monotonic()
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
         trial.failing_since = now if trial.failing_since is None else trial.failing_since
         limit = self._retry_seconds if self._answered else self._connect_seconds

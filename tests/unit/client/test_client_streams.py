@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -115,13 +116,14 @@ async def test_a_followed_tail_begins_with_the_last_lines(kernel: FakeKernel, cl
     await following.aclose()
 
 
-async def test_a_stream_that_breaks_after_a_long_silence_is_tried_again(kernel: FakeKernel) -> None:
+async def test_a_stream_that_breaks_after_a_long_silence_is_tried_again(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time for retries counts from the break, not from the last message before it."""
     now = 0.0
     kernel.runs["run_1"] = make_run()
-    connection = Connection(
-        source=FixedAddress(address=kernel.address), connect_seconds=5, retry_seconds=5, clock=lambda: now
-    )
+    monkeypatch.setattr("nomaflow.client.connection.time", SimpleNamespace(monotonic=lambda: now))
+    connection = Connection(source=FixedAddress(address=kernel.address), connect_seconds=5, retry_seconds=5)
     stream = connection.stream("WatchRun", pb.WatchRunRequest(run_id="run_1"))
     await anext(stream)
     following = asyncio.ensure_future(anext(stream))

@@ -18,12 +18,14 @@ from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_host.session.link import AttachCall, write
 
 
-def test_the_back_off_doubles_with_jitter_and_begins_anew() -> None:
+def test_the_back_off_doubles_with_jitter_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause grows from half a second to ten, with a fifth of jitter either way."""
-    high = Backoff(first=0.5, most=10.0, draw=lambda _, most: most)
-    assert [round(high.next(), 2) for _ in range(7)] == [0.6, 1.2, 2.4, 4.8, 9.6, 12.0, 12.0]
-    high.reset()
-    assert high.next() == pytest.approx(0.6)
+    high = Backoff(first=0.5, most=10.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("random.uniform", lambda _, most: most)
+        assert [round(high.next(), 2) for _ in range(7)] == [0.6, 1.2, 2.4, 4.8, 9.6, 12.0, 12.0]
+        high.reset()
+        assert high.next() == pytest.approx(0.6)
     drawn = [Backoff(first=1, most=1).next() for _ in range(200)]
     assert min(drawn) >= 0.8
     assert max(drawn) <= 1.2
