@@ -11,8 +11,6 @@ from nomaflow.client.errors import InvalidRequest
 from nomaflow.client.requests import new_request_id
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["AccessCalls"]
-
 
 class AccessCalls(Calls):
     """Makes, lists, rotates and withdraws tokens, lists certificates, and reads and renews the kernel's authority.

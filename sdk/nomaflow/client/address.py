@@ -12,14 +12,6 @@ from nomaflow.client.errors import KernelUnreachable, Unauthenticated
 from nomaflow_api.addresses import split_addresses
 from nomaflow_api.join_string import JOIN_PREFIX
 
-__all__ = [
-    "AddressSource",
-    "FixedAddress",
-    "KernelPlace",
-    "ProjectAddress",
-    "read_token",
-]
-
 
 class AddressSource(Protocol):
     """Source of the kernel's addresses, asked again at every reconnect, since a restarted kernel may have another."""

@@ -32,8 +32,6 @@ from nomaflow_api.v1 import alerts_service_pb2 as service
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceStub
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["AlertsClient", "AlertsUnreachable", "alerts_address_file"]
-
 _ANSWER_BYTES = 64 * 1024 * 1024
 """A thousand messages of 8 KiB are more than gRPC's own limit of 4 MiB."""
 _SECONDS = 5.0

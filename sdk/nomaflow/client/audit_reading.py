@@ -13,8 +13,6 @@ from nomaflow.client.requests import filled
 from nomaflow_api.v1 import access_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["AuditBlock", "AuditFilters", "AuditReading"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditBlock:

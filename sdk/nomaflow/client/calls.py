@@ -14,8 +14,6 @@ from nomaflow.client.requests import filled
 from nomaflow_api.deadlines import patience_seconds
 from nomaflow_api.v1 import access_service_pb2, kernel_service_pb2
 
-__all__ = ["Calls", "request_class"]
-
 _SERVICES = (
     kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"],
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],

@@ -15,8 +15,6 @@ from nomaflow.client.errors import NotTrusted
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_project.reading.regular_files import reason_of
 
-__all__ = ["Pair", "handshake_failure", "is_name_unknown", "open_channel"]
-
 # Read by gRPC with its first channel. Its own handlers at a fork may hold the child for ever if another thread is in a
 # call, and help nobody here: a forked process is refused a client (https://github.com/grpc/grpc/issues/22624).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -27,8 +27,6 @@ from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
-__all__ = ["FAILOVER_SECONDS", "Connection"]
-
 _OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 5_000,

@@ -20,8 +20,6 @@ from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_api.v1.reason_statuses import read_details
 
-__all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
-
 _SECONDS: Final = 20.0
 """The time limit at each address of a join string."""
 _AGAIN_SECONDS: Final = 1.0

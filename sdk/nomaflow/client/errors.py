@@ -7,20 +7,6 @@ from typing import Self
 
 from nomaflow.errors import NomaflowError
 
-__all__ = [
-    "ClientError",
-    "ClientUnusable",
-    "InvalidRequest",
-    "KernelFailed",
-    "KernelUnreachable",
-    "NotFound",
-    "NotTrusted",
-    "PermissionDenied",
-    "Refused",
-    "ReplyTimeout",
-    "Unauthenticated",
-]
-
 
 class ClientError(NomaflowError):
     """Raised when a kernel cannot be asked, or does not do what it was asked. The base of all errors of the client.

@@ -12,8 +12,6 @@ from nomaflow.client.channels import is_name_unknown
 from nomaflow_api.addresses import is_tcp, split_addresses
 from nomaflow_api.v1.reason_statuses import read_details
 
-__all__ = ["STATUS_ERRORS", "client_error", "retryable"]
-
 STATUS_ERRORS: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,

@@ -10,8 +10,6 @@ from nomaflow.client import values
 from nomaflow.client.calls import Calls
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["EventFilters", "FigureReading", "Grouping"]
-
 Grouping = Literal["state", "job", "host", "trigger", "tag"]
 """What runs are counted by, besides their state."""
 

@@ -25,8 +25,6 @@ from nomaflow_api.v1.message_codec import decode
 from nomaflow_api.v1.reason_statuses import status_error
 from nomaflow_project.reading.problems import did_you_mean
 
-__all__ = ["JobFilters", "KernelClient"]
-
 _HEALTH_SECONDS = 5.0
 
 

@@ -12,8 +12,6 @@ from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["LogCalls", "LogFilters"]
-
 
 class LogFilters(TypedDict, total=False):
     """Filters of the lines of a run's log; a key that is missing, or 0, or empty, keeps all.

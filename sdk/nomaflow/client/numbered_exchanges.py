@@ -13,8 +13,6 @@ from google.protobuf.message import Message
 
 from nomaflow_api.v1.reason_statuses import status_error
 
-__all__ = ["MOST_BYTES", "NumberedExchanges", "grpc_error", "is_broken_connection"]
-
 _MOST = 500
 MOST_BYTES = 1024 * 1024
 """Bytes of requests in one message, and of one request on a stream: a message that is too large ends it for all."""

@@ -16,8 +16,6 @@ from nomaflow.client.errors import Unauthenticated
 from nomaflow_api.private_file import mode_open_to_others, write_private
 from nomaflow_project.reading.regular_files import reason_of
 
-__all__ = ["DEFAULT_PROFILE", "Profile", "ProfileFolder", "configuration_directory"]
-
 DEFAULT_PROFILE = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _AGAIN = "log in again: nomaflow login FILE"

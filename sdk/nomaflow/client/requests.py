@@ -22,15 +22,6 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.lossless_json import ValueCodecError, encode_tree
 from nomaflow_api.v1.message_codec import timestamp
 
-__all__ = [
-    "ReplayOrder",
-    "TriggerOrder",
-    "filled",
-    "new_request_id",
-    "to_json_bytes",
-    "trigger_span",
-]
-
 _M = TypeVar("_M", bound=Message)
 _EXPECTED: Mapping[int, str] = {
     FieldDescriptor.TYPE_STRING: "a text of Unicode characters",

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TypedDict
 
-__all__ = ["RunFilters"]
-
 
 class RunFilters(TypedDict, total=False):
     """Filters of a list of runs; a key that is missing, or empty, keeps all.

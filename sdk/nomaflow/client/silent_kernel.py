@@ -9,8 +9,6 @@ from pathlib import Path
 from nomaflow.client.errors import KernelUnreachable
 from nomaflow_api.addresses import is_tcp
 
-__all__ = ["is_stopped", "silent_kernel"]
-
 _NO_GREETING = "before receiving SETTINGS frame"
 """gRPC's own words for a connection that the system has taken, and the process has not."""
 _CREDENTIALS = struct.Struct("3i")

@@ -16,8 +16,6 @@ from nomaflow.client.address import AddressSource
 from nomaflow.client.errors import ClientUnusable
 from nomaflow.client.kernel_client import KernelClient
 
-__all__ = ["SyncKernelClient"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

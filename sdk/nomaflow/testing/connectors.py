@@ -11,8 +11,6 @@ from typing import Any
 from nomaflow.connectors import ConnectorPools, ConnectorRegistry
 from nomaflow_project.reading.project_files import ProjectFiles
 
-__all__ = ["ClosableRegistry", "FakeConnectors", "connectors_from"]
-
 
 class FakeConnectors(ConnectorRegistry):
     """A registry of objects that a test supplies.

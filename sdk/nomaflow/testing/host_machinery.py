@@ -6,8 +6,6 @@ import importlib
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["host_machinery", "host_project", "process_trees"]
-
 _NAMES = {
     "nomaflow_host.compat": ("install_liberty_aliases",),
     "nomaflow_host.connectors.errors": ("ConnectorsError",),

@@ -24,8 +24,6 @@ from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.environment import Values, resolve_tree
 from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
 
-__all__ = ["TRIAL", "CallableOutcome", "run_callable", "run_callable_sync"]
-
 TRIAL = RunContext(run_id="run_test", job_id="test", step_name="test", attempt_key="run_test/test/1")
 """The context of a call that is given none."""
 
