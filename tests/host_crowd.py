@@ -24,8 +24,8 @@ from typing import Any
 import grpc.aio
 
 from crowd_plan import Code, Codes, Plan
-from nomaflow.client import split_addresses
 from nomaflow.client.backoff import Backoff
+from nomaflow_api.addresses import split_addresses
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import AckStatus, FinishedState, VerdictAction
 from nomaflow_api.v1.letters import (

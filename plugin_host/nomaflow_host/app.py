@@ -18,8 +18,7 @@ from typing import Any
 
 from msgspec import Struct, field, structs
 
-from nomaflow.client import has_known_form
-from nomaflow_api.addresses import is_tcp
+from nomaflow_api.addresses import has_known_form, is_tcp
 from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation.manifest import manifest_bytes

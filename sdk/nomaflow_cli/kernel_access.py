@@ -22,11 +22,9 @@ from nomaflow.client import (
     Profile,
     ProfileFolder,
     ProjectAddress,
-    has_known_form,
     read_token,
-    split_addresses,
 )
-from nomaflow_api.addresses import TLS_SCHEME, is_tcp
+from nomaflow_api.addresses import TLS_SCHEME, has_known_form, is_tcp, split_addresses
 from nomaflow_api.near_names import near_name
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.exit_codes import ExitCode

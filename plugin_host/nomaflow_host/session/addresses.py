@@ -7,8 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from nomaflow.client import has_known_form, split_addresses
-from nomaflow_api.addresses import is_tcp, with_scheme
+from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses, with_scheme
 from nomaflow_project.reading.regular_files import file_stamp
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import grpc
 import grpc.aio
 from msgspec.structs import replace
 
-from nomaflow.client import split_addresses
 from nomaflow.client.backoff import Backoff
 from nomaflow.client.channels import handshake_failure
+from nomaflow_api.addresses import split_addresses
 from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox.outbox import Outbox

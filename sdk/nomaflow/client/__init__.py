@@ -37,7 +37,6 @@ from nomaflow.client.errors import (
     Unauthenticated,
 )
 from nomaflow.client.profiles import Profile, ProfileFolder
-from nomaflow_api.addresses import has_known_form, split_addresses
 
 if TYPE_CHECKING:
     from nomaflow.client.kernel_client import KernelClient
@@ -66,9 +65,7 @@ __all__ = [
     "SyncKernelClient",
     "TriggerOrder",
     "Unauthenticated",
-    "has_known_form",
     "read_token",
-    "split_addresses",
 ]
 
 _LAZY = {

@@ -11,8 +11,9 @@ import grpc
 import pytest
 
 from fake_kernel import FakeKernel, Refusal, make_run
-from nomaflow.client import KernelClient, KernelUnreachable, split_addresses
+from nomaflow.client import KernelClient, KernelUnreachable
 from nomaflow.client.values import EventView
+from nomaflow_api.addresses import split_addresses
 
 
 @pytest.fixture
