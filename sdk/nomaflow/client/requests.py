@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +30,10 @@ _EXPECTED: Mapping[int, str] = {
     FieldDescriptor.TYPE_UINT32: f"a whole number from 0 to {2**32 - 1:,}",
     FieldDescriptor.TYPE_UINT64: f"a whole number from 0 to {2**64 - 1:,}",
     FieldDescriptor.TYPE_MESSAGE: "a datetime",
+    FieldDescriptor.TYPE_ENUM: "a name",
 }
 """What a field of a type holds, for a person."""
-_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError)
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError)
 """The errors of a message whose field cannot hold a value."""
 _MADE = frozenset({"params", "op_kwargs", "steps", "request_id", "kind", "by", "overlap"})
 """The attributes of orders that a message has in another form."""
@@ -159,35 +161,42 @@ def _made(kind: type[_M], fields: Mapping[str, Any]) -> _M:
         elif isinstance(value, str) and name in lists:
             raise TypeError(name)  # else it would be a list of its letters
         elif name in enums and value is not None:
-            numbers = enums[name]
-            made[name] = numbers[value.upper()] if isinstance(value, str) else [numbers[each.upper()] for each in value]
+            enum = enums[name]
+            made[name] = _number(enum, value) if isinstance(value, str) else [_number(enum, each) for each in value]
     return kind(**made)
 
 
 def _refused(kind: type[Message], fields: Mapping[str, Any], error: Exception) -> InvalidRequest:
     """Return the error about the first field that cannot be made."""
-    known, (lists, enums) = kind.DESCRIPTOR.fields_by_name, _forms(kind.DESCRIPTOR)
+    known, (lists, _) = kind.DESCRIPTOR.fields_by_name, _forms(kind.DESCRIPTOR)
     for name, value in fields.items():
         try:
             _made(kind, {name: value})
         except _UNFIT:
-            expected = _EXPECTED.get(known[name].type, "another value")
-            if name in enums:
-                expected = f"one of {', '.join(enums[name])}"
-            if name in lists:
-                expected = f"a list, each {expected}"
+            of_type = _EXPECTED.get(known[name].type, "another value")
+            expected = f"a list, each {of_type}" if name in lists else of_type
             return InvalidRequest(f"{name} is {repr(value)[:80]}, expected {expected}", fields={name: expected})
     return InvalidRequest(str(error))
 
 
 @functools.cache
-def _forms(descriptor: Descriptor) -> tuple[frozenset[str], Mapping[str, Mapping[str, int]]]:
-    """Return the names of the repeated fields of a class of messages, and the constants of each field with an enum."""
+def _forms(descriptor: Descriptor) -> tuple[frozenset[str], Mapping[str, Any]]:
+    """Return the names of the repeated fields of a class of messages, and the enum of each field that has one."""
     empty, known = message_factory.GetMessageClass(descriptor)(), descriptor.fields
     lists = frozenset(field.name for field in known if hasattr(getattr(empty, field.name), "extend"))
-    return lists, {field.name: _numbers(field.enum_type) for field in known if field.enum_type is not None}
+    return lists, {field.name: field.enum_type for field in known if field.enum_type is not None}
 
 
+def _number(enum: Any, name: str) -> int:
+    numbers = _numbers(enum)
+    number = numbers.get(name.upper())
+    if number is None:
+        noun = re.sub("(?<=[a-z])(?=[A-Z])", " ", enum.name).lower()
+        raise InvalidRequest(f"unknown {noun} {name!r}", fix=f"use one of {', '.join(numbers).lower()}")
+    return number
+
+
+@functools.cache
 def _numbers(enum: Any) -> Mapping[str, int]:
     """Return the numbers of an enum's constants but the first, by their names without the prefix."""
     unspecified, *others = enum.values
