@@ -40,13 +40,14 @@ def require_values(words: Iterable[str]) -> None:
         )
 
 
-def require_one_target(job: str, host: str) -> None:
-    """Check that a pause or a mute is not for a job and a host at once.
+def parse_target(job: str, host: str) -> dict[str, Any]:
+    """Return what a pause or a mute is for, by the fields of its request; None in both means everything.
 
-    :raises CliError: if it is
+    :raises CliError: if it is for a job and a host at once
     """
     if job and host:
         raise CliError("JOB and --host cannot be used together", fix="give only one of them")
+    return {"job_id": job or None, "host": host or None}
 
 
 def parse_params(given: Iterable[str]) -> dict[str, Any]:

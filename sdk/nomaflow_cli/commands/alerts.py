@@ -20,7 +20,7 @@ from nomaflow_cli.invocation import Directory, Invocation, command_group, local_
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, print_json_line, print_warnings, say
-from nomaflow_cli.parsers import parse_end, require_one_target
+from nomaflow_cli.parsers import parse_end, parse_target
 from nomaflow_cli.project import project_of
 from nomaflow_cli.up.kept_running import become_part, part_command
 from nomaflow_telemetry.visible_text import printable
@@ -95,11 +95,10 @@ def mute(
     until: str = option("End it at this ISO 8601 time."),
 ) -> None:
     """Hold back messages about a job, a host or everything. Incidents that are open at the end are reported then."""
-    require_one_target(job, host)
+    target = parse_target(job, host)
     end = parse_end(until, span) or datetime.now(UTC) + _DEFAULT_MUTE
     if not why.strip():
         raise CliError("a mute needs a reason", fix='give one: --why "moving to the new database"')
-    target = {"job_id": job or None, "host": host or None}
     found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, **target))
     answer(invocation, found.to_json(), lambda: f"muted {pages.alerts.mute_text(found)}")
 
@@ -107,8 +106,7 @@ def mute(
 @local_command("unmute", group=_GROUP)
 def unmute(*, invocation: Invocation, job: str = _ONE_OR_ALL, host: str = _HOST) -> None:
     """End a mute."""
-    require_one_target(job, host)
-    target = {"job_id": job or None, "host": host or None}
+    target = parse_target(job, host)
     was = _talk(invocation, lambda client: client.unmute(**target))
     name = printable(subject(job, host))
     shape = {**target, "was_muted": was}

@@ -12,7 +12,7 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
-from nomaflow_cli.parsers import parse_end, require_one_target
+from nomaflow_cli.parsers import parse_end, parse_target
 from nomaflow_cli.project import known_project, with_lines_of_files
 from nomaflow_telemetry.visible_text import printable
 
@@ -88,11 +88,11 @@ def pause(
 
     Schedules do not fire and runs do not start.
     """
-    name, target = _what(job, host)
-    end = parse_end(until, span)
-    found = talk(invocation, lambda kernel: kernel.pause(job_id=job or None, host=host or None, why=why, until=end))
-    ending = moment(found.until) if found.until else f"nomaflow resume{target}"
-    told = printable(f"paused {name} until{'' if found.until else ':'} {ending}")
+    target, end = parse_target(job, host), parse_end(until, span)
+    found = talk(invocation, lambda kernel: kernel.pause(why=why, until=end, **target))
+    words = f" --host {host}" if host else f" {job}" if job else ""
+    ending = f" {moment(found.until)}" if found.until else f": nomaflow resume{words}"
+    told = printable(f"paused {subject(job, host)} until{ending}")
     answer(invocation, found.to_json(), told)
 
 
@@ -104,16 +104,7 @@ def resume(
     host: str = option("Resume this host."),
 ) -> None:
     """End a pause."""
-    name, _ = _what(job, host)
-    was_paused = talk(invocation, lambda kernel: kernel.resume(job_id=job or None, host=host or None))
-    shape = {"job_id": job or None, "host": host or None, "was_paused": was_paused}
-    answer(invocation, shape, f"resumed {name}" if was_paused else f"{name} was not paused")
-
-
-def _what(job: str, host: str) -> tuple[str, str]:
-    """Return the name of what is paused or resumed, and its words on a command line.
-
-    :raises CliError: if both a job and a host are given
-    """
-    require_one_target(job, host)
-    return subject(job, host), f" --host {host}" if host else f" {job}" if job else ""
+    name, target = subject(job, host), parse_target(job, host)
+    was_paused = talk(invocation, lambda kernel: kernel.resume(**target))
+    told = f"resumed {name}" if was_paused else f"{name} was not paused"
+    answer(invocation, {**target, "was_paused": was_paused}, told)
