@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 
 from nomaflow.client import KernelClient, KernelPlace
-from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger, LedgerInUse
@@ -22,7 +21,6 @@ from nomaflow_alerts.sending import Sender
 from nomaflow_alerts.service import AlertsCalls
 from nomaflow_alerts.socket_place import forget_socket, publish_socket, socket_path
 from nomaflow_alerts.timed_work import Clockwork
-from nomaflow_alerts.usual_times import Samples
 from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to_server
 from nomaflow_project.models.alerts_section import AlertsSection
@@ -112,8 +110,6 @@ class _Parts:
         )  # fmt: skip
         self.intake = Intake(
             calls=self._client, stream=self._stream, ledger=ledger, policies=policies,
-            catalogue=Catalogue(client=self._client, policies=policies),
-            samples=Samples(client=self._client, policies=policies),
             detached_after=alerts.host_detached_minutes * 60, changed=self._wake, heard=self.pulse.heard,
             saw=self.pulse.saw,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,39 +17,25 @@ _LOG = logging.getLogger(__name__)
 _AT_ONCE = 8
 
 
-class Catalogue:
-    """Keeps the policies up to date with the kernel's catalogue."""
+async def read_catalogue(client: KernelClient, policies: Policies) -> None:
+    """Read the jobs that are new or have changed, if any have. If the kernel is away, what is known stays."""
+    if policies.current:
+        return
 
-    def __init__(self, *, client: KernelClient, policies: Policies) -> None:
-        self._client, self._policies = client, policies
+    async def read(job_id: str) -> None:
+        with contextlib.suppress(NotFound):
+            policies.learn(job_facts(await client.get_job(job_id)))
 
-    def note_change(self) -> None:
-        """Have the catalogue read again before the next events are taken in."""
-        self._policies.current = False
-
-    async def refresh(self) -> None:
-        """Read the jobs that are new or have changed. If the kernel is away, what is known stays."""
-        if self._policies.current:
-            return
-        try:
-            listed = (await self._client.list_jobs()).jobs
-            news = [job for job in listed if self._is_news(job)]
-            for start in range(0, len(news), _AT_ONCE):
-                await asyncio.gather(*(self._read(job.job_id) for job in news[start : start + _AT_ONCE]))
-        except ClientError as error:
-            _LOG.warning("the jobs could not be read: %s", error)
-            return
-        self._policies.keep_only({job.job_id for job in listed})
-
-    def _is_news(self, job: JobView) -> bool:
-        known = self._policies.job(job.job_id)
-        return known is None or known.digest != _mark(job)
-
-    async def _read(self, job_id: str) -> None:
-        try:
-            self._policies.learn(job_facts(await self._client.get_job(job_id)))
-        except NotFound:
-            return
+    try:
+        listed = (await client.list_jobs()).jobs
+        known = {job.job_id: job.digest for job in policies.jobs}
+        news = [job.job_id for job in listed if known.get(job.job_id) != _mark(job)]
+        for start in range(0, len(news), _AT_ONCE):
+            await asyncio.gather(*map(read, news[start : start + _AT_ONCE]))
+    except ClientError as error:
+        _LOG.warning("the jobs could not be read: %s", error)
+        return
+    policies.keep_only({job.job_id for job in listed})
 
 
 def job_facts(job: JobView) -> JobFacts:

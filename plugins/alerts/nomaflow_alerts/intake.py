@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import EventView, KernelView, PrunedView
-from nomaflow_alerts.catalogue import Catalogue
+from nomaflow_alerts.catalogue import read_catalogue
 from nomaflow_alerts.event_batches import KINDS, Folding
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies
@@ -48,15 +48,13 @@ class Intake:
         stream: KernelClient,
         ledger: Ledger,
         policies: Policies,
-        catalogue: Catalogue,
-        samples: Samples,
         detached_after: float,
         changed: Callable[[], None],
         heard: Callable[[], None],
         saw: Callable[[Sequence[EventView]], None] = lambda _: None,
     ) -> None:
         self._calls, self._stream, self._ledger = calls, stream, ledger
-        self._policies, self._catalogue, self._samples = policies, catalogue, samples
+        self._policies, self._samples = policies, Samples(client=calls, policies=policies)
         self._detached_after = detached_after
         self._changed, self._heard, self._saw = changed, heard, saw
         self.caught_up = False
@@ -123,7 +121,7 @@ class Intake:
 
         await self._ledger.run(begin)
         self._behind_until, self.caught_up = await self._newest(), False
-        self._catalogue.note_change()
+        self._policies.current = False
         return seq, not seq
 
     async def _lose_cursor(self, why: str) -> None:
@@ -181,8 +179,8 @@ class Intake:
         events = [item for item in items if isinstance(item, EventView)]
         self._saw(events)
         if any(event.kind in ("job.changed", "job.refused", "host.manifest") for event in events):
-            self._catalogue.note_change()
-        await self._catalogue.refresh()
+            self._policies.current = False
+        await read_catalogue(self._calls, self._policies)
         gaps = [item for item in items if isinstance(item, PrunedView)]
         if gaps:
             await self._note_gap(gaps[-1])
@@ -215,7 +213,7 @@ class Intake:
         return page.events[0].seq if page.events else 0
 
     async def _catch_up(self) -> None:
-        await self._catalogue.refresh()
+        await read_catalogue(self._calls, self._policies)
         quiet, self.quiet, self.caught_up = self.quiet, False, True
         await self._ledger.run(lambda book: expect_runs(book, self._policies))
         if quiet:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from nomaflow.client import KernelClient, KernelPlace
 from nomaflow.client.values import EventView, from_micros, iso
 from nomaflow_alerts.app import kernel_client
-from nomaflow_alerts.catalogue import Catalogue
+from nomaflow_alerts.catalogue import read_catalogue
 from nomaflow_alerts.event_batches import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, next_message_at, plan
@@ -52,7 +52,7 @@ class _Replay:
         if since >= kernel.last_event_seq:
             return
         await self._ledger.open()
-        await Catalogue(client=self._calls, policies=self._policies).refresh()
+        await read_catalogue(self._calls, self._policies)
         events = self._calls.watch_events(after_seq=since, from_start=not since)
         async with aclosing(events) as items:  # type: ignore[type-var]  # a generator
             with contextlib.suppress(TimeoutError):  # the last events may be none of those that we may read

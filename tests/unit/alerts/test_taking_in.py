@@ -26,8 +26,8 @@ async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
     """A commit for each would be a flush of the disk for each, while the kernel waits for its own."""
     no_part: Any = None
     intake = Intake(
-        calls=no_part, stream=no_part, ledger=Ledger(None), policies=Policies(section()), catalogue=no_part,
-        samples=no_part, detached_after=300, changed=lambda: None, heard=lambda: None,
+        calls=no_part, stream=no_part, ledger=Ledger(None), policies=Policies(section()),
+        detached_after=300, changed=lambda: None, heard=lambda: None,
     )  # fmt: skip
     intake._queue.put_nowait(1)
     for number in (2, 3):
@@ -70,7 +70,7 @@ async def test_a_stream_is_heard_while_very_many_jobs_are_read(tmp_path: Path) -
     async def get_kernel() -> KernelView:
         return kernel
 
-    async def refresh() -> None:
+    async def list_jobs() -> None:
         reading.set()
         await asyncio.Event().wait()
 
@@ -81,7 +81,7 @@ async def test_a_stream_is_heard_while_very_many_jobs_are_read(tmp_path: Path) -
         yield EventView(seq=3, at=None, kind="kernel.started")
 
     intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
-    intake._catalogue.refresh = refresh  # type: ignore[method-assign]
+    intake._calls.list_jobs = list_jobs  # type: ignore[method-assign,assignment]
     intake._heard = heard.set
     client: Any = SimpleNamespace(watch_events=watch_events)
     intake._stream = client
@@ -121,7 +121,7 @@ async def test_a_failure_after_events_is_logged_though_the_one_before_was_the_sa
         yield
 
     intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
-    intake._samples, intake._changed = Samples(client=intake._calls, policies=rig.policies), taken_in.set
+    intake._changed = taken_in.set
     client: Any = SimpleNamespace(watch_events=watch_events)
     intake._stream = client
     intaking = asyncio.create_task(intake.run())
@@ -191,16 +191,6 @@ async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
     assert asked == ["run_1"]
 
 
-class _Catalogue:
-    """The jobs of a kernel, which are known."""
-
-    def note_change(self) -> None:
-        """Note that the kernel's jobs may have changed."""
-
-    async def refresh(self) -> None:
-        """Read them."""
-
-
 def _after_a_start(ledger: Ledger, rig: Rig, *, newest: int) -> tuple[Intake, KernelView]:
     """Return the intake of a process that has just begun, and its kernel."""
     kernel = KernelView(version="1", epoch=1, pid=1, store="sqlite", store_id="one", last_event_seq=newest)
@@ -208,11 +198,14 @@ def _after_a_start(ledger: Ledger, rig: Rig, *, newest: int) -> tuple[Intake, Ke
     async def list_events(**_: Any) -> Any:
         return SimpleNamespace(events=[SimpleNamespace(seq=newest)])
 
-    calls: Any = SimpleNamespace(list_events=list_events)
+    async def list_jobs() -> Any:
+        raise KernelUnreachable("what is known stays")
+
+    calls: Any = SimpleNamespace(list_events=list_events, list_jobs=list_jobs)
     no_part: Any = None
     intake = Intake(
-        calls=calls, stream=no_part, ledger=ledger, policies=rig.policies, catalogue=_Catalogue(),  # type: ignore[arg-type]
-        samples=no_part, detached_after=300, changed=lambda: None, heard=lambda: None,
+        calls=calls, stream=no_part, ledger=ledger, policies=rig.policies,
+        detached_after=300, changed=lambda: None, heard=lambda: None,
     )  # fmt: skip
     return intake, kernel
 
