@@ -110,8 +110,7 @@ class _Parts:
         )  # fmt: skip
         self.intake = Intake(
             calls=self._client, stream=self._stream, ledger=ledger, policies=policies,
-            detached_after=alerts.host_detached_minutes * 60, changed=self._wake, heard=self.pulse.heard,
-            saw=self.pulse.saw,
+            changed=self._wake, heard=self.pulse.heard, saw=self.pulse.saw,
         )  # fmt: skip
         self.clockwork = Clockwork(
             ledger=ledger, alerts=alerts, policies=policies, calls=self._client, intake=self.intake,

@@ -22,7 +22,6 @@ class Folding:
 
     :param through: the cursor after it: the last event, or a bookmark
     :param store: kind of the kernel's store
-    :param detached_after: seconds of a host's absence that are an incident
     """
 
     events: Sequence[EventView]
@@ -30,7 +29,6 @@ class Folding:
     findings: Findings
     policies: Policies
     store: str
-    detached_after: float
     quiet: bool = False
 
     def __call__(self, book: Book) -> None:
@@ -47,8 +45,8 @@ class Folding:
             elif event.kind.startswith("job."):
                 fold_job(book, event, self.policies)
             elif event.kind.startswith("host."):
-                fold_host(book, event, self.policies, detached_after=self.detached_after)
+                fold_host(book, event, self.policies)
             elif event.kind.startswith("kernel."):
-                fold_kernel(book, event, self.policies, store=self.store, detached_after=self.detached_after)
+                fold_kernel(book, event, self.policies, store=self.store)
         book.set_fact("seq", max(seen, self.through))
         book.set_fact("cursor_at", book.now)

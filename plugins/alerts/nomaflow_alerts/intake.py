@@ -48,14 +48,12 @@ class Intake:
         stream: KernelClient,
         ledger: Ledger,
         policies: Policies,
-        detached_after: float,
         changed: Callable[[], None],
         heard: Callable[[], None],
         saw: Callable[[Sequence[EventView]], None] = lambda _: None,
     ) -> None:
         self._calls, self._stream, self._ledger = calls, stream, ledger
         self._policies, self._samples = policies, Samples(client=calls, policies=policies)
-        self._detached_after = detached_after
         self._changed, self._heard, self._saw = changed, heard, saw
         self.caught_up = False
         self.quiet = False
@@ -192,7 +190,6 @@ class Intake:
                 findings=await self._samples.findings(events),
                 policies=self._policies,
                 store=self._store,
-                detached_after=self._detached_after,
                 quiet=self.quiet,
             )
             await self._ledger.run(folding)

@@ -75,7 +75,6 @@ class _Replay:
             findings=await self._samples.findings([event]),
             policies=self._policies,
             store=store,
-            detached_after=self._alerts.host_detached_minutes * 60,
         )
         await self._ledger.run(folding)
 

@@ -87,13 +87,12 @@ class Clockwork:
         )
         states = await self._states(runs) if runs else {}
         attached, launched = await self._present() if absent else (None, set())
-        detached_after = self._alerts.host_detached_minutes * 60
 
         def check(book: Book) -> None:
             if states is not None:
                 check_runs(book, self._policies, states, runs)
             if absent:
-                check_absent_hosts(book, self._policies, attached, launched=launched, detached_after=detached_after)
+                check_absent_hosts(book, self._policies, attached, launched=launched)
             check_expected(book, self._policies)
             expect_runs(book, self._policies)
 

@@ -75,7 +75,7 @@ class Rig:
         self.work(
             Folding(
                 events=[event], through=event.seq, findings=findings or Findings(), policies=self.policies,
-                store="postgresql", detached_after=self.alerts.host_detached_minutes * 60, quiet=self.quiet,
+                store="postgresql", quiet=self.quiet,
             )
         )  # fmt: skip
         return event
@@ -126,8 +126,7 @@ class Rig:
 
         def check(book: Book) -> list[Message]:
             check_runs(book, self.policies, runs or {}, book.watched.runs_due(book.now))
-            detached = self.alerts.host_detached_minutes * 60
-            check_absent_hosts(book, self.policies, attached or set(), launched=launched, detached_after=detached)
+            check_absent_hosts(book, self.policies, attached or set(), launched=launched)
             check_expected(book, self.policies)
             expect_runs(book, self.policies)
             made = [compose(book, draft, self.composer, self.details) for draft in plan(book, self.alerts)]

@@ -35,7 +35,7 @@ async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
         await ledger.run(
             Folding(
                 events=[event], through=event.seq, findings=Findings(), policies=rig.policies, store="sqlite",
-                detached_after=600.0, quiet=True,
+                quiet=True,
             )
         )  # fmt: skip
     rig.now += 400

@@ -27,7 +27,7 @@ async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
     no_part: Any = None
     intake = Intake(
         calls=no_part, stream=no_part, ledger=Ledger(None), policies=Policies(section()),
-        detached_after=300, changed=lambda: None, heard=lambda: None,
+        changed=lambda: None, heard=lambda: None,
     )  # fmt: skip
     intake._queue.put_nowait(1)
     for number in (2, 3):
@@ -205,7 +205,7 @@ def _after_a_start(ledger: Ledger, rig: Rig, *, newest: int) -> tuple[Intake, Ke
     no_part: Any = None
     intake = Intake(
         calls=calls, stream=no_part, ledger=ledger, policies=rig.policies,
-        detached_after=300, changed=lambda: None, heard=lambda: None,
+        changed=lambda: None, heard=lambda: None,
     )  # fmt: skip
     return intake, kernel
 
@@ -226,7 +226,7 @@ async def test_what_a_killed_process_has_found_in_silence_is_told_by_the_next(tm
     await ledger.run(
         Folding(
             events=[event], through=1, findings=Findings(), policies=rig.policies, store="sqlite",
-            detached_after=300, quiet=first.quiet,
+            quiet=first.quiet,
         )
     )  # fmt: skip
 

@@ -101,6 +101,7 @@ class Policies:
     The event loop learns the jobs while the ledger's thread asks for them.
 
     :ivar current: whether they are all jobs that the catalogue has now
+    :ivar detached_after: seconds of a host's absence that are an incident
     """
 
     def __init__(self, alerts: AlertsSection) -> None:
@@ -108,6 +109,7 @@ class Policies:
         self._rules: Sequence[AlertRule] = alerts.rules
         self._ping_hosts = frozenset(alerts.ping_hosts)
         self._scaled_hosts = alerts.scaled_hosts
+        self.detached_after = alerts.host_detached_minutes * 60
         self.current = False
         self._jobs: dict[str, JobFacts] = {}
         self._made: dict[tuple[str, str], JobRules] = {}

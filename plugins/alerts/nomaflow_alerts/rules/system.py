@@ -40,27 +40,24 @@ def sight_system(
         book.close(key, at=at)
 
 
-def fold_host(book: Book, event: EventView, policies: Policies, *, detached_after: float) -> None:
-    """Take in an event of a host.
-
-    :param detached_after: seconds of absence that are an incident
-    """
+def fold_host(book: Book, event: EventView, policies: Policies) -> None:
+    """Take in an event of a host."""
     at, host, data = moment(event), event.host, event.data
     match event.kind:
         case "host.unreachable":
             seconds = float(data.get("silent_seconds") or 0)
             why = f"silent for {time_span(seconds)}; whether its runs go on is unknown"
             sight_system(book, "host_unreachable", policies, at=at, why=why, host=host)
-            book.watched.host_left(host, at=at, check_at=at + detached_after)
+            book.watched.host_left(host, at=at, check_at=at + policies.detached_after)
         case "host.attached" | "host.reattached":
             book.watched.host_back(host)
             for condition in ("host_unreachable", "host_detached"):
                 book.close(f"{condition}|{host}", at=at)
         case "host.ended":  # known for certain, so it is no longer silent, and its steps have failed or are tried again
             book.close(f"host_unreachable|{host}", at=at)
-            book.watched.host_left(host, at=at, check_at=at + detached_after)
+            book.watched.host_left(host, at=at, check_at=at + policies.detached_after)
         case "host.detached":
-            book.watched.host_left(host, at=at, check_at=at + detached_after)
+            book.watched.host_left(host, at=at, check_at=at + policies.detached_after)
         case "host.forgotten":
             book.watched.host_back(host)
             for condition in ("host_unreachable", "host_detached", "jobs_disabled", "load_refused"):
@@ -79,17 +76,16 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
             sight_system(book, "load_refused", policies, at=at, why=_refusal(event), host=host)
 
 
-def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str, detached_after: float) -> None:
+def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str) -> None:
     """Take in an event of the kernel: on a database that kernels share, another one has taken the lead.
 
     :param store: kind of store; only one kernel can use an SQLite file, and its absence is told as silence
-    :param detached_after: seconds of a host's absence that are an incident
     """
     if event.kind != "kernel.leading":
         return
     at, end_us = moment(event), event.data.get("previous_end_us")
     for host in {job.host for job in policies.jobs}:  # nobody saw one leave that does not come back to this kernel
-        book.watched.host_left(host, at=at, check_at=at + detached_after)
+        book.watched.host_left(host, at=at, check_at=at + policies.detached_after)
     if store == "postgresql" and end_us:
         gap = max(at - float(end_us) / 1_000_000, 0.0)
         why = (

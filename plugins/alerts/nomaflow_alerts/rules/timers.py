@@ -115,12 +115,7 @@ def _sighting(
 
 
 def check_absent_hosts(
-    book: Book,
-    policies: Policies,
-    attached: set[str] | None,
-    *,
-    launched: Collection[str] = (),
-    detached_after: float,
+    book: Book, policies: Policies, attached: set[str] | None, *, launched: Collection[str] = ()
 ) -> None:
     """Sight hosts that stay away although they have enabled jobs, and end the silence of those that do not.
 
@@ -131,11 +126,11 @@ def check_absent_hosts(
     for host, since in book.watched.hosts_due(book.now):
         book.watched.host_back(host)
         if attached is None:
-            book.watched.host_left(host, at=since, check_at=book.now + detached_after)
+            book.watched.host_left(host, at=since, check_at=book.now + policies.detached_after)
         elif host in attached:  # what fails there has another cause than the instance that is silent
             book.close(f"host_unreachable|{host}", at=book.now, facts={"ended": "other instances serve its jobs,"})
         elif host in launched:
-            book.watched.host_left(host, at=book.now, check_at=book.now + detached_after)
+            book.watched.host_left(host, at=book.now, check_at=book.now + policies.detached_after)
         elif not policies.may_be_away(host):
             jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
             if jobs:
