@@ -32,9 +32,8 @@ from nomaflow_cli.live.screens import Screen, choose_screen
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.pages.runs import runs_table, summary
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice
-from nomaflow_cli.up.ready import Ready
 from nomaflow_cli.up.reporting import Reporter
-from nomaflow_cli.up.supervising import ProjectSupervisor
+from nomaflow_cli.up.supervising import ProjectSupervisor, Ready
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

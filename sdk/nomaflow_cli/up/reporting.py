@@ -23,7 +23,7 @@ from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
-from nomaflow_cli.up.ready import Ready
+from nomaflow_cli.up.supervising import Ready
 from nomaflow_cli.wrapping import Hanging
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable

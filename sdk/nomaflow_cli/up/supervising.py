@@ -6,15 +6,14 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nomaflow.client import ClientError, ProjectAddress
-from nomaflow.client.values import EventView, HostView, KernelView
+from nomaflow.client.values import CatalogueView, EventView, HostView, KernelView
 from nomaflow_cli.kernel_access import kernel_client, telling_trouble
 from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice, PartState, part_command
-from nomaflow_cli.up.ready import Ready
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -30,6 +29,39 @@ _KERNEL_STOP_SECONDS = 10.0
 _CONSOLE_STOP_SECONDS = 5.0
 _BESIDE_SOON_SECONDS = 20.0
 _ADDRESS_FILES = {"console": "console", "alerts": "alerts.address"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """The addresses, processes and jobs of the system once it is up. ``host`` is None if it has not attached in time.
+
+    :param kernel: the kernel that answers: on a shared database it may be another than the project's own
+    :param kernel_pid: the project's own kernel
+    :param kernel_seconds: time from the start of the kernel until it answered
+    :param host_seconds: time from the start of the host until it was attached
+    :param host_tail: its last lines if its code could not be loaded
+    """
+
+    project: Path
+    address: str
+    kernel: KernelView
+    kernel_pid: int
+    host: HostView | None
+    catalogue: CatalogueView
+    kernel_seconds: float
+    host_seconds: float
+    host_pid: int = 0
+    host_tail: tuple[str, ...] = ()
+
+    @property
+    def stands_by(self) -> bool:
+        """True if another kernel leads."""
+        return self.kernel.pid != self.kernel_pid
+
+    @property
+    def serves(self) -> bool:
+        """True if the host has code to run."""
+        return any(one.pid == self.host_pid and one.generation for one in (self.host.instances if self.host else ()))
 
 
 class ProjectSupervisor:

@@ -37,8 +37,8 @@ from nomaflow_cli.pages.cells import Column, Rows
 from nomaflow_cli.pages.events import event_line
 from nomaflow_cli.pages.hosts import hosts_page
 from nomaflow_cli.pages.runs import headline, run_page, summary
-from nomaflow_cli.up.ready import Ready
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
+from nomaflow_cli.up.supervising import Ready
 
 
 def printed(page: object) -> str:
