@@ -75,8 +75,7 @@ class Answering:
         if not isinstance(error, KernelUnreachable | TimeoutError) or request.method not in ("GET", "HEAD"):
             return None
         session: Session | None = request.state.session
-        shown = None if session is None else self._pages.of(request)
-        if session is None or shown is None:
+        if session is None or (shown := self._pages.of(request)) is None:
             return None
         status = await self._kernels.principal(session.token).status()
         if status.away_since is None:

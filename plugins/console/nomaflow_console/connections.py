@@ -25,7 +25,6 @@ class Waiting:
 
     def add(self, protocol: PromptProtocol, transport: asyncio.Transport) -> None:
         """Take in a connection."""
-        self.remove(protocol)
         self._transports[protocol] = transport
         if len(self._transports) > _MOST_WAITING:
             oldest = next(iter(self._transports))

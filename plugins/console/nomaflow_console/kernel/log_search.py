@@ -11,7 +11,7 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
@@ -123,7 +123,7 @@ class _Needle:
             body = b"\n".join(lines).lower()
             at: Iterable[int] = _numbers(body, self._find)
             if _STEERS.search(body):
-                at = sorted({*at, *_numbers(body, _find_steering)})
+                at = sorted({*at, *_numbers(body, partial(_place, _STEERS))})
             for place in at:
                 if self._holds(lines[place], level):
                     yield chunk.first_seq + place
@@ -158,10 +158,6 @@ def _numbers(body: bytes, find: Callable[[bytes, int], int]) -> Iterator[int]:
 def _place(pattern: re.Pattern[bytes], body: bytes, start: int) -> int:
     match = pattern.search(body, start)
     return match.start() if match is not None else -1
-
-
-def _find_steering(body: bytes, start: int) -> int:
-    return _place(_STEERS, body, start)
 
 
 def small_letters(text: str) -> str:

@@ -171,7 +171,7 @@ def _steps(one: RunView, other: RunView) -> Iterator[ComparedValues]:
         both = firsts.get(name), others.get(name)
         for group, (left, right), text in (
             (f"Step {name}", map(_step, both), _fact),
-            (f"Step {name}", (getattr(step.last, "kwargs", {}) or {} if step else {} for step in both), _text),
+            (f"Step {name}", (step.last.kwargs if step else {} for step in both), _text),
             (f"Step {name}, result", (step.last.extras if step else {} for step in both), _text),
         ):
             yield ComparedValues(group=group, one=left, other=right, text=text)

@@ -159,7 +159,7 @@ def _failed_in(run: RunView) -> str:
     broken = next((each for each in run.steps if each.last.state in ("FAILED", "LOST")), None)
     if broken is None:
         return ""
-    most = getattr(broken, "max_attempts", 0)
+    most = broken.max_attempts
     tries = f", try {broken.last.attempt} of {most}" if most > 1 and broken.last.attempt else ""
     return f"{line(broken.name)}{tries}: "
 

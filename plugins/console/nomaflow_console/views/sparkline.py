@@ -24,7 +24,7 @@ _PLACES = 20
 def sparkline(recent: Sequence[Any], *, now: datetime, zone: tzinfo) -> Markup:
     """Return runs as an SVG of bars, the newest at the right, each a link.
 
-    :param recent: runs in short, newest first, each with ``run_id``, ``state`` and times
+    :param recent: runs in short, at least one, newest first, each with ``run_id``, ``state`` and times
     :param zone: that of the times in their titles
     """
     shown = tuple(recent[:_PLACES])
@@ -59,8 +59,6 @@ def _seconds(run: Any, now: datetime) -> float | None:
 
 
 def _summary(runs: Sequence[Any]) -> str:
-    if not runs:
-        return "never run"
     counts = {state: sum(run.state == state for run in runs) for state in RUN_STATES}
     told = ", ".join(f"{count} {sign_of(state).word}" for state, count in counts.items() if count)
     return f"last {len(runs)} runs: {told}" if len(runs) > 1 else f"last run: {told}"
