@@ -218,7 +218,8 @@ class RunQuery:
 
     def _chips_of(self, field: str, title: str) -> list[Chip]:
         values = getattr(self, field)
-        return [Chip(text=f"{title}: {each}", without=self.address(**{field: _less(values, each)})) for each in values]
+        less: list[tuple[str, dict[str, Any]]] = [(each, {field: _less(values, each)}) for each in values]
+        return [Chip(text=f"{title}: {each}", without=self.address(**changes)) for each, changes in less]
 
 
 _DEFAULTS = {each.name: each.default for each in fields(RunQuery)}
