@@ -88,7 +88,7 @@ def test_a_lost_attempt_says_that_its_outcome_is_not_known() -> None:
 @given(st.text())
 def test_any_state_is_shown_as_text(state: str) -> None:
     """A state of a later kernel, or of a hostile one, is never markup."""
-    shown = str(state_badge(state))
+    shown = str(state_badge(sign_of(state)))
     assert re.fullmatch(
         r'<span class="state state-[a-z]+"><span class="sign" aria-hidden="true">[^<>]</span> [^<>]*</span>', shown
     )

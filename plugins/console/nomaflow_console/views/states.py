@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from markupsafe import Markup, escape
+
+from nomaflow.client.values import AttemptView, RunView
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,42 +61,36 @@ def sign_of(state: str) -> StateSign:
     return _SIGNS.get(state) or replace(_UNKNOWN, word=state.lower())
 
 
-def run_sign(run: Any) -> StateSign:
+def run_sign(run: RunView) -> StateSign:
     """Return how a run looks: *stopping* with the rung while it is cancelled, *missed ×3* for a row of three fires.
 
     A RUNNING run *waits* while no step of it runs, and its *host is silent* while nobody knows whether one does. A
     FAILED run is *lost* if nobody knows how its step ended.
-
-    :param run: a ``RunView``, or a run in short, which has a state only
     """
-    if run.state == "RUNNING" and getattr(run, "cancel", None) is not None:
-        return _stopping(max((_rung(each.last) for each in getattr(run, "steps", ())), default=0))
-    code = reason.code if (reason := getattr(run, "reason", None)) is not None else ""
+    if run.state == "RUNNING" and run.cancel is not None:
+        return _stopping(max((_rung(each.last) for each in run.steps), default=0))
+    code = run.reason.code if run.reason is not None else ""
     if run.state == "RUNNING" and code in _NOT_RUNNING:
         return _WAITS
     if run.state == "RUNNING" and code == "host_silent":
         return _SILENT
     if run.state == "FAILED" and code in _LOST_CODES:
         return LOST
-    fold = getattr(run, "fold", None)
-    found = sign_of(run.state)
+    found, fold = sign_of(run.state), run.fold
     return replace(found, word=f"{found.word} ×{fold.count:,}") if fold is not None and fold.count > 1 else found
 
 
-def attempt_sign(attempt: Any) -> StateSign:
-    """Return how an attempt looks: *stopping* with the rung while it is stopped, *not reached* where none began.
-
-    :param attempt: an ``AttemptView``
-    """
-    reason = getattr(attempt, "reason", None)
+def attempt_sign(attempt: AttemptView) -> StateSign:
+    """Return how an attempt looks: *stopping* with the rung while it is stopped, *not reached* where none began."""
+    reason = attempt.reason
     if attempt.state == "SKIPPED" and reason is not None and reason.code in _ENDED_BEFORE:
         return NOT_REACHED
-    stops = attempt.state == "RUNNING" and getattr(attempt, "stop", None) is not None
+    stops = attempt.state == "RUNNING" and attempt.stop is not None
     return _stopping(_rung(attempt)) if stops else sign_of(attempt.state)
 
 
-def _rung(attempt: Any) -> int:
-    stop = getattr(attempt, "stop", None)
+def _rung(attempt: AttemptView) -> int:
+    stop = attempt.stop
     return stop.rungs[-1].rung if stop is not None and stop.rungs and stop.stopped_at is None else 0
 
 
@@ -103,14 +98,9 @@ def _stopping(rung: int) -> StateSign:
     return replace(_STOPS, word=f"stopping, stage {rung} of 4") if rung else _STOPS
 
 
-def state_badge(of: Any) -> Markup:
-    """Return the state of a run or an attempt, or one given by its name, as HTML: sign and word in its colour."""
-    if isinstance(of, str):
-        shown = sign_of(of)
-    elif isinstance(of, StateSign):
-        shown = of
-    else:
-        shown = attempt_sign(of) if hasattr(of, "attempt_key") else run_sign(of)
+def state_badge(of: RunView | AttemptView | StateSign) -> Markup:
+    """Return the state of a run or an attempt, or a sign, as HTML: sign and word in its colour."""
+    shown = run_sign(of) if isinstance(of, RunView) else attempt_sign(of) if isinstance(of, AttemptView) else of
     return _badge(shown)
 
 
