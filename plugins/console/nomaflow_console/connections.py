@@ -13,35 +13,16 @@ REQUEST_SECONDS = 20.0
 _MOST_WAITING = 256
 
 
-class Waiting:
-    """The connections that wait for a request, the longest waiting first.
-
-    Whoever can reach the port can open connections and say nothing. One too many ends the one that has waited longest:
-    a browser asks at once, so that a flood costs it nothing.
-    """
-
-    def __init__(self) -> None:
-        self._transports: dict[PromptProtocol, asyncio.Transport] = {}
-
-    def add(self, protocol: PromptProtocol, transport: asyncio.Transport) -> None:
-        """Take in a connection."""
-        self._transports[protocol] = transport
-        if len(self._transports) > _MOST_WAITING:
-            oldest = next(iter(self._transports))
-            self._transports.pop(oldest).abort()
-
-    def remove(self, protocol: PromptProtocol) -> None:
-        """Forget a connection whose request has come, or which is gone."""
-        self._transports.pop(protocol, None)
-
-
 class PromptProtocol(H11Protocol):
     """A connection that ends if its next request does not come whole in time.
 
-    :param waiting: those of the same server
+    Whoever can reach the port can open connections and say nothing. One too many ends the one that has waited longest:
+    a browser asks at once, so that a flood costs it nothing.
+
+    :param waiting: those of the same server that wait for a request, the longest waiting first
     """
 
-    def __init__(self, *args: Any, waiting: Waiting, **more: Any) -> None:
+    def __init__(self, *args: Any, waiting: dict[PromptProtocol, None], **more: Any) -> None:
         super().__init__(*args, **more)
         self._waiting = waiting
         self._deadline: asyncio.TimerHandle | None = None
@@ -70,11 +51,15 @@ class PromptProtocol(H11Protocol):
     def _wait(self) -> None:
         self._wait_no_more()
         if not self.transport.is_closing():
-            self._waiting.add(self, self.transport)
+            self._waiting[self] = None
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+            if len(self._waiting) > _MOST_WAITING:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                oldest.transport.abort()
 
     def _wait_no_more(self) -> None:
-        self._waiting.remove(self)
+        self._waiting.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -23,7 +23,7 @@ import uvicorn
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
-from nomaflow_console.connections import PromptProtocol, Waiting
+from nomaflow_console.connections import PromptProtocol
 from nomaflow_console.live import Streams
 from nomaflow_console.settings import ConsoleSettings, SettingsRefused
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -137,7 +137,7 @@ def _config(app: object, settings: ConsoleSettings) -> uvicorn.Config:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",  # type: ignore[arg-type]  # an ASGI application
-        http=partial(PromptProtocol, waiting=Waiting()), ws="none",  # type: ignore[arg-type]  # it makes a protocol
+        http=partial(PromptProtocol, waiting={}), ws="none",  # type: ignore[arg-type]  # it makes a protocol
         timeout_graceful_shutdown=_DRAIN_SECONDS, proxy_headers=False,
         timeout_keep_alive=15, h11_max_incomplete_event_size=64 * 1024, limit_concurrency=1_000,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key and str(settings.tls_key),

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from nomaflow_console import connections
-from nomaflow_console.connections import PromptProtocol, Waiting
+from nomaflow_console.connections import PromptProtocol
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n"
 
@@ -30,7 +30,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
     config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
     config.load()
-    state, waiting = ServerState(), Waiting()
+    state, waiting = ServerState(), dict[PromptProtocol, None]()
     server = await asyncio.get_running_loop().create_server(
         lambda: PromptProtocol(config=config, server_state=state, app_state={}, waiting=waiting), "127.0.0.1"
     )
