@@ -21,7 +21,6 @@ from nomaflow_console.answering import Answering
 from nomaflow_console.assets import serve_asset
 from nomaflow_console.error_pages import refusal
 from nomaflow_console.kernel.calls import Kernels, principal_of
-from nomaflow_console.kernel.until_changed import UntilChanged
 from nomaflow_console.live import Streams
 from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
 from nomaflow_console.remembered_pages import PageMemory
@@ -52,7 +51,7 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     app.add_middleware(Answering, kernels=kernels, pages=pages)
     app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
-    app.state.pages, app.state.until_changed = pages, UntilChanged()
+    app.state.pages = pages
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     gate = Gate(app, origins=origins, sessions=sessions, refusal=refusal, user_header=settings.user_header)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from starlette.requests import Request
 
-from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.kept_answers import take_note
 
 T = TypeVar("T")
@@ -66,6 +66,5 @@ async def until_changed(request: Request, key: Hashable, load: Callable[[], Awai
     :param key: what is shown; all that may see the same share it
     """
     kernel = await kernel_of(request).get_kernel()
-    kept: UntilChanged = request.app.state.until_changed
     version = (kernel.store_id, kernel.last_event_seq, kernel.caller)
-    return await kept.of((request.state.session.token, key), version, load)
+    return await principal_of(request).kept(UntilChanged, UntilChanged).of(key, version, load)
