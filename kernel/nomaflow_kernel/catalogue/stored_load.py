@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 import nomaflow_project
-from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
+from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.cron.zones import zone_data_version
 from nomaflow_project.jobs.loaded import CatalogueLoad
 
