@@ -35,7 +35,7 @@ def examine_machine(project: Path) -> Iterator[Finding]:
 
 
 def _processes() -> Finding:
-    wanted = ("stat", "smaps_rollup", "task", "environ")
+    wanted = ("stat", "task", "environ")
     missing = [name for name in wanted if not Path("/proc/self", name).exists()]
     if missing:
         text = f"/proc has no {', '.join(missing)}; a host needs it to find and stop the processes of a step"
