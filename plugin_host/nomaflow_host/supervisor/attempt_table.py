@@ -162,7 +162,7 @@ class AttemptTable:
             worker.first_rss = int(message["rss_bytes"])
             return
         if message["is"] == "checked":
-            _answer(worker.checks.pop(message["number"], None), frame.letter if message["checked"] else None)
+            _answer(worker.checks.pop(message["number"], None), frame.letter or None)
             return
         if message["is"] == "stacks":
             _answer(worker.looks.pop(message["number"], None), list(message["stacks"]))

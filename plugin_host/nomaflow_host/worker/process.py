@@ -137,15 +137,13 @@ class _Worker:
         self._tasks[slot] = OwnTask(self._run_to_the_end(slot, run), loop=self._loop)
 
     def _check(self, number: int, steps: bytes) -> None:
-        """Report the problems of values; validators are the authors' code, and may do anything."""
+        """Report the problems of values, or nothing if it fails; validators are authors' code, and may do anything."""
         generation, mask = self._services.generation, self._services.emitter.masker.now
-        letter = None
+        letter = b""
         with contextlib.suppress(BaseException):  # the attempt will report it
             found = [each for step in open_checked_steps(steps) for each in generation.check(step)]
             letter = seal([replace(each, message=fitting(mask.text(each.message))) for each in found[:_MAX_PROBLEMS]])
-        self._services.link.send(
-            {"is": "checked", "number": number, "checked": letter is not None}, letter=letter or b""
-        )
+        self._services.link.send({"is": "checked", "number": number}, letter=letter)
 
     async def _run_to_the_end(self, slot: int, run: AttemptRun) -> None:
         try:
