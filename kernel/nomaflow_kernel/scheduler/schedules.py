@@ -58,7 +58,10 @@ class KnownSchedule(Struct, frozen=True, kw_only=True):
 
         :returns: when the day begins, and its fires as the bits of a number: bit ``n`` is second ``n``
         """
-        expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
+        try:
+            expression, timezone = CronExpression.parse(self.schedule.expression), zone(self.schedule.timezone)
+        except CronError:
+            return  # a stored fire in a zone that this machine no longer has
         begin_us, end_us = (us // _SECOND_US * _SECOND_US + _SECOND_US for us in (first_us, until_us))
         while end_us > begin_us:
             day_us = max(begin_us, end_us - _DAY_US)

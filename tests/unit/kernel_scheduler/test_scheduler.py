@@ -14,6 +14,7 @@ from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
+from nomaflow_project.cron import zone
 from nomaflow_project.jobs.definitions import Misfire, Overlap, PresetDefinition
 from waiting import eventually
 
@@ -228,6 +229,21 @@ async def test_other_zone_data_loses_no_fire_that_was_due(bench: Bench, monkeypa
     assert await bench.runs(RunState.QUEUED) == [("QUEUED", "14:15:00")]
     [row] = await bench.store.schedules()
     assert row.fingerprint.endswith("2099z")
+
+
+async def test_a_zone_that_is_gone_stops_no_other_schedule(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept job in a zone that this machine no longer has runs the fire that was due; the other jobs fire on."""
+    bench.jobs.add(job("a", schedule="* * * * *", timezone="Europe/Paris"), job("b", schedule="* * * * *"))
+    await bench.look()
+    await bench.close()
+    monkeypatch.setattr("nomaflow_kernel.scheduler.schedules.zone_data_version", lambda: "2099z")
+    monkeypatch.setattr("nomaflow_kernel.scheduler.schedules.zone", lambda name: zone(name.replace("Paris", "Gone")))
+    bench.clock.advance(60)
+    await bench.open()
+    await eventually(lambda: bench.scheduler.next_fire_us("a") is None)
+    await bench.tick(60)
+    page = await bench.store.list_runs(RunFilter(), before="", limit=10)
+    assert sorted(run.job_id for run in page.runs) == ["a", "b", "b"]
 
 
 async def test_a_long_downtime_of_a_frequent_schedule_is_counted_exactly(bench: Bench) -> None:
