@@ -214,7 +214,7 @@ def _token(invocation: Invocation) -> str:
 
 
 def _with(profile: Profile, invocation: Invocation) -> _Way:
-    source = FixedAddress.of(profile.addresses, token=_token(invocation) or profile.token)
+    source = FixedAddress(address=profile.addresses, token=_token(invocation) or profile.token)
     return source, invocation.ca or profile.ca
 
 
@@ -229,7 +229,7 @@ def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Way:
             )
     token = _token(invocation)
     if not any(map(is_tcp, addresses)):
-        return FixedAddress.of(addresses), None
+        return FixedAddress(address=addresses), None
     wanted = {each.removeprefix(TLS_SCHEME) for each in addresses}
     found = profiles.read(invocation.profile) if invocation.profile else None
     for each in profiles.all() if found is None else ():
@@ -242,7 +242,7 @@ def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Way:
             fix=f"{_LOGIN}; if the kernel of a login has moved there, add --profile NAME; "
             "a script gives a token with --token-file or NOMAFLOW_TOKEN",
         )
-    source = FixedAddress.of(addresses, token=token or (found.token if found else ""))
+    source = FixedAddress(address=addresses, token=token or (found.token if found else ""))
     return source, invocation.ca or (found.ca if found else None)
 
 
@@ -323,7 +323,7 @@ def _runs(own: ProjectAddress) -> bool:
     except PermissionError:
         return True
     try:
-        address = own.current()
+        [address] = own.addresses()
     except KernelUnreachable:
         return False
     if address.startswith("unix:"):

@@ -83,7 +83,7 @@ class ConsoleSettings:
     def kernel(self) -> AddressSource:
         """The addresses of the kernel, and the console's own token for it."""
         if self.address:
-            return FixedAddress.of(self.address, token=self.token)
+            return FixedAddress(address=self.address, token=self.token)
         return ProjectAddress(project=self.project, token=self.token)
 
     @property

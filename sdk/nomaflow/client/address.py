@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -31,22 +31,16 @@ class AddressSource(Protocol):
 class FixedAddress:
     """A given address, with the token for it.
 
-    :param address: several, separated by commas, if kernels stand by for each other
+    :param address: several, in a list or separated by commas, if kernels stand by for each other
     :param token: one for all of them
     """
 
-    address: str
+    address: str | Sequence[str]
     token: str = field(default="", repr=False)
-
-    @classmethod
-    def of(cls, addresses: str | Iterable[str], *, token: str = "") -> FixedAddress:
-        """Return a source of one address or of several."""
-        text = addresses if isinstance(addresses, str) else ",".join(addresses)
-        return cls(address=text, token=token)
 
     def addresses(self) -> tuple[str, ...]:
         """Return the addresses."""
-        return split_addresses(self.address)
+        return split_addresses(self.address if isinstance(self.address, str) else ",".join(self.address))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +58,7 @@ class ProjectAddress:
         """The file with the address."""
         return self.project / ".nomaflow" / "address"
 
-    def current(self) -> str:
+    def addresses(self) -> tuple[str, ...]:
         """Return the current address in the file.
 
         :raises KernelUnreachable: if the file is missing or empty
@@ -83,11 +77,7 @@ class ProjectAddress:
                 f"no kernel runs in {str(self.project)!r}: there is no .nomaflow/address",
                 fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}",
             )
-        return text.splitlines()[0]
-
-    def addresses(self) -> tuple[str, ...]:
-        """Return the current address in the file, as `current` does."""
-        return (self.current(),)
+        return (text.splitlines()[0],)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

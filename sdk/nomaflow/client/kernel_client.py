@@ -73,7 +73,7 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         retry_seconds: float = 60.0,
         on_connected: Callable[[bool], None] | None = None,
     ) -> None:
-        source = FixedAddress.of(address, token=token) if isinstance(address, str | Sequence) else address
+        source = FixedAddress(address=address, token=token) if isinstance(address, str | Sequence) else address
         self._by = by
         self._connection = Connection(
             source=source,

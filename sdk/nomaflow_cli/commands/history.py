@@ -45,7 +45,7 @@ def backup(
     """
     project = project_of(invocation)
     try:
-        published = ProjectAddress(project=project).current()
+        [published] = ProjectAddress(project=project).addresses()
     except KernelUnreachable:
         published = ""
     named = invocation.addresses or tuple(filter(None, (invocation.profile,)))

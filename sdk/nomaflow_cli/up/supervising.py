@@ -173,7 +173,7 @@ class ProjectSupervisor:
             host = await self._host_ready(client)
             ready = Ready(
                 project=self._project,
-                address=self.address.current(),
+                address=self.address.addresses()[0],
                 kernel=kernel,
                 kernel_pid=self.kernel.pid,
                 host=host,

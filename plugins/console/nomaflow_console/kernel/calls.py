@@ -154,7 +154,7 @@ class Kernels:
 
     def _source(self, token: str | None) -> AddressSource:
         own = self._settings.kernel
-        return own if token is None else FixedAddress.of(own.addresses(), token=token)
+        return own if token is None else FixedAddress(address=own.addresses(), token=token)
 
     def watch_for(self, session: Session) -> None:
         """Watch for a while whether the kernel still takes a session's token; the owner's socket takes everybody."""
