@@ -114,8 +114,9 @@ def _queued(
 
 def _needs_host(definition: Mapping[str, Any], wishes: Mapping[str, Any]) -> bool:
     """Return whether a run needs a slot of its host to start: the first step that it runs is no call_job."""
-    presets = {preset["name"]: preset.get("steps", {}) for preset in definition.get("presets", ())}
-    switched = {**presets.get(wishes.get("preset", ""), {}), **wishes.get("switches", {})}
+    name, presets = wishes.get("preset", ""), definition.get("presets", ())
+    of_preset = next((each.get("steps", {}) for each in presets if each["name"] == name), {}) if name else {}
+    switched = {**of_preset, **wishes.get("switches", {})}
     for step in definition.get("steps", ()):
         if switched.get(step["name"], step.get("enabled", True)) and step["name"] not in wishes.get("reuse", ()):
             return bool(step["type"] != CALL_JOB_STEP)
