@@ -25,8 +25,7 @@ class AskedScheduler(Scheduler):
         """Have catalogue and clock checked, and return when all due fires have been handed over."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.asking = (*self.asking, future)
-        self._changed = None
-        self.jobs_changed(())
+        self.jobs_changed({*self._schedules, *(job.job_id for job in self._jobs.jobs())})
         await future
 
     async def _look(self) -> bool:
