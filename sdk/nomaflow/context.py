@@ -81,7 +81,8 @@ class RunContext:
     params: Mapping[str, Any] = field(default_factory=dict)
     log_level: str = "INFO"
     deadline: dt.datetime | None = None
-    log: logging.Logger = field(default=logging.getLogger("nomaflow.step"), repr=False, compare=False)
+    # Asked for by each context: a logger made with this module would be disabled by a team's dictConfig.
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("nomaflow.step"), repr=False, compare=False)
     previous_steps: Sequence[PreviousStep] = field(default=(), repr=False)
     cancel_check: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
     progress_sink: Callable[[float, float | None, str], None] = field(

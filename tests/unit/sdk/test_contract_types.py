@@ -60,6 +60,16 @@ def test_context_needs_nothing() -> None:
         ctx.run_id = "other"  # type: ignore[misc]  # the point of the test
 
 
+def test_logging_that_a_module_configures_leaves_ctx_log_as_it_is() -> None:
+    """A dictConfig before the first context, which disables each logger that there is, does not disable ctx.log."""
+    code = (
+        "import logging.config; from nomaflow import RunContext;"
+        "logging.config.dictConfig({'version': 1, 'root': {'level': 'INFO'}});"
+        "print(RunContext().log.isEnabledFor(logging.INFO))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_context_asks_and_tells() -> None:
     """is_cancelled and progress reach what was injected, previous_step finds by name."""
     told: list[tuple[float, float | None, str]] = []
