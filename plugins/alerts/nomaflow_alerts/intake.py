@@ -107,7 +107,8 @@ class Intake:
         if known and known != kernel.store_id:
             await self._lose_cursor("the kernel's history is another one: restored from a backup, or made anew")
             seq = 0
-        self.quiet = self.quiet or was_quiet or not seq or age > _OLD_CURSOR_SECONDS
+        is_old = age > _OLD_CURSOR_SECONDS and not self._store  # at a start: one that has run since tells all
+        self.quiet = self.quiet or was_quiet or not seq or is_old
         if self.quiet:
             _LOG.info("reading the history from event %d; what is open then is told in one message", seq)
         self._store = kernel.store

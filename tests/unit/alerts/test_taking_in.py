@@ -243,3 +243,18 @@ async def test_what_a_killed_process_has_found_in_silence_is_told_by_the_next(tm
         assert third.quiet is quiet
         rig.now -= pause
     await ledger.close()
+
+
+async def test_what_a_process_could_not_read_for_days_is_told(tmp_path: Path) -> None:
+    """It was there all the time, and the kernel was away or out of its reach: each failure is reported."""
+    rig = Rig()
+    ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
+    await ledger.open()
+    await ledger.run(lambda book: book.set_fact("seq", 2))
+    await ledger.run(lambda book: book.set_fact("cursor_at", book.now))
+    intake, kernel = _after_a_start(ledger, rig, newest=2)
+    await intake._begin(kernel)
+    rig.now += 2 * 86_400
+    await intake._begin(kernel)
+    assert not intake.quiet
+    await ledger.close()
