@@ -59,7 +59,7 @@ from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger("nomaflow.kernel")
 _STOP_SECONDS = 7.5
-_STORE_CLOSE_SECONDS = 2.0  # after that: both are over in 10 s, whatever hangs
+_STORE_CLOSE_SECONDS = 2.25  # after that: both are over in 10 s, whatever hangs; a connection has 2 s of its own
 _AGAIN_SECONDS = 1.0
 
 
