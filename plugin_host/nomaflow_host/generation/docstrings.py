@@ -61,7 +61,7 @@ def _items(lines: list[str], outer: int, form: re.Pattern[str]) -> Iterator[tupl
     level = 0
     for line in lines:
         match = form.fullmatch(line.strip())
-        if line.strip() and _indent(line) <= outer and (match is None or form is _GOOGLE_ITEM):
+        if line.strip() and _indent(line) <= outer and (match is None or form is _GOOGLE_ITEM or level > outer):
             break
         if match is not None and (item is None or _indent(line) == level):
             if item is not None:

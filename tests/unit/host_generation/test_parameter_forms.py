@@ -142,6 +142,12 @@ def test_a_docstring_tells_of_its_parameters(doc: str) -> None:
     assert parameter_docs(doc) == {"days": "the age in days", "limit": "at most so many"}
 
 
+def test_a_section_whose_items_are_indented_ends_at_the_next_title() -> None:
+    """Some write NumPy's items deeper than the title; the title of the next section tells of no parameter."""
+    doc = "Parameters\n----------\n    days : int\n        the age in days\n\nReturns\n-------\n    int"
+    assert parameter_docs(doc) == {"days": "the age in days"}
+
+
 @pytest.mark.parametrize("doc", ["", "Args:", ":param", ":param x:", "Parameters\n---", "x" * 100_000, "Args:\n a:\n"])
 def test_a_docstring_of_another_form_tells_nothing(doc: str) -> None:
     """A docstring of an unknown form gives no description, and no error."""
