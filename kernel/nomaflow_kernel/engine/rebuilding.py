@@ -175,4 +175,7 @@ def discard(state: EngineState, run_id: str) -> None:
         return
     if run.current is not None:
         state.release(run)
+        instance = state.fleet.get(run.instance)
+        if instance is not None:
+            instance.used = False  # one that came for this run alone is not needed, and was given nothing
     state.leave(run)

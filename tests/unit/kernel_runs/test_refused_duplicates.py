@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from rig import Rig, job, step
+from rig import PlayedHost, Rig, job, step
 
 from nomaflow_kernel.domain.errors import RequestIdReused
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
@@ -14,7 +14,8 @@ from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreUnavailable
-from nomaflow_project.jobs.definitions import Overlap, StepDefinition
+from nomaflow_project.jobs.definitions import IsolationChoice, Overlap, StepDefinition
+from waiting import eventually
 
 
 def call(target: str) -> StepDefinition:
@@ -118,3 +119,31 @@ async def test_a_repeat_in_hand_runs_no_child(rig: Rig, monkeypatch: pytest.Monk
     await rig.settle()
     page = await rig.store.list_runs(RunFilter(), before="", limit=10)
     assert sorted(each.job_id for each in page.runs) == ["child", "parent"]
+
+
+async def test_an_instance_that_came_for_a_repeat_is_not_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher may see a repeat before the store refuses it; what it starts is told that nobody needs it."""
+    rig.jobs.add(job("train", step("fit", isolation=IsolationChoice.INSTANCE), overlap=Overlap.ALLOW), job("other"))
+    first = await rig.trigger("train", request_id="k", request_hash="h")
+    await rig.restart()
+    real: Any = rig.store.apply
+    own = PlayedHost(rig)
+    waiting: list[asyncio.Future[Any]] = []
+
+    def wanted() -> set[str]:
+        return {each.attempt_key for each in rig.engine.demand() if each.attempt_key}
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(rig.store, "apply", real)
+        waiting.append(asyncio.ensure_future(rig.trigger("train", request_id="k", request_hash="h")))
+        (key,) = await eventually(lambda: wanted() - {f"{first.run_id}/fit/1"})
+        waiting.append(asyncio.ensure_future(own.attach(for_attempt=key)))
+        await eventually(lambda: rig.engine._loop.turns)
+        return await real(*args, **kwargs)
+
+    monkeypatch.setattr(rig.store, "apply", slow)
+    await rig.trigger("other")
+    again, _ = await asyncio.gather(*waiting)
+    assert (again.run_id, again.deduplicated, own.orders) == (first.run_id, True, [])
+    await rig.advance(2)
+    assert {error.reason for error in own.refused} == {"ATTEMPT_NOT_WANTED"}
