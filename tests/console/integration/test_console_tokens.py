@@ -255,8 +255,10 @@ def test_pages_of_a_withdrawn_token_are_shown_to_nobody_while_the_kernel_is_away
         for visitor, name in ((gone, "withdrawn"), (stays, "kept")):
             visitor.post("/login", data={"token": world.token(name, "read *")})
             assert "says" in visitor.get("/runs").text
+        assert gone.get("/activity").status_code == 200  # two pages, by which the log tells it from other tokens
+        before = len(console.console.log)
         system.cli("token", "revoke", "withdrawn")
-        eventually(lambda: "no longer remembered" in console.console.log)
+        eventually(lambda: "2 pages that were shown by a token are no longer" in console.console.log[before:])
         system.kill("kernel")
         try:
             eventually(lambda: stays.get("/").status_code == 503)
