@@ -158,6 +158,7 @@ def load_generation(
     :param trace_stream: destination of the traces, in place of stderr
     :param entry_points: in place of those of the installed distributions
     """
+    trace_stream = trace_stream or sys.stderr  # a module that is imported may put another stream there
     importlib.invalidate_caches()
     extend_sys_path(spec.sys_path)
     imports = Imports(withheld=frozenset(spec.withheld))
@@ -168,7 +169,7 @@ def load_generation(
     imports.add_folders(spec.plugin_dirs)
     hooks = build_hooks(
         environ=os.environ,
-        trace_stream=trace_stream or sys.stderr,
+        trace_stream=trace_stream,
         importer=imports.get,
         entry_points=entry_points,
     )
