@@ -115,7 +115,8 @@ def _queued(
 def _needs_host(definition: Mapping[str, Any], wishes: Mapping[str, Any]) -> bool:
     """Return whether a run needs a slot of its host to start: the first step that it runs is no call_job."""
     name, presets = wishes.get("preset", ""), definition.get("presets", ())
-    of_preset = next((each.get("steps", {}) for each in presets if each["name"] == name), {}) if name else {}
+    named = (each.get("steps", {}) for each in presets if each["name"] == name)
+    of_preset: Mapping[str, Any] = next(named, {}) if name else {}
     switched = {**of_preset, **wishes.get("switches", {})}
     for step in definition.get("steps", ()):
         if switched.get(step["name"], step.get("enabled", True)) and step["name"] not in wishes.get("reuse", ()):
