@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+from msgspec import Struct
 from sqlalchemy import Connection, bindparam, or_, select
 
 from nomaflow_kernel.history.lookups import ActiveRuns, RunDetail, RunSubject
@@ -59,6 +61,29 @@ _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kin
 )
 
 
+class _Step(Struct):
+    """What the queue needs of a step."""
+
+    name: str
+    type: str
+    enabled: bool = True
+
+
+class _Preset(Struct):
+    """What the queue needs of a preset: the steps that it switches."""
+
+    name: str
+    steps: dict[str, bool] = {}
+
+
+class _Definition(Struct):
+    """What the queue needs of a definition, which may be a hundred times as large."""
+
+    steps: tuple[_Step, ...] = ()
+    presets: tuple[_Preset, ...] = ()
+    queue_timeout_seconds: float | None = None
+
+
 def active_runs(connection: Connection) -> ActiveRuns:
     """Return RUNNING runs whole and QUEUED ones slim, in the order they were queued."""
     running = connection.execute(
@@ -79,7 +104,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
     queued: Iterable[Any] = connection.execute(
         select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id)
     )
-    known = {digest: json.loads(body) for digest, body in connection.execute(_OF_WAITING)}
+    known = {digest: msgspec.json.decode(body, type=_Definition) for digest, body in connection.execute(_OF_WAITING)}
     return ActiveRuns(
         running=run_details(connection, running.all()),
         queued=[_queued(known, *row) for row in queued],
@@ -87,7 +112,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
 
 
 def _queued(
-    known: Mapping[str, Mapping[str, Any]],
+    known: Mapping[str, _Definition],
     run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
@@ -108,19 +133,18 @@ def _queued(
         author="" if author == "owner" else author,
         kind=kind,
         definition_digest="" if changes_plan else sys.intern(digest),
-        queue_timeout_seconds=None if definition is None else definition.get("queue_timeout_seconds"),
+        queue_timeout_seconds=None if definition is None else definition.queue_timeout_seconds,
     )
 
 
-def _needs_host(definition: Mapping[str, Any], wishes: Mapping[str, Any]) -> bool:
+def _needs_host(definition: _Definition, wishes: Mapping[str, Any]) -> bool:
     """Return whether a run needs a slot of its host to start: the first step that it runs is no call_job."""
-    name, presets = wishes.get("preset", ""), definition.get("presets", ())
-    named = (each.get("steps", {}) for each in presets if each["name"] == name)
-    of_preset: Mapping[str, Any] = next(named, {}) if name else {}
+    name = wishes.get("preset", "")
+    of_preset = next((each.steps for each in definition.presets if each.name == name), {}) if name else {}
     switched = {**of_preset, **wishes.get("switches", {})}
-    for step in definition.get("steps", ()):
-        if switched.get(step["name"], step.get("enabled", True)) and step["name"] not in wishes.get("reuse", ()):
-            return bool(step["type"] != CALL_JOB_STEP)
+    for step in definition.steps:
+        if switched.get(step.name, step.enabled) and step.name not in wishes.get("reuse", ()):
+            return step.type != CALL_JOB_STEP
     return False
 
 
