@@ -62,7 +62,7 @@ _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kin
 
 
 class _Step(Struct):
-    """What the queue needs of a step."""
+    """A step, as the queue needs it."""
 
     name: str
     type: str
@@ -70,14 +70,14 @@ class _Step(Struct):
 
 
 class _Preset(Struct):
-    """What the queue needs of a preset: the steps that it switches."""
+    """A preset, as the queue needs it: with the steps that it switches."""
 
     name: str
     steps: dict[str, bool] = {}
 
 
 class _Definition(Struct):
-    """What the queue needs of a definition, which may be a hundred times as large."""
+    """A definition, as the queue needs it: the whole may be a hundred times as large."""
 
     steps: tuple[_Step, ...] = ()
     presets: tuple[_Preset, ...] = ()
