@@ -240,7 +240,13 @@ class Team:
             epoch=self.system.info.epoch,
             attempts=seal([told]),
         )
-        return open_acks(await self._reports.deliver(request, timeout=PATIENCE))[0]
+        while True:
+            try:
+                return open_acks(await self._reports.deliver(request, timeout=PATIENCE))[0]
+            except grpc.aio.AioRpcError as error:
+                # A stream that is refused while it is written to may look broken: a host sends again, too.
+                if error.details() != "the connection broke as the report was sent":
+                    raise
 
     async def forge(self, key: str, *events: Event, incarnation: str, first_seq: int = 1) -> AttemptAck:
         """Report events of an attempt as an instance that this one is not; return what the engine says of them."""
