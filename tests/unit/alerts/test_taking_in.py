@@ -83,13 +83,7 @@ async def test_a_stream_is_heard_while_very_many_jobs_are_read(tmp_path: Path) -
     intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
     intake._calls.list_jobs = list_jobs  # type: ignore[method-assign,assignment]
     intake._heard = heard.set
-    client: Any = SimpleNamespace(watch_events=watch_events)
-    intake._stream = client
-    taking = asyncio.create_task(intake.run())
-    async with asyncio.timeout(5):
-        await heard.wait()
-    taking.cancel()
-    await asyncio.gather(taking, return_exceptions=True)
+    await _take_in(intake, watch_events, until=heard)
     await ledger.close()
 
 
@@ -122,13 +116,7 @@ async def test_a_failure_after_events_is_logged_though_the_one_before_was_the_sa
 
     intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
     intake._changed = taken_in.set
-    client: Any = SimpleNamespace(watch_events=watch_events)
-    intake._stream = client
-    intaking = asyncio.create_task(intake.run())
-    async with asyncio.timeout(5):
-        await over.wait()
-    intaking.cancel()
-    await asyncio.gather(intaking, return_exceptions=True)
+    await _take_in(intake, watch_events, until=over)
     await ledger.close()
     assert caplog.messages.count("events cannot be read: no kernel answers") == 2
 
@@ -153,13 +141,8 @@ async def test_another_kernel_is_asked_who_it_is_before_anything_of_it_is_taken_
         yield EventView(seq=after_seq + 1, at=None, kind="kernel.leading")
         await asyncio.Event().wait()
 
-    client: Any = SimpleNamespace(watch_events=watch_events)
-    intake._calls.get_kernel, intake._stream = get_kernel, client  # type: ignore[method-assign]
-    taking = asyncio.create_task(intake.run())
-    async with asyncio.timeout(5):
-        await over.wait()
-    taking.cancel()
-    await asyncio.gather(taking, return_exceptions=True)
+    intake._calls.get_kernel = get_kernel  # type: ignore[method-assign]
+    await _take_in(intake, watch_events, until=over)
     assert await ledger.run(lambda book: (book.fact("seq"), book.fact("store_id"))) == ("0", "another")
     await ledger.close()
 
@@ -189,6 +172,17 @@ async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
     ]
     assert await Samples(client=client, policies=rig.policies).findings(events) == Findings()
     assert asked == ["run_1"]
+
+
+async def _take_in(intake: Intake, watch_events: Any, *, until: asyncio.Event) -> None:
+    """Have a process take in a stream of events until one that the test knows of, and end it."""
+    client: Any = SimpleNamespace(watch_events=watch_events)
+    intake._stream = client
+    taking = asyncio.create_task(intake.run())
+    async with asyncio.timeout(5):
+        await until.wait()
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
 
 
 def _after_a_start(ledger: Ledger, rig: Rig, *, newest: int) -> tuple[Intake, KernelView]:
