@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DEADLINE_SECONDS = 10.0  # after it the same batch is sent again
+_END_SECONDS = 2.0  # for the end of a session to arrive after a refusal that follows from it
 _ONE_EVENT = 1
 _ALONE = 256
 
@@ -104,6 +105,8 @@ class Reporter:
     async def _failed(self, reports: Sequence[AttemptReport], failure: CallFailure) -> None:
         if failure.kind in (FailureKind.ATTACH_AGAIN, FailureKind.REFUSED, FailureKind.NOT_LEADER):
             self._take_back(reports)
+            # The kernel has ended the session, and how it did so says why: that ends this task as it arrives.
+            await asyncio.sleep(_END_SECONDS)
             raise SessionDropped(f"the kernel accepts no reports of this session: {failure}")
         if not self._failing:
             _log.warning("a report could not be delivered and will be sent again: %s", failure)

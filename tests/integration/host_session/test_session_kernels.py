@@ -180,3 +180,29 @@ async def test_the_outcome_that_is_told_again_arrives_though_a_report_fails(
     await kernel.journal.until(lambda: kernel.journal.acked(KEY) > 0)
     assert not failing
     assert kernel.journal.end_of(KEY).state is FinishedState.SUCCEEDED
+
+
+async def test_the_end_of_a_session_tells_why_its_reports_are_refused(
+    gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A report may be refused before the session's end arrives; the host waits for it, and reports in the next one."""
+    kernel = await gateway()
+    mine = host()
+    await running(mine, kernel)
+    refused = asyncio.Event()
+
+    async def refuse_one(_: pb.StreamReportsRequest, context: Any) -> bytes | None:
+        if not refused.is_set():
+            refused.set()
+            await abort_with(context, grpc.StatusCode.FAILED_PRECONDITION, "STALE_EPOCH")
+        return None
+
+    kernel.on_report = refuse_one
+    mine.log(KEY, b"x\n")
+    await asyncio.wait_for(refused.wait(), 30)
+    await asyncio.wait_for(mine.outbox.wait(), 30)
+    kernel.sessions[0].end()
+    await kernel.journal.until(lambda: kernel.journal.log_bodies(KEY) == [b"x\n"])
+    assert len(kernel.sessions) == 2
+    assert "the kernel ended the session" in caplog.text
+    assert "accepts no reports" not in caplog.text
