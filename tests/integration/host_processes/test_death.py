@@ -36,9 +36,9 @@ DEATHS = [
 ]
 
 
-async def test_a_dead_worker_is_told_in_plain_words(start_host: StartHost, spawn_only: bool) -> None:
+@shared
+async def test_a_dead_worker_is_told_in_plain_words(host: Host) -> None:
     """A worker's death fails its attempt with the cause; its last lines are kept."""
-    host = await start_host(spawn_only=spawn_only)
     for name, cause, last in DEATHS:
         key = host.run(f"hostile.deadly:{name}")
         end = await host.sink.end_of(key)
@@ -115,25 +115,23 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert reapers[1:] == [host.supervisor.reaper_identity]
 
 
-@fresh
 async def test_reapers_that_die_again_and_again_are_replaced_with_pauses(start_host: StartHost) -> None:
     """At least a second passes between the death of a reaper that has just begun and the start of the next."""
     begun: list[float] = []
     died: list[float] = []
     host = await start_host(on_reaper=lambda _: begun.append(time.monotonic()))
     reaper = 0
-    for _ in range(3):
+    for _ in range(2):
         await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))  # noqa: B023  # asked at once
         reaper = host.supervisor.reaper_identity.pid
         died.append(time.monotonic())
         os.kill(reaper, signal.SIGKILL)
-    await eventually(lambda: len(begun) == 4)
+    await eventually(lambda: len(begun) == 3)
     assert min(after - before for before, after in zip(died, begun[1:], strict=True)) >= 1
     await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-@fresh
 async def test_a_process_that_cannot_be_started_ends_no_reaper(start_host: StartHost) -> None:
     """A variable that no process can have refuses the load, with the cause; the reaper lives on."""
     host = await start_host(load=False, environ={**os.environ, "GREETING": "he\0llo"}, pass_env=("GREETING",))
@@ -144,7 +142,6 @@ async def test_a_process_that_cannot_be_started_ends_no_reaper(start_host: Start
     assert host.supervisor.reaper_identity == reaper
 
 
-@fresh
 async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_host: StartHost) -> None:
     """A host whose reaper is being replaced accepts nothing that could never end; a third reaper serves."""
     reapers: list[ProcessIdentity] = []
@@ -180,7 +177,6 @@ async def _template(host: Host, number: int) -> TemplateHandle:
     return template
 
 
-@fresh
 async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: StartHost) -> None:
     """The one that was under way is refused, the one behind it too if there is no reaper, and the host serves."""
     host = await start_host()
@@ -221,7 +217,6 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
         assert (await host.result(f"polite:{name}")).state is FinishedState.SUCCEEDED
 
 
-@fresh
 async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHost) -> None:
     """A new reaper is not kept while the disk cannot record it; the first that can be recorded serves."""
     reapers: list[int] = []
@@ -238,7 +233,6 @@ async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHos
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-@fresh
 async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_path: Path) -> None:
     """The old code continues under the new reaper if the code on disk is worse."""
     plugins = tmp_path / "team" / "plugins"
@@ -336,7 +330,6 @@ async def test_process_limit(start_host: StartHost) -> None:
     assert (end.state, end.reason_code) == (FinishedState.FAILED, "process_limit")
 
 
-@fresh
 async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only: bool) -> None:
     """A worker is the reaper's child in its own session, nice, with its own random numbers, without a secret."""
     environ = {**os.environ, "NOMAFLOW_HOST_TOKEN": "s3cret", "DB_PASSWORD": "x", "KEPT": "y", "OF_THE_HOST": "z"}

@@ -75,9 +75,9 @@ async def test_multiprocessing_works_and_keeps_its_helpers(host: Host, method: s
         assert f"printed by a {method} child" in host.sink.text(key), name
 
 
-async def test_children_that_end_themselves_are_let_be(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
+@shared
+async def test_children_that_end_themselves_are_let_be(host: Host, marker: Path) -> None:
     """os._exit, os.execv and subprocesses give their own exit codes and output, beside neighbours."""
-    host = await start_host(spawn_only=spawn_only, shared_workers=1)
     neighbour = await with_neighbour(host, marker)
     for name, codes in (("children", 18), ("children_async", 25)):
         key = host.run(f"hostile.forking:{name}")

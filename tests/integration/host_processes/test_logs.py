@@ -30,9 +30,9 @@ WAYS = (
 )
 
 
-async def test_every_way_of_logging(start_host: StartHost, spawn_only: bool) -> None:
+@shared
+async def test_every_way_of_logging(host: Host) -> None:
     """Loggers, print, stderr, warnings, threads, executors, tasks: all there, twenty runs at once never mixed."""
-    host = await start_host(spawn_only=spawn_only, shared_workers=1)
     keys = {f"tag{n:02d}": host.run("polite:logs_everywhere", {"tag": f"tag{n:02d}"}) for n in range(20)}
     for tag, key in keys.items():
         await host.sink.end_of(key)
@@ -87,17 +87,6 @@ async def test_records_carry_the_attempt(host: Host) -> None:
     """record.run_id, .step and .attempt are set before filters see a record."""
     end = await host.result("polite:attributes", run_id="run_7", attempt=3)
     assert json.loads(end.extras_json) == {"run_id": "run_7", "step": "step", "attempt": 3}
-
-
-@shared
-async def test_a_hundred_thousand_lines_in_order(host: Host) -> None:
-    """100,000 lines of one step are all there, in order, in chunks within their bounds."""
-    key = host.run("polite:floods", {"count": 100_000})
-    await host.sink.end_of(key)
-    numbers = [int(line.message.split()[1]) for line in host.sink.lines(key)]
-    assert numbers == list(range(100_000))
-    assert max(chunk.line_count for chunk in host.sink.chunks[key]) <= 500
-    assert {chunk.levels for chunk in host.sink.chunks[key]} == {1 << 2}
 
 
 @shared
@@ -157,7 +146,7 @@ async def test_an_end_is_not_told_before_its_last_lines(host: Host) -> None:
 
 @shared
 async def test_a_closed_sink_holds_the_worker_back(host: Host) -> None:
-    """A closed sink stops reading and loses nothing; the step waits and then ends with every line."""
+    """A closed sink stops reading and loses nothing; the step waits and then ends with each line, in bounded chunks."""
     host.sink.open = False
     key = host.run("polite:floods", {"count": 60_000})
     await host.sink.until(lambda: key in host.sink.starts)
@@ -166,7 +155,9 @@ async def test_a_closed_sink_holds_the_worker_back(host: Host) -> None:
     assert key not in host.sink.ends
     host.sink.open = True
     await host.sink.end_of(key)
-    assert len(host.sink.lines(key)) == 60_000
+    assert [int(line.message.split()[1]) for line in host.sink.lines(key)] == list(range(60_000))
+    assert max(chunk.line_count for chunk in host.sink.chunks[key]) <= 500
+    assert {chunk.levels for chunk in host.sink.chunks[key]} == {1 << 2}
 
 
 @shared

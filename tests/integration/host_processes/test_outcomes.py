@@ -40,9 +40,9 @@ RAISED = [
 ]
 
 
-async def test_every_exception_is_told(start_host: StartHost, spawn_only: bool) -> None:
+async def test_every_exception_is_told(start_host: StartHost) -> None:
     """Each exception of a sync and of an async step becomes its state, reason and short text; workers live on."""
-    host = await start_host(spawn_only=spawn_only, spare_exclusive=1, shared_workers=1)
+    host = await start_host()
     for prefix in ("", "a"):
         for what, state, code, text in RAISED:
             key = host.run(f"polite:{prefix}raises", {"what": what})

@@ -18,6 +18,9 @@ from waiting import eventually
 BUDGET_SECONDS = 30.0
 """Grace, the two rungs after it, and room for a slow machine."""
 
+LONG_MS = 600_000
+"""A grace that no test waits for the end of."""
+
 STUBBORN = [
     "tight_loop",
     "swallows_everything",
@@ -89,11 +92,11 @@ async def test_a_worker_that_speaks_nonsense_is_killed(host: Host, marker: Path)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-async def test_cooperative_async_stops_at_once(start_host: StartHost, tmp_path: Path, spawn_only: bool) -> None:
+@shared
+async def test_cooperative_async_stops_at_once(host: Host, tmp_path: Path) -> None:
     """A step waiting in an await, behind a plain wrapper too, ends at the first request, and its worker lives on."""
-    host = await start_host(spawn_only=spawn_only, cancel_grace_seconds=600)
     for name in ("waits", "waits_behind_a_wrapper"):
-        key = host.run(f"polite:{name}", {"marker": str(tmp_path / name)})
+        key = host.run(f"polite:{name}", {"marker": str(tmp_path / name)}, cancel_grace_ms=LONG_MS)
         pid = await host.started_in(tmp_path / name)
         host.supervisor.cancel(cancel(key))
         end = await host.sink.end_of(key)
@@ -101,10 +104,10 @@ async def test_cooperative_async_stops_at_once(start_host: StartHost, tmp_path: 
         assert is_alive(pid)
 
 
-async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_polling_sync_step_keeps_its_result(host: Host, marker: Path) -> None:
     """A sync step that asks is_cancelled() and returns is CANCELED, with its result kept."""
-    host = await start_host(cancel_grace_seconds=600)
-    key = host.run("polite:polls", {"marker": str(marker)})
+    key = host.run("polite:polls", {"marker": str(marker)}, cancel_grace_ms=LONG_MS)
     pid = await host.started_in(marker)
     host.supervisor.cancel(cancel(key))
     end = await host.sink.end_of(key)
@@ -113,25 +116,31 @@ async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker:
 
 
 @shared
-@pytest.mark.parametrize(("kind", "code"), [(TimeoutKind.STEP, "timed_out"), (TimeoutKind.JOB, "job_timed_out")])
-async def test_timeouts_use_the_same_ladder(host: Host, marker: Path, kind: TimeoutKind, code: str) -> None:
+async def test_timeouts_use_the_same_ladder(host: Host, marker: Path) -> None:
     """A timed-out step is FAILED with the reason of whose time it was, and dead."""
-    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)}, timeout_ms=2000, timeout_kind=kind)
-    end = await host.sink.end_of(key)
-    assert (end.state, end.reason_code) == (FinishedState.FAILED, code)
-    assert not is_alive(int(marker.read_text()))
-    assert "(stage 1 of 4)" in host.sink.text(key)
-    assert "(stage 2 of 4)" in host.sink.text(key)
+
+    async def times_out(kind: TimeoutKind, code: str) -> None:
+        mine = marker.with_name(code)
+        callable_ = "hostile.stubborn:swallows_everything"
+        key = host.run(callable_, {"marker": str(mine)}, timeout_ms=3000, timeout_kind=kind)
+        end = await host.sink.end_of(key)
+        assert (end.state, end.reason_code) == (FinishedState.FAILED, code)
+        assert not is_alive(int(mine.read_text()))
+        assert "(stage 1 of 4)" in host.sink.text(key)
+        assert "(stage 2 of 4)" in host.sink.text(key)
+
+    await asyncio.gather(times_out(TimeoutKind.STEP, "timed_out"), times_out(TimeoutKind.JOB, "job_timed_out"))
 
 
-async def test_code_that_cannot_be_asked_gets_no_grace(start_host: StartHost, tmp_path: Path, spawn_only: bool) -> None:
+@shared
+async def test_code_that_cannot_be_asked_gets_no_grace(host: Host, tmp_path: Path) -> None:
     """A sync step that is given no ctx is stopped from the second rung on, at once, and the log says why."""
-    host = await start_host(cancel_grace_seconds=600, spawn_only=spawn_only)
     for by, timeout_ms, expected in (
         ("cancel", 0, (FinishedState.CANCELED, "canceled_by_user")),
         ("timeout", 3000, (FinishedState.FAILED, "timed_out")),
     ):
-        key = host.run("hostile.stubborn:unaware", {"marker": str(tmp_path / by)}, timeout_ms=timeout_ms)
+        order = {"timeout_ms": timeout_ms, "cancel_grace_ms": LONG_MS}
+        key = host.run("hostile.stubborn:unaware", {"marker": str(tmp_path / by)}, **order)
         pid = await host.started_in(tmp_path / by)
         if not timeout_ms:
             host.supervisor.cancel(cancel(key))
@@ -142,10 +151,11 @@ async def test_code_that_cannot_be_asked_gets_no_grace(start_host: StartHost, tm
         assert "it takes no ctx and cannot be asked" in host.sink.text(key)
 
 
-async def test_timeout_keeps_a_normal_return(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_timeout_keeps_a_normal_return(host: Host, marker: Path) -> None:
     """A step that returns after its timeout reached it is FAILED timed_out with its result."""
-    host = await start_host(cancel_grace_seconds=600)
-    key = host.run("polite:polls", {"marker": str(marker)}, timeout_ms=100, timeout_kind=TimeoutKind.STEP)
+    order = {"timeout_ms": 100, "timeout_kind": TimeoutKind.STEP, "cancel_grace_ms": LONG_MS}
+    key = host.run("polite:polls", {"marker": str(marker)}, **order)
     end = await host.sink.end_of(key)
     assert (end.state, end.reason_code, end.rows_affected) == (FinishedState.FAILED, "timed_out", 42)
 
@@ -163,28 +173,29 @@ async def test_what_outlives_a_return_is_stopped(host: Host, marker: Path, name:
         assert not is_alive(int(marker.read_text()))
 
 
-async def test_a_step_that_returned_in_time_is_not_timed_out(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_a_step_that_returned_in_time_is_not_timed_out(host: Host, marker: Path) -> None:
     """Its timeout is over while what it left behind has its grace: the result stands."""
-    host = await start_host(cancel_grace_seconds=4)
-    key = host.run("hostile.stubborn:leaves_a_thread", {"marker": str(marker)}, timeout_ms=3000)
+    order = {"timeout_ms": 3000, "cancel_grace_ms": 4000}
+    key = host.run("hostile.stubborn:leaves_a_thread", {"marker": str(marker)}, **order)
     end = await host.sink.end_of(key)
     assert (end.state, end.reason_code, end.rows_affected) == (FinishedState.SUCCEEDED, "", 7)
 
 
-async def test_polite_leftovers_keep_their_worker(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_polite_leftovers_keep_their_worker(host: Host, marker: Path) -> None:
     """A left thread that asks is_cancelled(), and a left task, are ended without killing their worker."""
-    host = await start_host(cancel_grace_seconds=600)
     for name in ("leaves_polite_thread", "leaves_a_task"):
         file = marker.with_name(name)
-        end = await host.result(f"hostile.stubborn:{name}", {"marker": str(file)})
+        end = await host.result(f"hostile.stubborn:{name}", {"marker": str(file)}, cancel_grace_ms=LONG_MS)
         assert end.state is FinishedState.SUCCEEDED
         assert Path(f"{file}.end").exists()
         assert is_alive(int(file.read_text()))
 
 
-async def test_daemon_left_by_a_return_is_killed(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
+@shared
+async def test_daemon_left_by_a_return_is_killed(host: Host, marker: Path) -> None:
     """A double-forked daemon with an empty environment is dead before its step is reported as succeeded."""
-    host = await start_host(spawn_only=spawn_only)
     end = await host.result("hostile.stubborn:daemonises", {"marker": str(marker)})
     assert end.state is FinishedState.SUCCEEDED
     assert not is_alive(int(Path(f"{marker}.child").read_text()))
@@ -272,10 +283,10 @@ async def test_cancel_before_the_start(start_host: StartHost, marker: Path) -> N
     assert not marker.exists()
 
 
-async def test_kill_has_no_grace(start_host: StartHost, marker: Path) -> None:
+@shared
+async def test_kill_has_no_grace(host: Host, marker: Path) -> None:
     """kill() ends an attempt at once with the reason given."""
-    host = await start_host(cancel_grace_seconds=600)
-    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)})
+    key = host.run("hostile.stubborn:tight_loop", {"marker": str(marker)}, cancel_grace_ms=LONG_MS)
     pid = await host.started_in(marker)
     host.supervisor.kill(key, "kernel_silent", "the kernel was silent for too long")
     end = await host.sink.end_of(key)
@@ -306,17 +317,6 @@ async def test_watchdog_sees_through_a_held_gil(start_host: StartHost, marker: P
     culprit = host.run("hostile.stubborn:holds_the_gil_async", {"marker": str(marker)})
     await host.started_in(marker)
     await host.sink.until(lambda: "holds_the_gil_async" in host.sink.text(culprit))
-
-
-async def test_killed_worker_is_replaced(start_host: StartHost, marker: Path) -> None:
-    """A host continues after its workers were killed."""
-    host = await start_host(shared_workers=1)
-    key = host.run("hostile.stubborn:swallows_cancel", {"marker": str(marker)})
-    await host.started_in(marker)
-    host.supervisor.cancel(cancel(key))
-    await host.sink.end_of(key)
-    assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
-    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
 async def test_drain_lets_finish_then_stops(start_host: StartHost, marker: Path) -> None:

@@ -16,8 +16,6 @@ from nomaflow_host.injection.credentials_to_mask import references_of
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.sources import Reference
 
-pytestmark = fresh
-
 CODE = """
 import os
 from pathlib import Path
@@ -49,6 +47,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@fresh
 async def test_values_refer_to_what_the_environment_lacks(
     start_host: StartHost, project: Path, spawn_only: bool
 ) -> None:
@@ -134,6 +133,7 @@ async def test_what_an_import_says_of_a_credential_is_masked(start_host: StartHo
     assert (secret in outcome.message, "***" in outcome.output_tail) == (False, True)
 
 
+@fresh
 async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, spawn_only: bool) -> None:
     """Workers do not inherit variables named in connectors.toml from the next load on; the reaper never has them."""
     environ = {**os.environ, "DB_PASSWORD": "hunter2"}

@@ -122,7 +122,7 @@ async def holds_the_gil_async(*, marker: str, **_: object) -> None:
 
 
 async def leaves_a_thread(*, marker: str, **_: object) -> int:
-    threading.Thread(target=tight_loop, kwargs={"marker": marker}).start()
+    threading.Thread(target=unaware, kwargs={"marker": marker}).start()
     while not Path(marker).exists():  # a file says it
         await asyncio.sleep(0.005)
     return 7
@@ -140,7 +140,7 @@ async def leaves_polite_thread(*, ctx: object, marker: str, **_: object) -> int:
 
 
 async def leaves_executor_work(*, marker: str, **_: object) -> int:
-    _pool.submit(tight_loop, marker=marker)
+    _pool.submit(unaware, marker=marker)
     while not Path(marker).exists():  # a file says it
         await asyncio.sleep(0.005)
     return 3
