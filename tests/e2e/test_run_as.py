@@ -15,7 +15,7 @@ from hostile_user import entered_by_all, machine_user, with_python_for_all
 from machine_parts import need
 from nomaflow_project.reading.encryption import new_key, ring_of
 from processes import is_alive
-from real_system import Running, eventually, launch
+from real_system import eventually, launch
 
 pytestmark = pytest.mark.e2e
 
@@ -60,6 +60,10 @@ def attacks(*, files, sockets, pids, **_):
         "root_again": _try(lambda: os.setuid(0)),
     }
 
+def given(*, values, files, **_):
+    return {"uid": os.getuid(), "lengths": [len(each) for each in values],
+            "readable": [each for each in files if os.access(each, os.R_OK)]}
+
 def kills_all(**_):
     os.kill(-1, signal.SIGKILL)  # to all but this very process
 
@@ -83,6 +87,11 @@ JOBS = "".join(
     f'[[jobs]]\nid = "{name}"\nsteps = [{{ name = "{name}", callable = "work:{name}" }}]\n'
     for name in ("who", "awho", "attacks", "kills_all", "stubborn", "eats")
 )
+GIVEN = """
+[[jobs]]
+id = "given"
+steps = [{ callable = "work:given", op_kwargs = { values = ["${file:pw}", "@ENCRYPTED@"] } }]
+"""
 SECRET = "the-pa55word-of-the-pool"
 
 
@@ -114,21 +123,24 @@ def system(team: pwd.struct_passwd) -> Iterator[TeamSystem]:
 
 @pytest.fixture(scope="module")
 def running(team: pwd.struct_passwd) -> Iterator[TeamSystem]:
-    """Start a system for the tests that leave it as they find it. They come first: others kill all of that user."""
+    """Start kernel and host, with secrets that are the host's alone."""
     with prepared() as made:
-        start(made, team)
+        project = made.root / "team"
+        for name, text in {"pw": "s3cret-of-a-file", "key": new_key()}.items():
+            (project / name).write_text(text)
+            (project / name).chmod(0o600)
+        encrypted = ring_of((project / "key").read_text(), "").encrypt("s3cret-encrypted")
+        with (project / "jobs.toml").open("a") as jobs:
+            jobs.write(GIVEN.replace("@ENCRYPTED@", encrypted))
+        made.start_kernel()
+        limits = ("cancel_grace_seconds = 0.5", "memory_mb = 200")
+        made.start_host(
+            "team",
+            settings=[f'run_as = "{team.pw_name}"', 'secret_key_file = "key"', *limits],
+            environ={"POOL_PASSWORD": SECRET},
+            side=with_python_for_all(made.root),
+        )
         yield made
-
-
-def start(system: TeamSystem, team: pwd.struct_passwd, *settings: str) -> Running:
-    """Start kernel and host, with a secret in the host's environment."""
-    system.start_kernel()
-    return system.start_host(
-        "team",
-        settings=[f'run_as = "{team.pw_name}"', *settings],
-        environ={"POOL_PASSWORD": SECRET},
-        side=with_python_for_all(system.root),
-    )
 
 
 @pytest.mark.parametrize("job", ["who", "awho"])
@@ -177,9 +189,8 @@ def test_hostile_code_reaches_nothing_of_the_host(running: TeamSystem) -> None:
     assert all(not stat.S_IMODE(each.stat().st_mode) & 0o077 for each in (state, state / "host-team"))
 
 
-def test_the_host_stops_what_it_may_not_be_stopped_by(system: TeamSystem, team: pwd.struct_passwd) -> None:
-    """A step that swallows every exception, and its child in another session, which ignores SIGTERM, are stopped."""
-    start(system, team, "cancel_grace_seconds = 0.5")
+def stops_a_stubborn_step(system: TeamSystem, team: pwd.struct_passwd) -> None:
+    """Check that a step that swallows every exception is stopped, with its child that ignores SIGTERM elsewhere."""
     ledger = system.ledger()
     ledger.file.touch()
     os.chown(ledger.file, team.pw_uid, team.pw_gid)
@@ -190,31 +201,39 @@ def test_the_host_stops_what_it_may_not_be_stopped_by(system: TeamSystem, team: 
     eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]))
 
 
-def test_a_step_that_kills_everything_harms_its_own_team(system: TeamSystem, team: pwd.struct_passwd) -> None:
+def test_the_host_stops_what_it_may_not_be_stopped_by(running: TeamSystem, team: pwd.struct_passwd) -> None:
+    """A cancel ends a stubborn step of another user; one that uses too much memory is killed, with that reason."""
+    stops_a_stubborn_step(running, team)
+    run = running.end(running.start("eats"))
+    assert (run.state, reason_of(run.steps[0].attempts[-1])) == ("FAILED", "memory_limit")
+
+
+def test_a_secret_that_only_root_can_read_reaches_the_step_that_refers_to_it(
+    running: TeamSystem, team: pwd.struct_passwd
+) -> None:
+    """The host reads the file and its key for the step, whose user can read neither."""
+    files = [str(running.root / "team" / name) for name in ("pw", "key")]
+    run = running.end(running.start("given", None, files=files))
+    assert run.state == "SUCCEEDED", run
+    assert run.steps[0].attempts[-1].extras == {"uid": team.pw_uid, "lengths": [16, 16], "readable": []}
+
+
+def test_a_step_that_kills_everything_harms_its_own_team(running: TeamSystem) -> None:
     """A step that sends SIGKILL to all that it may reach ends its own team's processes; the host runs the next step."""
-    host = start(system, team)
+    host = running.parts["team"]
     reaper = host.oldest_below
-    assert system.end(system.start("kills_all")).state == "SUCCEEDED"
-    assert system.end(system.start("who")).state == "SUCCEEDED"
+    assert running.end(running.start("kills_all")).state == "SUCCEEDED"
+    assert running.end(running.start("who")).state == "SUCCEEDED"
     assert is_alive(reaper)
     assert not host.ended
     eventually(lambda: "template of generation 1 has died" in host.log)  # noticed by the reaper, beside the next step
-
-
-def test_limits_hold_for_another_user(system: TeamSystem, team: pwd.struct_passwd) -> None:
-    """A step of another user that uses too much memory is killed, with that reason."""
-    start(system, team, "memory_mb = 200")
-    run = system.end(system.start("eats"))
-    assert (run.state, reason_of(run.steps[0].attempts[-1])) == ("FAILED", "memory_limit")
 
 
 def refusal(system: TeamSystem, *lines: str, side: tuple[str, ...] = ()) -> str:
     """Start a host that refuses to start with exit code 78, and return what it says."""
     project = system.root / "team"
     (project / "nomaflow.toml").write_text("\n".join(["[host]", *lines, ""]))
-    host = launch(
-        "nomaflow_host", project, log_file=system.root / "refused.log", side=(*with_python_for_all(system.root), *side)
-    )
+    host = launch("nomaflow_host", project, log_file=system.root / "refused.log", side=side)
     eventually(lambda: host.ended)
     assert host.process.returncode == 78, host.log
     return host.log
@@ -226,28 +245,24 @@ def test_a_host_that_cannot_keep_its_promise_does_not_start(system: TeamSystem, 
     line = f'run_as = "{name}"'
     assert "there is no user 'nobody-at-all'" in refusal(system, 'run_as = "nobody-at-all"')
     assert "must not run as root" in refusal(system, 'run_as = "root"')
-    assert "negative niceness" in refusal(system, line, "nice = -5")
+    side = with_python_for_all(system.root)
+    assert "negative niceness" in refusal(system, line, "nice = -5", side=side)
     need("setpriv")
-    side = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-    said = refusal(system, line, side=side)
+    said = refusal(system, line, side=(*side, "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"))
     assert "lacks CAP_KILL, CAP_SETGID, CAP_SETUID" in said
     assert "AmbientCapabilities=CAP_SETUID CAP_SETGID CAP_KILL" in said
     (project / "plugins").chmod(0o700)
-    assert f"the user {name!r} cannot read '{project / 'plugins'}'" in refusal(system, line)
+    assert f"the user {name!r} cannot read '{project / 'plugins'}'" in refusal(system, line, side=side)
     (project / "plugins").chmod(0o755)
     os.chown(project / "plugins", team.pw_uid, team.pw_gid)
-    assert f"may change '{project / 'plugins'}'" in refusal(system, line)
+    assert f"may change '{project / 'plugins'}'" in refusal(system, line, side=side)
     os.chown(project / "plugins", 0, 0)
     elsewhere = system.root / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "connectors.toml").write_text("")
     os.chown(elsewhere, team.pw_uid, team.pw_gid)
     (project / "connectors.toml").symlink_to(elsewhere / "connectors.toml")
-    assert f"may change '{elsewhere}'" in refusal(system, line)
-    (project / "connectors.toml").unlink()
-    project.chmod(0o777)
-    assert f"may change '{project}'" in refusal(system, line)
-    project.chmod(0o755)
+    assert f"may change '{elsewhere}'" in refusal(system, line, side=side)
 
 
 def test_a_host_with_three_capabilities_is_enough(system: TeamSystem, team: pwd.struct_passwd) -> None:
@@ -270,35 +285,5 @@ def test_a_host_with_three_capabilities_is_enough(system: TeamSystem, team: pwd.
         assert run.state == "SUCCEEDED", run
         extras = run.steps[0].attempts[-1].extras
         assert (extras["uids"], extras["caps"]) == ([team.pw_uid] * 3, 0)
-        ledger = system.ledger()
-        ledger.file.touch()
-        os.chown(ledger.file, team.pw_uid, team.pw_gid)
-        run_id = system.start("stubborn", ledger)
-        (entry,) = ledger.wait_for("start")
-        system.api.cancel(run_id)
-        assert system.end(run_id).state == "CANCELED"
-        eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]))
+        stops_a_stubborn_step(system, team)
         system.parts["team"].stop()
-
-
-def test_a_secret_that_only_root_can_read_reaches_the_step_that_refers_to_it(
-    system: TeamSystem, team: pwd.struct_passwd
-) -> None:
-    """The host reads the file and its key for the step, whose user can read neither."""
-    project = system.root / "team"
-    for name, text in {"pw": "s3cret-of-a-file", "key": new_key()}.items():
-        (project / name).write_text(text)
-        (project / name).chmod(0o600)
-    encrypted = ring_of((project / "key").read_text(), "").encrypt("s3cret-encrypted")
-    values = f'op_kwargs = {{ values = ["${{file:pw}}", "{encrypted}"] }}'
-    with (project / "jobs.toml").open("a") as jobs:
-        jobs.write(f'[[jobs]]\nid = "given"\nsteps = [{{ callable = "given:given", {values} }}]\n')
-    (project / "plugins" / "given.py").write_text(
-        "import os\n\ndef given(*, values, files, **_):\n"
-        '    return {"uid": os.getuid(), "lengths": [len(each) for each in values],'
-        ' "readable": [each for each in files if os.access(each, os.R_OK)]}\n'
-    )
-    start(system, team, 'secret_key_file = "key"')
-    run = system.end(system.start("given", None, files=[str(project / name) for name in ("pw", "key")]))
-    extras = run.steps[0].attempts[-1].extras
-    assert extras == {"uid": team.pw_uid, "lengths": [16, 16], "readable": []}, run
