@@ -141,11 +141,12 @@ def test_a_step_with_an_image_has_a_pod_of_its_own(cluster: Cluster) -> None:
     assert "HTTP" not in launcher.log
 
 
-def _stops(cluster: Cluster, job: str) -> tuple[str, Object, list[int]]:
-    """Start a step in a pod, and return the id of its run, the pod, and the step's processes as this system has them."""
+def _stops(cluster: Cluster) -> tuple[str, Object, list[int]]:
+    """Start a deaf step in the pod; return the id of its run, the pod, and the step's processes as this system has them."""
     ledger = cluster.ledger()
-    run_id = cluster.start(job, ledger)
-    cluster.start_launcher()
+    run_id = cluster.start("daemonises_and_is_deaf", ledger)
+    if not cluster.launchers:
+        cluster.start_launcher()
     ledger.wait_for("start")
     (pod,) = cluster.running()
     noted = {entry.get("child", entry["pid"]) for entry in ledger.entries()}
@@ -154,39 +155,32 @@ def _stops(cluster: Cluster, job: str) -> tuple[str, Object, list[int]]:
     return run_id, pod, pids
 
 
-def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(cluster: Cluster) -> None:
-    """Cancel ends the code and the daemon that has left its session, while the pod goes on."""
-    run_id, pod, pids = _stops(cluster, "daemonises_and_is_deaf")
-    first = cluster.pods.first_process(pod)
-    cluster.api.cancel(run_id, why="enough")
-    ended = cluster.end(run_id)
-    goes_on = is_alive(first)  # it is idle from now on, and ends soon
+def test_a_cancel_ends_one_step_of_a_pod_and_its_end_as_the_kubelet_reports_it_the_other(cluster: Cluster) -> None:
+    """Cancel ends the code and the daemon that has left its session, while the pod goes on with the step beside it.
+
+    The kernel does not wait for an instance that was killed: the launcher has seen the container's end.
+    """
+    canceled, pod, pids = _stops(cluster)
+    other, _, others = _stops(cluster)
+    cluster.api.cancel(canceled, why="enough")
+    ended = cluster.end(canceled)
     assert (ended.state, reason_of(ended)) == ("CANCELED", "canceled_by_user")
     assert still_alive(pids) == []
-    assert goes_on
+    assert all(map(is_alive, others))
+    psutil.Process(cluster.pods.first_process(pod)).kill()
+    ended = cluster.end(other)
+    assert (ended.state, reason_of(ended)) == ("FAILED", "host_ended")
+    assert "the kubelet of node node-1 reports that the container ended with exit code 137" in cluster.log("launcher")
+    assert still_alive(others) == []
 
 
-@pytest.mark.parametrize("how", ["evicted", "job deleted"])
-def test_an_eviction_ends_a_step_with_its_true_cause(cluster: Cluster, how: str) -> None:
-    """SIGTERM, the drain, and nothing of the pod is left; the launcher starts another for what is retried or waits."""
-    run_id, pod, pids = _stops(cluster, "daemonises_and_is_deaf")
-    if how == "evicted":
-        cluster.pods.evict(pod)
-    else:
-        cluster.server.delete("jobs", pod["metadata"]["ownerReferences"][0]["name"])
+def test_an_eviction_ends_a_step_with_its_true_cause(cluster: Cluster) -> None:
+    """SIGTERM, the drain, and nothing of the pod is left."""
+    run_id, pod, pids = _stops(cluster)
+    cluster.pods.evict(pod)
     ended = cluster.end(run_id)
     assert (ended.state, reason_of(ended)) == ("FAILED", "host_draining")
     assert still_alive(pids, seconds=30) == []
-
-
-def test_an_end_that_the_kubelet_reports_ends_the_step_at_once(cluster: Cluster) -> None:
-    """The kernel does not wait for an instance that was killed: the launcher has seen the container's end."""
-    run_id, pod, pids = _stops(cluster, "daemonises_and_is_deaf")
-    psutil.Process(cluster.pods.first_process(pod)).kill()
-    ended = cluster.end(run_id)
-    assert (ended.state, reason_of(ended)) == ("FAILED", "host_ended")
-    assert "the kubelet of node node-1 reports that the container ended with exit code 137" in cluster.log("launcher")
-    assert still_alive(pids) == []
 
 
 def test_an_instance_that_is_not_wanted_any_more_is_taken_back(cluster: Cluster) -> None:
