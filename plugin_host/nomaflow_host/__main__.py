@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
+from nomaflow_api.option_parser import OptionParser
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import HostError
 from nomaflow_host.process.instance_flags import add_instance_flags
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
@@ -76,8 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         return os.EX_CONFIG if isinstance(error, MetricsAddressRefused) else os.EX_TEMPFAIL
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="nomaflow host",
         description="Run the plugin host of a project: its callables, in processes of their own.",
         epilog="`nomaflow host DIR` is short for `nomaflow host --project DIR`.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from nomaflow_api.addresses import split_addresses
+from nomaflow_api.option_parser import OptionParser
 from nomaflow_project.models.settings_file import AccessSection, KernelSection
 from nomaflow_project.models.settings_rules import kernel_problems, unknown_tables
 from nomaflow_project.reading.files import SETTINGS_FILE
@@ -103,7 +103,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
 
     :raises SettingsError: if the project or a setting cannot be used
     """
-    flags = _parser().parse_args(argv)
+    flags = _parser().parse(argv)
     project = Path(flags.project or environ.get("NOMAFLOW_KERNEL_PROJECT") or ".").absolute()
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
     _refuse_wrong(environ)
@@ -165,12 +165,11 @@ def _in_url(path: Path) -> str:
     return quote(os.fsencode(path))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="nomaflow kernel",
         description="Run the kernel of a project: scheduling, history and cancellation, over gRPC.",
         epilog="`nomaflow kernel DIR` is short for `nomaflow kernel --project DIR`.",
-        allow_abbrev=False,
     )
     parser.add_argument("--project", metavar="DIR", help="the project's directory; by default the working directory")
     for flag, key, text in _FLAGS:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.import_freeze import imports_frozen
+from nomaflow_api.option_parser import OptionParser
 
 with imports_frozen():
     from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
@@ -37,7 +38,7 @@ _POSTGRES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do the requested work and return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse(argv)
     try:
         done = _run(arguments)
     except MaintenanceRefused as refusal:
@@ -72,8 +73,8 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nomaflow_kernel.upkeep", allow_abbrev=False)
+def _parser() -> OptionParser:
+    parser = OptionParser(prog="nomaflow_kernel.upkeep")
     parser.add_argument("work", choices=("backup", "restore", "inspect", "certificate", "copy", "reclaim"))
     parser.add_argument("file", nargs="?", default="", help="the backup, or the store's URL")
     parser.add_argument("--to", default="", help="the store to copy to")

@@ -12,6 +12,7 @@ from pathlib import Path
 from nomaflow_alerts.settings import SettingsError, checked_alerts
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
+from nomaflow_api.option_parser import OptionParser
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
-    options = _parser().parse_args(arguments)
+    options = _parser().parse(arguments)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
     project = options.project.absolute()
     try:
@@ -75,8 +76,8 @@ def _keep_urls_out_of_the_log() -> None:
     logging.getLogger("apprise").propagate = False
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="nomaflow alerts serve", description="Watch a kernel and tell people, by [alerts] of nomaflow.toml."
     )
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")

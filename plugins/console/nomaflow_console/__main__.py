@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
+from nomaflow_api.option_parser import OptionParser
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from nomaflow_console.settings import FLAGS, SettingsRefused, read_settings
 
-        options = vars(_parser(FLAGS).parse_args(arguments))
+        options = vars(_parser(FLAGS).parse(arguments))
         flags = {flag: options[flag.replace("-", "_")] for flag, _ in FLAGS}
         try:
             settings = read_settings(options["project"], flags, os.environ)
@@ -82,13 +83,12 @@ def _maker() -> str:
         return f"uid {os.getuid()}"
 
 
-def _parser(flags: Iterable[tuple[str, str]]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(flags: Iterable[tuple[str, str]]) -> OptionParser:
+    parser = OptionParser(
         prog="nomaflow console",
         description="Run the console, the web page of a project's kernel. `nomaflow console link DIR` prints a link "
         "that logs in.",
         epilog="`nomaflow console DIR` is short for `nomaflow console --project DIR`.",
-        allow_abbrev=False,
     )
     parser.add_argument("action", nargs="?", choices=("serve", "link"), default="serve", help=argparse.SUPPRESS)
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")

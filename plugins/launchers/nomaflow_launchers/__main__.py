@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
 import sys
 from pathlib import Path
 
+from nomaflow_api.option_parser import OptionParser
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
-    project = _parser().parse_args(arguments).project.absolute()
+    project = _parser().parse(arguments).project.absolute()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
 
     from nomaflow.client import ClientError, KernelPlace
@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="nomaflow launcher", description="Start instances of hosts when steps wait for them, by [launcher]."
     )
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
