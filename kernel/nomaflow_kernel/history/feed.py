@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
-from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import EventRecord
 
-_PENDING_PER_SUBSCRIPTION = 1024
 _MOST_TEXT = 64 << 20
 """The most characters of all texts in the ring: a refused load has 60,000, an error 16,000."""
+
+RUN_END = "run.finished"
 
 _Heard = tuple[bool, int]
 _Place = tuple[str, str]
@@ -44,7 +44,7 @@ class EventFeed:
         self._lengths: list[int] = []  # of the texts of each
         self._text = 0
         self._waiters: dict[_Place, dict[asyncio.Future[_Heard], EventFilter]] = {}
-        self._subscriptions: dict[str, set[RunSubscription]] = {}
+        self._readers: dict[str, set[LogNews]] = {}  # by run
         self.closed = False
 
     def publish(self, events: Iterable[EventRecord]) -> None:
@@ -55,8 +55,10 @@ class EventFeed:
         for event in events:
             before = self.last_seq
             self._insert(event)
-            for subscription in self._subscriptions.get(event.run_id, ()):
-                subscription.push(event)
+            if event.kind == RUN_END:
+                for reader in self._readers.get(event.run_id, ()):
+                    reader.ended = True
+                    reader.set()
             if event.seq > before + 1:
                 self._wake_all(before)
             elif event.seq > before and self._waiters:
@@ -69,8 +71,8 @@ class EventFeed:
 
     def touch_log(self, run_id: str) -> None:
         """Wake the followers of a run's log: lines were committed."""
-        for subscription in self._subscriptions.get(run_id, ()):
-            subscription.touch()
+        for reader in self._readers.get(run_id, ()):
+            reader.set()
 
     async def wait_after(
         self,
@@ -104,31 +106,30 @@ class EventFeed:
         return tail if len(tail) == self.last_seq - seq else None
 
     @contextmanager
-    def subscribe(self, run_id: str) -> Iterator[RunSubscription]:
-        """Return a context with a subscription to one run's events and log."""
-        subscription, of_run = RunSubscription(), self._subscriptions.setdefault(run_id, set())
-        of_run.add(subscription)
+    def log_news(self, run_id: str) -> Iterator[LogNews]:
+        """Return a context with an event that is set by what happens to one run's log."""
+        news, of_run = LogNews(), self._readers.setdefault(run_id, set())
+        of_run.add(news)
         if self.closed:
-            subscription.touch()
+            news.set()
         try:
-            yield subscription
+            yield news
         finally:
-            of_run.discard(subscription)
+            of_run.discard(news)
             if not of_run:
-                del self._subscriptions[run_id]
+                del self._readers[run_id]
 
     def close(self) -> None:
         """Wake every watcher for good: the kernel is stopping."""
         self.closed = True
         self._wake_all(self.last_seq)
-        for of_run in self._subscriptions.values():
-            for subscription in of_run:
-                subscription.touch()
+        for reader in chain(*self._readers.values()):
+            reader.set()
 
     @property
     def watcher_count(self) -> int:
-        """The number of watchers that wait or are subscribed, for tests and diagnosis."""
-        return sum(map(len, (*self._waiters.values(), *self._subscriptions.values())))
+        """The number of watchers that wait and of those that follow logs, for tests and diagnosis."""
+        return sum(map(len, (*self._waiters.values(), *self._readers.values())))
 
     def _insert(self, event: EventRecord) -> None:
         index = len(self._ring)
@@ -146,7 +147,7 @@ class EventFeed:
         self._text += length
 
     def _wake(self, event: EventRecord, before: int) -> None:
-        for place in (("job", event.job_id), ("host", event.host), _ELSEWHERE):
+        for place in (("run", event.run_id), ("job", event.job_id), ("host", event.host), _ELSEWHERE):
             if place in self._waiters:
                 kept = [waiter for waiter, filter in self._waiters[place].items() if filter.keeps(event)]
                 self._tell(place, kept, heard=True, through=before)
@@ -186,46 +187,18 @@ _ELSEWHERE: _Place = ("", "")
 
 
 def _place(filter: EventFilter) -> _Place:
-    """Return where a watcher waits: with those of its job or of its host, so that other events pass it by."""
+    """Return where a watcher waits: with those of its run, job or host, so that other events pass it by."""
+    if filter.run_id:
+        return "run", filter.run_id
     if filter.job_id:
         return "job", filter.job_id
     return ("host", filter.host) if filter.host else _ELSEWHERE
 
 
-class RunSubscription:
-    """One watcher's view of one run: its events as they are published, and whether its log grew.
+class LogNews(asyncio.Event):
+    """An event that is set once the log of a run has grown, its run has ended, or the feed is closed.
 
-    It holds at most a thousand events; a slower watcher is told to read the store.
+    :ivar ended: True once the run has ended
     """
 
-    def __init__(self) -> None:
-        self._events: deque[EventRecord] = deque()
-        self._overflowed = False
-        self._changed = asyncio.Event()
-
-    def push(self, event: EventRecord) -> None:
-        """Add an event; called by the feed."""
-        if len(self._events) < _PENDING_PER_SUBSCRIPTION:
-            self._events.append(event)
-        else:
-            self._overflowed = True
-        self._changed.set()
-
-    def touch(self) -> None:
-        """Note that the log grew or that the feed closed; called by the feed."""
-        self._changed.set()
-
-    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109  # part of the watch contract
-        """Wait for something new; return False after ``timeout`` seconds without it."""
-        if not await happens_within(self._changed, timeout):
-            return False
-        self._changed.clear()
-        return True
-
-    def take(self) -> Sequence[EventRecord] | None:
-        """Return the events since the last call, in order; None if some are missing: read the store."""
-        events, self._events = self._events, deque()
-        if self._overflowed:
-            self._overflowed = False
-            return None
-        return events
+    ended = False

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from nomaflow_api.bounds import MOST_NUMBER, MOST_SMALL_NUMBER
+from nomaflow_api.event_loop import happens_within
 from nomaflow_api.log_levels import ALL_LEVELS, levels_from
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
@@ -17,7 +18,7 @@ from nomaflow_api.v1.log_pb2 import ReadLogChunksRequest, ReadLogChunksResponse
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
-from nomaflow_kernel.history.feed import RunSubscription
+from nomaflow_kernel.history.feed import LogNews
 from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
@@ -58,7 +59,7 @@ class LogCalls(Calls):
         return self._read(request, _filter(request, levels_from(request.min_level) if request.min_level else 0))
 
     async def _read(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[ReadLogsResponse]:
-        with self._feed.subscribe(query.run_id) as subscription:
+        with self._feed.log_news(query.run_id) as news:
             detail = await read_run(self._store, query.run_id, step=query.step)
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
@@ -82,7 +83,7 @@ class LogCalls(Calls):
                         return
                 if finished:
                     return
-                finished = await self._wait(subscription, query.run_id)
+                finished = await self._wait(news, query.run_id)
 
     async def read_log_chunks(
         self, request: ReadLogChunksRequest, _caller: Caller
@@ -129,14 +130,14 @@ class LogCalls(Calls):
                     else structs.replace(filter, after_seq=max(filter.after_seq, last.last_seq))
                 )
 
-    async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
+    async def _wait(self, news: LogNews, run_id: str) -> bool:
         """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
-        heard = await subscription.wait(_RECHECK_SECONDS)
+        heard = await happens_within(news, _RECHECK_SECONDS)
         if self._feed.closed:
             raise KernelStopping
-        events = subscription.take()
-        if heard and events is not None:
-            return any(event.kind == "run.finished" for event in events)
+        news.clear()
+        if heard:
+            return news.ended
         detail = await read_run(self._store, run_id)
         return detail.run.state in RUN_TERMINAL
 

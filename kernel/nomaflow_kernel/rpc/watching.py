@@ -15,6 +15,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStopping, UnknownRun
 from nomaflow_kernel.engine.replaying import unknown_name
+from nomaflow_kernel.history.feed import RUN_END
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
@@ -30,7 +31,6 @@ from nomaflow_kernel.store.sql_store import Store
 
 _PAGE = 500
 _MOST_LINGER_MS = 1_000
-_RUN_END = "run.finished"
 
 
 async def whole_run(store: Store, run_id: str) -> tuple[RunDetail, AttemptLogs]:
@@ -80,33 +80,30 @@ class Watching(Calls):
         """
         check_run_id(request.run_id)
         run_id, cursor = request.run_id, min(request.after_seq, MOST_NUMBER)
-        # Subscribed before the run is read: an event is either in the run as read, or it comes through the feed.
-        with self._feed.subscribe(run_id) as subscription:
-            detail, logs = await whole_run(self._store, run_id)
-            await self._refuse_ahead(cursor)
-            whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
-            (snapshot,) = await self._sight.shown([run_detail_message(detail, logs)], caller)
-            yield kernel.WatchRunResponse(snapshot=snapshot)
-            of_run = EventFilter(run_id=run_id)
-            pages = self._pages(cursor, of_run)
-            while True:
-                async for page in pages:
-                    # Events already read from the store may come again through the feed.
-                    told = list(_to_the_end(event for event in page if event.seq > cursor))
-                    for events in _grouped(map(self._messages.of if whole else _without_values, told)):
-                        yield kernel.WatchRunResponse(events=events)
-                    cursor = told[-1].seq if told else cursor
-                    if told and told[-1].kind == _RUN_END:
-                        return
-                if detail.run.state in RUN_TERMINAL:
+        detail, logs = await whole_run(self._store, run_id)
+        await self._refuse_ahead(cursor)
+        whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
+        (snapshot,) = await self._sight.shown([run_detail_message(detail, logs)], caller)
+        yield kernel.WatchRunResponse(snapshot=snapshot)
+        of_run = EventFilter(run_id=run_id)
+        pages = self._stored(cursor, of_run)  # at first: few of the events that the feed has are of this run
+        while True:
+            async for page, through in pages:
+                told = list(_to_the_end(page))
+                for events in _grouped(map(self._messages.of if whole else _without_values, told)):
+                    yield kernel.WatchRunResponse(events=events)
+                cursor = max(cursor, through)
+                if told and told[-1].kind == RUN_END:
                     return
-                heard = await subscription.wait(self._bookmark_seconds)
-                if self._feed.closed:
-                    raise KernelStopping
-                if not heard:
-                    yield kernel.WatchRunResponse(bookmark_seq=cursor)
-                taken = subscription.take()
-                pages = self._pages(cursor, of_run) if taken is None else _page(taken)
+            if detail.run.state in RUN_TERMINAL:
+                return
+            heard, through = await self._feed.wait_after(cursor, of_run, self._bookmark_seconds)
+            cursor = max(cursor, through)
+            if self._feed.closed:
+                raise KernelStopping
+            if not heard:
+                yield kernel.WatchRunResponse(bookmark_seq=cursor)
+            pages = self._news(cursor, of_run)
 
     async def watch_events(
         self, request: kernel.WatchEventsRequest, caller: Caller
@@ -160,32 +157,26 @@ class Watching(Calls):
     async def _news(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
         """Yield the events after a cursor in pages, each with the sequence that it reaches; the last may be empty."""
         while (tail := self._feed.tail_after(cursor)) is None:
-            seen = self._feed.last_seq
-            async for page in self._pages(cursor, filter):
-                cursor = page[-1].seq if page else cursor
+            async for page, through in self._stored(cursor, filter):
+                cursor = through
                 yield page, cursor
-            cursor = max(cursor, seen)
         yield [event for event in tail if filter.keeps(event)], tail[-1].seq if tail else cursor
 
-    async def _pages(self, after: int, filter: EventFilter) -> AsyncIterator[Sequence[EventRecord]]:
-        """Yield the stored events after a sequence, page by page, until there are no more."""
-        while True:
-            page = await self._store.events_after(after, limit=_PAGE, filter=filter)
-            yield page
-            if len(page) < _PAGE:
-                return
-            after = page[-1].seq
-
-
-async def _page(events: Sequence[EventRecord]) -> AsyncIterator[Sequence[EventRecord]]:
-    yield events
+    async def _stored(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
+        """Yield the stored events after a cursor in pages, each with the sequence that it reaches."""
+        seen, more = self._feed.last_seq, True
+        while more:
+            page = await self._store.events_after(cursor, limit=_PAGE, filter=filter)
+            more = len(page) == _PAGE
+            cursor = page[-1].seq if page else cursor
+            yield page, cursor if more else max(cursor, seen)
 
 
 def _to_the_end(events: Iterable[EventRecord]) -> Iterator[EventRecord]:
     """Yield the events of a run up to its end."""
     for event in events:
         yield event
-        if event.kind == _RUN_END:
+        if event.kind == RUN_END:
             return
 
 

@@ -107,41 +107,44 @@ async def test_a_hole_wakes_everybody() -> None:
     assert feed.tail_after(0) is None
 
 
-async def test_a_subscription_hears_of_its_run_only() -> None:
-    """Others' events do not even wake it; a touch of its log does."""
+async def test_a_reader_of_a_log_hears_of_its_run_only() -> None:
+    """Lines of others and the end of another run do not wake it, nor do events of its run before the end."""
     feed = EventFeed(0)
-    with feed.subscribe("mine") as mine:
-        feed.publish([event(1, "other")])
+    with feed.log_news("mine") as news:
+        feed.publish([event(1, "other", kind="run.finished"), event(2, "mine")])
         feed.touch_log("other")
-        assert not await mine.wait(0.01)
-        feed.publish([event(2, "mine")])
-        assert await mine.wait(10)
-        assert [each.seq for each in mine.take() or ()] == [2]
+        assert not news.is_set()
         feed.touch_log("mine")
-        assert await mine.wait(10)
-        assert not mine.take()
+        assert news.is_set()
+        assert not news.ended
+        news.clear()
+        feed.publish([event(3, "mine", kind="run.finished")])
+        assert news.is_set()
+        assert news.ended
     assert feed.watcher_count == 0
 
 
-async def test_a_subscription_that_is_not_read_says_that_it_lost_events_once() -> None:
-    """The memory of an unread subscription is bounded, and afterwards it continues."""
+async def test_a_watcher_of_a_run_is_passed_by_the_events_of_others() -> None:
+    """An event of another run of its job does not wake it; one of its own does."""
     feed = EventFeed(0)
-    with feed.subscribe("r") as slow:
-        feed.publish([event(seq) for seq in range(1, 5000)])
-        assert slow.take() is None
-        feed.publish([event(5000)])
-        assert [each.seq for each in slow.take() or ()] == [5000]
+    waiting = asyncio.create_task(feed.wait_after(0, EventFilter(run_id="mine"), 10))
+    await asyncio.sleep(0)
+    feed.publish([event(1, "other", job_id="j")])
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    feed.publish([event(2, "mine", job_id="j")])
+    assert await waiting == (True, 1)
 
 
 async def test_a_closed_feed_keeps_nobody_waiting() -> None:
     """Waiters of a closed feed are woken, and later ones do not wait."""
     feed = EventFeed(0)
-    with feed.subscribe("r") as subscription:
-        waiting = asyncio.create_task(subscription.wait(10))
+    with feed.log_news("r") as news:
+        waiting = asyncio.create_task(news.wait())
         everything = asyncio.create_task(feed.wait_after(0, ALL_EVENTS, 10))
         await asyncio.sleep(0)
         feed.close()
         assert await waiting
         assert await everything
-    with feed.subscribe("r") as late:
-        assert await late.wait(10)
+    with feed.log_news("r") as late:
+        assert late.is_set()
