@@ -38,16 +38,12 @@ from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.store.errors import (
     LeadLost,
-    SchemaTooNew,
-    SchemaTooOld,
     StoreBusy,
     StoreError,
     StoreFull,
     StoreInUse,
-    StoreMoved,
     StoreUnavailable,
-    StoreUnfinished,
-    UnsupportedStore,
+    StoreUnusable,
 )
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.lease_row import LeasePolicy
@@ -268,9 +264,7 @@ def main(settings: KernelSettings) -> int:
     set_up_logging(level=settings.kernel.log_level, form=settings.kernel.log_format)
     try:
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
-    except (AddressRefused, CertificateRefused, FileUnusable, MetricsAddressRefused) as error:
-        return _fail(error, os.EX_CONFIG)
-    except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
+    except (AddressRefused, CertificateRefused, FileUnusable, MetricsAddressRefused, StoreUnusable) as error:
         return _fail(error, os.EX_CONFIG)
     except (AddressInUse, MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, os.EX_TEMPFAIL)

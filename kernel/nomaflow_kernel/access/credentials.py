@@ -183,7 +183,7 @@ class Credentials:
         :param joined_with: the join string that it is made for; empty for none
         :raises BadRequest: if the order breaks a rule, or a principal of another kind has the name
         :raises NotAuthenticated: if that string was withdrawn meanwhile
-        :raises TokenRequestReused: if the request has made another token, or one that is no longer as it was made
+        :raises KernelError: if the request has made another token, or one that is no longer as it was made
         """
         order.check()
         self.grants_of(order.roles, order.grants)

@@ -37,12 +37,6 @@ class SecretParamsUnreadable(Exception):
     """Raised when a sealed value cannot be opened; the text names the key's file and the way out."""
 
 
-class SecretsUnavailable(KernelError):
-    """Raised when a trigger has secret params and they cannot be encrypted, so that they are not stored at all."""
-
-    reason = "SECRETS_UNAVAILABLE"
-
-
 class SecretParams:
     """Seals and opens the secret params of runs.
 
@@ -57,7 +51,7 @@ class SecretParams:
         """Return a request with the values of secret params sealed, in whichever layer they are.
 
         :param names: ``secret_params`` of the job; empty for none
-        :raises SecretsUnavailable: if there is no key, and none can be made
+        :raises KernelError: if there is no key, and none can be made
         """
         if not names:
             return request
@@ -85,7 +79,7 @@ class SecretParams:
     def keyed(self, request_hash: str) -> str:
         """Return the hash under which a request with secret params is remembered; it helps nobody to guess the values.
 
-        :raises SecretsUnavailable: as `sealed`
+        :raises KernelError: as `sealed`
         """
         return _keyed(self._make_key(), request_hash)
 
@@ -138,7 +132,7 @@ class SecretParams:
     def _make_key(self) -> bytes:
         """Return the key; make one if there is none yet.
 
-        :raises SecretsUnavailable: if that is impossible
+        :raises KernelError: if that is impossible
         """
         if self._key:
             return self._key
@@ -151,9 +145,8 @@ class SecretParams:
             return self._read()
         except (OSError, ValueError) as error:
             why = (getattr(error, "strerror", None) or str(error)).lower()
-            raise SecretsUnavailable(
-                f"secret params cannot be encrypted: the key {str(self._file)!r} cannot be used: {why}"
-            ) from None
+            problem = f"secret params cannot be encrypted: the key {str(self._file)!r} cannot be used: {why}"
+            raise KernelError(problem, reason="SECRETS_UNAVAILABLE") from None
 
 
 def carries_sealed(request: RunRequest) -> bool:

@@ -50,19 +50,6 @@ class UnknownCredential(KernelError):
         )
 
 
-class TokenRequestReused(KernelError):
-    """Raised when a request id is used again for another token, or after the secret of its token was used."""
-
-    reason = "IDEMPOTENCY_KEY_REUSED"
-
-    def __init__(self, token_id: str) -> None:
-        super().__init__(
-            f"the request_id has made token {token_id}, which was asked for otherwise, or was used, withdrawn or has "
-            "expired since; use a new request_id",
-            metadata={"token_id": token_id},
-        )
-
-
 class TokenOrder(TokenTerms, frozen=True, kw_only=True):
     """A request for a token.
 
@@ -193,7 +180,7 @@ def successor_of(old: TokenRecord, request: str) -> TokenOrder:
 def with_secret_of(again: TokenRecord, made: TokenRecord) -> TokenRecord:
     """Return the token that a request has made, with the secret of the one that its repeat makes.
 
-    :raises TokenRequestReused: if the repeat asks for another token, or the first one is no longer as it was made
+    :raises KernelError: if the repeat asks for another token, or the first one is no longer as it was made
     """
     later = again.created_at_us - made.created_at_us
     first = replace(
@@ -203,7 +190,12 @@ def with_secret_of(again: TokenRecord, made: TokenRecord) -> TokenRecord:
         expires_at_us=again.expires_at_us - later,
     )
     if first != made or made.expires_at_us <= again.created_at_us:
-        raise TokenRequestReused(made.token_id)
+        raise KernelError(
+            f"the request_id has made token {made.token_id}, which was asked for otherwise, or was used, withdrawn or "
+            "has expired since; use a new request_id",
+            reason="IDEMPOTENCY_KEY_REUSED",
+            metadata={"token_id": made.token_id},
+        )
     return replace(made, secret_hash=again.secret_hash)
 
 

@@ -1,17 +1,18 @@
-"""The kernel's exceptions: one tree. Each has a stable reason; ``reason_statuses.REASONS`` has its gRPC status."""
+"""The kernel's exceptions: one tree. Each has a stable reason; ``reason_statuses.REASONS`` has its gRPC status.
+
+There is a class for what is raised in several places, or told apart; the rest is said where it is raised.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-_LISTED = 20
-"""The most names that an error lists."""
 
 
 class KernelError(Exception):
     """The root of the kernel's errors.
 
     :param problem: for a person: lower case, the problem and the expectation, and the way out if it is one with them
+    :param reason: that of this error, where its class has none of its own
     :param advice: the way out, if it is the same for each such problem: a stored reason has its own
     :param metadata: data that a program may need, by name
     :ivar message: the problem and the way out
@@ -25,8 +26,11 @@ class KernelError(Exception):
     retry_seconds: float | None = None
     """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
-    def __init__(self, problem: str, *, advice: str = "", metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, problem: str, *, reason: str = "", advice: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
         self.problem = problem
+        self.reason = reason or self.reason
         self.message = f"{problem}; {advice}" if advice else problem
         self.metadata = metadata or {}
         super().__init__(self.message)
@@ -62,27 +66,6 @@ class FileUnusable(KernelError):
 
     def __init__(self, what: str, error: OSError, *, fix: str) -> None:
         super().__init__(f"{what}: {(error.strerror or type(error).__name__).lower()}; {fix}")
-
-
-class AttemptTaken(KernelError):
-    """Raised when an instance comes for an attempt that another process has, or has come for before."""
-
-    reason = "ATTEMPT_TAKEN"
-
-    def __init__(self, attempt_key: str, incarnation: str) -> None:
-        super().__init__(f"attempt {attempt_key!r} belongs to instance {incarnation!r} already; this one is not needed")
-
-
-class AttemptNotWanted(KernelError):
-    """Raised when an instance comes for an attempt that waits for none, or is no longer needed for it."""
-
-    reason = "ATTEMPT_NOT_WANTED"
-
-    def __init__(self, attempt_key: str) -> None:
-        super().__init__(
-            f"attempt {attempt_key!r} waits for no instance of its own: it is over, or not known here; "
-            "this instance is not needed"
-        )
 
 
 class CursorAhead(KernelError):
@@ -121,7 +104,7 @@ class UnknownJob(KernelError):
     def __init__(self, job_id: str, near: Sequence[str] = ()) -> None:
         self.job_id = job_id
         super().__init__(
-            "; ".join(filter(None, (f"no job has the id {job_id[:64]!r}", _meant(near)))),
+            "; ".join(filter(None, (f"no job has the id {job_id[:64]!r}", meant(near)))),
             advice="" if near else "`nomaflow jobs` lists them",
             metadata={"near": ",".join(near)} if near else {},
         )
@@ -138,21 +121,8 @@ class RemovedJob(KernelError):
         )
 
 
-class UnknownHost(KernelError):
-    """Raised when no host has the name.
-
-    :param near: names that look like it; if there are none, known ones are listed
-    """
-
-    reason = "HOST_NOT_FOUND"
-
-    def __init__(self, host: str, known: Sequence[str], near: Sequence[str]) -> None:
-        more = " …" if len(known) > _LISTED else ""
-        names = (", ".join(map(repr, known[:_LISTED])) or "none") + more
-        super().__init__(f"no host has the name {host[:64]!r}; {_meant(near) or f'known hosts: {names}'}")
-
-
-def _meant(near: Sequence[str]) -> str:
+def meant(near: Sequence[str]) -> str:
+    """Return a question for names that look like an unknown one; empty for none."""
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
@@ -178,24 +148,6 @@ class RequestIdReused(KernelError):
             "send the same request again, or use a new request_id",
             metadata={"run_id": run_id},
         )
-
-
-class AttemptNotRunning(KernelError):
-    """Raised when an operation needs an attempt whose code runs in a host."""
-
-    reason = "ATTEMPT_NOT_RUNNING"
-
-    def __init__(self, run_id: str, why: str) -> None:
-        super().__init__(f"nothing of run {run_id} can be inspected: {why}")
-
-
-class RunNotTerminal(KernelError):
-    """Raised when an operation needs a finished run and the run is not finished."""
-
-    reason = "RUN_NOT_TERMINAL"
-
-    def __init__(self, run_id: str, state: str) -> None:
-        super().__init__(f"run {run_id} is {state}; only a finished run can be replayed; wait for it, or cancel it")
 
 
 class QuotaExceeded(KernelError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.domain.errors import AttemptNotWanted, AttemptTaken, KernelError
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import explaining, stepping
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.engine.reporting import find_attempt
@@ -21,10 +21,18 @@ def refusal(state: EngineState, hello: InstanceHello) -> KernelError | None:
     found = find_attempt(state, key)
     holder = found[1].incarnation if found is not None and found[0].host == hello.host else ""
     if not holder and not _is_wanted(state, key, hello.host):
-        return AttemptNotWanted(key)
+        return _not_wanted(key)
     waiting = state.fleet.own(key)
     holder = holder or (waiting.incarnation if waiting is not None else hello.incarnation)
-    return None if holder == hello.incarnation else AttemptTaken(key, holder)
+    if holder == hello.incarnation:
+        return None
+    why = f"attempt {key!r} belongs to instance {holder!r} already; this one is not needed"
+    return KernelError(why, reason="ATTEMPT_TAKEN")
+
+
+def _not_wanted(key: str) -> KernelError:
+    why = f"attempt {key!r} waits for no instance of its own: it is over, or not known here"
+    return KernelError(f"{why}; this instance is not needed", reason="ATTEMPT_NOT_WANTED")
 
 
 def end_unwanted(state: EngineState) -> None:
@@ -32,7 +40,7 @@ def end_unwanted(state: EngineState) -> None:
     for instance in state.fleet.unused():
         key = instance.hello.for_attempt
         if instance.link is not None and not _is_wanted(state, key, instance.host):
-            instance.link.refuse(AttemptNotWanted(key))
+            instance.link.refuse(_not_wanted(key))
 
 
 def start_awaited(state: EngineState, batch: Batch, host: str) -> None:

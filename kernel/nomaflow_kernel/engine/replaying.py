@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from nomaflow_api.near_names import near_name
 from nomaflow_kernel.access.secret_params import carries_sealed
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RunNotTerminal
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord, RunRecord, RunRequest, author_of
@@ -54,12 +54,13 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
     """Return the layers of a replay: those of the replayed run, with the command's values on top.
 
     :param definition: the run's own, or today's
-    :raises RunNotTerminal: if the run has not finished
+    :raises KernelError: if the run has not finished
     :raises BadRequest: if the run does not have the step to start from, no step of it failed, a step before that is
       switched on, or values are changed and secrets that somebody else gave would be carried over
     """
     if detail.run.state not in RUN_TERMINAL:
-        raise RunNotTerminal(detail.run.run_id, detail.run.state)
+        what = f"run {detail.run.run_id} is {detail.run.state}; only a finished run can be replayed"
+        raise KernelError(f"{what}; wait for it, or cancel it", reason="RUN_NOT_TERMINAL")
     old, new = detail.run.request, command.request
     op_kwargs = {step: dict(values) for step, values in old.op_kwargs.items()}
     for step, values in new.op_kwargs.items():

@@ -74,7 +74,7 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
     :raises UnknownJob: if the catalogue has no such job
     :raises RemovedJob: if its host no longer brings it
     :raises JobUnavailable: if it is malformed, or its callables cannot be imported
-    :raises RunNotTerminal: if the run to replay has not finished
+    :raises KernelError: if the run to replay has not finished
     :raises BadRequest: if a name, a param or a key of the request does not fit the job, or the replayed run
     """
     replayed, given = command.replayed, command.request

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.hosts.errors import HostAttached
 from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.hosts.registry import SessionRegistry
 
 __all__ = [
-    "HostAttached",
     "HostGateway",
     "SessionRegistry",
 ]

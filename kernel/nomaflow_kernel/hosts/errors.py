@@ -20,18 +20,6 @@ class ProtocolUnsupported(KernelError):
         )
 
 
-class SessionSuperseded(KernelError):
-    """Raised on a session that the kernel ends, such as when a newer one of the same instance has taken over.
-
-    :param why: why it ends
-    """
-
-    reason = "SUPERSEDED"
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the kernel has ended this session: {why}")
-
-
 class HostNotAttached(KernelError):
     """Raised when an operation needs an attached instance of a host and there is none."""
 
@@ -42,25 +30,6 @@ class HostNotAttached(KernelError):
             f"no instance of host {host!r} is attached; start it with `nomaflow host DIR`; "
             "one that runs is back within 10 s after a start of the kernel"
         )
-
-
-class HostAttached(KernelError):
-    """Raised when an operation needs a host to be gone, and it is attached or holds attempts.
-
-    :param held: the number of attempts that it holds while it is away; 0 for an attached host
-    """
-
-    reason = "HOST_ATTACHED"
-
-    def __init__(self, host: str, *, held: int = 0) -> None:
-        message = f"host {host!r} is attached; only a detached host can be forgotten; stop it first"
-        if held:
-            steps = "a step that may" if held == 1 else f"{held} steps that may"
-            message = (
-                f"host {host!r} is away, and holds {steps} still run; "
-                "it can be forgotten when it has reported how they ended, or they are LOST"
-            )
-        super().__init__(message)
 
 
 class HostLoading(KernelError):
@@ -78,25 +47,4 @@ class HostLoading(KernelError):
         super().__init__(
             f"{names} {verb} still loading and may bring job {job_id!r}; try again in a second, "
             "and see `nomaflow hosts` if that does not help"
-        )
-
-
-class OperationInProgress(KernelError):
-    """Raised when the same operation on a host is already in progress."""
-
-    reason = "OPERATION_IN_PROGRESS"
-
-    def __init__(self, host: str) -> None:
-        super().__init__(f"host {host!r} is already being reloaded; wait for that reload, then try again")
-
-
-class ReloadUnanswered(KernelError):
-    """Raised when a host did not answer a reload in time."""
-
-    reason = "RELOAD_UNANSWERED"
-
-    def __init__(self, host: str, seconds: float) -> None:
-        super().__init__(
-            f"host {host!r} has not answered the reload within {seconds:g} seconds; "
-            "`nomaflow hosts` shows its code, and its log says more"
         )

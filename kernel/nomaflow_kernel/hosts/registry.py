@@ -12,7 +12,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.access.principals import OWNER, NotAuthenticated
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping, QuotaExceeded
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
-from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
+from nomaflow_kernel.hosts.errors import HostNotAttached
 from nomaflow_kernel.hosts.session import Session
 
 _RELOAD_SECONDS = 60.0
@@ -146,20 +146,24 @@ class SessionRegistry:
         :param by: who asks for it
         :raises HostNotAttached: if none is attached, or all leave before they have answered
         :raises KernelStopping: if the kernel has ended their sessions, or does so before they have answered
-        :raises OperationInProgress: if a reload of that host is under way
-        :raises ReloadUnanswered: if an answer takes too long
+        :raises KernelError: if a reload of that host is under way, or an answer takes too long
         """
         sessions = self.of_host(host)
         if not sessions:
             raise self._absence(host)
         if host in self._reloading:
-            raise OperationInProgress(host)
+            why = f"host {host!r} is already being reloaded; wait for that reload, then try again"
+            raise KernelError(why, reason="OPERATION_IN_PROGRESS")
         self._reloading.add(host)
         try:
             async with asyncio.timeout(_RELOAD_SECONDS):
                 answers = await asyncio.gather(*(_reloaded(session, force=force, by=by) for session in sessions))
         except TimeoutError:
-            raise ReloadUnanswered(host, _RELOAD_SECONDS) from None
+            raise KernelError(
+                f"host {host!r} has not answered the reload within {_RELOAD_SECONDS:g} seconds; "
+                "`nomaflow hosts` shows its code, and its log says more",
+                reason="RELOAD_UNANSWERED",
+            ) from None
         finally:
             self._reloading.discard(host)
         found = [each for each in answers if each is not None]

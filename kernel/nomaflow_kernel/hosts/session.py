@@ -13,7 +13,7 @@ from nomaflow_api.v1.letters import AttemptAck, CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine.host_messages import InstanceHello
-from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
+from nomaflow_kernel.hosts.errors import HostNotAttached
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
@@ -94,7 +94,7 @@ class Session:
             _LOG.info(
                 "session of host %s instance %s ends: %s", host, self.hello.incarnation, reason, extra={"host": host}
             )
-            self.refuse(SessionSuperseded(reason))
+            self.refuse(KernelError(f"the kernel has ended this session: {reason}", reason="SUPERSEDED"))
 
     def refuse(self, error: KernelError) -> None:
         """End the session with an error, unless it has ended."""

@@ -43,7 +43,7 @@ class AccessCalls(Calls):
     async def create_token(self, request: access.CreateTokenRequest, caller: Caller) -> access.CreateTokenResponse:
         """Make a token, or a join string; its secret is in this answer and nowhere else.
 
-        :raises NotOnTcp: if nobody could use the join string
+        :raises KernelError: if nobody could use the join string
         """
         kind = _KINDS.get(request.kind)
         if kind is None:
@@ -71,7 +71,7 @@ class AccessCalls(Calls):
     ) -> access.InviteInstanceResponse:
         """Make a join string for one instance of a host.
 
-        :raises NotOnTcp: if nobody needs one here
+        :raises KernelError: if nobody needs one here
         """
         check_host_name(request.host, "host")
         order = TokenOrder(
@@ -142,7 +142,7 @@ class AccessCalls(Calls):
     async def get_authority(self, _request: access.GetAuthorityRequest, _caller: Caller) -> access.GetAuthorityResponse:
         """Return the authority, and the certificate that clients see.
 
-        :raises NotOnTcp: if there is none
+        :raises KernelError: if there is none
         """
         return access.GetAuthorityResponse(authority=self._authority())
 
@@ -151,7 +151,7 @@ class AccessCalls(Calls):
     ) -> access.RenewAuthorityResponse:
         """Renew the certificate of the kernel's own authority, or replace the authority; return what is served now.
 
-        :raises NotOnTcp: if there is none
+        :raises KernelError: if there is none
         :raises BadRequest: if the authority has ended, and is not to be replaced
         :raises FileUnusable: if the new one cannot be written
         """

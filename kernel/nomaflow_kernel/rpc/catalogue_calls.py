@@ -17,9 +17,8 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED, OWN_FILE
-from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownJob, meant
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.hosts import HostAttached
 from nomaflow_kernel.hosts.incoming import check_incarnation
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.hidden_values import host_without_values, reload_without_names, reload_without_values
@@ -35,6 +34,8 @@ from nomaflow_project.reading.problems import Problem
 _FIRES = 10
 _HOSTS_PER_PAGE = 200
 _NAMED = 50
+_LISTED = 20
+"""The most known hosts that an error lists."""
 _MOST_LAUNCHED = 1000
 _MOST_LAUNCHED_SECONDS = 86_400
 
@@ -46,7 +47,7 @@ class CatalogueCalls(Calls):
         """Check that the target of a pause exists.
 
         :raises UnknownJob: if there is no such job
-        :raises UnknownHost: if there is no such host
+        :raises KernelError: if there is no such host
         """
         if scope == "job" and self._catalogue.job(name) is None:
             raise self.unknown_job(name, caller)
@@ -225,9 +226,15 @@ class CatalogueCalls(Calls):
         by = person(request.by, caller)
         self._check_host(request.host)
         if self._sessions.of_host(request.host):
-            raise HostAttached(request.host)
+            why = f"host {request.host!r} is attached; only a detached host can be forgotten; stop it first"
+            raise KernelError(why, reason="HOST_ATTACHED")
         if held := self._engine.held_count(request.host):
-            raise HostAttached(request.host, held=held)
+            steps = "a step that may" if held == 1 else f"{held} steps that may"
+            raise KernelError(
+                f"host {request.host!r} is away, and holds {steps} still run; "
+                "it can be forgotten when it has reported how they ended, or they are LOST",
+                reason="HOST_ATTACHED",
+            )
         released = await self._catalogue.forget(request.host, by=by)
         for session in self._sessions.of_host(request.host):
             session.end("its host was forgotten while it attached")  # it comes again, and brings its jobs
@@ -238,7 +245,7 @@ class CatalogueCalls(Calls):
 
         :param verb: for a host that is named, the guard has checked it
         :raises BadRequest: if no name is given, and there is not exactly one
-        :raises UnknownHost: if there is no such host
+        :raises KernelError: if there is no such host
         """
         if name:
             self._check_host(name)
@@ -264,7 +271,9 @@ class CatalogueCalls(Calls):
         check_host(name)
         names = sorted(self._host_names())
         if name not in names:
-            raise UnknownHost(name, names, near_names(name, names))
+            listed = ", ".join(map(repr, names[:_LISTED])) + (" …" if len(names) > _LISTED else "")
+            hint = meant(near_names(name, names)) or f"known hosts: {listed or 'none'}"
+            raise KernelError(f"no host has the name {name[:64]!r}; {hint}", reason="HOST_NOT_FOUND")
 
     def _host_names(self) -> set[str]:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}

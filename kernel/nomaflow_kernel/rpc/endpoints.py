@@ -29,7 +29,7 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping
 from nomaflow_kernel.rpc.decoding import decoded
-from nomaflow_kernel.rpc.failed_calls import CallStatus, DeadlineExceeded, internal_status, status_of
+from nomaflow_kernel.rpc.failed_calls import CallStatus, internal_status, late_error, status_of
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import Answer, ManyCalls, NumberedExchanges
 
@@ -204,7 +204,7 @@ class Endpoints:
                     self.audit.refused(method, message, "CANCELLED", caller)
                 raise
             except TimeoutError as error:
-                status = self._status(method, DeadlineExceeded(name, seconds) if limit.expired() else error)
+                status = self._status(method, late_error(name, seconds) if limit.expired() else error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
             self._tell_refusal(method, message, status, caller)
@@ -234,7 +234,7 @@ class Endpoints:
                 async with asyncio.timeout(seconds) as limit:
                     answers = await calls.answers(asked, caller)
             except TimeoutError as error:
-                late = DeadlineExceeded(name, seconds) if limit.expired() else error
+                late = late_error(name, seconds) if limit.expired() else error
                 told.update(dict.fromkeys(admitted, self._status(method, late)))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 told.update(dict.fromkeys(admitted, self._status(method, error)))

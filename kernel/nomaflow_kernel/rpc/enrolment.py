@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class EnrolmentRefused(KernelError):
-    """Raised when a join string cannot be used. The text is the same whatever the cause."""
-
-    reason = "UNAUTHENTICATED"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this join string cannot be used: it is unknown, used up, expired or withdrawn, or the request is not what "
-            "it is for; ask for a new one, from `nomaflow token create`"
-        )
-
-
 class Enrolment(Calls):
     """Gives credentials to those who join, and certificates to hosts that have one."""
 
@@ -43,7 +31,7 @@ class Enrolment(Calls):
     def join_string(self, join: TokenRecord, secret: str) -> str:
         """Return the join string of a token with its secret.
 
-        :raises NotOnTcp: if there is no door at which to use it
+        :raises KernelError: if there is no door at which to use it
         """
         string = JoinString(
             at=self._addresses().joining,
@@ -57,8 +45,8 @@ class Enrolment(Calls):
     async def enrol(self, request: access.EnrolRequest, caller: Caller) -> access.EnrolResponse:
         """Use a join string's secret once more; return a certificate for a host, a token for others.
 
-        :raises EnrolmentRefused: if the secret is not good, or the request is not what it is for
-        :raises NotOnTcp: if there is no authority
+        :raises KernelError: if the secret is not good, or the request is not what it is for
+        :raises KernelError: if there is no authority
         """
         certificates = self._parts.tcp_certificates()
         try:
@@ -73,7 +61,11 @@ class Enrolment(Calls):
                 return await self._host(certificates, join, request.csr_pem, caller)
             return await self._other(certificates, join)
         except (NotAuthenticated, ValueError):
-            raise EnrolmentRefused from None
+            raise KernelError(  # in the same words whatever the cause
+                "this join string cannot be used: it is unknown, used up, expired or withdrawn, or the request is not "
+                "what it is for; ask for a new one, from `nomaflow token create`",
+                reason="UNAUTHENTICATED",
+            ) from None
 
     async def renew_certificate(
         self, request: gateway.RenewCertificateRequest, caller: Caller

@@ -9,26 +9,6 @@ from nomaflow_api.v1.reason_statuses import REASONS, ErrorDetails, cut, write_de
 from nomaflow_kernel.domain.errors import KernelError
 
 
-class UnknownService(KernelError):
-    """Raised when a health check names a service that the kernel does not have."""
-
-    reason = "SERVICE_NOT_FOUND"
-
-    def __init__(self, service: str) -> None:
-        super().__init__(f"no service has the name {service[:64]!r}; an empty name asks for the kernel as a whole")
-
-
-class DeadlineExceeded(KernelError):
-    """Raised when a call takes longer than the kernel allows; whether it took effect is not known."""
-
-    reason = "DEADLINE_EXCEEDED"
-
-    def __init__(self, method: str, seconds: float) -> None:
-        super().__init__(
-            f"{method} took longer than {seconds:g} seconds; it is unknown whether it took effect, so check first"
-        )
-
-
 class CallStatus(Struct, frozen=True):
     """A status, ready to end a call.
 
@@ -50,6 +30,12 @@ def status_of(error: KernelError) -> CallStatus:
     wait = row.retry_seconds if error.retry_seconds is None else error.retry_seconds or None
     details = ErrorDetails(reason=error.reason, metadata=error.metadata, fields=error.fields, retry_seconds=wait)
     return _status(error.message, details, about=error.about)
+
+
+def late_error(method: str, seconds: float) -> KernelError:
+    """Return the error of a call that takes longer than the kernel allows."""
+    what = f"{method} took longer than {seconds:g} seconds"
+    return KernelError(f"{what}; it is unknown whether it took effect, so check first", reason="DEADLINE_EXCEEDED")
 
 
 def internal_status(error_id: str) -> CallStatus:

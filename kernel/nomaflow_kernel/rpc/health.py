@@ -10,7 +10,6 @@ from grpc_health.v1 import health_pb2
 
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.rpc.failed_calls import UnknownService
 from nomaflow_kernel.rpc.server import SERVICES
 from nomaflow_kernel.store.errors import LeadLost, StoreError
 from nomaflow_kernel.store.sql_store import Store
@@ -82,10 +81,9 @@ class Health:
     async def check(self, request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
         """Return the health of a service.
 
-        :raises UnknownService: if there is no service of that name
+        :raises KernelError: if there is no service of that name
         """
-        if request.service not in _SERVICES:
-            raise UnknownService(request.service)
+        check_service(request.service)
         return self._response()
 
     async def watch(
@@ -127,3 +125,13 @@ class Health:
         self._trouble = None
         _LOG.warning("serving again: the store can be written")
         self._tell()
+
+
+def check_service(name: str) -> None:
+    """Check the name of a service whose health is asked for.
+
+    :raises KernelError: if there is no service of that name
+    """
+    if name not in _SERVICES:
+        what = f"no service has the name {name[:64]!r}; an empty name asks for the kernel as a whole"
+        raise KernelError(what, reason="SERVICE_NOT_FOUND")

@@ -8,7 +8,7 @@ from nomaflow_api.bounds import in_range
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptRequest, InspectAttemptResponse
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.domain.errors import AttemptNotRunning
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord
@@ -32,7 +32,7 @@ class InspectCalls(Calls):
         """Return what the host of a running attempt sees of it, or a note that the host did not answer.
 
         :raises BadRequest: if the run has no such step
-        :raises AttemptNotRunning: if no code of the attempt runs
+        :raises KernelError: if no code of the attempt runs
         :raises HostNotAttached: if its host is away
         """
         check_run_id(request.run_id)
@@ -50,7 +50,7 @@ class InspectCalls(Calls):
             response.note = f"host {attempt.host!r} did not answer within {_ANSWER_SECONDS:g} s"
         else:
             if not answer.found:
-                raise AttemptNotRunning(request.run_id, f"step {attempt.step!r} has ended, or has not arrived yet")
+                raise _nothing_runs(request.run_id, f"step {attempt.step!r} has ended, or has not arrived yet")
             response.CopyFrom(_bounded(answer.response))
         response.attempt_key, response.host = key, attempt.host
         if not response.HasField("seen_at"):
@@ -66,14 +66,18 @@ def _wanted(detail: RunDetail, request: InspectAttemptRequest) -> AttemptRecord:
         if request.step in ("", attempt.step) and request.attempt in (0, attempt.attempt)
     ]
     if not tries:
-        raise AttemptNotRunning(request.run_id, f"it is {detail.run.state}, and there is no such try")
+        raise _nothing_runs(request.run_id, f"it is {detail.run.state}, and there is no such try")
     # A run has at most one try that is not over.
     found = next((each for each in tries if each.state not in ATTEMPT_TERMINAL), tries[-1])
     if found.child_run_id:
-        raise AttemptNotRunning(request.run_id, f"step {found.step!r} waits for run {found.child_run_id}; inspect that")
+        raise _nothing_runs(request.run_id, f"step {found.step!r} waits for run {found.child_run_id}; inspect that")
     if found.state not in (AttemptState.DISPATCHED, AttemptState.RUNNING):
-        raise AttemptNotRunning(request.run_id, f"try {found.attempt} of step {found.step!r} is {found.state}")
+        raise _nothing_runs(request.run_id, f"try {found.attempt} of step {found.step!r} is {found.state}")
     return found
+
+
+def _nothing_runs(run_id: str, why: str) -> KernelError:
+    return KernelError(f"nothing of run {run_id} can be inspected: {why}", reason="ATTEMPT_NOT_RUNNING")
 
 
 def _bounded(told: InspectAttemptResponse) -> InspectAttemptResponse:

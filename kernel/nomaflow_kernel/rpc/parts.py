@@ -26,18 +26,6 @@ from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store.sql_store import Store
 
 
-class NotOnTcp(KernelError):
-    """Raised when something needs the kernel's authority and the kernel listens on no TCP address."""
-
-    reason = "NOT_ON_TCP"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this kernel listens on its Unix socket only, so nobody can join it and it has no authority; "
-            'write [kernel] listen = "unix:, tls://HOST:PORT" and start it again'
-        )
-
-
 class KernelParts(Struct, frozen=True, kw_only=True):
     """The parts of a kernel for one term of leadership.
 
@@ -65,10 +53,14 @@ class KernelParts(Struct, frozen=True, kw_only=True):
     def tcp_certificates(self) -> DoorCertificates:
         """Return the certificates of the TCP doors.
 
-        :raises NotOnTcp: if there is no such door
+        :raises KernelError: if there is no such door
         """
         if self.certificates is None:
-            raise NotOnTcp
+            raise KernelError(
+                "this kernel listens on its Unix socket only, so nobody can join it and it has no authority; "
+                'write [kernel] listen = "unix:, tls://HOST:PORT" and start it again',
+                reason="NOT_ON_TCP",
+            )
         return self.certificates
 
 

@@ -12,8 +12,8 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.endpoints import Endpoints
-from nomaflow_kernel.rpc.failed_calls import UnknownService
-from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, SERVICES, DoorServers
+from nomaflow_kernel.rpc.health import check_service
+from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, DoorServers
 from nomaflow_kernel.store.errors import StoreError, StoreLed
 
 _Status = health_pb2.HealthCheckResponse
@@ -51,6 +51,5 @@ def _refusing(service: ServiceDescriptor, why: _Why) -> Callable[..., Any]:
 
 
 async def _check(request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
-    if request.service and request.service not in SERVICES:
-        raise UnknownService(request.service)
+    check_service(request.service)
     return _Status(status=_Status.NOT_SERVING if request.service else _Status.SERVING)

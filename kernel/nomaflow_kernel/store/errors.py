@@ -132,16 +132,6 @@ class LeadLost(StoreError):
     reason = "NOT_LEADER"
 
 
-class LeaseExpired(LeadLost):
-    """Raised when a kernel could not renew its lease in time: another may lead, so this one stops leading."""
-
-    def __init__(self, *, ttl_seconds: float, detail: str) -> None:
-        super().__init__(
-            f"this kernel no longer leads: it could not renew its lease of {ttl_seconds:g} seconds in time "
-            f"({detail}); it is on standby now; check the database and the load of this machine"
-        )
-
-
 class StaleEpoch(LeadLost):
     """Raised when a newer kernel has taken the store over; this one must stop scheduling at once."""
 
@@ -152,31 +142,11 @@ class StaleEpoch(LeadLost):
         )
 
 
-class SchemaTooNew(StoreError):
-    """Raised when the store was written by a newer version; it was not touched."""
-
-    reason = "SCHEMA_TOO_NEW"
-
-    def __init__(self, *, found: str, newest_known: str) -> None:
-        super().__init__(
-            f"the history store has schema revision {found!r}, this version knows up to {newest_known!r}; "
-            "install the version that wrote it, or restore a backup"
-        )
+class StoreUnusable(StoreError):
+    """Raised when the store that is named cannot be used as it is; it was not touched."""
 
 
-class SchemaTooOld(StoreError):
-    """Raised when the store was written by a development version whose schema is not converted; it was not touched."""
-
-    reason = "SCHEMA_TOO_OLD"
-
-    def __init__(self, *, found: str, oldest_known: str) -> None:
-        super().__init__(
-            f"the history store has schema revision {found!r}, of a development version; this version knows "
-            f"{oldest_known!r} and later; use the version that wrote it, or move the store away and start a new one"
-        )
-
-
-class StoreMoved(StoreError):
+class StoreMoved(StoreUnusable):
     """Raised when the history of a store continues in another one; ``other`` is that store."""
 
     reason = "STORE_MOVED"
@@ -189,7 +159,7 @@ class StoreMoved(StoreError):
         )
 
 
-class StoreUnfinished(StoreError):
+class StoreUnfinished(StoreUnusable):
     """Raised when a store is an incomplete copy of ``other``."""
 
     reason = "STORE_UNFINISHED"
@@ -201,24 +171,13 @@ class StoreUnfinished(StoreError):
         )
 
 
-class UnsupportedStore(StoreError):
+class UnsupportedStore(StoreUnusable):
     """Raised when a store URL names no database that the kernel can use."""
 
     reason = "UNSUPPORTED_STORE"
 
     def __init__(self, url: str, why: str, *, expected: str = "'sqlite:///PATH' or 'postgresql+asyncpg://…'") -> None:
         super().__init__(f"cannot use the store {url!r}: {why}; expected {expected}")
-
-
-class ForeignTables(UnsupportedStore):
-    """Raised when another program has tables of the same names in a database; it was not touched."""
-
-    def __init__(self, tables: Sequence[str]) -> None:
-        StoreError.__init__(
-            self,
-            f"the history store has tables of another program: {', '.join(tables)}; give the kernel an empty database, "
-            "or on PostgreSQL an empty schema: ALTER ROLE … SET search_path",
-        )
 
 
 class MaintenanceRefused(Exception):

@@ -7,7 +7,7 @@ import logging
 from functools import partial
 
 from nomaflow_api.boot_clock import boot_seconds
-from nomaflow_kernel.store.errors import LeaseExpired, StaleEpoch, StoreError
+from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError
 from nomaflow_kernel.store.lease_row import LeasePolicy, release_lease, renew_lease
 from nomaflow_kernel.store.writer import Link, in_transaction
 
@@ -93,7 +93,10 @@ class LeaseKeeper:
             detail = str(error)
             _log.warning("the lease could not be renewed, trying again: %s", error)
             await asyncio.sleep(min(self._renew_seconds / 5, left))
-        return LeaseExpired(ttl_seconds=self._policy.ttl_seconds, detail=detail)
+        return LeadLost(
+            f"this kernel no longer leads: it could not renew its lease of {self._policy.ttl_seconds:g} seconds "
+            f"in time ({detail}); it is on standby now; check the database and the load of this machine"
+        )
 
     async def _renew(self) -> None:
         renew = partial(renew_lease, policy=self._policy, term=self._term)

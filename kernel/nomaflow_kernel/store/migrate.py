@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text, update
 
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.errors import ForeignTables, SchemaTooNew, SchemaTooOld
+from nomaflow_kernel.store.errors import StoreUnusable
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS, is_revision, usable_revision
 from nomaflow_kernel.store.moved_marks import refuse_marked
 
@@ -22,7 +23,7 @@ _ADVISORY_LOCK = 0x6E6F6D61  # "noma": one migration at a time on a shared Postg
 def stored_revision(connection: Connection) -> str | None:
     """Return the revision of the store's schema, or None for a fresh database.
 
-    :raises ForeignTables: if it is the revision of another program
+    :raises StoreUnusable: if it is the revision of another program
     """
     tables = inspect(connection)
     if not tables.has_table(schema.revisions.name):
@@ -30,7 +31,7 @@ def stored_revision(connection: Connection) -> str | None:
     found: str | None = connection.execute(select(schema.revisions.c.version_num)).scalars().first()
     # Other programs use Alembic, too, and some number their revisions as we do.
     if found is not None and not (is_revision(found) and tables.has_table(schema.kernel.name)):
-        raise ForeignTables([schema.revisions.name])
+        raise _foreign([schema.revisions.name])
     return found
 
 
@@ -58,9 +59,8 @@ def migrate(connection: Connection) -> None:
 def usable(connection: Connection) -> str | None:
     """Check that a database can be used, without writing; return the revision of its schema, None for a fresh one.
 
-    :raises SchemaTooNew: if the stored revision is of a later major version
-    :raises SchemaTooOld: if this version cannot convert the stored revision
-    :raises ForeignTables: if the tables are those of another program
+    :raises StoreUnusable: if the stored revision is of a later major version, if this version cannot convert it, or if
+        the tables are those of another program
     :raises StoreMoved: if the history continues elsewhere
     :raises StoreUnfinished: if it is an incomplete copy
     """
@@ -69,14 +69,31 @@ def usable(connection: Connection) -> str | None:
         own = {schema.revisions.name, *schema.metadata.tables}
         taken = sorted(own.intersection(inspect(connection).get_table_names()))
         if taken:
-            raise ForeignTables(taken)
+            raise _foreign(taken)
         return None
     if not usable_revision(found):
         if found < REVISIONS[0]:
-            raise SchemaTooOld(found=found, oldest_known=REVISIONS[0])
-        raise SchemaTooNew(found=found, newest_known=HEAD)
+            raise StoreUnusable(
+                f"the history store has schema revision {found!r}, of a development version; this version knows "
+                f"{REVISIONS[0]!r} and later; use the version that wrote it, "
+                "or move the store away and start a new one",
+                reason="SCHEMA_TOO_OLD",
+            )
+        raise StoreUnusable(
+            f"the history store has schema revision {found!r}, this version knows up to {HEAD!r}; "
+            "install the version that wrote it, or restore a backup",
+            reason="SCHEMA_TOO_NEW",
+        )
     refuse_marked(connection)
     return found
+
+
+def _foreign(tables: Sequence[str]) -> StoreUnusable:
+    return StoreUnusable(
+        f"the history store has tables of another program: {', '.join(tables)}; give the kernel an empty database, "
+        "or on PostgreSQL an empty schema: ALTER ROLE … SET search_path",
+        reason="UNSUPPORTED_STORE",
+    )
 
 
 def _make_schema(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from store_histories import T0, Ids, finish, logged, opened, queue, start
 from store_places import PostgresPlace
 
 from machine_parts import need
-from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable, UnsupportedStore
+from nomaflow_kernel.store.errors import StoreFull, StoreUnavailable, StoreUnusable, UnsupportedStore
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sql_store import Store, open_store
 from postgres_commits import CommitSigns
@@ -354,6 +354,6 @@ async def test_what_cannot_be_opened_says_why_and_leaves_nothing(postgres_place:
     await store.open()
     await store.close()
     await postgres_place.sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaTooNew, match="'9999'"):
+    with pytest.raises(StoreUnusable, match="'9999'"):
         await open_store(postgres_place.url).open()
     await eventually(lambda: threading.active_count() <= threads)

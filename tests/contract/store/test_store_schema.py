@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine
 from store_places import Place, SqlitePlace
 
 from nomaflow_kernel.store import migrations, schema
-from nomaflow_kernel.store.errors import ForeignTables, MaintenanceRefused
+from nomaflow_kernel.store.errors import MaintenanceRefused, StoreUnusable
 from nomaflow_kernel.store.history_copy import StorePlace, copy_store
 from nomaflow_kernel.store.sql_store import Store, open_store
 
@@ -35,10 +35,10 @@ async def test_tables_of_another_program_are_left_alone(place: Place, there: str
     """The kernel neither uses them nor makes its own beside them; it names them, and a file stays as it is."""
     await place.sql(f"CREATE TABLE {there}")
     name, before = there.partition(" ")[0], _content(place)
-    with pytest.raises(ForeignTables, match=f"another program: {name}; give the kernel an empty database"):
+    with pytest.raises(StoreUnusable, match=f"another program: {name}; give the kernel an empty database"):
         await open_store(place.url).open()
     assert _content(place) == before
-    with pytest.raises((ForeignTables, MaintenanceRefused)):
+    with pytest.raises((StoreUnusable, MaintenanceRefused)):
         await copy_store(StorePlace(place.url), StorePlace(f"sqlite:///{tmp_path}/new.db"), progress=lambda _, __: None)
     assert _content(place) == before
     with pytest.raises(Exception, match="runs"):
@@ -56,7 +56,7 @@ async def test_another_programs_revision_is_no_other_version(place: Place, there
     await place.sql("CREATE TABLE alembic_version (version_num varchar(32))")
     for revision in there:
         await place.sql(f"INSERT INTO alembic_version VALUES ('{revision}')")
-    with pytest.raises(ForeignTables, match="another program: alembic_version"):
+    with pytest.raises(StoreUnusable, match="another program: alembic_version"):
         await open_store(place.url).open()
 
 

@@ -19,11 +19,10 @@ from nomaflow_api.v1.sealing import open_acks, seal
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.errors import QuotaExceeded, StaleSession
+from nomaflow_kernel.domain.errors import KernelError, QuotaExceeded, StaleSession
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.hosts.errors import SessionSuperseded
 from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
@@ -181,7 +180,7 @@ async def test_a_host_that_never_reads_its_answers_ends_its_session() -> None:
         assert session.open
         for number in range(kept):
             session.answer(number, acks)
-        with pytest.raises(SessionSuperseded, match="its host does not read the answers to its reports"):
+        with pytest.raises(KernelError, match="its host does not read the answers to its reports"):
             await anext(session.messages())
         session.answer(0, acks)
         assert not session.open

@@ -17,10 +17,10 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.access.principals import OWNER, Caller
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.hosts import registry
-from nomaflow_kernel.hosts.errors import SessionSuperseded
 from nomaflow_kernel.hosts.gateway import HostGateway
 from waiting import eventually
 
@@ -205,7 +205,7 @@ async def test_a_session_that_the_kernel_ends_is_over_though_its_host_does_not_r
     world.engine.links[0].end("its credential was withdrawn")
     await eventually(lambda: world.engine.detached == world.engine.links)
     said.put_nowait(gateway.AttachRequest(heartbeat=gateway.Heartbeat(sent_at_us=5)))
-    with pytest.raises(SessionSuperseded):
+    with pytest.raises(KernelError, match="has ended this session"):
         await anext(answers)
     assert (len(world.engine.detached), world.engine.heartbeats) == (1, [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import logging
 import re
@@ -50,9 +51,15 @@ async def refused(world: World, request: kernel.TriggerRunRequest) -> grpc.aio.A
 
 
 def test_every_error_of_the_kernel_has_a_status() -> None:
-    """A new exception class whose reason has no status is found here, and not by a caller."""
+    """A reason without a status, of a class or of one error, is found here, and not by a caller."""
     kinds = [kind for kind in subclasses(KernelError) if kind.__module__.startswith("nomaflow_kernel.")]
     assert [kind.__name__ for kind in kinds if kind.reason not in REASONS] == []
+    texts = (file.read_text() for file in Path(nomaflow_kernel.__file__).parent.rglob("*.py"))
+    calls = [each for text in texts for each in ast.walk(ast.parse(text)) if isinstance(each, ast.Call)]
+    made = [each for each in calls if ast.unparse(each.func) in ("KernelError", "StoreUnusable")]
+    said = {ast.unparse(given.value).strip("'") for each in made for given in each.keywords if given.arg == "reason"}
+    assert len(said) > 10
+    assert said <= REASONS.keys()
 
 
 def test_the_documentation_has_the_same_table() -> None:

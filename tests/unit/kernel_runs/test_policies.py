@@ -8,7 +8,7 @@ import pytest
 from rig import START_US, Rig, canceled, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
-from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import PauseRecord, TriggerKind
@@ -276,7 +276,7 @@ async def test_replay_takes_the_snapshot_and_can_start_late(rig: Rig) -> None:
     rig.jobs.add(job("a", step("one"), step("two")))
     host = await rig.host()
     old = (await rig.trigger("a", params={"p": 1})).run_id
-    with pytest.raises(RunNotTerminal):
+    with pytest.raises(KernelError, match="only a finished run can be replayed"):
         await rig.replay(old)
     await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=3, extras_json=b'{"k":"v"}'))
     await host.finish((await host.dispatch(2)).attempt_key, failed())

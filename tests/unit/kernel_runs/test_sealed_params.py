@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rig import Rig, failed, job, opened, step
 
-from nomaflow_kernel.access.secret_params import KEY_FILE, SecretParams, SecretsUnavailable, hidden
-from nomaflow_kernel.domain.errors import BadRequest, RequestIdReused
+from nomaflow_kernel.access.secret_params import KEY_FILE, SecretParams, hidden
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, RequestIdReused
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc.messages import run_detail_message
@@ -196,10 +196,10 @@ async def test_a_missing_key_is_not_tried_a_thousand_times(rig: Rig) -> None:
 async def test_a_key_that_cannot_be_made_refuses_the_trigger(tmp_path: Path) -> None:
     """A missing folder or a damaged key refuses the values, and the damaged file stays."""
     secrets = SecretParams(tmp_path / "none")
-    with pytest.raises(SecretsUnavailable, match="cannot be used: no such file"):
+    with pytest.raises(KernelError, match="cannot be used: no such file"):
         secrets.sealed(_request(), ["api_key"])
     (tmp_path / KEY_FILE).write_text("short")
-    with pytest.raises(SecretsUnavailable, match="cannot be used"):
+    with pytest.raises(KernelError, match="cannot be used"):
         SecretParams(tmp_path).sealed(_request(), ["api_key"])
     assert (tmp_path / KEY_FILE).read_text() == "short"
 
@@ -240,7 +240,7 @@ async def test_a_request_that_is_refused_for_lack_of_a_key_cancels_nothing(rig: 
     await rig.host()
     running = (await rig.trigger("a")).run_id
     (rig.path.parent / KEY_FILE).mkdir()
-    with pytest.raises(SecretsUnavailable):
+    with pytest.raises(KernelError, match="secret params cannot be encrypted"):
         await rig.trigger("a", request_id="again", request_hash="hash")
     await rig.settle()
     assert (await rig.detail(running)).run.cancel is None
