@@ -15,11 +15,11 @@ from functools import lru_cache
 from itertools import chain, compress, groupby, islice
 from typing import cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.fire_counts import count_fires, dst_of_fire, fire_bits, is_frequent
+from nomaflow_project.cron.fire_counts import dst_of_fire, fire_bits, is_frequent
 
 MOST_NAMED = 10
 """The most jobs that a fire or a schedule is said to collide with."""
@@ -127,6 +127,7 @@ class FirePlan:
     def work(self) -> Iterator[None]:
         """Plan, in small steps."""
         heap: list[tuple[int, int, Moment, str, list[Owner]]] = []
+        often: list[tuple[Frequent, list[Owner]]] = []
         earliest = self.begin - LOOK_BACK
         hour = earliest.replace(minute=0, second=0, microsecond=0)  # the same for an hour: its fires are known
         for number, ((text, timezone), owners) in enumerate(self._owners.items()):
@@ -134,7 +135,9 @@ class FirePlan:
             try:
                 expression, tz = CronExpression.parse(text), cast("tzinfo", zone(timezone))
                 if is_frequent(expression):
-                    self._add_frequent(expression, text, timezone, tz, owners)
+                    first_fire = expression.next_after(self.begin - _TICK, tz)
+                    each = Frequent(owner=owners[0], expression=text, timezone=timezone, fires=0, next=first_fire)
+                    often.append((each, owners))
                     continue
                 first = first_after(hour - _TICK, text, timezone)
                 while first.at < earliest:
@@ -143,7 +146,7 @@ class FirePlan:
                 continue  # no further fire before the calendar's end
             heap.append((first.at_us, number, first, text, owners))
         yield from self._list(heap)
-        yield from self._count_minutes()
+        yield from self._count(often)
 
     def _list(self, heap: list[tuple[int, int, Moment, str, list[Owner]]]) -> Iterator[None]:
         """List the fires of a heap of schedules, each with its next fire, in order."""
@@ -170,35 +173,23 @@ class FirePlan:
         self.listed_until = moment.at
         return False
 
-    def _add_frequent(
-        self, expression: CronExpression, text: str, timezone: str, tz: tzinfo, owners: Sequence[Owner]
-    ) -> None:
-        first = expression.next_after(self.begin - _TICK, tz)
-        if first >= self.end:
-            return
-        fires = count_fires(expression, self.begin, self.end, tz)
-        self.frequent += [
-            Frequent(owner=owner, expression=text, timezone=timezone, fires=fires, next=first) for owner in owners
-        ]
-
-    def _count_minutes(self) -> Iterator[None]:
-        """Count the fires of the minutes in which one is listed."""
+    def _count(self, often: Sequence[tuple[Frequent, list[Owner]]]) -> Iterator[None]:
+        """Count the fires of frequent schedules, and those of the minutes in which one is listed."""
         self.in_minute.update(fire.moment.at_us // _MINUTE_US for fire in self.fires)
         begin = self.begin.replace(second=0, microsecond=0)
         first, passed = to_us(begin) // _MINUTE_US, (to_us(self.begin - _TICK) - to_us(begin)) // 1_000_000 + 1
-        often = {(each.expression, each.timezone): each for each in self.frequent}
-        schedules = Counter((each.expression, each.timezone) for each in self.frequent)
-        for key, each in often.items() if self.in_minute else ():
+        for each, owners in often:
             yield
-            seconds = (each.bits(begin, self.end) >> passed << passed).to_bytes(
-                (self.end - begin) // timedelta(seconds=8) + 9, "little"
-            )
+            if not (bits := each.bits(begin, self.end) >> passed << passed):
+                continue
+            self.frequent += [structs.replace(each, owner=owner, fires=bits.bit_count()) for owner in owners]
+            seconds = bits.to_bytes((self.end - begin) // timedelta(seconds=8) + 9, "little")
             for number, minute in enumerate(self.in_minute):
                 if number % _MINUTES_A_STEP == 0:
                     yield
                 at, odd = divmod((minute - first) * 60, 8)
                 fires = int.from_bytes(seconds[at : at + 8], "little") >> odd & _ONE_MINUTE
-                self.in_minute[minute] += schedules[key] * fires.bit_count()
+                self.in_minute[minute] += len(owners) * fires.bit_count()
 
 
 def collisions(

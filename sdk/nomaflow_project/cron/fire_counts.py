@@ -1,9 +1,8 @@
-"""Counting and comparing the fires of an expression without making them, and recognising the two DST nights."""
+"""The fires of an expression as bits, to count and compare them without making them; and the two DST nights."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Literal
 
@@ -15,6 +14,7 @@ from nomaflow_project.cron.grammar import CronFields
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
+_NO_FIRES = bytes(24 * 3600 // 8)
 _PATTERNS_AT_ONCE = 512
 _FREQUENT_PER_DAY = 48
 
@@ -27,23 +27,6 @@ def fires_a_day(expression: CronExpression) -> int:
 def is_frequent(expression: CronExpression) -> bool:
     """Return whether a matching day has more than 48 fires, which lists of fires sum up."""
     return fires_a_day(expression) > _FREQUENT_PER_DAY
-
-
-def count_fires(expression: CronExpression, begin: datetime, end: datetime, tz: tzinfo) -> int:
-    """Return how many fires there are from an aware time on, before another.
-
-    Fires of a fixed expression whose times fall together at the end of a gap count one by one.
-    """
-    begin, end = _next_second(begin.astimezone(UTC)), _next_second(end.astimezone(UTC))
-    if not expression.fields.wildcard:
-        return _count(expression.fields, _wall(begin, tz), _wall(end, tz))
-    total = 0
-    while begin < end:
-        part_end = _offset_ends(begin, end, tz)
-        offset = begin.astimezone(tz).utcoffset() or timedelta(0)
-        total += _count(expression.fields, *((at + offset).replace(tzinfo=None) for at in (begin, part_end)))
-        begin = part_end
-    return total
 
 
 def fire_bits(expression: CronExpression, begin: datetime, end: datetime, tz: tzinfo) -> int:
@@ -81,10 +64,6 @@ def _next_second(at: datetime) -> datetime:
     return at if at.microsecond == 0 else at.replace(microsecond=0) + _SECOND
 
 
-def _wall(at: datetime, tz: tzinfo) -> datetime:
-    return at.astimezone(tz).replace(tzinfo=None, fold=0)
-
-
 def _offset_ends(begin: datetime, end: datetime, tz: tzinfo) -> datetime:
     """Return the first instant after ``begin`` with another offset, ``end`` if there is none before."""
     offset = begin.astimezone(tz).utcoffset()
@@ -96,46 +75,21 @@ def _offset_ends(begin: datetime, end: datetime, tz: tzinfo) -> datetime:
     return offset_change(low, high, tz)
 
 
-def _count(fields: CronFields, begin: datetime, end: datetime) -> int:
-    """Return how many wall times match from ``begin`` on, before ``end``."""
-    whole = len(fields.hours) * len(fields.minutes) * len(fields.seconds)
-    total = 0
-    year, month = begin.year, begin.month
-    while (year, month) <= (end.year, end.month):
-        for day in matching_days(fields, year, month) if month in fields.months else ():
-            each = date(year, month, day)
-            if begin.date() <= each <= end.date():
-                total += _before(fields, end) if each == end.date() else whole
-                total -= _before(fields, begin) if each == begin.date() else 0
-        year, month = (year, month + 1) if month < 12 else (year + 1, 1)
-    return max(total, 0)
-
-
 def _wall_bits(fields: CronFields, begin: datetime, end: datetime) -> int:
     """Return the matching wall times from ``begin`` on, before ``end``, as bits."""
-    pattern = _day_bits(fields.hours, fields.minutes, fields.seconds)
-    bits = 0
-    for number in range((end.date() - begin.date()).days + 1):
-        day = begin.date() + number * _DAY
-        if day.month in fields.months and day.day in matching_days(fields, day.year, day.month):
-            ahead = (datetime.combine(day, time()) - begin) // _SECOND
-            bits |= pattern << ahead if ahead >= 0 else pattern >> -ahead
-    return bits & ((1 << (end - begin) // _SECOND) - 1)
+    midnight, fires = datetime.combine(begin, time()), _day_bits(fields.hours, fields.minutes, fields.seconds)
+    days = (midnight + number * _DAY for number in range((end.date() - begin.date()).days + 1))
+    found = bytearray().join(
+        fires if day.month in fields.months and day.day in matching_days(fields, day.year, day.month) else _NO_FIRES
+        for day in days
+    )
+    whole, odd = divmod((end - midnight) // _SECOND, 8)
+    found[whole] &= (1 << odd) - 1
+    return int.from_bytes(found[: whole + 1], "little") >> (begin - midnight) // _SECOND
 
 
 @lru_cache(maxsize=_PATTERNS_AT_ONCE)
-def _day_bits(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> int:
+def _day_bits(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> bytes:
     of_minute = sum(1 << second for second in seconds)
     of_hour = sum(of_minute << 60 * minute for minute in minutes)
-    return sum(of_hour << 3600 * hour for hour in hours)
-
-
-def _before(fields: CronFields, wall: datetime) -> int:
-    """Return how many times of a day match before a wall time's own."""
-    seconds, minutes = len(fields.seconds), len(fields.minutes)
-    count = bisect_left(fields.hours, wall.hour) * minutes * seconds
-    if wall.hour in fields.hours:
-        count += bisect_left(fields.minutes, wall.minute) * seconds
-        if wall.minute in fields.minutes:
-            count += bisect_left(fields.seconds, wall.second)
-    return count
+    return sum(of_hour << 3600 * hour for hour in hours).to_bytes(len(_NO_FIRES), "little")

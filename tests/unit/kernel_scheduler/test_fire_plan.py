@@ -65,6 +65,12 @@ def test_a_frequent_schedule_is_one_line_with_its_count() -> None:
     assert {fire.owner.job_id for fire in made.fires} == {"half"}
 
 
+def test_the_fires_of_a_skipped_hour_count_once() -> None:
+    """All of them are at the end of the gap: one run begins there."""
+    (often,) = plan(("night", "0-59 2 * * *"), zone="Europe/Paris").frequent
+    assert (often.fires, often.next) == (1, datetime(2026, 3, 29, 1, tzinfo=UTC))
+
+
 def test_a_list_that_is_full_says_how_far_it_is_whole() -> None:
     """Fires of one instant are cut too, and the instant is told: nothing before it is missing."""
     made = plan(("a", "0 * * * *"), ("b", "0 * * * *"), ("c", "30 * * * *"), limit=4)
