@@ -6,9 +6,9 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
-from operator import attrgetter
 from pathlib import Path
 
 from nomaflow_api import event_loop
@@ -16,18 +16,13 @@ from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.option_parser import OptionParser
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import HostError
-from nomaflow_host.process.instance_flags import add_instance_flags
+from nomaflow_host.process.instance_flags import PREFIX, add_flags, positive_seconds
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
-
-_WITH_VARIABLE = (
-    "--join", "--state-dir", "--labels", "--capacity", "--for-attempt", "--ends-at",
-    "--log-level", "--log-format", "--metrics",
-)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
-    parser = _parser()
+    parser, variables = _parser()
     options = parser.parse(arguments)
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
@@ -58,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         write_error(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'")
         return os.EX_CONFIG
-    if wrong := _wrong_variable():
+    if wrong := _wrong_variable(variables):
         write_error(f"nomaflow host: {wrong}")
         return os.EX_CONFIG
 
@@ -77,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
         return os.EX_CONFIG if isinstance(error, MetricsAddressRefused) else os.EX_TEMPFAIL
 
 
-def _parser() -> OptionParser:
+def _parser() -> tuple[OptionParser, dict[str, str]]:
+    """Return the parser, and the variables of its flags."""
     parser = OptionParser(
         prog="nomaflow host",
         description="Run the plugin host of a project: its callables, in processes of their own.",
@@ -87,36 +83,26 @@ def _parser() -> OptionParser:
     parser.add_argument(
         "--kernel", default="", metavar="ADDRESS", help="unix:PATH, HOST:PORT or tls://HOST:PORT, several with commas"
     )
-    parser.add_argument(
-        "--join",
-        default=os.environ.get("NOMAFLOW_HOST_JOIN", ""),
-        metavar="FILE",
-        help="join a kernel on TCP with the string in this file, once; - is standard input [NOMAFLOW_HOST_JOIN]",
-    )
     parser.add_argument("--name", default="", help="the host's name")
-    add_instance_flags(parser)
-    for flag, text in (
-        ("--log-level", "lowest level of the host's own log"),
-        ("--log-format", "text or json"),
-        ("--metrics", "IP:PORT or unix:PATH to serve metrics on"),
-    ):
-        variable = "NOMAFLOW_HOST_" + flag[2:].replace("-", "_").upper()
-        parser.add_argument(flag, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
+    variables = add_flags(parser)
+    parser.add_argument(
+        "--idle-exit-seconds",
+        type=positive_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end with exit code 0 once nothing has run for this long and the kernel has every report",
+    )
     parser.add_argument("--watch", action="store_true", help="reload whenever a file is saved")
     parser.add_argument("--manifest", action="store_true", help="load the project once, print its manifest, exit")
-    return parser
+    return parser, variables
 
 
-def _wrong_variable() -> str:
+def _wrong_variable(variables: Mapping[str, str]) -> str:
     """Return what is wrong with a NOMAFLOW_HOST_* variable; empty if all is well."""
     from nomaflow_project.models.settings_file import HostSection  # loaded with the rest of the host
 
-    prefix = "NOMAFLOW_HOST_"
-    keys = [flag[2:].replace("-", "_") for flag in _WITH_VARIABLE]
-    variables = {key: prefix + key.upper() for key in keys}
-    return wrong_variable(
-        os.environ, prefix=prefix, keys=map(attrgetter("name"), fields(HostSection)), variables=variables
-    )
+    keys = (each.name for each in fields(HostSection))
+    return wrong_variable(os.environ, prefix=PREFIX, keys=keys, variables=variables)
 
 
 def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:

@@ -162,7 +162,7 @@ def test_commands_flags_and_variables_exist() -> None:
             if command and command[0] == "nomaflow":
                 assert run_command(*command[1:], "--help", folder=ROOT).code == 0, command
         if container["name"] == "host":
-            host_parser().parse_args(container.get("args", []))
+            host_parser()[0].parse_args(container.get("args", []))
         for variable in container.get("env", ()):
             if variable["name"].startswith("NOMAFLOW_"):
                 assert f"[{variable['name']}]" in kernel.stdout

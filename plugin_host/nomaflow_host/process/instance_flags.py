@@ -1,4 +1,4 @@
-"""The flags of ``nomaflow host`` that describe one instance among several: its folder, its machine and its end."""
+"""The flags of ``nomaflow host`` that have a variable, most of which describe one instance among several."""
 
 from __future__ import annotations
 
@@ -6,66 +6,29 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from nomaflow_project.jobs.resources import MOST, bad_label
 
 _CAPACITY = {"cpu": float, "memory_mb": int, "gpus": int}
 _ATTEMPT_KEY = re.compile(r"run_[0-9a-z]{26}/.+/[1-9][0-9]*")
 _LATEST = 253402300799.0  # the last second of 9999, UTC
+PREFIX = "NOMAFLOW_HOST_"
 
 
-def add_instance_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags to the parser of ``nomaflow host``."""
-    state_dir = os.environ.get("NOMAFLOW_HOST_STATE_DIR")
-    parser.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path(state_dir) if state_dir else None,
-        metavar="DIR",
-        help="a folder of this machine for this instance alone, if several instances share the project's folder"
-        " [NOMAFLOW_HOST_STATE_DIR]",
-    )
-    # argparse passes a default that is a text through `type`: a bad variable is reported like a bad flag.
-    parser.add_argument(
-        "--labels",
-        type=_labels,
-        default=os.environ.get("NOMAFLOW_HOST_LABELS", ""),
-        metavar="NAME=VALUE,…",
-        help="labels of this instance, laid over [host] labels [NOMAFLOW_HOST_LABELS]",
-    )
-    parser.add_argument(
-        "--capacity",
-        type=_capacity,
-        default=os.environ.get("NOMAFLOW_HOST_CAPACITY", ""),
-        metavar="cpu=N,…",
-        help="cpu, memory_mb and gpus of this instance, laid over [host] capacity [NOMAFLOW_HOST_CAPACITY]",
-    )
-    parser.add_argument(
-        "--for-attempt",
-        type=_attempt_key,
-        default=os.environ.get("NOMAFLOW_HOST_FOR_ATTEMPT", ""),
-        metavar="KEY",
-        help="take this one attempt, of a step that wants an instance of its own, and nothing else; end with exit"
-        " code 0 once the kernel has its report, or if it is over already [NOMAFLOW_HOST_FOR_ATTEMPT]",
-    )
-    parser.add_argument(
-        "--idle-exit-seconds",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="end with exit code 0 once nothing has run for this long and the kernel has every report",
-    )
-    parser.add_argument(
-        "--ends-at",
-        type=_moment,
-        default=os.environ.get("NOMAFLOW_HOST_ENDS_AT") or None,
-        metavar="TIME",
-        help="when the time of this machine ends: +SECONDS from now, 2026-11-02T03:00:00Z, or seconds since 1970;"
-        " the instance takes no step that may last longer, and drains before [NOMAFLOW_HOST_ENDS_AT]",
-    )
+def add_flags(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Add the flags to the parser of ``nomaflow host``; return the variable of each by its attribute."""
+    variables = {}
+    for flag, metavar, kind, default, text in _FLAGS:
+        key = flag[2:].replace("-", "_")
+        variable = variables[key] = PREFIX + key.upper()
+        # argparse passes a default that is a text through `type`: a bad variable is reported like a bad flag.
+        given = os.environ.get(variable) or default
+        parser.add_argument(flag, type=kind, default=given, metavar=metavar, help=f"{text} [{variable}]")
+    return variables
 
 
 def _attempt_key(text: str) -> str:
@@ -78,7 +41,7 @@ def _attempt_key(text: str) -> str:
     return text
 
 
-def _seconds(text: str) -> float:
+def positive_seconds(text: str) -> float:
     """Return a positive number of seconds.
 
     :raises ArgumentTypeError: if it is none
@@ -152,3 +115,31 @@ def _capacity(text: str) -> Mapping[str, float]:
         if not 0 <= amounts[name] <= MOST[name]:
             raise argparse.ArgumentTypeError(f"{name} is {value!r}; expected a number from 0 to {MOST[name]:,}")
     return amounts
+
+
+_FLAGS: tuple[tuple[str, str | None, Callable[[str], Any], str | None, str], ...] = (
+    ("--join", "FILE", str, "", "join a kernel on TCP with the string in this file, once; - is standard input"),
+    (
+        "--state-dir", "DIR", Path, None,
+        "a folder of this machine for this instance alone, if several instances share the project's folder",
+    ),
+    ("--labels", "NAME=VALUE,…", _labels, "", "labels of this instance, laid over [host] labels"),
+    (
+        "--capacity", "cpu=N,…", _capacity, "",
+        "cpu, memory_mb and gpus of this instance, laid over [host] capacity",
+    ),
+    (
+        "--for-attempt", "KEY", _attempt_key, "",
+        ("take this one attempt, of a step that wants an instance of its own, and nothing else; end with exit code 0 "
+         "once the kernel has its report, or if it is over already"),
+    ),
+    (
+        "--ends-at", "TIME", _moment, None,
+        ("when the time of this machine ends: +SECONDS from now, 2026-11-02T03:00:00Z, or seconds since 1970; the "
+         "instance takes no step that may last longer, and drains before"),
+    ),
+    ("--log-level", None, str, "", "lowest level of the host's own log"),
+    ("--log-format", None, str, "", "text or json"),
+    ("--metrics", None, str, "", "IP:PORT or unix:PATH to serve metrics on"),
+)  # fmt: skip
+"""Flag, name of its value, what reads a text, what stands for none, help."""
