@@ -21,9 +21,9 @@ from nomaflow_launchers import __main__ as launcher
 @pytest.mark.parametrize(
     ("read", "arguments", "told"),
     [
-        (host._parser().parse, ["--ca", "cpu=1"], "--ca; did you mean --capacity?"),
-        (host._parser().parse, ["--capcity=cpu=1"], "--capcity; did you mean --capacity?"),
-        (host._parser().parse, ["--watch", "--log", "x"], "--log; did you mean --log-level or --log-format?"),
+        (host._parser()[0].parse, ["--ca", "cpu=1"], "--ca; did you mean --capacity?"),
+        (host._parser()[0].parse, ["--capcity=cpu=1"], "--capcity; did you mean --capacity?"),
+        (host._parser()[0].parse, ["--watch", "--log", "x"], "--log; did you mean --log-level or --log-format?"),
         (lambda given: read_settings(given, {}), ["--leader-ttl", "5"], "did you mean --leader-ttl-seconds?"),
         (upkeep._parser().parse, ["inspect", "--deeep"], "did you mean --deep?"),
         (alerts._parser().parse, ["--projet", "x"], "did you mean --project?"),
