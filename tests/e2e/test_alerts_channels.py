@@ -186,7 +186,8 @@ def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
     mute = system.ask("alerts", "mute", "failing", "--why", "moving", "--for", "1h")
     assert (mute["job_id"], mute["why"]) == ("failing", "moving")
     system.ask("run", "failing", "--wait", code=1)
-    [incident] = eventually(lambda: system.incidents())
+    eventually(system.incidents)
+    [incident] = system.ask("alerts", "open")["incidents"]
     assert (incident["mute"]["why"], incident["told_at"]) == ("moving", None)
     assert "muted: job 'failing'" in system.cli("alerts", "open").out
     assert system.ask("alerts", "unmute", "failing")["was_muted"]
