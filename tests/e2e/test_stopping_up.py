@@ -49,6 +49,7 @@ def deaf(*, ledger, **_):
 JOBS = """
 [[jobs]]
 id = "may_finish"
+overlap = "allow"
 steps = [{ callable = "work:may_finish" }]
 
 [[jobs]]
@@ -100,10 +101,30 @@ class Lasting:
     up: subprocess.Popen[str]
     project: Path
 
+    @property
+    def settings(self) -> Path:
+        """The file with its settings."""
+        return self.project / "nomaflow.toml"
+
+    def break_settings(self, more: str) -> str:
+        """Add to the settings what a part cannot use, and return what they were."""
+        good = self.settings.read_text()
+        self.settings.write_text(good + more)
+        return good
+
+    def mend_settings(self, good: str, *, part: str) -> None:
+        """Wait until a part has said that it cannot use them, which ends nothing, and restore them."""
+        said: dict[str, Any] = {}
+        while "exit code 78" not in (said.get("exit") or ""):
+            said = _lines_until(self.up, type="part", name=part)[-1]
+        assert said["again_in"] is not None
+        assert any("nomaflow.toml" in line or "lease_seconds" in line for line in said["tail"])
+        self.settings.write_text(good)
+
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
-    """Start one project for the tests in which its parts crash."""
+    """Start one project for the tests in which its parts crash, and for the last one, which stops it."""
     project = tmp_path_factory.mktemp("lasting")
     with started(project) as process:
         yield Lasting(up=process, project=project)
@@ -116,7 +137,10 @@ def stored(project: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A step that ends in time has succeeded; a deaf one is stopped with its children long before the deadline."""
+    """A step that ends in time has succeeded; a deaf one is stopped with its children long before the deadline.
+
+    SIGHUP asks for a reload, even too late for one, and hurries nobody.
+    """
     ledger = Ledger(file=tmp_path / "ledger")
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
         for job in ("may_finish", "deaf"):
@@ -127,101 +151,71 @@ def test_one_signal_drains_and_a_second_one_is_faster(up: subprocess.Popen[str],
         lines = _lines_until(up, type="stopping")
         assert not lines[-1]["hurried"]
         assert client.get_kernel().pid in below, "the kernel takes what the host still reports"
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            up.send_signal(number)
+        log = tmp_path / ".nomaflow" / "host.log"
+        eventually(lambda: "nomaflow.state" in log.read_text())
         Path(f"{ledger.file}.go").touch()
         ledger.wait_for("finished")
         eventually(lambda: any(run.state == "SUCCEEDED" for run in client.list_runs(job_id="may_finish")))
         assert up.poll() is None
         assert all(is_alive(pid) for pid in pids[1:]), "it may go on until the deadline"
+        assert "asked to stop a second time" not in log.read_text()
     began = time.monotonic()
     up.send_signal(signal.SIGTERM)
-    assert up.wait(40) == 0
+    said, _ = up.communicate(timeout=40)
+    assert [line["hurried"] for line in map(json.loads, said.splitlines()) if line["type"] == "stopping"] == [True]
+    assert up.returncode == 0
     assert time.monotonic() - began < 30
     eventually(lambda: not any(is_alive(pid) for pid in below))
     assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", ""), "deaf": ("FAILED", "host_draining")}
 
 
-def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """SIGHUP asks for a reload, even too late for one: steps run to their end."""
-    ledger = Ledger(file=tmp_path / "ledger")
+def test_kernel_and_host_of_a_killed_up_stop_by_themselves(up: subprocess.Popen[str], tmp_path: Path) -> None:
+    """They stop once: steps have their time. A second signal cancels the rest; a host waits a moment for no kernel."""
+    in_time, late = Ledger(file=tmp_path / "in-time"), Ledger(file=tmp_path / "late")
     with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
-        ledger.wait_for("may_finish")
-    up.send_signal(signal.SIGTERM)
-    _lines_until(up, type="stopping")
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        up.send_signal(number)
+        for ledger in (in_time, late):
+            client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
+            ledger.wait_for("may_finish")
+        host = psutil.Process(client.list_hosts()[0].instances[0].pid)
+    below = set(pids_below(up.pid))
     log = tmp_path / ".nomaflow" / "host.log"
-    eventually(lambda: "nomaflow.state" in log.read_text())
-    Path(f"{ledger.file}.go").touch()
-    said, _ = up.communicate(timeout=240)
-    assert '"hurried":true' not in said.replace(" ", "")
-    assert up.returncode == 0
-    assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", "")}
-
-
-class Orphaned:
-    """The remains of a killed ``up``: a host with one running step.
-
-    :ivar below: pids of all that was below it
-    """
-
-    def __init__(self, up: subprocess.Popen[str], project: Path) -> None:
-        self.ledger = Ledger(file=project / "ledger")
-        with closing(SyncKernelClient(ProjectAddress(project=project))) as client:
-            client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(self.ledger.file)}))
-            self.ledger.wait_for("may_finish")
-            self.host = psutil.Process(client.list_hosts()[0].instances[0].pid)
-        self.below = set(pids_below(up.pid))
-        self._log = project / ".nomaflow" / "host.log"
-        up.kill()
-        eventually(lambda: "stopping: 1 step may finish" in self.log)
-
-    @property
-    def log(self) -> str:
-        """The host's log."""
-        return self._log.read_text()
-
-    def is_gone(self) -> bool:
-        """Return whether nothing of it is left."""
-        return not any(is_alive(pid) for pid in self.below)
-
-
-def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """Kernel and host of an ``up`` that was killed stop by themselves, once: steps have their time, nothing is left."""
-    left = Orphaned(up, tmp_path)
+    up.kill()
+    eventually(lambda: "stopping: 2 steps may finish" in log.read_text())
     for times in (1, 2, 3):  # as the system does, for each thread of the one that died
-        left.host.send_signal(signal.SIGUSR2)
-        left.host.send_signal(signal.SIGUSR1)
+        host.send_signal(signal.SIGUSR2)
+        host.send_signal(signal.SIGUSR1)
         # uvloop may deliver one of two signals that come together twice.
-        eventually(lambda times=times: left.log.count("nomaflow.state") >= times)
-    Path(f"{left.ledger.file}.go").touch()
-    left.ledger.wait_for("finished")
-    assert "asked to stop a second time" not in left.log
-    left.host.terminate()  # nobody is there who could take the outcome
-    eventually(left.is_gone)
-
-
-def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A second signal while steps run cancels them; for a kernel that is gone the host waits a moment only."""
-    left = Orphaned(up, tmp_path)
-    left.host.terminate()
-    eventually(lambda: "asked to stop a second time" in left.log)
-    eventually(left.is_gone)
+        eventually(lambda times=times: log.read_text().count("nomaflow.state") >= times)
+    Path(f"{in_time.file}.go").touch()
+    in_time.wait_for("finished")
+    assert "asked to stop a second time" not in log.read_text()
+    host.terminate()
+    eventually(lambda: "asked to stop a second time" in log.read_text())
+    eventually(lambda: not any(is_alive(pid) for pid in below))
+    assert late.entries("finished") == []
 
 
 def test_a_killed_kernel_is_started_again_beside_its_host(lasting: Lasting, tmp_path: Path) -> None:
-    """One line says who ended, how, and when it restarts; the host's workers continue and their result counts."""
+    """One line says who ended, how, and when it restarts; the host's workers continue and their result counts.
+
+    A kernel that comes back to settings that it cannot use says so, and serves once they are mended.
+    """
     ledger = Ledger(file=tmp_path / "ledger")
     with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
         run = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
         worker = ledger.pid("may_finish")
         old = client.get_kernel().pid
+        good = lasting.break_settings("[kernel]\nlease_seconds = 'long'\n")
         os.kill(old, signal.SIGKILL)
         crashed = _lines_until(lasting.up, type="part", pid=old)[-1]
         assert {key: crashed[key] for key in ("name", "state", "exit", "again_in")} == {
             "name": "kernel", "state": "crashed", "exit": "killed by SIGKILL", "again_in": 0.5,
         }  # fmt: skip
         assert _lines_until(lasting.up, type="part")[-1]["state"] == "started"
+        lasting.mend_settings(good, part="kernel")
+        eventually(lambda: _pid_of(client, "kernel") not in (0, old))
         Path(f"{ledger.file}.go").touch()
         ended = client.wait(run)
         assert (ended.state, [one.worker_pid for one in ended.steps[0].attempts]) == ("SUCCEEDED", [worker])
@@ -229,39 +223,23 @@ def test_a_killed_kernel_is_started_again_beside_its_host(lasting: Lasting, tmp_
 
 
 def test_a_killed_host_is_started_again(lasting: Lasting, tmp_path: Path) -> None:
-    """A killed host takes its step with it, which is reported, and its successor serves."""
+    """A killed host takes its step with it, which is reported; its successor serves, once it can use its settings."""
     ledger = Ledger(file=tmp_path / "ledger")
     with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
         first = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
         ledger.wait_for("may_finish")
         host = _pid_of(client, "host")
+        good = lasting.break_settings("[host\n")
         os.kill(host, signal.SIGKILL)
         crashed = _lines_until(lasting.up, type="part", pid=host)[-1]
         assert (crashed["name"], crashed["state"], crashed["exit"]) == ("host", "crashed", "killed by SIGKILL")
         assert _lines_until(lasting.up, type="part", state="started")[-1]["pid"] != host
+        lasting.mend_settings(good, part="host")
         ended = client.wait(first)
         assert (ended.state, ended.reason and ended.reason.code) == ("FAILED", "host_crashed")
         Path(f"{ledger.file}.go").touch()
         second = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
         assert client.wait(second).state == "SUCCEEDED"
-
-
-@pytest.mark.parametrize(("part", "broken"), [("kernel", "[kernel]\nlease_seconds = 'long'\n"), ("host", "[host\n")])
-def test_a_crash_beside_broken_settings_ends_nothing(lasting: Lasting, part: str, broken: str) -> None:
-    """A part that comes back to settings that it cannot use says so, and serves again once they are mended."""
-    settings = lasting.project / "nomaflow.toml"
-    good = settings.read_text()
-    with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
-        old = eventually(lambda: _pid_of(client, part))
-        settings.write_text(good + broken)
-        os.kill(old, signal.SIGKILL)
-        said: dict[str, Any] = {}
-        while "exit code 78" not in (said.get("exit") or ""):
-            said = _lines_until(lasting.up, type="part", name=part)[-1]
-        assert said["again_in"] is not None
-        assert any("nomaflow.toml" in line or "lease_seconds" in line for line in said["tail"])
-        settings.write_text(good)
-        eventually(lambda: _pid_of(client, part) not in (0, old), seconds=60)
 
 
 def _pid_of(client: SyncKernelClient, part: str) -> int:
@@ -311,10 +289,11 @@ def _lines_until(process: subprocess.Popen[str], **wanted: Any) -> list[dict[str
     raise AssertionError(f"up has ended: {lines[-3:]}")
 
 
-def test_a_stop_is_in_order_though_nobody_reads_of_it(up: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_stop_is_in_order_though_nobody_reads_of_it(lasting: Lasting) -> None:
     """``nomaflow up | tee FILE``: Ctrl-C ends the reader at once, and still the command ends last."""
+    up = lasting.up
     assert up.stdout is not None
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
+    with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
         kernel = client.get_kernel().pid
     others = [pid for pid in pids_below(up.pid) if pid != kernel]
     up.stdout.close()
