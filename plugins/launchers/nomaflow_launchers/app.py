@@ -137,7 +137,7 @@ class _Launcher:
             kernel_seconds=seconds,
             refused=self._refused,
         )
-        self._tell([*acts.unfit, *(_UNKNOWN.format(each) for each in self._section.hosts if each not in known)])
+        self._tell([*acts.unmet, *(_UNKNOWN.format(each) for each in self._section.hosts if each not in known)])
         await self._end(acts)
         self._refused = {}
         for start in acts.starts:

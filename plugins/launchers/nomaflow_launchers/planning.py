@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TypeAlias
 
 from nomaflow.client.values import ResourcesView, WantedView
@@ -15,6 +14,7 @@ from nomaflow_api.bounds import INSTANCES_OF_HOST
 from nomaflow_project.jobs.resources import MOST, Resources, lacking
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection, LauncherShape
 
+_FULL = "{} instances are started, as many as [launcher] max_instances allows: other steps wait until one ends"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _Key: TypeAlias = tuple[str, str]
 """A host and the name of a shape."""
@@ -67,13 +67,13 @@ class Plan:
 
     :param surplus: engine ids of instances that wait for a machine and are no longer wanted
     :param stuck: engine ids of instances that run and have not attached in time
-    :param unfit: needs that no shape meets, in words
+    :param unmet: why nothing is started for some of the attempts, in words
     """
 
     starts: Sequence[Order] = ()
     surplus: Sequence[str] = ()
     stuck: Sequence[str] = ()
-    unfit: Sequence[str] = ()
+    unmet: Sequence[str] = ()
 
 
 def plan(
@@ -112,12 +112,14 @@ def plan(
     for key, count in needed.items():
         starts += [(begun[key], Order(host=key[0], shape=shapes[key[1]]))] * (count - starting[key])
     starts.sort(key=lambda each: (each[1].kind in refused, each[0]))
+    wished = list(_attachable((start for _, start in starts), launched))
     room = max(0, section.max_instances - len(launched))
+    full = [_FULL.format(section.max_instances)] if len(wished) > room else []
     return Plan(
-        starts=list(islice(_attachable((start for _, start in starts), launched), room)),
+        starts=wished[:room],
         surplus=list(_surplus(coming, needed, {each.attempt_key for each in wanted})),
         stuck=list(_stuck(away, known, kernel_seconds, section.start_seconds)),
-        unfit=unfit,
+        unmet=[*unfit, *full],
     )
 
 

@@ -34,6 +34,10 @@ def test_as_many_are_started_as_the_waiting_attempts_need() -> None:
     for attempts, starts in ((0, 0), (1, 1), (4, 1), (5, 2), (20, 5), (1000, 5)):
         made = plan(SECTION, wanted=[_wanted(attempts)] if attempts else [], launched=[], attached=())
         assert _starts(made) == ["small"] * starts, attempts
+        assert bool(made.unmet) is (attempts > 20), attempts
+    assert made.unmet == [
+        "5 instances are started, as many as [launcher] max_instances allows: other steps wait until one ends"
+    ]
 
 
 def test_the_first_shape_that_fits_is_taken() -> None:
@@ -41,10 +45,10 @@ def test_the_first_shape_that_fits_is_taken() -> None:
     wanted = [_wanted(3, gpus=1, labels={"zone": "eu"}), _wanted(3, cpu=1.0), _wanted(2, cpu=1.0, memory_mb=900)]
     made = plan(replace(SECTION, max_instances=50), wanted=wanted, launched=[], attached=())
     assert _starts(made) == ["gpu"] * 2 + ["small"] * (2 + 2)
-    assert made.unfit == []
+    assert made.unmet == []
     made = plan(SECTION, wanted=[_wanted(1, gpus=3, labels={"zone": "eu"})], launched=[], attached=())
     assert made.starts == []
-    assert made.unfit == ["no shape of [launcher] has what a step of host 'team' needs: gpus = 3, label zone = 'eu'"]
+    assert made.unmet == ["no shape of [launcher] has what a step of host 'team' needs: gpus = 3, label zone = 'eu'"]
 
 
 def test_demand_is_as_old_as_the_oldest_part_of_it() -> None:
@@ -167,6 +171,6 @@ def test_what_has_waited_longest_is_started_first() -> None:
 def test_an_image_is_started_only_where_the_engine_has_images() -> None:
     """Slurm has none: nothing is started, and the launcher says for what."""
     made = plan(SECTION, wanted=[_own(1, image="team/train:2")], launched=[], attached=())
-    assert (made.starts, made.unfit) == ([], ["a step of host 'team' wants image 'team/train:2': slurm has no images"])
+    assert (made.starts, made.unmet) == ([], ["a step of host 'team' wants image 'team/train:2': slurm has no images"])
     made = plan(replace(SECTION, engine="kubernetes"), wanted=[_own(1, image="team/train:2")], launched=[], attached=())
     assert [(each.attempt_key, each.image) for each in made.starts] == [("run/fit/1", "team/train:2")]
