@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,45 +13,34 @@ from pathlib import Path
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.option_parser import OptionParser
-from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import HostError
 from nomaflow_host.process.instance_flags import PREFIX, add_flags, positive_seconds
 from nomaflow_project.reading.project_files import ProjectFiles
 from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
+from nomaflow_telemetry.process_start import begin_process, parts_installed
 
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a host and return its exit code."""
-    keep_memory_private()
-    # A request for a reload or a dump during the start must not end the host. Child processes would inherit SIG_IGN.
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
+    environ = dict(os.environ)
+    begin_process()
     parser, variables = _parser()
     options = parser.parse(arguments)
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
             parser.error(f"{flag}, or its variable, is {given!r}; expected one of {', '.join(allowed)}")
-    environ = dict(os.environ)
-    # gRPC's core would write lines of its own to stderr whenever a kernel goes away. It reads this on import.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # Nor is a plugin of pydantic wanted here, and a search for some reads the metadata of all that is installed.
+    # No plugin of pydantic is wanted here, and a search for some reads the metadata of all that is installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    try:
-        with imports_frozen():
-            from nomaflow_host.app import HostOptions, print_manifest, serve
+    with parts_installed("host"), imports_frozen():
+        from nomaflow_host.app import HostOptions, print_manifest, serve
+
         if find_spec("pydantic") is None:  # of the extra, whose parts are loaded by whoever uses them
             raise ModuleNotFoundError(name="pydantic")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("nomaflow"):
-            raise
-        write_error(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'")
-        return os.EX_CONFIG
     if wrong := _wrong_variable(variables):
         write_error(f"nomaflow host: {wrong}")
         return os.EX_CONFIG

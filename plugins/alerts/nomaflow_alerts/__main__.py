@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -13,31 +12,23 @@ from nomaflow_alerts.settings import SettingsError, checked_alerts
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.option_parser import OptionParser
-from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
+from nomaflow_telemetry.process_start import begin_process, parts_installed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve alerts, or tell what would have been sent, and return the exit code."""
-    keep_memory_private()  # the secrets of channels are in it
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
+    begin_process()
     options = _parser().parse(arguments)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
     project = options.project.absolute()
-    try:
-        alerts = checked_alerts(project, os.environ)
+    with parts_installed("alerts"):
+        try:
+            alerts = checked_alerts(project, os.environ)
+        except SettingsError as error:
+            write_error(f"nomaflow alerts: {error}")
+            return os.EX_CONFIG
         with imports_frozen():
             from nomaflow_alerts.app import serve
-    except SettingsError as error:
-        write_error(f"nomaflow alerts: {error}")
-        return os.EX_CONFIG
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("nomaflow"):
-            raise
-        write_error(f"nomaflow alerts: {error.name!r} is not installed; pip install 'nomaflow[alerts]'")
-        return os.EX_CONFIG
 
     from nomaflow.client import ClientError, KernelPlace
     from nomaflow_alerts.ledger import LedgerError, LedgerFailed

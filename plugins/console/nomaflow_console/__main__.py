@@ -6,7 +6,6 @@ import argparse
 import gc
 import getpass
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.option_parser import OptionParser
-from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
+from nomaflow_telemetry.process_start import begin_process, parts_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,12 +24,8 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the console, or print a login link; return the exit code."""
-    keep_memory_private()
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # they must not end it during its start
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    try:
+    begin_process()
+    with parts_installed("console"):
         from nomaflow_console.settings import FLAGS, SettingsRefused, read_settings
 
         options = vars(_parser(FLAGS).parse(arguments))
@@ -41,11 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
         except SettingsRefused as error:
             write_error(f"nomaflow console: {error}")
             return error.exit_code
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("nomaflow"):
-            raise
-        write_error(f"nomaflow console: {error.name!r} is not installed; pip install 'nomaflow[console]'")
-        return os.EX_CONFIG
 
 
 def _serve(settings: ConsoleSettings) -> int:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 
 from nomaflow_api.option_parser import OptionParser
-from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
+from nomaflow_telemetry.process_start import begin_process
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve, and return the exit code."""
-    keep_memory_private()  # its token is in it
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the start ends it without a traceback
+    begin_process()
     project = _parser().parse(arguments).project.absolute()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
 
     from nomaflow.client import ClientError, KernelPlace
     from nomaflow_launchers.app import serve
