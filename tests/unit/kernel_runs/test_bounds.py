@@ -12,6 +12,7 @@ from rig import Rig, command, failed, job, opened, step
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
+from nomaflow_kernel.engine.timers import DueTimes
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -185,6 +186,15 @@ async def test_timeouts_of_ended_runs_are_forgotten_before_they_are_due(rig: Rig
     assert len(rig.engine._state.timers) < 100
     await rig.advance(4_001)
     assert await rig.state(waits) is RunState.FAILED
+
+
+def test_due_times_that_are_replaced_take_no_memory() -> None:
+    """Those that no longer count leave the heap long before they would have been due."""
+    times: DueTimes[str, int] = DueTimes()
+    for due in range(1000, 0, -1):
+        times.put("a", due)
+    assert len(times._heap) < 200
+    assert (times.take_due(1000), times.next_due()) == ([("a", 1)], None)
 
 
 async def test_a_pause_that_is_prolonged_again_and_again_gathers_no_timers(rig: Rig) -> None:

@@ -8,7 +8,7 @@ from scheduler_rig import Bench
 
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.errors import StoreBusy, StoreFull, StoreUnavailable
+from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 from nomaflow_project.jobs.definitions import Overlap
 
 
@@ -100,23 +100,6 @@ async def test_a_clock_set_back_is_heeded_though_the_store_fails(bench: Bench, m
     for _ in range(3):
         await bench.tick(30)
     assert [at for _, at in await bench.runs()] == ["14:14:00", "13:15:00"]
-
-
-async def test_a_store_that_stays_full_costs_no_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every new try puts every next fire into the heap again; those that no longer count leave it."""
-    bench.jobs.add(*(job(f"job{number}", schedule=f"{number} 3 * * *") for number in range(50)))
-    bench.jobs.add(job("now", schedule="* * * * *", overlap="allow"))
-    await bench.look()
-
-    async def full(*args: object, **kwargs: object) -> object:
-        raise StoreFull("no space")
-
-    with monkeypatch.context() as failing:
-        failing.setattr(bench.store, "apply", full)
-        for _ in range(20):
-            await bench.tick(60)
-    assert len(bench.scheduler) == 51
-    assert len(bench.scheduler._next._heap) < 300
 
 
 async def test_a_job_that_goes_before_its_schedule_is_stored_holds_up_no_other(
