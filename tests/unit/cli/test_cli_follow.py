@@ -7,8 +7,8 @@ import os
 import pty
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +16,8 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+import warm_start
+from cli_command import CLI_MODULES
 from fake_kernel import FakeKernel, Refusal, make_run
 from nomaflow.client.values import LogLine, RunView
 from nomaflow_api.v1 import run_pb2
@@ -30,7 +32,7 @@ PATIENCE = 60.0
 class Terminal:
     """A ``nomaflow run --follow`` on a real pseudo-terminal."""
 
-    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
+    def __init__(self, process: warm_start.Forked, master: int) -> None:
         self.process = process
         self.master = master
         self.shown = ""
@@ -57,12 +59,11 @@ class Terminal:
 
     async def end(self) -> int:
         """Return the exit code once the command has ended."""
-        async with asyncio.timeout(PATIENCE):
-            return await self.process.wait()
+        return await asyncio.to_thread(self.process.wait, PATIENCE)
 
 
 @pytest.fixture
-async def terminal(kernel: FakeKernel) -> AsyncIterator[Terminal]:
+async def terminal(kernel: FakeKernel, tmp_path: Path) -> AsyncIterator[Terminal]:
     """Follow a run of the fake kernel on a terminal."""
     kernel.triggered["k"] = "run_1"
     run = make_run("run_1")
@@ -70,17 +71,19 @@ async def terminal(kernel: FakeKernel) -> AsyncIterator[Terminal]:
     attempt.progress.done, attempt.progress.total, attempt.progress.message = 5, 20, "page \x1b[2J"
     kernel.runs["run_1"] = run
     master, slave = pty.openpty()
-    command = (sys.executable, "-m", "nomaflow_cli", "run", "nightly", "--key", "k", "-f", "--address", kernel.address)
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm-256color"}
-    )
-    os.close(slave)
+    with open(slave, "r+b", buffering=0) as stream:
+        process = warm_start.fork(
+            ["nomaflow_cli", "run", "nightly", "--key", "k", "-f", "--address", kernel.address],
+            modules=CLI_MODULES,
+            cwd=tmp_path,
+            env={**os.environ, "TERM": "xterm-256color"},
+            streams=(stream, stream, stream),
+        )
     shown = Terminal(process, master)
     yield shown
     asyncio.get_running_loop().remove_reader(master)
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
+    process.kill()
+    process.wait()
     os.close(master)
 
 
