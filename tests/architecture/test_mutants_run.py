@@ -56,8 +56,8 @@ def mutant(name: str, at: str, code: str, instead: str, test: str) -> Mutant:
 
 @pytest.fixture(scope="module")
 def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for what is compiled, pytest itself above all."""
-    return tmp_path_factory.mktemp("bytecode")
+    """Return a folder for what is compiled, pytest itself above all: that of the suite, if it has one."""
+    return Path(sys.pycache_prefix or tmp_path_factory.mktemp("bytecode"))
 
 
 @pytest.fixture
