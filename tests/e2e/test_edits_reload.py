@@ -219,14 +219,13 @@ def test_jobs_that_only_the_kernel_disables_are_named(system: TeamSystem, host: 
 
 
 def test_a_manifest_that_the_kernel_refuses_is_a_refused_load(system: TeamSystem, host: Running) -> None:
-    """One with too many callables: ``reload`` exits 1 and says why, and the refusal stands until a load succeeds."""
+    """One with too many values: ``reload`` exits 1 and says why; the refusal stands until a load succeeds."""
     many = (
-        "def _make(name):\n    def work(**_): return 1\n    work.__name__ = work.__qualname__ = name\n    return work\n"
-        "for name in [f'work{number}' for number in range(20_001)]:\n    globals()[name] = _make(name)\n"
+        f'\n[[jobs]]\nid = "many"\nparams = {{ text = "{"," * 1_000_000}" }}\nsteps = [{{ callable = "team:work" }}]\n'
     )
-    (host.project / "plugins/team.py").write_text(CODE + many)
+    (host.project / "jobs.toml").write_text(TICKS + OTHER + many)
     done = system.command("reload", "team")
-    why = "callables, expected at most 20,000; split the host in two"
+    why = "values, expected at most 1,000,000; give the host fewer jobs or callables"
     assert done.code == 1, done.out
     assert (
         "✘ team: the kernel refused the load: the jobs stay as they were, and the new code serves (generation "
@@ -248,7 +247,7 @@ def test_a_manifest_that_the_kernel_refuses_is_a_refused_load(system: TeamSystem
     eventually(lambda: "the kernel refused the load of" in system.command("hosts").out)
     run_id = system.start("other")
     eventually(lambda: (reason := system.api.get_run(run_id).reason) and reason.code == "waiting_for_host")
-    (host.project / "plugins/team.py").write_text(CODE)
+    (host.project / "jobs.toml").write_text(TICKS + OTHER)
     assert _reload(system)[0] == 0
     _gone_everywhere(system)
     eventually(lambda: system.api.get_run(run_id).state == "SUCCEEDED")
