@@ -125,6 +125,10 @@ def test_ctx_is_of_this_run(stage: Stage) -> None:
     assert ran.extras == {"run_id": ran.run.run_id}
 
 
+UNFIT: dict[str, Any] = {
+    "since": "soon", "window": "long", "price": "cheap", "key": "x", "colour": "blue", "mode": "most", "ids": ["x"],
+    "counts": {"a": "x"}, "either": "soon",
+}  # fmt: skip
 REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "unknown key": (
         "binding.values:positional",
@@ -144,6 +148,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a dataclass": ("binding.values:structures", {"window": {"start": "soon"}}, "value_invalid", "start: "),
     "positional-only": ("kinds.zoo:positional_only", {"n": 1}, "callable_unsupported", "positional-only"),
     "a reference": ("binding.values:secret_port", {"port": "${PORT_OF_TEST}"}, "value_invalid", "port = '${PORT_OF_TEST}'"),
+    **{
+        name: (
+            "binding.typed:standard", {name: value}, "value_invalid",
+            f"cannot take {name} = {value!r} ({type(value).__name__}) as ",
+        )
+        for name, value in UNFIT.items()
+    },
 }  # fmt: skip
 
 

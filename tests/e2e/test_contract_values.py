@@ -31,17 +31,6 @@ TYPED: dict[str, tuple[Any, list[str]]] = {
     "opaque": ("as it is", ["str", "as it is"]),
     "unknown": ("as it is", ["str", "as it is"]),
 }
-UNFIT: dict[str, Any] = {
-    "since": "soon",
-    "window": "long",
-    "price": "cheap",
-    "key": "x",
-    "colour": "blue",
-    "mode": "most",
-    "ids": ["x"],
-    "counts": {"a": "x"},
-    "either": "soon",
-}
 
 
 def test_annotations_that_pydantic_knows(stage: Stage) -> None:
@@ -54,14 +43,6 @@ def test_annotations_that_pydantic_knows(stage: Stage) -> None:
         "since": ["date", "2026-11-02"],
         "either": ["int", "7"],
     }
-
-
-def test_values_that_do_not_fit(stage: Stage) -> None:
-    """A value that does not fit fails the attempt before the call, with key, value and type."""
-    ran = stage.run_unchecked({name: ("binding.typed:standard", {name: value}) for name, value in UNFIT.items()})
-    for name, value in UNFIT.items():
-        assert (ran[name].state, ran[name].reason) == ("FAILED", "value_invalid"), name
-        assert f"cannot take {name} = {value!r} ({type(value).__name__}) as " in ran[name].error
 
 
 def _order(reference: str, **kwargs: Any) -> TriggerOrder:
