@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +112,8 @@ class ProjectSystem(System):
     def until_fired(self, *job_ids: str, state: str = "SUCCEEDED") -> None:
         """Wait until each job has a new run in a state."""
         for job_id in job_ids:
-            before = {run.run_id for run in self.runs(job_id)}
-            eventually(
-                lambda job_id=job_id, before=before: any(
-                    run.state == state and run.run_id not in before for run in self.runs(job_id)
-                )
-            )
+            new = partial(self.api.list_runs, job_id=job_id, states=[state], since=datetime.now(UTC), page_size=1)
+            eventually(lambda new=new: any(True for _ in new()))
 
     def until(self, run_id: str, *states: str) -> Any:
         """Wait until a run is in one of the states, and return it."""

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -61,14 +62,10 @@ def _reload(system: TeamSystem, *flags: str) -> tuple[int, dict[str, Any]]:
     return done.code, json.loads(done.out)["instances"][0]
 
 
-def _ticks(system: TeamSystem) -> int:
-    return len(list(system.api.list_runs(job_id="ticks", states=["SUCCEEDED"])))
-
-
 def _fires(system: TeamSystem) -> bool:
     """Return True if the job that is due every second keeps firing."""
-    seen = _ticks(system)
-    return eventually(lambda: _ticks(system) >= seen + 2)
+    since = datetime.now(UTC)
+    return eventually(lambda: len(list(system.api.list_runs(job_id="ticks", states=["SUCCEEDED"], since=since))) >= 2)
 
 
 def _events(system: TeamSystem, kind: str) -> list[dict[str, Any]]:
