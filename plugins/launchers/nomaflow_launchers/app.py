@@ -21,7 +21,7 @@ from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
-from nomaflow_launchers.planning import Order, Plan, plan, served_before
+from nomaflow_launchers.planning import Launched, Order, Plan, plan, served_before
 from nomaflow_launchers.settings import CannotStart
 from nomaflow_launchers.start_pauses import Patience
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -34,6 +34,10 @@ _MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to
 _UNKNOWN = (
     "the kernel shows no host {0!r}, so nothing waits for it: start it once by hand (nomaflow host DIR --name {0}), "
     "or correct [launcher] hosts, or give this launcher the role for it"
+)
+_SILENT = (
+    "instance {0} of host {1!r} has served and runs, but the kernel has not heard it for {2:g} s and awaits none "
+    "of its steps: it keeps its place until its walltime; see {3}, and end it on the engine if it hangs"
 )
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
 
@@ -87,6 +91,7 @@ class _Launcher:
         self._witness = Witness(kernel, engine, section.hosts, clock=asyncio.get_running_loop().time)
         self._told: frozenset[str] = frozenset()
         self._taken_back: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._known: set[str] = set()
         self._refused: dict[tuple[str, str, str], EngineError] = {}
         self._patience = Patience(
@@ -137,7 +142,8 @@ class _Launcher:
             kernel_seconds=seconds,
             refused=self._refused,
         )
-        self._tell([*acts.unmet, *(_UNKNOWN.format(each) for each in self._section.hosts if each not in known)])
+        unknown = [_UNKNOWN.format(each) for each in self._section.hosts if each not in known]
+        self._tell([*acts.unmet, *unknown, *self._silence(launched, hosts, seconds)])
         await self._end(acts)
         self._refused = {}
         for start in acts.starts:
@@ -145,6 +151,19 @@ class _Launcher:
                 await self._start(start, store_id)
         for (host, shape, _), error in self._refused.items():
             raise StartRefused(f"no instance of {host} ({shape}) is started: {error}")
+
+    def _silence(self, launched: Iterable[Launched], hosts: Iterable[HostView], kernel_seconds: float) -> Iterator[str]:
+        """Yield what a person should know of instances that have served, still run, and are not at the kernel any more.
+
+        Such a one hangs, or is cut off and may still run a step that was given up: only a person can tell.
+        """
+        now, listed = asyncio.get_running_loop().time(), frozenset(_engine_ids(hosts, lambda _: True))
+        gone = [each for each in launched if each.engine_id in self._known - listed]
+        self._silent = {each.engine_id: self._silent.get(each.engine_id, now) for each in gone}
+        for each in gone:
+            if min(now - self._silent[each.engine_id], kernel_seconds) > self._section.start_seconds:
+                log = self._engine.log_of(each.engine_id)
+                yield _SILENT.format(each.engine_id, each.host, self._section.start_seconds, log)
 
     def _tell(self, troubles: Collection[str]) -> None:
         """Log what a person has to change, each thing once."""

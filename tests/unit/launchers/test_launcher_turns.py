@@ -206,6 +206,26 @@ async def test_looks_that_are_in_time_miss_no_instance_however_soon_one_may_end(
     assert "instance 1 of host team has ended, and was not seen to serve" in caplog.text
 
 
+async def test_an_instance_that_served_and_is_not_heard_any_more_is_told_once(
+    parts: _Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It hangs, or is cut off with a step that was given up: it is not ended, but nobody else would tell of it."""
+    section = LauncherSection(hosts=("team",), start_seconds=1e-9)
+    launcher = _Launcher(cast(KernelClient, parts), cast(Engine, parts), section)
+    parts.instances = (_runs(1), _runs(2), Launched(engine_id="3", host="team", shape="default"))
+    parts.hosts = (_host("ATTACHED"),)
+    await launcher.turn()
+    for state in ("AWAITED", "DETACHED", "UNREACHABLE"):
+        parts.hosts = (_host(state),)
+        await launcher.turn()
+    assert "has served and runs" not in caplog.text
+    parts.hosts = (HostView(name="team", state="DETACHED"),)
+    for _ in range(3):  # the first look sees that it is gone, the next that it is still
+        await launcher.turn()
+    assert caplog.text.count("has served and runs") == caplog.text.count("instance 1 of host 'team' has served") == 1
+    assert "1" not in parts.ended
+
+
 async def test_a_host_that_the_kernel_does_not_show_is_told_once(
     parts: _Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
