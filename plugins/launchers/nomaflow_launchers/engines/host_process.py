@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+import math
 import secrets
 import sys
 import time
@@ -14,6 +17,9 @@ from nomaflow_launchers.engines.engine import EngineError
 from nomaflow_launchers.planning import Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
+_LOG = logging.getLogger(__name__)
+_DAY_SECONDS = 86_400.0
+_LOG_SECONDS = 90 * _DAY_SECONDS
 JOIN_SECONDS = 7 * 86_400
 """How long a join string waits to be used: as long as an instance may wait for a machine."""
 
@@ -42,22 +48,47 @@ def passed_on(section: LauncherSection, environ: Mapping[str, str]) -> dict[str,
     return {name: environ[name] for name in (*_ALWAYS_PASSED, *section.pass_env) if name in environ}
 
 
-def log_folder(project: Path) -> Path:
-    """Return the folder of the logs of a project's instances, on the disk that the machines share."""
-    return project / ".nomaflow" / "launcher"
+class InstanceLogs:
+    """The logs of a project's instances, a file each, on the disk that the machines share. Old ones are removed.
 
-
-def made_log_folder(project: Path) -> Path:
-    """Return the folder of the logs, and make it if it is missing.
-
-    :raises EngineError: if it cannot be made
+    :param longest_seconds: the longest life of an instance: one that has written nothing for as long has ended
     """
-    folder = log_folder(project)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise EngineError(f"the folder of logs {str(folder)!r} cannot be made: {error.strerror}") from None
-    return folder
+
+    def __init__(self, project: Path, *, longest_seconds: float) -> None:
+        self._folder = _folder(project)
+        self._kept_seconds = _LOG_SECONDS + longest_seconds
+        self._looked_at = -math.inf
+
+    def path(self, engine_id: str) -> Path:
+        """Return the path of an instance's log."""
+        return self._folder / f"{engine_id}.log"
+
+    async def prepare(self) -> None:
+        """Make the folder if it is missing; once a day, remove from it what is too old.
+
+        :raises EngineError: if it cannot be made
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"the folder of logs {str(self._folder)!r} cannot be made: {error.strerror}") from None
+        if time.monotonic() - self._looked_at > _DAY_SECONDS:
+            self._looked_at = time.monotonic()
+            await asyncio.to_thread(self._remove_old)  # there may be many, on a slow disk
+
+    def _remove_old(self) -> None:
+        before = time.time() - self._kept_seconds
+        try:
+            for file in self._folder.glob("*.log"):
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes them, too
+                    if file.stat().st_mtime < before:
+                        file.unlink()
+        except OSError as error:
+            _LOG.warning("old logs in %r cannot be removed: %s", str(self._folder), error.strerror)
+
+
+def _folder(project: Path) -> Path:
+    return project / ".nomaflow" / "launcher"
 
 
 def keep_join_string(project: Path, join: str) -> Path:
@@ -67,7 +98,7 @@ def keep_join_string(project: Path, join: str) -> Path:
 
     :raises EngineError: if it cannot be written
     """
-    folder = log_folder(project) / "join"
+    folder = _folder(project) / "join"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in folder.iterdir():

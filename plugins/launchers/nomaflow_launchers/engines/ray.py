@@ -21,13 +21,7 @@ from urllib.parse import quote, unquote
 
 from nomaflow_cli.up import tether
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError
-from nomaflow_launchers.engines.host_process import (
-    host_command,
-    keep_join_string,
-    log_folder,
-    made_log_folder,
-    passed_on,
-)
+from nomaflow_launchers.engines.host_process import InstanceLogs, host_command, keep_join_string, passed_on
 from nomaflow_launchers.planning import Launched, Order
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
@@ -48,6 +42,7 @@ class Ray:
             raise ModuleNotFoundError("No module named 'ray'", name="ray")
         self._section = section
         self._project = project
+        self._logs = InstanceLogs(project, longest_seconds=section.walltime_seconds)
         self._environ = environ
         self._tether = Path(tether.__file__).read_text("utf-8")
         self._driver: _Driver | None = None
@@ -80,7 +75,7 @@ class Ray:
         :raises EngineError: if Ray refuses it
         """
         engine_id = uuid.uuid4().hex[:12]
-        made_log_folder(self._project)
+        await self._logs.prepare()
         labels = {**order.shape.labels, JOB_LABEL: engine_id}
         command = [
             *host_command(self._section, project=self._project, order=order),
@@ -115,7 +110,7 @@ class Ray:
 
     def log_of(self, engine_id: str) -> str:
         """Return the path of an instance's log."""
-        return str(log_folder(self._project) / f"{engine_id}.log")
+        return str(self._logs.path(engine_id))
 
     async def aclose(self) -> None:
         """Leave the cluster."""

@@ -15,13 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError
-from nomaflow_launchers.engines.host_process import (
-    host_command,
-    keep_join_string,
-    log_folder,
-    made_log_folder,
-    passed_on,
-)
+from nomaflow_launchers.engines.host_process import InstanceLogs, host_command, keep_join_string, passed_on
 from nomaflow_launchers.engines.slurm_witness import MARK, evidence_of_end, fields_of
 from nomaflow_launchers.planning import Launched, Order
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -51,6 +45,7 @@ class Slurm:
     def __init__(self, section: LauncherSection, *, project: Path, environ: Mapping[str, str]) -> None:
         self._section = section
         self._project = project
+        self._logs = InstanceLogs(project, longest_seconds=section.walltime_seconds)
         # Slurm's commands take these variables as options, such as those of a person who starts the launcher by hand.
         options = ("SBATCH_", "SCANCEL_", "SQUEUE_")
         self._environ = {name: value for name, value in environ.items() if not name.startswith(options)}
@@ -88,7 +83,7 @@ class Slurm:
         """
         shape = order.shape
         attempt = [quote(order.attempt_key, safe="")] if order.attempt_key else []  # a step's name has any characters
-        logs = made_log_folder(self._project)
+        await self._logs.prepare()
         options = [
             "--parsable",
             "--no-requeue",
@@ -99,7 +94,7 @@ class Slurm:
             f"--mem={shape.memory_mb}M",
             *([f"--gpus={shape.gpus}"] if shape.gpus else []),
             f"--chdir={self._project}",
-            f"--output={logs}/%j.log",
+            f"--output={self._logs.path('%j')}",
             f"--export={','.join(passed_on(self._section, self._environ))}",  # else all, the launcher's token too
             *shape.options,
         ]
@@ -136,7 +131,7 @@ class Slurm:
 
     def log_of(self, engine_id: str) -> str:
         """Return the path of a job's log."""
-        return str(log_folder(self._project) / f"{engine_id}.log")
+        return str(self._logs.path(engine_id))
 
     async def aclose(self) -> None:
         """Do nothing: each command is a process of its own."""
