@@ -16,7 +16,7 @@ from nomaflow_kernel.engine.placement import (
     pick,
     roomiest,
 )
-from nomaflow_kernel.engine.run_plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep, lane_of
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reason_texts import Reason, ReasonWithCommand
 from nomaflow_kernel.history.records import NO_HOST, QueuedRun
@@ -86,8 +86,7 @@ def why_not_running(state: EngineState, job_id: str) -> str:
     if job.loaded.held:
         return job.loaded.held
     waiting = state.waiting.oldest_of_job(job_id)
-    first = None if job.definition is None else first_of(job.definition)
-    lane = NO_HOST if job.definition is not None and (first is None or first.calls_job) else job.host
+    lane = job.host if job.definition is None else lane_of(first_of(job.definition), job.host)
     entry = waiting or QueuedRun(run_id="", job_id=job_id, host=lane, job_host=job.host, priority=0, queued_at_us=0)
     reason = waiting_reason(state, entry)
     if reason is not None:

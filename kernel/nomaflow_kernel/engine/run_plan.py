@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from nomaflow_kernel.engine.value_layers import NOTHING, child_params, job_params, run_params, step_values, strict_keys
-from nomaflow_kernel.history.records import RunRequest
+from nomaflow_kernel.history.records import NO_HOST, RunRequest
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, PresetDefinition, StepDefinition
 from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.jobs.retry_policy import RetryPolicy
@@ -117,6 +117,11 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
         literal_run_params=literal_run,
         literal_params=literal_job.difference(of_run) | literal_run,
     )
+
+
+def lane_of(first: PlannedStep | StepDefinition | None, host: str) -> str:
+    """Return the lane in which a run waits whose next step is this one, or that runs none: its host's, or NO_HOST."""
+    return NO_HOST if first is None or first.calls_job else host
 
 
 def _plan_step(

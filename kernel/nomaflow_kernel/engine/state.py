@@ -21,13 +21,13 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import InstanceKey
-from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
+from nomaflow_kernel.engine.run_plan import RunPlan, lane_of, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
-from nomaflow_kernel.history.records import NO_HOST, PauseRecord, RunRecord, RunRequest
+from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
 from nomaflow_project.jobs.definitions import JobDefinition
@@ -213,7 +213,7 @@ class EngineState:
 
     def await_turn(self, run: ActiveRun) -> None:
         """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""
-        lane = NO_HOST if run.attempt.step.calls_job else run.host
+        lane = lane_of(run.attempt.step, run.host)
         self.continuing.setdefault(lane, deque()).append(run.run_id)
         self.dirty_hosts.add(lane)
 

@@ -13,13 +13,12 @@ from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.engine.replaying import check_bringer, replay_layers, unknown_name
-from nomaflow_kernel.engine.run_plan import NO_PLAN, RunPlan, plan_run
+from nomaflow_kernel.engine.run_plan import NO_PLAN, RunPlan, lane_of, plan_run
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import (
-    NO_HOST,
     Fold,
     QueuedRun,
     RunRecord,
@@ -110,12 +109,7 @@ def warnings_of(state: EngineState, command: TriggerCommand, draft: Draft) -> tu
     ignored = _check_keys(state, command, draft)
     _, refusal = overlap.policy_and_refusal(state, draft)
     skipped = [f"as things are now, the run would be {refusal.message}"] if refusal is not None else []
-    return (*skipped, *_warnings(state, draft, _lane(draft)), *ignored)
-
-
-def _lane(draft: Draft) -> str:
-    first = draft.plan.first
-    return NO_HOST if first is None or first.calls_job else draft.host
+    return (*skipped, *_warnings(state, draft, lane_of(draft.plan.first, draft.host)), *ignored)
 
 
 def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
@@ -302,7 +296,7 @@ def _queue(
     ignored: Collection[str],
 ) -> TriggerOutcome:
     batch.add(QueueRun(run=record, definition_json=draft.definition_json))
-    run, lane = ActiveRun.new(record, draft.definition, draft.plan), _lane(draft)
+    run, lane = ActiveRun.new(record, draft.definition, draft.plan), lane_of(draft.plan.first, draft.host)
     entry = QueuedRun(
         run_id=record.run_id,
         job_id=record.job_id,

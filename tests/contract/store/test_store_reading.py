@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import SqlitePlace
 
-from nomaflow_kernel.engine.run_plan import plan_run
+from nomaflow_kernel.engine.run_plan import lane_of, plan_run
 from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, VisibleRuns
 from nomaflow_kernel.history.records import LogHead, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -186,8 +186,7 @@ async def test_a_queued_run_waits_for_its_host_unless_it_begins_with_a_call_job(
             run_id, definition=definition.canonical_json, definition_digest=definition.digest, request=request
         )
         await store.apply([queued], at_us=T0)
-        first = plan_run(definition, request).first
-        assert lane == ("*" if first is None or first.calls_job else "demo")
+        assert lane == lane_of(plan_run(definition, request).first, "demo")
     assert {each.run_id: each.host for each in (await store.active_runs()).queued} == lanes
 
 
