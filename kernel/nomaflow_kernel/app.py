@@ -15,24 +15,16 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.errors import FileUnusable, KernelError
+from nomaflow_kernel.domain.errors import CannotStart, FileUnusable, KernelError
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.signals import Requests
-from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
 from nomaflow_kernel.network.door_certificates import door_certificates
-from nomaflow_kernel.network.listening import AddressAway, AddressUntold
-from nomaflow_kernel.network.socket_place import (
-    AddressInUse,
-    AddressRefused,
-    claim_socket,
-    private_directory,
-    refuse_answered,
-)
+from nomaflow_kernel.network.socket_place import claim_socket, private_directory, refuse_answered
 from nomaflow_kernel.observing import Observation
-from nomaflow_kernel.process.file_limit import TooFewFiles, raise_file_limit
+from nomaflow_kernel.process.file_limit import raise_file_limit
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
@@ -63,10 +55,8 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     """Lead, or stand by while another kernel does, until a signal says to stop; return the process's exit code.
 
     :param manager: told what the kernel does
-    :raises AddressRefused: if an address must not be used
-    :raises CertificateRefused: if the certificate cannot be used, or the kernel that leads has another authority
-    :raises AddressInUse: if another kernel uses an address
-    :raises AddressUntold: if the file that tells others the address cannot be written
+    :raises CannotStart: if an address must not be used or another kernel uses it, the file that tells others of it
+        cannot be written, the certificate cannot be used, or the kernel that leads has another authority
     :raises FileUnusable: if the file of withdrawn credentials cannot be read
     :raises MetricsAddressRefused: if metrics must not, or cannot, be served
     :raises MetricsAddressTaken: if another process listens on their address
@@ -100,7 +90,7 @@ def _refuse_neighbours(store: str, addresses: DoorAddresses) -> None:
     Taking the store over would end the other kernel; this one would then fail on the address the other listens on.
 
     :raises StoreInUse: if another kernel has the lock
-    :raises AddressInUse: if another kernel listens on one of this kernel's addresses
+    :raises CannotStart: if another kernel listens on one of this kernel's addresses
     """
     file = sqlite_file(store)
     if file is None:
@@ -259,17 +249,14 @@ def main(settings: KernelSettings) -> int:
     """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel runs, 78 bad settings or limits."""
     try:
         raise_file_limit()
-    except TooFewFiles as error:
-        return _fail(error, os.EX_CONFIG)
-    set_up_logging(level=settings.kernel.log_level, form=settings.kernel.log_format)
-    try:
+        set_up_logging(level=settings.kernel.log_level, form=settings.kernel.log_format)
         return event_loop.run(run(settings, ServiceManager.of(os.environ)))
-    except (AddressRefused, CertificateRefused, FileUnusable, MetricsAddressRefused, StoreUnusable) as error:
+    except CannotStart as error:
+        return _fail(error, error.exit_code)
+    except (FileUnusable, MetricsAddressRefused, StoreUnusable) as error:
         return _fail(error, os.EX_CONFIG)
-    except (AddressInUse, MetricsAddressTaken, StoreInUse) as error:
+    except (MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, os.EX_TEMPFAIL)
-    except (AddressAway, AddressUntold) as error:
-        return _fail(error, 1)
     except StoreFull as error:  # at the start: a kernel that serves goes on
         error = StoreFull(error.detail, fix="free disk space, then start the kernel again")
         return _fail(error, 1, more=f"; the store is {shown_url(settings.store)}")

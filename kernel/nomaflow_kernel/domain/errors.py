@@ -5,6 +5,7 @@ There is a class for what is raised in several places, or told apart; the rest i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 
@@ -34,6 +35,17 @@ class KernelError(Exception):
         self.message = f"{problem}; {advice}" if advice else problem
         self.metadata = metadata or {}
         super().__init__(self.message)
+
+
+class CannotStart(Exception):
+    """Raised when the kernel cannot start; the text gives the cause and the way out.
+
+    :param exit_code: 78 for what a person must change, 75 while another process has what is needed, 1 for what may pass
+    """
+
+    def __init__(self, why: str, *, exit_code: int = os.EX_CONFIG) -> None:
+        super().__init__(why)
+        self.exit_code = exit_code
 
 
 class BadRequest(KernelError):

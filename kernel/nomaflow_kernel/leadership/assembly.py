@@ -118,8 +118,7 @@ class Kernel:
 
         :return: the addresses, with the actual port in place of 0
         :raises StoreError: if the store cannot be read
-        :raises AddressInUse: if an address is taken; the others of `why_not_listened` likewise
-        :raises AddressUntold: if the file that tells others the address cannot be written
+        :raises CannotStart: if an address cannot be had, or the file that tells others of it cannot be written
         """
         began = time.perf_counter()
         shut_out = await self.parts.credentials.start()

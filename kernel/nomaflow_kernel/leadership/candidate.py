@@ -54,8 +54,7 @@ class Sentry:
     async def answer(self, why: StoreError) -> None:
         """Answer every call with an error from now on.
 
-        :raises AddressInUse: if another process has an address
-        :raises AddressUntold: if the file that tells others the address cannot be written
+        :raises CannotStart: if another process has an address, or the file that tells others of it cannot be written
         """
         self._why = why
         if self._servers is not None:

@@ -80,7 +80,7 @@ class Authority:
     :param names: host names and addresses that others dial; this machine's own are added
     :param now: returns seconds since 1970
     :raises CertificateRefused: if a file is damaged, or others can read a key
-    :raises AddressRefused: if the folder is not this user's
+    :raises CannotStart: if the folder is not this user's
     :raises OSError: if a file cannot be written
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.private_file import mode_open_to_others
+from nomaflow_kernel.domain.errors import CannotStart
 from nomaflow_project.reading.regular_files import file_stamp, reason_of
 
 _LOG = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ _FILE_BYTES = 1 << 20
 _EXPIRED, _NOT_YET_VALID = 10, 9  # OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED and X509_V_ERR_CERT_NOT_YET_VALID
 
 
-class CertificateRefused(Exception):
+class CertificateRefused(CannotStart):
     """Raised when a certificate or its key cannot be used; the text names the file, the rule and the way out."""
 
 

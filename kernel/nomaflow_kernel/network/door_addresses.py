@@ -68,7 +68,7 @@ def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> Door
 
     The owner's Unix socket is always among them: it gives the first credential to everybody else.
 
-    :raises AddressRefused: if the directory of its default place cannot be used
+    :raises CannotStart: if the directory of its default place cannot be used
     """
     given = settings.addresses or (_OWN_SOCKET,)
     sockets = [each for each in given if not is_tcp(each)] or [_OWN_SOCKET]

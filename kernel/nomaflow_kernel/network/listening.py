@@ -9,22 +9,14 @@ import socket
 from pathlib import Path
 
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
-from nomaflow_kernel.network.socket_place import AddressInUse, AddressRefused
+from nomaflow_kernel.domain.errors import CannotStart
 from nomaflow_project.reading.regular_files import reason_of
-
-
-class AddressAway(Exception):
-    """Raised when this machine does not have an address now, and may get it, as a machine does that starts."""
-
-
-class AddressUntold(Exception):
-    """Raised when the file that tells others the address cannot be written; the text gives cause and way out."""
 
 
 def publish_address(file: Path, address: str) -> None:
     """Write the file that tells clients and hosts the address, atomically.
 
-    :raises AddressUntold: if it cannot be written
+    :raises CannotStart: if it cannot be written
     """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -35,9 +27,10 @@ def publish_address(file: Path, address: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise AddressUntold(
+        raise CannotStart(
             f"cannot write {str(file)!r}: {reason_of(error)}; "
-            "hosts and clients find the kernel by that file; check its directory and the free disk space"
+            "hosts and clients find the kernel by that file; check its directory and the free disk space",
+            exit_code=1,
         ) from None
 
 
@@ -48,11 +41,12 @@ def forget_address(file: Path, address: str) -> None:
             file.unlink()
 
 
-def why_not_listened(address: str) -> Exception:
+def why_not_listened(address: str) -> CannotStart:
     """Return the error for an address that gRPC could not listen on; the system itself says why."""
     told = f"cannot listen on {address!r}"
     if not is_tcp(address):
-        return AddressAway(f"{told}: {_why_not_bound(address)}; look at its directory and the free disk space")
+        why = f"{_why_not_bound(address)}; look at its directory and the free disk space"
+        return CannotStart(f"{told}: {why}", exit_code=1)
     host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
     name = host.removeprefix("[").removesuffix("]")
     try:
@@ -61,14 +55,16 @@ def why_not_listened(address: str) -> Exception:
                 probe.bind(place)
     except socket.gaierror as error:
         why = f"the name {name!r} is not known here ({str(error.strerror).lower()})"
-        return AddressAway(f"{told}: {why}; correct it, or this machine's DNS")
+        return CannotStart(f"{told}: {why}; correct it, or this machine's DNS", exit_code=1)
     except PermissionError:
-        return AddressRefused(f"{told}: permission denied; choose a port above 1023, those below are for root")
+        return CannotStart(f"{told}: permission denied; choose a port above 1023, those below are for root")
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return AddressAway(f"{told}: {reason_of(error)}; correct it, or give this machine that address")
+            why = f"{reason_of(error)}; correct it, or give this machine that address"
+            return CannotStart(f"{told}: {why}", exit_code=1)
     keys = "[kernel] listen, listen_hosts or listen_join"
-    return AddressInUse(f"{told}: the port is taken; stop what listens there, or choose another with {keys}")
+    why = f"the port is taken; stop what listens there, or choose another with {keys}"
+    return CannotStart(f"{told}: {why}", exit_code=os.EX_TEMPFAIL)
 
 
 def _why_not_bound(address: str) -> str:

@@ -167,9 +167,8 @@ class DoorServers:
     async def start(self) -> DoorAddresses:
         """Listen and answer; return the addresses, with the actual port in place of 0.
 
-        :raises AddressInUse: if one is taken
-        :raises AddressRefused: if this user may not listen there
-        :raises AddressAway: if this machine does not have one, or does not know its name
+        :raises CannotStart: if one is taken, this user may not listen there, or this machine does not have it, or does
+            not know its name
         """
         served = {
             door.value: tuple(self._listen(door, each) for each in listened)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from machine_parts import need
+from nomaflow_kernel.domain.errors import CannotStart
 from nomaflow_kernel.network import socket_place
 
 
@@ -42,7 +43,7 @@ def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket
 def test_a_socket_that_others_could_reach_is_refused(path: Path, mode: int) -> None:
     """A socket is refused in a directory that other users may enter: gRPC opens the socket itself to all."""
     path.parent.chmod(mode)
-    with pytest.raises(socket_place.AddressRefused, match=r"is accessible to other users, .* run `chmod 700 "):
+    with pytest.raises(CannotStart, match=r"is accessible to other users, .* run `chmod 700 "):
         socket_place.claim_socket(f"unix:{path}")
     path.parent.chmod(0o700)
     socket_place.claim_socket(f"unix:{path}")
@@ -52,7 +53,7 @@ def test_a_directory_of_another_user_is_refused(path: Path) -> None:
     """A directory of another user is refused: its owner could put another socket there."""
     need(root=True)
     os.chown(path.parent, 65534, 65534)
-    with pytest.raises(socket_place.AddressRefused, match="is accessible to other users"):
+    with pytest.raises(CannotStart, match="is accessible to other users"):
         socket_place.claim_socket(f"unix:{path}")
 
 
@@ -60,7 +61,7 @@ def test_a_directory_of_another_user_is_refused(path: Path) -> None:
 def test_a_neighbour_that_answers_keeps_its_socket(look: object, path: Path, neighbour: socket.socket) -> None:
     """The second kernel is refused."""
     assert callable(look)
-    with pytest.raises(socket_place.AddressInUse, match="another kernel listens on"):
+    with pytest.raises(CannotStart, match="another kernel listens on"):
         look(f"unix:{path}")
     assert path.is_socket()
 
@@ -80,7 +81,7 @@ def test_a_frozen_neighbour_keeps_its_socket(
             each.setblocking(False)
             if each.connect_ex(str(path)):
                 break
-        with pytest.raises(socket_place.AddressInUse, match="cannot tell whether a kernel listens"):
+        with pytest.raises(CannotStart, match="cannot tell whether a kernel listens"):
             look(f"unix:{path}")
     finally:
         for each in waiting:
