@@ -74,32 +74,23 @@ class CertificateFiles:
         self._current = check_certificate(cert, key)
         self._tell()
 
-    @property
     def current(self) -> Certificate:
-        """The pair as read last."""
-        return self._current
-
-    def renewed(self) -> Certificate | None:
-        """Return the new pair if the files have changed since the last check and are usable, otherwise None.
+        """Return the pair in the files; if they cannot be used, the one that was there before.
 
         The files are replaced one after the other, so a pair that does not match is not an error yet: it is logged, the
         old pair stays, and the next change is checked again.
         """
         with self._guard:
-            stamp = self._look()
-            if stamp == self._stamp:
-                return None
-            self._stamp = stamp
-            try:
-                found = check_certificate(self._cert, self._key)
-            except CertificateRefused as error:
-                _LOG.warning("the certificate was not replaced: %s", error)
-                return None
-            if found == self._current:
-                return None
-            self._current = found
-            self._tell()
-            return found
+            stamp, before = self._look(), self._current
+            if stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._current = check_certificate(self._cert, self._key)
+                except CertificateRefused as error:
+                    _LOG.warning("the certificate was not replaced: %s", error)
+            if self._current != before:
+                self._tell()
+            return self._current
 
     def _tell(self) -> None:
         until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self._current.expires_at))

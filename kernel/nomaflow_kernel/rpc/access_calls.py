@@ -170,8 +170,7 @@ class AccessCalls(Calls):
     def _authority(self) -> access.Authority:
         certificates = self._parts.tcp_certificates()
         authority, files = certificates.authority, certificates.for_clients
-        files.renewed()
-        served = files.current
+        served = files.current()
         return encode(
             access.Authority,
             authority,

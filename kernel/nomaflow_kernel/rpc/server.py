@@ -204,7 +204,7 @@ class DoorServers:
         assert certificates is not None  # there is a TCP address
         mutual = door is Door.HOSTS
         files: CertificateFiles = certificates.own if mutual else certificates.for_clients
-        given = files.current
+        given = files.current()
 
         def configuration(found: Certificate) -> grpc.ServerCertificateConfiguration:
             roots = certificates.authority.authorities_pem.encode() if mutual else None
@@ -212,9 +212,8 @@ class DoorServers:
 
         def renewed() -> grpc.ServerCertificateConfiguration | None:
             nonlocal given
-            files.renewed()
-            found = files.current  # another port may have asked first
-            if found is given:
+            found = files.current()
+            if found == given:
                 return None
             given = found
             return configuration(found)
