@@ -23,7 +23,7 @@ from nomaflow_kernel.hosts.incoming import check_incarnation
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.hidden_values import host_without_values, reload_without_names, reload_without_values
 from nomaflow_kernel.rpc.job_pages import shown_job
-from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs, warned_jobs
+from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, warned_jobs
 from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import Calls
@@ -99,16 +99,7 @@ class CatalogueCalls(Calls):
         )
         page: Page[host_pb2.Host] = Page()
         for name in names[:most]:
-            message = host_message(
-                name,
-                known=self._catalogue.host(name),
-                instances=instances.get(name, ()),
-                queued=self._engine.queued_count(name),
-                absent_since_us=self._engine.absent_since_us(name),
-                launched=self._engine.is_launched(name),
-                pause=self._engine.pause_of("", name),
-                problems=list(left_out_jobs(self._catalogue, instances.get(name, ()))),
-            )
+            message = host_message(name, instances.get(name, ()), catalogue=self._catalogue, engine=self._engine)
             page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))
             if page.full:
                 break

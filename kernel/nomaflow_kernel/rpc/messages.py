@@ -13,17 +13,18 @@ from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_api.v1 import event_pb2, fire_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.secret_params import hidden
-from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import CancelRequest, EventRecord, PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages
+from nomaflow_kernel.rpc.job_problems import left_out_jobs
 from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_kernel.scheduler.schedules import next_fires
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.reading.problems import Problem
 
 _BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "AWAITED", "UNREACHABLE", "DETACHED")
 
@@ -156,23 +157,9 @@ _LONG_FIELDS: Sequence[Literal["workers", "newer_files", "refused_load"]] = ("wo
 _NO_DEFINITION = JobDefinition(id="", timezone="", steps=())
 
 
-def host_message(
-    name: str,
-    *,
-    known: HostCatalogue,
-    instances: Sequence[Instance],
-    queued: int,
-    absent_since_us: int | None,
-    launched: bool,
-    pause: PauseRecord | None,
-    problems: Sequence[Problem] = (),
-) -> host_pb2.Host:
-    """Return a host with its instances.
-
-    :param known: the catalogue that it introduced last; an empty one if it has introduced none
-    :param problems: those that are no problems of the catalogue
-    """
-    states = {instance.state for instance in instances}
+def host_message(name: str, instances: Sequence[Instance], *, catalogue: Catalogue, engine: Engine) -> host_pb2.Host:
+    """Return a host with its instances."""
+    states, known = {instance.state for instance in instances}, catalogue.host(name)
     callables = known.manifest.get("callables")
     return encode(
         host_pb2.Host,
@@ -183,11 +170,11 @@ def host_message(
         introduced_at=known.introduced_at_us or None,
         job_count=len(known.load.jobs),
         callable_count=len(callables) if isinstance(callables, Mapping) else 0,
-        problems=listed_problems((*problems, *known.load.problems)),
-        queued=queued,
-        absent_since=absent_since_us,
-        launched=launched,
-        pause=pause_message(pause),
+        problems=listed_problems((*left_out_jobs(catalogue, instances), *known.load.problems)),
+        queued=engine.queued_count(name),
+        absent_since=engine.absent_since_us(name),
+        launched=engine.is_launched(name),
+        pause=pause_message(engine.pause_of("", name)),
     )
 
 

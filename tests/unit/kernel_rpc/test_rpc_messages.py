@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from nomaflow.client import values
 from nomaflow.client.values import from_micros
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad, WorkerStatus
 from nomaflow_kernel.history.lookups import RunDetail
@@ -58,15 +60,10 @@ def test_a_host_is_told_with_its_instances() -> None:
         retried_on_lost=1,
         refused_load=RefusedLoad(at_us=2_000_000, message="no", problems=(problem,)),
     )
-    message = host_message(
-        "team",
-        known=HostCatalogue(host="team"),
-        instances=[status],
-        queued=4,
-        absent_since_us=None,
-        launched=False,
-        pause=None,
+    engine: Any = SimpleNamespace(
+        queued_count=lambda _: 4, absent_since_us=lambda _: None, is_launched=lambda _: False, pause_of=lambda *_: None
     )
+    message = host_message("team", [status], catalogue=Catalogue(), engine=engine)
     host = decode(values.HostView, message)
     (instance,) = host.instances
     assert (host.state, host.queued, host.introduced_at, host.pause) == ("UNREACHABLE", 4, None, None)
