@@ -7,19 +7,6 @@ from collections.abc import Collection
 from nomaflow_kernel.domain.errors import KernelError
 
 
-class ProtocolUnsupported(KernelError):
-    """Raised when a host speaks no protocol version that this kernel speaks."""
-
-    reason = "PROTOCOL_UNSUPPORTED"
-
-    def __init__(self, *, offered_min: int, offered_max: int, kernel_min: int, kernel_max: int) -> None:
-        super().__init__(
-            f"the host speaks protocol {offered_min} to {offered_max}, this kernel {kernel_min} to {kernel_max}; "
-            "install the same nomaflow version on both",
-            metadata={"min": str(kernel_min), "max": str(kernel_max)},
-        )
-
-
 class HostNotAttached(KernelError):
     """Raised when an operation needs an attached instance of a host and there is none."""
 

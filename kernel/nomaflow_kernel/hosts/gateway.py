@@ -23,7 +23,6 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStoppin
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_kernel.hosts.registry import SessionRegistry
@@ -149,12 +148,7 @@ class HostGateway:
             raise BadRequest("the stream ended before a hello; send it first", field="hello") from None
         if first.WhichOneof("message") != "hello":
             raise BadRequest("the first message is not a hello; send it first", field="hello")
-        try:
-            hello = read_hello(first.hello, principal=str(caller.principal))
-        except ProtocolUnsupported as error:
-            # Its runs stay QUEUED for lack of a host: this line tells the operator why.
-            _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
-            raise
+        hello = read_hello(first.hello, principal=str(caller.principal))
         # What another kernel, or a program that posed as one, called itself proves nothing.
         of_this_kernel = first.hello.kernel_id == self._info.store_id
         if of_this_kernel and first.hello.epoch_seen > self._info.epoch:

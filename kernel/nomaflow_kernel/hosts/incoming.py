@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -19,14 +20,14 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import host_pb2, job_pb2
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.sealing import LetterError, open_inventory
-from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, LoadInfo, RefusedLoad, WorkerStatus
 from nomaflow_kernel.history.ids import split_attempt_key
-from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_project.jobs.resources import MOST, Resources
 from nomaflow_project.reading.names import HOST_NAME
 from nomaflow_project.reading.problems import Problem, Severity
 
+_LOG = logging.getLogger(__name__)
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 
@@ -55,16 +56,16 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
     """Return the instance's introduction.
 
     :param principal: who it proved to be
-    :raises ProtocolUnsupported: if it speaks none of our protocol versions
+    :raises KernelError: if it speaks none of our protocol versions
     :raises BadRequest: if a name or number is malformed
     """
     if message.protocol_min > PROTOCOL_MAX or message.protocol_max < PROTOCOL_MIN:
-        raise ProtocolUnsupported(
-            offered_min=message.protocol_min,
-            offered_max=message.protocol_max,
-            kernel_min=PROTOCOL_MIN,
-            kernel_max=PROTOCOL_MAX,
-        )
+        spoken = f"the host speaks protocol {message.protocol_min} to {message.protocol_max}"
+        why = f"{spoken}, this kernel {PROTOCOL_MIN} to {PROTOCOL_MAX}; install the same nomaflow version on both"
+        # Its runs stay QUEUED for lack of a host: this line tells the operator why.
+        _LOG.warning("host %s on %s is turned away: %s", message.host[:64], message.machine[:64], why)
+        told = {"min": str(PROTOCOL_MIN), "max": str(PROTOCOL_MAX)}
+        raise KernelError(why, reason="PROTOCOL_UNSUPPORTED", metadata=told)
     if not HOST_NAME.fullmatch(message.host):
         raise BadRequest(
             f"host is {message.host[:80]!r}, expected 1 to 64 lower-case letters, digits, '-' and '_', "
