@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -79,6 +78,11 @@ class Choice:
         return "/schedule?" + urlencode({name: value for name, value in {**said, **changes}.items() if value})
 
     @property
+    def filters(self) -> dict[str, Any]:
+        """The filters that the kernel applies, all but the days."""
+        return {"host": self.host, "tag": self.tag, "job_id": self.job}
+
+    @property
     def most_fires(self) -> int:
         """The most fires of a day that are listed under its axis, which shows all; a page of one day lists all."""
         return _FEW_FIRES if self.length > 1 else _MOST_FIRES
@@ -127,53 +131,33 @@ async def _context(request: Request) -> dict[str, Any]:
 async def _load(
     request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime
 ) -> tuple[FirePageView, RunPageView, dict[str, list[tuple[StateSign, str, int]]]]:
-    """Return the fires, the runs, and what came of the fires of jobs that fire often."""
-    fires = await _fires(request, choice, begin, end, now)
-    often = list(dict.fromkeys(each.job_id for each in sorted(fires.frequent, key=lambda each: -each.fires)))
-    runs, counts = await asyncio.gather(
-        _runs(request, choice, begin, end, now, without=often), _counts(request, choice, begin, end, now, of=often)
-    )
-    return fires, runs, counts
+    """Return the fires from now on, and of the fires up to now the runs, or counts where a job fires often.
 
-
-async def _fires(request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime) -> FirePageView:
-    """Return the fires from now on; of days that are over none, but which schedules fire often."""
-    kernel = kernel_of(request)
-    if end > now:
-        return await kernel.list_fires(
-            since=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
-        )
-    coming = await kernel.list_fires(since=now, limit=1, host=choice.host, tag=choice.tag, job_id=choice.job)
-    return FirePageView(frequent=tuple(replace(each, fires=0, collides_with=()) for each in coming.frequent))
-
-
-async def _runs(
-    request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime, *, without: Sequence[str]
-) -> RunPageView:
-    """Return the scheduled runs up to now, also those that did not take place.
-
-    :param without: jobs that fire too often to be shown run by run, those that fire most first: they would leave no
-        room for the others
+    The runs are also those that did not take place. Of days that are over, the fires are none, but which schedules
+    fire often.
     """
+    kernel, filters, until = kernel_of(request), choice.filters, min(end, now)
+    if end > now:
+        fires = await kernel.list_fires(since=max(begin, now), until=end, **filters)
+    else:
+        coming = await kernel.list_fires(since=now, limit=1, **filters)
+        fires = FirePageView(frequent=tuple(replace(each, fires=0, collides_with=()) for each in coming.frequent))
     if begin >= now:
-        return RunPageView()
-    found = await kernel_of(request).list_runs_page(
-        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=min(end, now),
-        exclude_job_ids=without[:_MOST_LEFT_OUT], host=choice.host, tag=choice.tag, job_id=choice.job,
+        return fires, RunPageView(), {}
+    # Shown run by run they would leave no room for the others. Those that fire most come first.
+    often = list(dict.fromkeys(each.job_id for each in sorted(fires.frequent, key=lambda each: -each.fires)))
+
+    async def counts() -> dict[str, list[tuple[StateSign, str, int]]]:
+        if not often:
+            return {}
+        return outcomes(await kernel.summarize_runs(since=begin, until=until, group_by="job", **filters), often)
+
+    listed = kernel.list_runs_page(
+        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=until,
+        exclude_job_ids=often[:_MOST_LEFT_OUT], **filters,
     )  # fmt: skip
-    return replace(found, runs=tuple(run for run in found.runs if run.job_id not in without))
-
-
-async def _counts(
-    request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime, *, of: Sequence[str]
-) -> dict[str, list[tuple[StateSign, str, int]]]:
-    """Return for jobs that fire often what came of their fires up to now."""
-    if begin >= now or not of:
-        return {}
-    found = await kernel_of(request).summarize_runs(
-        since=begin, until=min(end, now), group_by="job", host=choice.host, tag=choice.tag, job_id=choice.job
-    )
-    return outcomes(found, of)
+    runs, counted = await asyncio.gather(listed, counts())
+    return fires, replace(runs, runs=tuple(run for run in runs.runs if run.job_id not in often)), counted
 
 
 async def show(request: Request) -> Response:
@@ -196,9 +180,8 @@ async def as_json(request: Request) -> Response:
         today = now.astimezone(begin.tzinfo).date()
         raise InvalidRequest(f"from: {choice.no_day!r} is no day", fix=f"write it as {today.isoformat()}")
     fires = await kernel_of(request).list_fires(
-        since=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES,
-        host=choice.host, tag=choice.tag, job_id=choice.job,
-    )  # fmt: skip
+        since=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES, **choice.filters
+    )
     return JsonAnswer(fires.to_json())
 
 
