@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 
 from nomaflow_alerts.channels.channel import Channel, NotSent
-from nomaflow_alerts.ledger import Book, Ledger, Message, Sighting
+from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.ledger.outbox import LONGEST_DELAY_SECONDS
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.ping_urls import PINGS
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.recipients import channel_of
-from nomaflow_alerts.rules.system import SEVERITIES
+from nomaflow_alerts.rules.system import sight_system
 from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
 
@@ -122,7 +122,9 @@ class Sender:
         _LOG.warning("channel %s did not take message %s: %s", message.channel, message.id, error)
         book.outbox.failed(message, error, again_at=None if over else book.now + delay)
         if over and message.kind != "test":
-            self._sight_undeliverable(book, message, error)
+            why = f"{error}; given up: {message.subject}"
+            sight_system(book, "undeliverable", self._policies, at=book.now, why=why, channel=message.channel)
+            self._end_of_removed(book)
 
     def _end_of_removed(self, book: Book) -> None:
         """Close what is open about channels that the settings no longer have: no message to them can end it."""
@@ -130,14 +132,3 @@ class Sender:
             name = str(incident.facts["channel"])
             if not name.startswith(PINGS) and channel_of(name) not in self._alerts.channels:
                 book.close(incident.key, at=book.now, facts={"ended": "the settings no longer have it,"})
-
-    def _sight_undeliverable(self, book: Book, message: Message, error: str) -> None:
-        severity = SEVERITIES["undeliverable"]
-        book.sight(
-            Sighting(
-                key=f"undeliverable|{message.channel}", condition="undeliverable", at=book.now, severity=severity,
-                why=f"{error}; given up: {message.subject}", facts={"channel": message.channel},
-                channels=self._policies.recipients.without(message.channel, severity),
-            )
-        )  # fmt: skip
-        self._end_of_removed(book)

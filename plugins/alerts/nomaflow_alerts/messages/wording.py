@@ -19,18 +19,18 @@ JOB_CONDITIONS = {
     "rows": ("has an unusual number of rows", "have an unusual number of rows", "run"),
 }
 """What each condition says of one job and of several, and what it counts."""
-_OF_HOSTS = {
-    "host_unreachable": "is unreachable",
-    "host_detached": "is not attached",
-    "jobs_disabled": "has disabled jobs",
-    "load_refused": "refused a load",
+SYSTEM_CONDITIONS = {
+    "host_unreachable": ("critical", "host {host} is unreachable"),
+    "host_detached": ("warning", "host {host} is not attached"),
+    "jobs_disabled": ("warning", "host {host} has disabled jobs"),
+    "load_refused": ("warning", "host {host} refused a load"),
+    "kernel_silent": ("critical", "the kernel is silent"),
+    "store_unwritable": ("critical", "the kernel cannot write to its store"),
+    "leader_changed": ("info", "another kernel leads"),
+    "cursor_lost": ("warning", "events may be missing"),
+    "undeliverable": ("critical", "channel {channel} takes no messages"),
 }
-_OF_KERNEL = {
-    "kernel_silent": "the kernel is silent",
-    "store_unwritable": "the kernel cannot write to its store",
-    "leader_changed": "another kernel leads",
-    "cursor_lost": "events may be missing",
-}
+"""How bad each condition of the kernel, a host or a channel is, and what it says."""
 ONE_MOMENT = ("leader_changed", "cursor_lost")
 """Conditions that are over as soon as they are there."""
 
@@ -45,11 +45,8 @@ def title(incident: Incident) -> str:
     if incident.condition in JOB_CONDITIONS:
         lost = incident.condition == "failed" and incident.facts.get("code") in ("host_lost", "outcome_lost")
         return f"{job_name(incident)} {'is LOST' if lost else JOB_CONDITIONS[incident.condition][0]}"
-    if incident.condition in _OF_HOSTS:
-        return f"host {incident.host} {_OF_HOSTS[incident.condition]}"
-    if incident.condition == "undeliverable":
-        return f"channel {incident.facts.get('channel')} takes no messages"
-    return _OF_KERNEL.get(incident.condition, incident.condition)
+    _, words = SYSTEM_CONDITIONS.get(incident.condition, ("", incident.condition))
+    return words.format(host=incident.host, channel=incident.facts.get("channel"))
 
 
 def group_title(incidents: Sequence[Incident]) -> str:

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book, Sighting
-from nomaflow_alerts.messages.wording import ONE_MOMENT, counted
+from nomaflow_alerts.messages.wording import ONE_MOMENT, SYSTEM_CONDITIONS, counted
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 from nomaflow_api.time_spans import time_span
 from nomaflow_project.reading.problems import Problem
 
-SEVERITIES = {
-    "host_unreachable": "critical",
-    "host_detached": "warning",
-    "jobs_disabled": "warning",
-    "load_refused": "warning",
-    "kernel_silent": "critical",
-    "store_unwritable": "critical",
-    "leader_changed": "info",
-    "cursor_lost": "warning",
-    "undeliverable": "critical",
-}
-"""How bad the conditions of hosts and of the kernel are."""
-
 
 def sight_system(
-    book: Book, condition: str, policies: Policies, *, at: float, why: str, host: str = "", **facts: object
+    book: Book,
+    condition: str,
+    policies: Policies,
+    *,
+    at: float,
+    why: str,
+    host: str = "",
+    channel: str = "",
+    **facts: object,
 ) -> None:
-    """Sight a condition of the kernel, or of a host; one of a moment is over at once."""
-    key, severity = f"{condition}|{host}" if host else condition, SEVERITIES[condition]
-    channels, _ = policies.recipients.channels((), severity)
+    """Sight a condition of the kernel, of a host, or of a channel, which is told on others; one of a moment is over."""
+    severity, subject = SYSTEM_CONDITIONS[condition][0], host or channel
+    key = f"{condition}|{subject}" if subject else condition
+    if channel:
+        facts, channels = {"channel": channel}, policies.recipients.without(channel, severity)
+    else:
+        channels, _ = policies.recipients.channels((), severity)
     book.sight(
         Sighting(
             key=key, condition=condition, at=at, host=host, severity=severity, why=why, channels=channels, facts=facts,
