@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -204,12 +204,11 @@ def build_form(layers: Layers, signatures: Mapping[str, CallableView], base: Wan
     keys = dict.fromkeys((*_table(layers.definition, "params"), *_table(layers.preset, "params"), *given, *base.params))
     secret = frozenset(layers.definition.get("secret_params", ()))
     shown = layers.given is not None
-    params = []
-    for key in (*keys, *(key for key in secret if key not in keys)):
-        now, origin = layers.param(key)
-        parameter = by_name.get(key)
-        params.append(_field(Place("", key), now, origin, parameter, shown=shown, secret=key in secret))
-    parts = [_step_part(step, layers, signatures, base, secret) for step in steps]
+    params = (
+        _field(Place("", key), *layers.param(key), by_name.get(key), shown=shown, secret=key in secret)
+        for key in (*keys, *(key for key in secret if key not in keys))
+    )
+    parts = (_step_part(step, layers, signatures, base, secret) for step in steps)
     return Form(params=tuple(params), steps=tuple(parts))
 
 
@@ -226,49 +225,29 @@ def _step_part(
     secret: frozenset[str],
 ) -> StepPart:
     name, target = str(step.get("name", "")), str(step.get("callable") or step.get("target_job_id") or "")
-    fields = tuple(_step_fields(step, layers, _parameters(step, signatures), base, secret))
     signature = signatures.get(target)
     note = ""
     if step.get("type") == "call_job":
         note = f"runs job {target}, with the params above"
     elif step.get("type", "python") == "python" and signature is None:
         note = "the signature is not known: the fields are those of the job's file"
+    known = {each.name: each for each in _parameters(step, signatures)}
+    given = layers.given.op_kwargs.get(name, {}) if layers.given else {}
+    of_preset = _table(_table(layers.preset, "op_kwargs"), name)
+    keys = dict.fromkeys((*known, *_table(step, "op_kwargs"), *of_preset, *given, *base.op_kwargs.get(name, {})))
+    settable, shown = step.get("overridable"), layers.given is not None
     return StepPart(
         name=name,
         on=layers.is_on(step),
         target=target,
         doc=signature.doc.strip().partition("\n")[0] if signature is not None else "",
         note=note,
-        fields=fields,
+        fields=tuple(
+            _field(Place(name, key), *layers.step_value(step, key), known.get(key), shown=shown, secret=key in secret)
+            for key in keys
+            if settable is None or key in settable
+        ),
     )
-
-
-def _step_fields(
-    step: Mapping[str, Any],
-    layers: Layers,
-    parameters: Sequence[ParameterView],
-    base: Wanted,
-    secret: frozenset[str],
-) -> Iterator[Field]:
-    name = str(step.get("name", ""))
-    known = {each.name: each for each in parameters}
-    given = layers.given.op_kwargs.get(name, {}) if layers.given else {}
-    settable = step.get("overridable")
-    keys = dict.fromkeys(
-        (
-            *known,
-            *_table(step, "op_kwargs"),
-            *_table(_table(layers.preset, "op_kwargs"), name),
-            *given,
-            *base.op_kwargs.get(name, {}),
-        )
-    )
-    for key in keys:
-        if settable is not None and key not in settable:
-            continue
-        now, origin = layers.step_value(step, key)
-        place, shown = Place(name, key), layers.given is not None
-        yield _field(place, now, origin, known.get(key), shown=shown, secret=key in secret)
 
 
 def _field(place: Place, now: Any, origin: str, parameter: ParameterView | None, *, shown: bool, secret: bool) -> Field:
