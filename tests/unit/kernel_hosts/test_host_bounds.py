@@ -74,9 +74,11 @@ def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
     return list(read_details(error.trailing_metadata()).fields)
 
 
-@pytest.mark.parametrize(
-    ("manifest", "told"),
-    [
+async def test_a_manifest_outside_the_bounds_is_refused_by_name(world: World) -> None:
+    """INVALID_ARGUMENT with the field and the place in the manifest; the session and the kernel go on."""
+    session = Session(world)
+    await session.attach()
+    for manifest, told in (
         (of(callables=callables(20_001)), "the manifest has 20,001 callables, expected at most 20,000"),
         (of(modules={f"m{n}": {"error": None} for n in range(20_001)}), "the manifest has 20,001 modules"),
         (of(job_files=jobs(20_001)), "the manifest has 20,001 jobs, expected at most 20,000"),
@@ -102,15 +104,10 @@ def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
         (of(step_types=[{"name": "x", "callable": "m:f", "schema": {"properties": {"a": 5}}}]), "properties"),
         (of(problems=["x"]), "problems"),
         (of(injections=5), "injections"),
-    ],
-)
-async def test_a_manifest_outside_the_bounds_is_refused_by_name(world: World, manifest: Any, told: str) -> None:
-    """INVALID_ARGUMENT with the field and the place in the manifest; the session and the kernel go on."""
-    session = Session(world)
-    await session.attach()
-    error = await refusal(world, manifest)
-    assert (error.code(), fields_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, ["manifest_json_zlib"])
-    assert told in (error.details() or "")
+    ):
+        error = await refusal(world, manifest)
+        assert (error.code(), fields_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, ["manifest_json_zlib"]), told
+        assert told in (error.details() or "")
     await world.gateway.IntroduceManifest(introduction(of()), timeout=30)
     session.say(None)
 
