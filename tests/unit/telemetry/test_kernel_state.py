@@ -32,8 +32,8 @@ from nomaflow_project.jobs.resources import Resources
 RUNS, HOSTS = 100_000, 1_000
 
 
-def crowded() -> EngineState:
-    """Return the memory of an engine with 100,000 runs that wait for a thousand hosts."""
+def crowded(runs: int) -> EngineState:
+    """Return the memory of an engine with some runs that wait for a thousand hosts."""
     state = EngineState(
         settings=EngineSettings(),
         clock=SystemClock(),
@@ -42,7 +42,7 @@ def crowded() -> EngineState:
         ids=RunIds(now_ms=lambda: 0),
         rng=random.Random(1),
     )
-    for number in range(RUNS):
+    for number in range(runs):
         host = f"host-{number % HOSTS}"
         state.waiting.add(QueuedRun(run_id=f"run_{number}", job_id="j", host=host, priority=0, queued_at_us=number))
         state.timers.put((TimerKind.QUEUE_TIMEOUT, f"run_{number}"), float(number))
@@ -74,7 +74,7 @@ def _view(state: EngineState, demand: Sequence[Demand] = ()) -> KernelParts:
 
 async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     """Counts are right, lists are cut, and the loop is held for a moment only."""
-    view = _view(crowded())
+    view = _view(crowded(RUNS))
     waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
     await asyncio.sleep(0)
     began = time.process_time()
@@ -104,7 +104,7 @@ async def test_attempts_that_want_an_instance_of_their_own_scale_no_host() -> No
         Demand(host="host-1", needs=needs, attempts=1, since_us=1, attempt_key="run/fit/1"),
         Demand(host="host-2", needs=needs, attempts=1, since_us=1, attempt_key="run/fit/2"),
     ]
-    told = KernelMetrics().reading(_view(crowded(), wanted))["nomaflow_attempts_waiting"]
+    told = KernelMetrics().reading(_view(crowded(10), wanted))["nomaflow_attempts_waiting"]
     assert (told[("host-1",)], told[("host-2",)]) == (4, 0)
 
 
