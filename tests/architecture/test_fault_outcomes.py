@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "fault_outcomes.md"
@@ -26,15 +23,14 @@ def test_every_fault_has_a_row() -> None:
     assert {len(row) for row in found.values()} == {3}
 
 
-@pytest.mark.parametrize("number", list(rows()))
-def test_every_proof_is_there(number: str) -> None:
+def test_every_proof_is_there() -> None:
     """A proof names a file below tests/ and a test function in it."""
-    for proof in rows()[number][2].split(" "):
-        named = re.fullmatch(r"`([\w/]+\.py)::(\w+)`", proof)
-        assert named, f"{PAGE.name} has {proof} among the proofs of {number}"
-        file, name = named.groups()
-        path = ROOT / "tests" / file
-        assert path.is_file(), f"{PAGE.name} names {file}, which does not exist"
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-        assert name in functions, f"{PAGE.name} names {name}, which {file} has not"
+    for number, (_, _, proofs) in rows().items():
+        for proof in proofs.split(" "):
+            named = re.fullmatch(r"`([\w/]+\.py)::(\w+)`", proof)
+            assert named, f"{PAGE.name} has {proof} among the proofs of {number}"
+            file, name = named.groups()
+            path = ROOT / "tests" / file
+            assert path.is_file(), f"{PAGE.name} names {file}, which does not exist"
+            found = re.search(rf"^(async )?def {name}\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert found, f"{PAGE.name} names {name}, which {file} has not"

@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
-
 from machine_parts import need
 from nomaflow_console.assets import BUNDLES, STATIC, _load
 
@@ -41,10 +39,9 @@ def test_our_own_scripts_are_small() -> None:
     assert _packed(_OURS) <= 17_000
 
 
-@pytest.mark.parametrize("page", _PAGES)
-def test_our_own_scripts_of_a_page_are_small(page: str) -> None:
+def test_our_own_scripts_of_a_page_are_small() -> None:
     """The scripts of ours that a page loads are at most 15 kB compressed."""
-    assert _packed(_scripts_of(page)) <= 15_000
+    assert [page for page in _PAGES if _packed(_scripts_of(page)) > 15_000] == []
 
 
 def test_each_script_is_one_of_a_page() -> None:
@@ -52,10 +49,9 @@ def test_each_script_is_one_of_a_page() -> None:
     assert set().union(*map(_scripts_of, _PAGES)) == set(_OURS)
 
 
-@pytest.mark.parametrize("name", _OURS)
-def test_a_script_is_no_longer_than_a_module(name: str) -> None:
+def test_a_script_is_no_longer_than_a_module() -> None:
     """The bound of 400 lines holds for scripts, too."""
-    assert len((STATIC / name).read_text(encoding="utf-8").splitlines()) < 400
+    assert [name for name in _OURS if len((STATIC / name).read_text(encoding="utf-8").splitlines()) >= 400] == []
 
 
 def test_a_page_needs_little() -> None:
@@ -64,24 +60,28 @@ def test_a_page_needs_little() -> None:
     assert sum(len(gzip.compress(_sent(name), 9)) for name in names) <= 45_000
 
 
-@pytest.mark.parametrize("name", [*_OURS, *(name for name in BUNDLES if name.endswith(".js"))])
-def test_what_is_sent_is_still_a_script(name: str, tmp_path: Path) -> None:
+def test_what_is_sent_is_still_a_script(tmp_path: Path) -> None:
     """Without its comments each script has all of its code, and an engine can read it."""
-    for source in BUNDLES.get(name, (name,)):
-        text = (STATIC / source).read_text(encoding="utf-8")
-        code = [line.strip().partition("; // ")[0] for line in text.splitlines()]
-        plain = [line for line in code if line and not line.startswith(("//", "*")) and "/**" not in line]
-        assert [line for line in plain if line.encode() not in _sent(name)] == []
+    sent = [*_OURS, *(name for name in BUNDLES if name.endswith(".js"))]
+    for name in sent:
+        for source in BUNDLES.get(name, (name,)):
+            text = (STATIC / source).read_text(encoding="utf-8")
+            code = [line.strip().partition("; // ")[0] for line in text.splitlines()]
+            plain = [line for line in code if line and not line.startswith(("//", "*")) and "/**" not in line]
+            assert [line for line in plain if line.encode() not in _sent(name)] == [], name
+        (tmp_path / name.replace("/", "-")).write_bytes(_sent(name))
     need("node")
-    file = tmp_path / "script.mjs"
-    file.write_bytes(_sent(name))
-    done = subprocess.run(["node", "--check", str(file)], capture_output=True, text=True, check=False)
+    reading = """
+        for (const name of require("fs").readdirSync(".")) {
+          new (require("vm").SourceTextModule)(require("fs").readFileSync(name, "utf8"), {identifier: name});
+        }"""
+    command = ["node", "--experimental-vm-modules", "--eval", reading]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", _OURS)
-def test_no_script_makes_markup_of_text(name: str) -> None:
+def test_no_script_makes_markup_of_text() -> None:
     """No script of ours writes HTML or runs text: what a program printed is never more than text."""
-    script = (STATIC / name).read_text(encoding="utf-8")
-    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"):
-        assert word not in script
+    words = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc")
+    scripts = {name: (STATIC / name).read_text(encoding="utf-8") for name in _OURS}
+    assert [(name, word) for name, script in scripts.items() for word in words if word in script] == []

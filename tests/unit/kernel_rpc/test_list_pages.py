@@ -171,14 +171,14 @@ async def test_very_many_credentials_are_listed(world: World, monkeypatch: pytes
         ]
 
 
-@pytest.mark.parametrize("token", ["x", "W10=", "WyJhIl0=" * 1000, "bnVsbA==", "\x00", "☃", "W1tbW1tb", "WzEsMl0="])
 @pytest.mark.parametrize("method", ["ListJobs", "ListHosts", "ListRuns"])
-async def test_a_page_token_of_ones_own_making_is_refused(world: World, method: str, token: str) -> None:
+async def test_a_page_token_of_ones_own_making_is_refused(world: World, method: str) -> None:
     """INVALID_ARGUMENT, in every list."""
-    request = getattr(kernel, f"{method}Request")(page_token=token)
-    with pytest.raises(grpc.aio.AioRpcError, match="page_token does not come from a list") as caught:
-        await getattr(world.client, method)(request, timeout=10)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for token in ("x", "W10=", "WyJhIl0=" * 1000, "bnVsbA==", "\x00", "☃", "W1tbW1tb", "WzEsMl0="):
+        request = getattr(kernel, f"{method}Request")(page_token=token)
+        with pytest.raises(grpc.aio.AioRpcError, match="page_token does not come from a list") as caught:
+            await getattr(world.client, method)(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, token
 
 
 @pytest.mark.parametrize(("method", "most"), [("ListJobs", 500), ("ListHosts", 200), ("ListRuns", 500)])
