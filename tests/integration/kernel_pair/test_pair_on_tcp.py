@@ -88,20 +88,10 @@ def lone() -> Iterator[JoinedPair]:
 
 
 def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> None:
-    """The host works for the kernel that takes over, and the login reaches it by either address, and by both."""
-    pair.kill("a")
-    pair.await_host(2)
-    ran = pair.at_home("run", "quick", "-p", f"ledger={pair.ledger}", "--wait")
-    assert (ran.code, [what for what, _, _ in pair.entries()]) == (0, ["start", "end"]), ran
-    assert pair.at_home("runs", "--address", pair.doors["b"]).code == 0
-    pair.start("a")
-    for door in pair.doors.values():
-        listed = pair.at_home("runs", "--address", door)
-        assert (listed.code, "quick" in listed.out) == (0, True), (door, listed)
+    """Host and login work with the kernel that takes over, whose owner is told that it stands by as long as it does.
 
-
-def test_an_owner_beside_a_kernel_that_stands_by_is_told_so(pair: JoinedPair) -> None:
-    """Commands end at once and name the leader, the doctor only warns, and ``up`` waits until its own kernel leads."""
+    Commands end at once and name the leader, the doctor only warns, and ``up`` waits until its own kernel leads.
+    """
     project, leads = pair.folder / "b", f"is the leader at {pair.doors['a']}"
     listed = run_command("hosts", "--project", str(project), folder=pair.folder)
     assert (listed.code, leads in listed.err) == (5, True), listed
@@ -120,6 +110,14 @@ def test_an_owner_beside_a_kernel_that_stands_by_is_told_so(pair: JoinedPair) ->
     assert leads in pair.log("up"), pair.log("up")
     pair.kill("a")
     eventually(lambda: '"type":"ready"' in pair.log("up") or up.ended)
+    pair.await_host(2)
+    ran = pair.at_home("run", "quick", "-p", f"ledger={pair.ledger}", "--wait")
+    assert (ran.code, [what for what, _, _ in pair.entries()]) == (0, ["start", "end"]), ran
+    assert pair.at_home("runs", "--address", pair.doors["b"]).code == 0
+    pair.start("a")
+    for door in pair.doors.values():
+        listed = pair.at_home("runs", "--address", door)
+        assert (listed.code, "quick" in listed.out) == (0, True), (door, listed)
     assert pair.stop("up") == 0, pair.log("up")
 
 
