@@ -12,6 +12,7 @@ from console_system import ConsoleSystem
 from page_forms import form_of, text_of
 
 from nomaflow_console.pages import ALL_ROUTES
+from real_system import eventually
 
 HOSTILE_IDS = ["../../etc/passwd", "x" * 6_000, "\x00", "'; DROP TABLE runs; --", "%", "${HOME}", "run_" + "0" * 26]
 PAGES = ["/", "/runs", "/schedule", "/hosts", "/activity", "/kernel", "/search"]
@@ -82,11 +83,24 @@ def test_without_a_session_a_page_leads_to_the_login(console: ConsoleSystem) -> 
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/runs%3Fstate%3Dfailed")
 
 
-def test_everything_can_be_paused_from_every_page(browser_client: httpx.Client) -> None:
-    """The line about the kernel leads to the form, which pauses all."""
+def test_everything_can_be_paused_from_every_page(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """The line about the kernel leads to the form, which pauses all, and to what ends that, with its command."""
     for path in PAGES:
         assert '<a class="end" href="/pause">' in browser_client.get(path).text, path
     assert "Pause everything" in browser_client.get("/pause").text
+    api = console.system.api
+    api.pause(why="vendor freeze")
+    try:
+        eventually(lambda: "everything is paused" in text_of(browser_client.get("/runs")))
+        shown = browser_client.get("/pause")
+        assert "everything is paused by" in text_of(shown)
+        assert "“vendor freeze”" in text_of(shown)
+        assert 'data-copy="nomaflow resume"' in shown.text
+        assert form_of(shown, "/resume").send(browser_client).status_code == 303
+        eventually(lambda: "everything is paused" not in text_of(browser_client.get("/pause")))
+        assert not api.get_job("nightly-cleanup").pause
+    finally:
+        api.resume()
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,26 @@ def log_in(link: str) -> int:
 
 
 def test_a_console_is_kept_running_and_a_program_gets_its_address_and_no_link(project: Path, tmp_path: Path) -> None:
-    """With -o json, as in a file or a journal, nothing logs in; a console that is killed is started again."""
+    """One that cannot write, as on a full disk, comes when it can; one that is killed is started again.
+
+    With -o json, as in a file or a journal, nothing logs in.
+    """
+    told = project / ".nomaflow" / "console"
+    told.parent.mkdir(mode=0o700)
+    (told / "in the way").mkdir(parents=True)  # a folder where its file should be
     screen = tmp_path / "screen"
     up = launch_up(project, "-o", "json", log_file=screen)
     try:
+        parts = eventually(lambda: lines_of(screen, "part") or up.ended, seconds=PATIENCE)
+        assert [(each["name"], each["state"]) for each in parts][:1] == [("console", "crashed")]
+        assert "cannot say in" in " ".join(parts[0]["tail"])
+        shutil.rmtree(told)
         first = eventually(lambda: lines_of(screen, "console"), seconds=PATIENCE)[0]
+        assert not lines_of(screen, "console_failed")
+        seen = len(lines_of(screen, "part"))
         os.kill(first["pid"], signal.SIGKILL)
-        told = project / ".nomaflow" / "console"
         eventually(lambda: told.read_text().split()[1:] not in ([], [str(first["pid"])]), seconds=PATIENCE)
-        states = [(each["name"], each["state"]) for each in lines_of(screen, "part")]
+        states = [(each["name"], each["state"]) for each in lines_of(screen, "part")[seen:]]
         assert states == [("console", "crashed"), ("console", "started")]
         pid = int(told.read_text().split()[1])
         assert up.stop() == 0, screen.read_text()
@@ -82,28 +93,8 @@ def test_a_console_that_cannot_run_leaves_kernel_and_host_alone(project: Path, t
         up.kill()
 
 
-def test_a_console_that_cannot_write_comes_when_it_can(project: Path, tmp_path: Path) -> None:
-    """As on a full disk at the start: it is tried again, and reported as soon as it listens."""
-    state = project / ".nomaflow"
-    state.mkdir(mode=0o700)
-    told = state / "console"  # a folder where its file should be
-    (told / "in the way").mkdir(parents=True)
-    screen = tmp_path / "screen"
-    up = launch_up(project, "-o", "json", log_file=screen)
-    try:
-        parts = eventually(lambda: lines_of(screen, "part") or up.ended, seconds=PATIENCE)
-        assert [(each["name"], each["state"]) for each in parts][:1] == [("console", "crashed")]
-        assert "cannot say in" in " ".join(parts[0]["tail"])
-        shutil.rmtree(told)
-        eventually(lambda: lines_of(screen, "console"), seconds=PATIENCE)
-        assert not lines_of(screen, "console_failed")
-        assert up.stop() == 0
-    finally:
-        up.kill()
-
-
 def test_a_terminal_gets_a_link_that_logs_in(project: Path) -> None:
-    """On a terminal the login link has a line of its own; with --no-console there is neither link nor process."""
+    """On a terminal the login link has a line of its own."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "nomaflow_cli", "up", str(project)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
@@ -121,15 +112,3 @@ def test_a_terminal_gets_a_link_that_logs_in(project: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
         os.close(master)
-
-
-def test_no_console_means_none(project: Path, tmp_path: Path) -> None:
-    """The option leaves it out."""
-    screen = tmp_path / "screen"
-    up = launch_up(project, "-o", "json", "--no-console", log_file=screen)
-    try:
-        eventually(lambda: lines_of(screen, "ready"), seconds=PATIENCE)
-        assert up.stop() == 0
-    finally:
-        up.kill()
-    assert not (project / ".nomaflow" / "console.log").exists()

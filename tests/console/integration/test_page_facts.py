@@ -1,4 +1,4 @@
-"""Facts that pages owe their readers: zones of schedules, why a run waits, counts beside filters, lists of acts."""
+"""Facts that pages owe their readers: zones of schedules, why a run waits, counts beside filters, what needs them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ steps = [{ name = "one", callable = "work:works" }]
 [[jobs]]
 id = "sleeper"
 steps = [{ name = "sleep", callable = "work:sleeps" }]
+[[jobs]]
+id = "quiet"
+steps = [{ name = "boom", callable = "work:breaks" }]
+[[jobs]]
+id = "loud"
+overlap = "allow"
+steps = [{ name = "boom", callable = "work:breaks" }]
 """
 WORK = """
 import time
@@ -48,7 +55,7 @@ def sleeps():
     while True:
         time.sleep(0.05)
 
-def breaks():
+async def breaks():
     raise LookupError("no rows in invoices_2026_10")
 
 for number in range(501):
@@ -211,3 +218,15 @@ def test_a_hosts_page_tells_who_its_instances_are(console: ConsoleSystem, browse
     assert instance.principal in section
     assert instance.attached_at is not None
     assert f'datetime="{instance.attached_at:%Y-%m-%dT%H:%M:%S}Z"' in section
+
+
+def test_a_job_that_fails_often_does_not_hide_the_others(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """One failure of a job stays listed on the page of jobs behind hundreds of another one."""
+    api = console.system.api
+    api.wait(api.trigger("quiet").run_id)
+    api.trigger_many([TriggerOrder(job_id="loud") for _ in range(150)])
+    eventually(lambda: len(list(api.list_runs(job_id="loud", states=["FAILED"]))) == 150, seconds=120)
+    needs = browser_client.get("/").text.partition('id="needs"')[2].partition("</section>")[0]
+    assert '<a class="name" href="/runs/run_' in needs
+    assert re.findall(r">(quiet|loud)</a>", needs) == ["loud", "quiet"]
+    assert "(and at least 59 times before)" in text_of(browser_client.get("/"))

@@ -119,6 +119,7 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
         listed = pair.at_home("runs", "--address", door)
         assert (listed.code, "quick" in listed.out) == (0, True), (door, listed)
     assert pair.stop("up") == 0, pair.log("up")
+    assert not (project / ".nomaflow" / "console.log").exists()  # as the option says
 
 
 def test_a_host_that_has_joined_learns_of_a_kernel_that_is_added(lone: JoinedPair) -> None:
