@@ -21,13 +21,17 @@ from postgres_server import SUPERUSER, PostgresServer
 from waiting import eventually
 
 _numbers = itertools.count(1)
+on_each_store = pytest.mark.parametrize(
+    "process", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True
+)
+"""Marks a test whose kernel is started once on each kind of store."""
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture
 async def process(request: pytest.FixtureRequest, project: Path) -> AsyncIterator[KernelProcess]:
-    """Start a kernel process, once on each kind of store; nothing of it is left afterwards."""
+    """Start a kernel process, on SQLite unless a test wants both; nothing of it is left afterwards."""
     flags: tuple[str, ...] = ()
-    if request.param == "postgresql":
+    if getattr(request, "param", "sqlite") == "postgresql":
         flags = ("--store", await empty_database(request.getfixturevalue("postgres_server")))
     kernel = KernelProcess(project=project, flags=flags)
     try:
@@ -98,6 +102,7 @@ async def test_a_dispatch_the_host_never_got_is_sent_again_under_the_same_key(
     assert (run.state, len(run.steps[0].attempts)) == (run_pb2.RUN_STATE_SUCCEEDED, 1)
 
 
+@on_each_store
 async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
     process: KernelProcess, host: ScriptedHost
 ) -> None:
@@ -192,6 +197,7 @@ async def test_a_watch_goes_on_after_the_kill_where_it_was(process: KernelProces
     assert seen[-1][1] == "run.finished"
 
 
+@on_each_store
 async def test_many_triggers_under_kills_are_each_exactly_one_run(process: KernelProcess, host: ScriptedHost) -> None:
     """Callers that repeat their request until it is answered end up with one run per key, whenever the kernel dies."""
     await host.attach(process.channel())
