@@ -250,20 +250,20 @@ async def test_a_host_cannot_fill_the_history_with_its_loads(doors: Doors) -> No
 
 
 async def test_a_request_is_not_kept_in_memory_once_it_is_answered(running: Running, doors: Doors) -> None:
-    """Sixty of 4 MB to each of two doors, none of which is any use: garbage would be collected after thousands."""
+    """Forty of 4 MB to each of two doors, none of which is any use: garbage would be collected after thousands."""
     identity, _ = await join_as_host(doors, (await host_string(doors, "teamm")).secret)
     process = psutil.Process(running.pid)
     async with tls_channel(doors.hosts, doors.authorities, identity=identity) as channel:
         manifest = gateway.IntroduceManifestRequest(incarnation="f" * 32, manifest_json_zlib=b"\xff" * 4_000_000)
         stub: Any = HostGatewayServiceStub(channel)
         before = process.memory_info().rss
-        for _ in range(60):
+        for _ in range(40):
             await refusal(stub.IntroduceManifest(manifest, timeout=DEADLINE))
     async with owner_channel(doors) as own:
         reader: Any = KernelServiceStub(own)
-        for _ in range(60):
+        for _ in range(40):
             await refusal(reader.WatchRun(kernel.WatchRunRequest(run_id="x" * 4_000_000), timeout=DEADLINE).read())
-    assert process.memory_info().rss - before < 200 * 2**20
+    assert process.memory_info().rss - before < 130 * 2**20
 
 
 def _refused_load(number: int) -> job_pb2.RefusedLoad:

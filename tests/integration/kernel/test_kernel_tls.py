@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import stat
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -292,25 +291,6 @@ async def test_doctor_looks_at_the_certificate(project: Path, authority: Authori
         found = next(one for one in json.loads(done.out)["findings"] if one["check"] == "kernel.certificate")
         assert found["level"] == level, found
         assert said in found["message"]
-
-
-async def test_a_project_up_on_tcp_needs_no_credential_of_its_own(project: Path) -> None:
-    """Kernel, host and the command that runs them meet at the owner's socket, which is always there."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_cli", "up", str(project), "--address", "tls://127.0.0.1:0", "-o", "json",
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        assert child.stdout is not None
-        async with asyncio.timeout(DEADLINE):
-            ready = json.loads(await child.stdout.readline())
-        assert ready["type"] == "ready"
-        assert ready["address"] == f"unix:{project}/.nomaflow/run/kernel.sock"
-        assert ready["host"] is not None
-    finally:
-        child.terminate()
-        await child.communicate()
-    assert child.returncode == 0
 
 
 @pytest.mark.postgres

@@ -100,7 +100,7 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
         ("warning", True)
     ]
     pair.stop("b")
-    settings = {"store": pair.server.url("pair"), "listen": f"unix:,{pair.doors['b']}", "leader_ttl_seconds": 6}
+    settings = {"store": pair.server.url("pair"), "listen": pair.doors["b"], "leader_ttl_seconds": 6}
     settings["advertise"] = ",".join(pair.doors.values())
     (project / "nomaflow.toml").write_text(
         "[kernel]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
@@ -109,7 +109,8 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
     eventually(lambda: '"type":"stands_by"' in pair.log("up") or up.ended)
     assert leads in pair.log("up"), pair.log("up")
     pair.kill("a")
-    eventually(lambda: '"type":"ready"' in pair.log("up") or up.ended)
+    [ready] = eventually(lambda: [line for line in pair.log("up").splitlines() if '"type":"ready"' in line])
+    assert json.loads(ready)["address"] == pair.address("b")  # the owner's socket, which is always there
     pair.await_host(2)
     ran = pair.at_home("run", "quick", "-p", f"ledger={pair.ledger}", "--wait")
     assert (ran.code, [what for what, _, _ in pair.entries()]) == (0, ["start", "end"]), ran
