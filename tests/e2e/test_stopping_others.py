@@ -39,7 +39,7 @@ def test_a_step_timeout_is_retried_and_never_overlaps(system: TeamSystem) -> Non
     attempts = run.steps[0].attempts
     assert [(one.state, reason_of(one)) for one in attempts] == [("FAILED", "timed_out")] * 3
     starts = ledger.entries("start")
-    assert [entry["key"] for entry in starts] == [f"{run.run_id}/loop/{number}" for number in (1, 2, 3)]
+    assert [entry["key"] for entry in starts] == [f"{run.run_id}/deaf/{number}" for number in (1, 2, 3)]
     assert len({entry["pid"] for entry in starts}) == 3
     assert [entry["others"] for entry in ledger.entries("looked")] == [[], [], []]
     for before, after in itertools.pairwise(attempts):
@@ -203,7 +203,7 @@ def test_memory_and_processes_are_limited_by_tree(system: TeamSystem) -> None:
 
 def test_use_is_on_each_attempt_and_workers_are_recycled(system: TeamSystem) -> None:
     """Peak memory and processor time of each attempt are kept; after two steps a worker is replaced."""
-    attempts = [system.end(system.start("burns", None)).steps[0].last for _ in range(4)]
+    attempts = [system.end(system.start("burns", None)).steps[0].last for _ in range(3)]
     for one in attempts:
         assert 0.15 < one.cpu_seconds < 2.0
         assert one.peak_rss_bytes > 64 << 20

@@ -19,12 +19,19 @@ def polls(*, ledger, ctx, **_):
     return {"rows_affected": 42}
 
 
-def tight_loop(*, ledger, ctx, **_):
+def tight_loop(*, ledger, **_):
+    """Never ask, and let nobody else have the processor."""
+    note(ledger, "start")
+    while True:
+        pass
+
+
+def sleeps(*, ledger, ctx, **_):
     """Never ask; note first whether a process of an earlier attempt still runs."""
     note(ledger, "start", key=ctx.attempt_key)
     note(ledger, "looked", others=others_alive(ledger))
     while True:
-        pass
+        time.sleep(0.02)
 
 
 def beats(*, ledger, **_):
