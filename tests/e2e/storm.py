@@ -153,6 +153,8 @@ async def _endure(storm: Storm, seconds: float, doors: Doors, project: Path, pid
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
+        assert attacker.stdout is not None
+        await asyncio.to_thread(attacker.stdout.readline)
         await asyncio.sleep(min(1.0, seconds / 4))
         until = time.monotonic() + seconds * 0.8
         others = [door for door in ("clients", "hosts", "joining") if door != storm.door]

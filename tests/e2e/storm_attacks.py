@@ -1,7 +1,7 @@
 """Attacks on one TCP door, each a process of its own. Usage: storm_attacks.py ATTACK HOST:PORT AUTHORITIES SECONDS SIZE
 
-Every attack goes on until its time is over, begins again whatever the kernel ends, and counts what it did on its last
-line.
+Every attack says on its first line that it begins, goes on until its time is over, begins again whatever the kernel ends,
+and counts what it did on its last line.
 """
 
 from __future__ import annotations
@@ -201,6 +201,7 @@ def main(attack: str, address: str, authorities: str, seconds: str, size: str) -
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if soft < hard else soft, hard))
     target = Target(address, Path(authorities), float(seconds), int(size))
+    print("begun", flush=True)
     ATTACKS[attack](target)
     print(target.count, flush=True)
     os._exit(0)
