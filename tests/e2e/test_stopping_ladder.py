@@ -79,6 +79,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def canceled(system: TeamSystem) -> dict[str, Stopped]:
     """Run every callable at once, cancel each as soon as it runs, and note what the system says when it is over."""
+    before = system.api.get_kernel().last_event_seq
     ledgers = {job: system.ledger() for job in (*DEAF, *POLITE)}
     runs = {job: system.start(job, ledger) for job, ledger in ledgers.items()}
     began = {}
@@ -87,11 +88,11 @@ def canceled(system: TeamSystem) -> dict[str, Stopped]:
         began[job] = time.monotonic()
         system.api.cancel(run_id, why="enough")
     ended: dict[str, Stopped] = {}
-    while len(ended) < len(runs):
-        for job in [job for job in runs if job not in ended]:
-            run = system.run(runs[job])
-            if run.terminal:
-                ended[job] = _seen(system, run, ledgers[job], time.monotonic() - began[job])
+    for event in system.api.watch_events(after_seq=before, kinds=["run.finished"]):
+        seconds = time.monotonic() - began[event.job_id]
+        ended[event.job_id] = _seen(system, system.run(event.run_id), ledgers[event.job_id], seconds)
+        if len(ended) == len(runs):
+            break
     return ended
 
 
