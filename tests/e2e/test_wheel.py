@@ -216,31 +216,38 @@ def test_bare_gives_an_author_the_sdk_and_the_client(installations: Mapping[str,
     assert json.loads(unreachable)["error"]["reason"] == "KERNEL_UNREACHABLE"
 
 
-def test_each_part_runs_in_its_own_environment(installations: Mapping[str, Installation], tmp_path: Path) -> None:
-    """A kernel from [kernel] and a host from [host] run a job that is triggered from the bare environment."""
-    bare, project = installations["bare"], tmp_path / "team"
-    bare.nomaflow("init", str(project))
-    address = project / ".nomaflow" / "address"
+@pytest.fixture(scope="module")
+def served(
+    installations: Mapping[str, Installation], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, int]]:
+    """Run a kernel from [kernel] on a project that the bare environment has made; return that, and the kernel's pid."""
+    project = tmp_path_factory.mktemp("served") / "team"
+    installations["bare"].nomaflow("init", str(project))
     with installations["kernel"].running("-m", "nomaflow_kernel", "--project", str(project)) as kernel:
-        until(address.exists)
-        assert int(bare.run("-c", ASK_KERNEL, address.read_text().strip()).stdout) == kernel.pid
-        with installations["host"].running("-m", "nomaflow_host", "--project", str(project)):
-            until(lambda: "cleanup" in bare.nomaflow("jobs", "--project", str(project)).stdout)
-            run = json.loads(bare.nomaflow("run", "cleanup", "--wait", "-o", "json", "--project", str(project)).stdout)
-            assert run["state"] == "SUCCEEDED"
-            assert run["rows_affected"] > 0
-
-
-def test_a_page_opens_from_the_installed_wheel(installations: Mapping[str, Installation], tmp_path: Path) -> None:
-    """A console from [console] logs a browser in with a link, and its page and every file of that page are there."""
-    bare, console, project = installations["bare"], installations["console"], tmp_path / "team"
-    bare.nomaflow("init", str(project))
-    of_project = ("--project", str(project))
-    with (
-        installations["kernel"].running("-m", "nomaflow_kernel", *of_project),
-        console.running("-m", "nomaflow_console", *of_project, "--listen", "127.0.0.1:0"),
-    ):
         until((project / ".nomaflow" / "address").exists)
+        yield project, kernel.pid
+
+
+def test_each_part_runs_in_its_own_environment(
+    installations: Mapping[str, Installation], served: tuple[Path, int]
+) -> None:
+    """A kernel from [kernel] and a host from [host] run a job that is triggered from the bare environment."""
+    bare, (project, kernel) = installations["bare"], served
+    of_project = ("--project", str(project))
+    assert int(bare.run("-c", ASK_KERNEL, (project / ".nomaflow" / "address").read_text().strip()).stdout) == kernel
+    with installations["host"].running("-m", "nomaflow_host", *of_project):
+        until(lambda: "cleanup" in bare.nomaflow("jobs", *of_project).stdout)
+        run = json.loads(bare.nomaflow("run", "cleanup", "--wait", "-o", "json", *of_project).stdout)
+        assert run["state"] == "SUCCEEDED"
+        assert run["rows_affected"] > 0
+
+
+def test_a_page_opens_from_the_installed_wheel(
+    installations: Mapping[str, Installation], served: tuple[Path, int]
+) -> None:
+    """A console from [console] logs a browser in with a link, and its page and every file of that page are there."""
+    console, (project, _) = installations["console"], served
+    with console.running("-m", "nomaflow_console", "--project", str(project), "--listen", "127.0.0.1:0"):
         until((project / ".nomaflow" / "console").exists)
         link = console.nomaflow("console", "link", str(project)).stdout.strip()
         address, _, code = link.partition("/login#")
