@@ -80,7 +80,7 @@ def next_version(folder: Path) -> Path:
     """Copy the kernel's source, with another version and one more revision of the schema."""
     for package in (nomaflow_kernel, nomaflow_api):
         source = Path(str(package.__file__)).parent
-        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, folder / source.name)
     (folder / "nomaflow_api" / "version.py").write_text(f'VERSION = "{NEXT_VERSION}"\n')
     migrations = folder / "nomaflow_kernel" / "store" / "migrations"
     with (migrations / "__init__.py").open("a") as file:
