@@ -14,7 +14,7 @@ from nomaflow_api.bounds import INSTANCES_OF_HOST
 from nomaflow_project.jobs.resources import MOST, Resources, lacking
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection, LauncherShape
 
-_FULL = "{} instances are started, as many as [launcher] max_instances allows: other steps wait until one ends"
+_FULL = "[launcher] max_instances = {} is reached: steps that need another instance wait until one ends"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _Key: TypeAlias = tuple[str, str]
 """A host and the name of a shape."""

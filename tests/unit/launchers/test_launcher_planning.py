@@ -36,7 +36,7 @@ def test_as_many_are_started_as_the_waiting_attempts_need() -> None:
         assert _starts(made) == ["small"] * starts, attempts
         assert bool(made.unmet) is (attempts > 20), attempts
     assert made.unmet == [
-        "5 instances are started, as many as [launcher] max_instances allows: other steps wait until one ends"
+        "[launcher] max_instances = 5 is reached: steps that need another instance wait until one ends"
     ]
 
 
