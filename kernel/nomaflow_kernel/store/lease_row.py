@@ -6,27 +6,18 @@ Plain functions of a connection; the caller holds the transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, text
+from sqlalchemy import BigInteger, ColumnElement, Connection, literal_column, select, text, update
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.holders import certainly_ended
+from nomaflow_kernel.store.schema import leadership
 
-_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
-_LOOK = (
-    f"SELECT term, lease_until_us, ttl_us, holder, process, addresses, authority, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
-    " FROM leadership WHERE id = 1"
+_NOW: ColumnElement[int] = literal_column(
+    "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)", BigInteger()
 )
-_TAKE = text(
-    "UPDATE leadership SET term = :term, holder = :holder, process = :process, addresses = :addresses,"  # noqa: S608  # a constant
-    f" authority = :authority, ttl_us = :ttl_us, lease_until_us = {_NOW} + :ttl_us WHERE id = 1"
-)
-_RENEW = text(
-    f"UPDATE leadership SET addresses = :addresses, authority = :authority, lease_until_us = {_NOW} + :ttl_us"  # noqa: S608  # a constant
-    " WHERE id = 1 AND term = :term"
-)
-_RELEASE = text("UPDATE leadership SET lease_until_us = 0 WHERE id = 1 AND term = :term")
 _END_FROZEN = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND application_name = :name"
@@ -89,7 +80,8 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
     :return: the fingerprint of the authority of the kernel that led last; empty for none
     :raises StoreLed: if it is held
     """
-    row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
+    look = select(leadership, (leadership.c.lease_until_us - _NOW).label("left_us"))
+    row = connection.execute(look.with_for_update() if lock else look).one()
     over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=row.ttl_us)
     if row.left_us > 0 and not over and not certainly_ended(row.process):
         given_up = (row.holder, row.process) == watch.own
@@ -122,7 +114,7 @@ def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, proc
 
     :param holder: its name for people
     """
-    connection.execute(_TAKE, {**_values(policy, term), "holder": holder, "process": process})
+    connection.execute(update(leadership).values(**_values(policy, term), holder=holder, process=process))
 
 
 def renew_lease(connection: Connection, policy: LeasePolicy, *, term: int) -> bool:
@@ -132,25 +124,26 @@ def renew_lease(connection: Connection, policy: LeasePolicy, *, term: int) -> bo
     :raises StaleEpoch: if another kernel has taken it
     """
     values = _values(policy, term)
-    if connection.execute(_RENEW, values).rowcount != 1:
-        found = connection.execute(text("SELECT term FROM leadership WHERE id = 1")).scalar_one()
-        raise StaleEpoch(own=term, found=found)
+    if connection.execute(update(leadership).where(leadership.c.term == term).values(**values)).rowcount != 1:
+        raise StaleEpoch(own=term, found=connection.execute(select(leadership.c.term)).scalar_one())
     return bool(values["addresses"])
 
 
-def _values(policy: LeasePolicy, term: int) -> dict[str, str | int]:
+def _values(policy: LeasePolicy, term: int) -> dict[str, Any]:
     clients, hosts = policy.addresses()
+    ttl_us = round(policy.ttl_seconds * 1_000_000)
     return {
         "term": term,
         "addresses": "\n".join(clients) + (_HOSTS + "\n".join(hosts) if hosts else ""),
         "authority": policy.authority(),
-        "ttl_us": round(policy.ttl_seconds * 1_000_000),
+        "ttl_us": ttl_us,
+        "lease_until_us": _NOW + ttl_us,
     }
 
 
 def release_lease(connection: Connection, *, term: int) -> None:
     """End the lease now, so that another kernel need not wait; no effect if it belongs to another kernel."""
-    connection.execute(_RELEASE, {"term": term})
+    connection.execute(update(leadership).where(leadership.c.term == term).values(lease_until_us=0))
 
 
 def _lines(text: str) -> Sequence[str]:
