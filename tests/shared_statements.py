@@ -5,30 +5,17 @@ A new store compiles those that make its tables, and whatever it is asked: longe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
-from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.store import migrate, schema, sqlite
-from nomaflow_kernel.store.operations.audit import audit_ends
-from nomaflow_kernel.store.operations.hosts import manifests
-from nomaflow_kernel.store.operations.run_lists import list_runs
-from nomaflow_kernel.store.operations.runs import active_runs
-from nomaflow_kernel.store.operations.whole_tables import every
-from nomaflow_kernel.store.rows import CERTIFICATES, FIRES, PAUSES, TOKENS
 
 _FIRST = create_engine("sqlite://", poolclass=NullPool)
 """Holds what has been compiled. Its dialect has been made for a connection, as that of any engine is at its first."""
 _SCHEMA: list[str] = []
 """The statements that make the tables, in their order."""
-_READ_AT_START: Sequence[Callable[[Connection], object]] = (
-    every(CERTIFICATES, "issued_at_us", "serial"), every(FIRES, "job_id", "preset"), every(PAUSES, "scope", "name"),
-    every(TOKENS, "created_at_us", "token_id"), active_runs, audit_ends, manifests,
-)  # fmt: skip
-"""What a kernel reads as it starts."""
 
 
 def _share(make: Any, *given: Any, **options: Any) -> Engine:
@@ -49,9 +36,6 @@ def _create_tables(create: Any, connection: Connection) -> None:
 with _FIRST.connect() as _connection:
     migrate.migrate(_connection)
     migrate.take_over(_connection, holder="")
-    for _read in _READ_AT_START:
-        _read(_connection)
-    list_runs(_connection, RunFilter(), before="", limit=1)
     _made = text("SELECT sql FROM sqlite_master WHERE sql <> '' AND tbl_name <> :last ORDER BY rowid")
     _SCHEMA += _connection.execute(_made, {"last": schema.revisions.name}).scalars()
 vars(schema)["create_tables"] = partial(_create_tables, schema.create_tables)
