@@ -38,7 +38,7 @@ CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-se
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
 PROGRAMS = {
     "nomaflow_kernel": (
-        "nomaflow_kernel.app", str(Path(__file__).with_name("shared_statements.py")),
+        "nomaflow_kernel.app", "nomaflow_kernel.store.sqlite",
         "nomaflow_project.models.settings_file:KernelSection", "google.protobuf.descriptor_pb2", "grpc._utilities",
         "pydantic.dataclasses", "uvloop", "watchfiles", "anyio._backends._asyncio",
     ),

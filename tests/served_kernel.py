@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc.aio
 
-import shared_statements  # noqa: F401  # its import is its effect
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import Principal

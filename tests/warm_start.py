@@ -59,7 +59,7 @@ def fork(
 
     :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package,
         ``module:Model`` for a model whose checks are made as well, which takes longer than many a program, and the path
-        of a file for what it does under the name ``preloaded``; if it has an ``at_start``, each program calls it
+        of a file for what it does under the name ``preloaded``, and calls as ``at_start`` in each program
     :param streams: its standard input, output and error
     :param path: first entry of its ``sys.path``; None for none, as with ``python -P``
     """
@@ -165,8 +165,7 @@ def _import_all(modules: Sequence[str]) -> None:
     gc.disable()
     for name in modules:
         if name.endswith(".py"):
-            at_start = runpy.run_path(name, run_name="preloaded").get("at_start")
-            _AT_START_OF_PROGRAMS.extend([at_start] if at_start else [])
+            _AT_START_OF_PROGRAMS.append(runpy.run_path(name, run_name="preloaded")["at_start"])
             continue
         name, _, model = name.partition(":")
         found = importlib.import_module(name.removesuffix(".*"))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from store_places import Place, PostgresPlace, SqlitePlace
 
-import shared_statements  # noqa: F401  # its import is its effect
 from nomaflow_kernel.store.sql_store import Store, open_store
 from postgres_server import PostgresServer
 from waiting import eventually

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import shared_statements  # noqa: F401  # its import is its effect
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.token_orders import TokenOrder
 from nomaflow_kernel.domain.clock import SystemClock

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import shared_statements  # noqa: F401  # its import is its effect
 from nomaflow_api.v1.letter_words import AckStatus, FinishedState
 from nomaflow_api.v1.letters import (
     AttemptAck,
