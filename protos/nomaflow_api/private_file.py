@@ -29,7 +29,7 @@ def write_private(path: Path, content: bytes) -> None:
     """
     with draft_of(path, content) as draft:
         draft.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def create_private(path: Path, content: bytes) -> None:
@@ -39,15 +39,15 @@ def create_private(path: Path, content: bytes) -> None:
     """
     with draft_of(path, content) as draft, contextlib.suppress(FileExistsError):
         os.link(draft, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable.
+def sync(path: Path) -> None:
+    """Make the content of a file durable, or the names in a folder.
 
     :raises OSError: if the disk refuses
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from nomaflow_api.private_file import sync_folder, write_private
+from nomaflow_api.private_file import sync, write_private
 from nomaflow_kernel.domain.errors import FileUnusable
 
 
@@ -57,7 +57,7 @@ class WithdrawnFile:
                 file.write(f"{text}\n".encode("ascii"))
                 file.flush()
                 os.fsync(file.fileno())
-            sync_folder(self._path.parent)  # it may be new
+            sync(self._path.parent)  # it may be new
         except OSError as error:
             what = (
                 f"it is withdrawn, but a restore of the history would bring it back: cannot write {str(self._path)!r}"

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.private_file import sync
 from nomaflow_kernel.store.errors import MaintenanceRefused
-from nomaflow_kernel.upkeep.history_file import check_history, sync
+from nomaflow_kernel.upkeep.history_file import check_history
 from nomaflow_kernel.upkeep.sqlite_copy import copy_history, draft_beside
 from nomaflow_project.reading.regular_files import reason_of
 

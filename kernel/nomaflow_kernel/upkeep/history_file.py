@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sqlite3
 import threading
@@ -176,12 +175,3 @@ def read_facts(connection: sqlite3.Connection) -> HistoryFacts:
 def beside(path: Path, suffix: str) -> Path:
     """Return the file beside a history file whose name ends with ``suffix``, such as ``-wal``."""
     return path.with_name(path.name + suffix)
-
-
-def sync(path: Path) -> None:
-    """Make the content of a file durable, or the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,16 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.private_file import sync
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.upkeep.history_file import (
-    HistoryFacts,
-    beside,
-    check_history,
-    opened,
-    read_facts,
-    sync,
-)
+from nomaflow_kernel.upkeep.history_file import HistoryFacts, beside, check_history, opened, read_facts
 from nomaflow_kernel.upkeep.sqlite_copy import copy_history, draft_beside
 from nomaflow_project.reading.regular_files import reason_of
 

@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nomaflow_api.private_file import sync
 from nomaflow_kernel.store.errors import MaintenanceRefused
-from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened, sync
+from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened
 
 
 @contextlib.contextmanager

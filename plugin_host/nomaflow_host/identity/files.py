@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from nomaflow_api.private_file import mode_open_to_others, sync_folder, write_private
+from nomaflow_api.private_file import mode_open_to_others, sync, write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_project.reading.regular_files import reason_of
 
@@ -145,7 +145,7 @@ class IdentityFolder:
         if self.folder.exists():
             self.folder.rename(self._former)
         self._draft.rename(self.folder)
-        sync_folder(self.folder.parent)
+        sync(self.folder.parent)
         shutil.rmtree(self._former, ignore_errors=True)
 
     def _recover(self) -> None:
