@@ -289,9 +289,6 @@ def command(job_id: str, **fields: Any) -> TriggerCommand:
     return TriggerCommand(job_id=job_id, request=RunRequest(**layers), **{"kind": TriggerKind.API} | fields)
 
 
-_STEP = 1.0
-
-
 class Rig:
     """The engine and what is around it."""
 
@@ -348,9 +345,9 @@ class Rig:
 
     async def advance(self, seconds: float) -> None:
         """Advance time: hosts send heartbeats unless they are silent, and the engine checks its timers."""
-        while seconds > _STEP and any(host.silent for host in self.hosts):
-            await self.jump(_STEP)
-            seconds -= _STEP
+        while seconds > 1 and any(host.silent for host in self.hosts):  # jumps of less than the lease
+            await self.jump(1.0)
+            seconds -= 1.0
         await self.jump(seconds)
 
     async def jump(self, seconds: float) -> None:
