@@ -109,10 +109,10 @@ class ProjectSystem(System):
         """Return the runs of a job, oldest first."""
         return list(self.api.list_runs(job_id=job_id))[::-1]
 
-    def until_fired(self, *job_ids: str, state: str = "SUCCEEDED") -> None:
-        """Wait until each job has a new run in a state."""
+    def until_fired(self, *job_ids: str) -> None:
+        """Wait until a new run of each job has succeeded."""
         for job_id in job_ids:
-            new = partial(self.api.list_runs, job_id=job_id, states=[state], since=datetime.now(UTC), page_size=1)
+            new = partial(self.api.list_runs, job_id=job_id, states=["SUCCEEDED"], since=datetime.now(UTC), page_size=1)
             eventually(lambda new=new: any(True for _ in new()))
 
     def until(self, run_id: str, *states: str) -> Any:
