@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.postgres]
 HOSTS = int(os.environ.get("NOMAFLOW_CROWD_HOSTS", "10"))
 INSTANCES = 10
 JOBS = int(os.environ.get("NOMAFLOW_CROWD_JOBS", "20"))
-QUEUED = int(os.environ.get("NOMAFLOW_CROWD_QUEUED", "2000"))
+QUEUED = int(os.environ.get("NOMAFLOW_CROWD_QUEUED", "1000"))
 SECONDS = float(os.environ.get("NOMAFLOW_CROWD_SECONDS", "60"))
 """The most that a step of the test takes, on a machine that is busy with others."""
 TAKEOVER_SECONDS = 25.0
