@@ -61,11 +61,13 @@ FILES = {
     "jobs.toml": '[[jobs]]\nid = "searches"\nsteps = [{ callable = "work:searches" }]\n',
     "connectors.toml": '[pools.main]\nurl = "postgresql://u:${POOL_PASSWORD}@127.0.0.1:1/d"\n',
 }
+THREAD = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+"""Code that no template can be forked with."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def system() -> Iterator[TeamSystem]:
-    """Prepare kernel and host of one user without rights, as they run on most machines."""
+    """Start a kernel, and prepare a host of the same user without rights, as they run on most machines."""
     need("setpriv")
     with machine_user("nfowner") as owner, entered_by_all() as folder:
         side = (
@@ -77,6 +79,7 @@ def system() -> Iterator[TeamSystem]:
         for path in (made.kernel_project, *(folder / "team").rglob("*"), folder / "team"):
             os.chown(path, owner.pw_uid, owner.pw_gid)
         try:
+            made.start_kernel(environ={"KERNEL_ONLY": KERNEL_SECRET})
             yield made
         finally:
             made.close()
@@ -85,10 +88,7 @@ def system() -> Iterator[TeamSystem]:
 @pytest.mark.parametrize("spawned", [False, True], ids=["forked", "spawned"])
 def test_a_step_that_searches_finds_no_secret(system: TeamSystem, spawned: bool) -> None:
     """No environment, command line or descriptor has a secret, and memory of host, reaper and kernel cannot be opened."""
-    if spawned:
-        early = Path(system.root, "team", "plugins", "early.py")
-        early.write_text("import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
-    system.start_kernel(environ={"KERNEL_ONLY": KERNEL_SECRET})
+    Path(system.root, "team", "plugins", "early.py").write_text(THREAD if spawned else "")
     host = system.start_host("team", environ=SECRETS, side=system.kernel_side)
     pids = [system.kernel.pid, host.pid, host.oldest_below]
     needles = [secret[::-1] for secret in (*SECRETS.values(), KERNEL_SECRET)]
@@ -101,3 +101,4 @@ def test_a_step_that_searches_finds_no_secret(system: TeamSystem, spawned: bool)
     assert {name: found[name] for name in ("found", "memories", "descriptors", "traced")} == {
         "found": [], "memories": [], "descriptors": [], "traced": [],
     }  # fmt: skip
+    system.stop("team")
