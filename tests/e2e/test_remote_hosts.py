@@ -61,6 +61,7 @@ def test_the_cable_is_cut_in_the_middle_of_a_step(remote: Remote) -> None:
     host.stop()
 
 
+@pytest.mark.parametrize("remote", [Loopback], indirect=True, ids=["loopback"])
 def test_a_host_goes_by_the_settings_of_its_project(remote: Remote) -> None:
     """It joins once; then `[host]` may name doors, of which the first is not there; without, it dials the joined one."""
     system = remote.system
