@@ -1,4 +1,4 @@
-"""The kernel's gRPC side: services for clients, admission, errors, the server itself."""
+"""The kernel's gRPC side: services for clients, checks, errors, the server itself."""
 
 from __future__ import annotations
 

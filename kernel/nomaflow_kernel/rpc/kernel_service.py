@@ -17,7 +17,6 @@ from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
-from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.rpc.hidden_values import response_without_values
@@ -34,6 +33,7 @@ from nomaflow_kernel.rpc.requests import (
     sentence,
     trigger_command,
 )
+from nomaflow_kernel.rpc.trigger_checks import Admitted, TriggerChecks
 from nomaflow_kernel.rpc.watching import whole_run
 
 _Answer = kernel.TriggerRunResponse | KernelError
@@ -44,7 +44,7 @@ class KernelService(Calls):
 
     def __init__(self, parts: KernelParts, catalogue_calls: CatalogueCalls) -> None:
         super().__init__(parts)
-        self._admission = Admission(parts)
+        self._checks = TriggerChecks(parts)
         self._catalogue_calls = catalogue_calls
         self._started_at_us = parts.clock.now_us()
         self.stream_triggers = ManyCalls(answers=partial(self._answers, as_calls=True), takes=self._waits_for_no_host)
@@ -93,7 +93,7 @@ class KernelService(Calls):
 
     def _waits_for_no_host(self, request: kernel.TriggerRunRequest) -> bool:
         gives_values = bool(request.params_json or request.step_values)
-        return not (request.validate_only or self._admission.concerns(gives_values=gives_values))
+        return not (request.validate_only or self._checks.concerns(gives_values=gives_values))
 
     async def _answers(
         self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller, *, as_calls: bool = False
@@ -116,7 +116,7 @@ class KernelService(Calls):
             except BadRequest as error:
                 answers[index] = error
         if examined:
-            validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
+            validated = await asyncio.gather(*map(self._checks.validate, examined.values()))
             answers.update(zip(examined, map(_examined, validated), strict=True))
         rows = [requests[index] for index in made] if as_calls else None
         answers.update(zip(made, await self._start(list(made.values()), rows), strict=True))
@@ -139,7 +139,7 @@ class KernelService(Calls):
 
         :param rows: the request of each, if the audit has a row for each
         """
-        admitted = await self._admission.admit(commands)
+        admitted = await self._checks.admit(commands)
         if rows is not None:
             audit_each([row for row, one in zip(rows, admitted, strict=True) if not isinstance(one, KernelError)])
         passed = [one[0] for one in admitted if not isinstance(one, KernelError)]
@@ -156,7 +156,7 @@ class KernelService(Calls):
         """Start a run from the snapshot of a finished one."""
         command = replay_command(request, caller)
         if request.validate_only:
-            answer = _examined(await self._admission.validate(command))
+            answer = _examined(await self._checks.validate(command))
         else:
             (answer,) = await self._start([command])
         if not caller.principal.may_all(Verb.LOGS):
@@ -190,7 +190,7 @@ class KernelService(Calls):
 
 
 def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:
-    """Return the answer to a trigger, with the warnings of its admission."""
+    """Return the answer to a trigger, with the warnings of its checks."""
     if isinstance(outcome, KernelError):
         return outcome
     return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings), steps=())

@@ -20,13 +20,13 @@ from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
-from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
 from nomaflow_kernel.rpc.hidden_values import event_without_values
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import grouped
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_run_id
+from nomaflow_kernel.rpc.visible_events import EventMessages, VisibleEvents
 from nomaflow_kernel.store.sql_store import Store
 
 _PAGE = 500
@@ -124,7 +124,7 @@ class Watching(Calls):
         else:
             cursor = self._feed.last_seq
             yield kernel.WatchEventsResponse(bookmark_seq=cursor)
-        sight = EventSight(guard=self._guard, principal=caller.principal, message=self._messages.of)
+        sight = VisibleEvents(guard=self._guard, principal=caller.principal, message=self._messages.of)
         told, spoke_at = cursor, time.monotonic()
         while True:
             async for page, through in self._news(cursor, filter):

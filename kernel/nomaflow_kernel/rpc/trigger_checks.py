@@ -1,4 +1,4 @@
-"""Admission of triggers to the engine: each waits for pending loads, and its host checks the values that it gives."""
+"""Checks of triggers in front of the engine: each waits for pending loads, and its host checks the values it gives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Admitted = tuple[TriggerCommand, tuple[str, ...]]
 _AT_THE_ATTEMPT = "each step checks its own values when it is reached"
 
 
-class Admission:
+class TriggerChecks:
     """Checks triggers in front of the engine. A check without an answer refuses nothing."""
 
     def __init__(self, parts: KernelParts) -> None:

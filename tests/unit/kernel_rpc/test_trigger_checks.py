@@ -22,7 +22,7 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.run_plan import plan_run
-from nomaflow_kernel.rpc import admission
+from nomaflow_kernel.rpc import trigger_checks
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import load_job_files
 from nomaflow_project.jobs.loaded import LoadedJob
@@ -193,7 +193,7 @@ async def test_no_more_values_are_checked_than_fit_into_a_message(
 ) -> None:
     """Each step gets all params: with a hundred steps, gRPC ended the host's session for the size of one check."""
     await host.attach(generation=1)
-    monkeypatch.setattr(admission, "VALUES_BYTES", 50)
+    monkeypatch.setattr(trigger_checks, "VALUES_BYTES", 50)
     reply = await world.client.TriggerRun(
         kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": "%s"}' % (b"x" * 60))
     )
