@@ -54,7 +54,7 @@ async def test_settings_are_those_of_a_host(
     assert (done.code, {name: done.json[name] for name in told}) == (code, told)
 
 
-@pytest.mark.parametrize(("level", "kept"), [("debug", ["d", "i", "w"]), ("INFO", ["i", "w"]), ("WARNING", ["w"])])
+@pytest.mark.parametrize(("level", "kept"), [("debug", ["d", "i", "w"]), ("INFO", ["i", "w"])])
 async def test_the_log_is_shown_from_a_level_on(command: Command, tmp_path: Path, level: str, kept: list[str]) -> None:
     """No line below it is shown, and the callable sees it as the level of its run's log."""
     (tmp_path / "plugins").mkdir()
