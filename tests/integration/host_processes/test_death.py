@@ -353,9 +353,9 @@ async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only
         assert end.extras_json == b'{"value":' + seen + b"}"
 
 
-async def test_use_is_measured(start_host: StartHost) -> None:
+@shared
+async def test_use_is_measured(host: Host) -> None:
     """Peak resident memory and processor time are those of the attempt, in a worker used before."""
-    host = await start_host(spare_exclusive=1)
     end = await host.result("polite:burns", {"seconds": 0.2})
     assert 0.15 < end.cpu_seconds < 1.5
     assert end.peak_rss_bytes > 64 * 1024 * 1024
@@ -380,8 +380,8 @@ async def test_workers_that_grow_are_recycled(start_host: StartHost) -> None:
         assert len({end.extras_json for end in ends}) == workers
 
 
-async def test_a_clean_worker_is_used_again(start_host: StartHost) -> None:
+@shared
+async def test_a_clean_worker_is_used_again(host: Host) -> None:
     """Sync steps that end cleanly reuse their worker."""
-    host = await start_host()
     pids = {(await host.result("polite:whoami")).extras_json.split(b",")[0] for _ in range(10)}
     assert len(pids) <= 2

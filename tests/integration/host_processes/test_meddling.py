@@ -223,9 +223,9 @@ async def test_a_number_beyond_all_bounds_ends_the_worker(start_host: StartHost)
     assert "it sent an invalid message to its host" in end.reason
 
 
-async def test_descriptors_that_a_step_sends_are_not_taken(start_host: StartHost) -> None:
+@shared
+async def test_descriptors_that_a_step_sends_are_not_taken(host: Host) -> None:
     """The host would soon have no descriptor left for another worker."""
-    host = await start_host(shared_workers=1)
     await host.result("polite:anoop")
     before = len(open_files())
     assert (await host.result("hostile.meddling:sends_descriptors")).state is FinishedState.SUCCEEDED
