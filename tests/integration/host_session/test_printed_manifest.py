@@ -6,23 +6,23 @@ import asyncio
 import hashlib
 import json
 import shutil
-import sys
 import zlib
 from pathlib import Path
 
 from host_process import JOBS
 
+from forked_templates import FORK_TEMPLATES
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_project.jobs.load import load_manifest
+from real_system import run_to_end
 
 
 async def printed_manifest(project: Path) -> bytes:
     """Return the manifest that a host would show, as it is printed."""
-    command = (sys.executable, "-m", "nomaflow_host", "--project", str(project), "--manifest")
-    printing = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    out, _ = await printing.communicate()
-    assert printing.returncode == 0
-    return out
+    flags = ("--project", str(project), "--manifest")
+    code, out = await asyncio.to_thread(run_to_end, "nomaflow_host", *flags, environ={FORK_TEMPLATES: "1"})
+    assert code == 0
+    return out.encode()
 
 
 async def test_the_manifest_is_printed(project: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import kernel_process
 import pytest
 from kernel_process import DEADLINE
 
@@ -83,10 +84,8 @@ async def test_of_two_restores_at_once_one_is_told_of_the_other(history: Path, t
         code, told = await ended(await started(*restoring))
         assert (code, told["refused"]["reason"]) == (1, "STORE_IN_USE")
         assert f"another restore, pid {first.pid}" in told["refused"]["message"]
-        kernel = await started("-m", "nomaflow_kernel", "--project", str(history.parents[1]))
-        async with asyncio.timeout(DEADLINE):
-            _, errors = await kernel.communicate()
-        assert (kernel.returncode, f"in use by a restore, pid {first.pid}" in errors.decode()) == (75, True)
+        code, errors = await kernel_process.ended("--project", str(history.parents[1]))
+        assert (code, f"in use by a restore, pid {first.pid}" in errors) == (75, True)
     finally:
         first.send_signal(signal.SIGCONT)
     code, told = await ended(first)
