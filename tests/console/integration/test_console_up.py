@@ -9,8 +9,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -96,8 +94,7 @@ def test_a_console_that_cannot_run_leaves_kernel_and_host_alone(project: Path, t
 def test_a_terminal_gets_a_link_that_logs_in(project: Path) -> None:
     """On a terminal the login link has a line of its own."""
     master, slave = pty.openpty()
-    command = [sys.executable, "-m", "nomaflow_cli", "up", str(project)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
+    up = launch_up(project, log_file=Path(os.ttyname(slave)))
     os.close(slave)
     try:
         text, until = "", time.monotonic() + PATIENCE
@@ -109,6 +106,5 @@ def test_a_terminal_gets_a_link_that_logs_in(project: Path) -> None:
         assert link is not None, text
         assert log_in(link[0]) == 303
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
+        up.stop()
         os.close(master)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from cryptography import x509
 from google.protobuf import timestamp_pb2
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, lasting_kernel, started
 
+from cli_command import command_in
 from doors import (
     Doors,
     HostIdentity,
@@ -370,18 +369,12 @@ def owner_channel_of(process: KernelProcess) -> grpc.aio.Channel:
 
 async def test_pki_at_the_command_line(process: KernelProcess, tmp_path: Path) -> None:
     """Show, renew, replace and export, for the owner; without TCP each names the way out."""
-
-    def pki(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "nomaflow_cli", "pki", *arguments, "--project", str(process.project)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-    shown = await asyncio.to_thread(pki, "show")
-    assert shown.returncode == 0, shown.stderr
-    assert "sha256:" in shown.stdout
-    replaced = await asyncio.to_thread(pki, "replace")
-    assert "1 older still trusted" in replaced.stdout
-    exported = await asyncio.to_thread(pki, "export", str(tmp_path / "authorities.pem"))
-    assert exported.returncode == 0, exported.stderr
+    run = command_in(process.project)
+    shown = await run("pki", "show")
+    assert shown.code == 0, shown.err
+    assert "sha256:" in shown.out
+    assert "1 older still trusted" in (await run("pki", "replace")).out
+    exported = await run("pki", "export", str(tmp_path / "authorities.pem"))
+    assert exported.code == 0, exported.err
     assert (tmp_path / "authorities.pem").read_text().count("BEGIN CERTIFICATE") == 2
-    renewed = await asyncio.to_thread(pki, "renew", "-o", "json")
-    assert '"own": true' in renewed.stdout
+    assert '"own": true' in (await run("pki", "renew", "-o", "json")).out

@@ -18,6 +18,7 @@ from test_kernel_crash import empty_database
 from machine_parts import need
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from postgres_server import PostgresServer
+from real_system import launch
 from waiting import eventually
 
 _FULL = """
@@ -114,21 +115,15 @@ async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) 
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_kernel", "--project", str(project),
-        "--store", f"postgresql+asyncpg://nobody@127.0.0.1:{port}/nothing",
-        stderr=asyncio.subprocess.PIPE, env=os.environ,
-    )  # fmt: skip
+    store = f"postgresql+asyncpg://nobody@127.0.0.1:{port}/nothing"
+    child = launch("nomaflow_kernel", project, "--store", store, log_file=project / "kernel.log")
     try:
         async with asyncio.timeout(DEADLINE):
             await asked.wait()
-            child.send_signal(signal.SIGTERM)
-            _, errors = await child.communicate()
-        assert (child.returncode, "Traceback" in errors.decode()) == (0, False), errors.decode()
+            code = await asyncio.to_thread(child.stop)
+        assert (code, "Traceback" in child.log) == (0, False), child.log
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+        child.kill()
         server.close()
         await server.wait_closed()
 
@@ -173,18 +168,14 @@ async def test_a_kernel_that_cannot_begin_to_lead_can_be_stopped(
         async with engine.begin() as connection:
             await connection.execute(text("ALTER TABLE pauses RENAME TO elsewhere"))
         await engine.dispose()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nomaflow_kernel", "--project", str(project), "--store", store,
-            stderr=asyncio.subprocess.PIPE, env=os.environ,
-        )  # fmt: skip
-        assert child.stderr is not None
-        told = ""
-        async with asyncio.timeout(DEADLINE):
-            while "could not begin to lead" not in told:
-                told += (await child.stderr.readline()).decode()
-            child.send_signal(signal.SIGTERM)
-            _, rest = await child.communicate()
-        assert (child.returncode, "Traceback" in rest.decode()) == (0, False), told + rest.decode()
+        child = launch("nomaflow_kernel", project, "--store", store, log_file=project / "second.log")
+        try:
+            await eventually(lambda: "could not begin to lead" in child.log)
+            told = len(child.log)
+            assert await asyncio.to_thread(child.stop) == 0, child.log
+            assert "Traceback" not in child.log[told:], child.log
+        finally:
+            child.kill()
     finally:
         await process.close()
 
