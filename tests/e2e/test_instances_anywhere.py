@@ -15,13 +15,13 @@ from real_system import Running, eventually, run_to_end
 pytestmark = pytest.mark.e2e
 
 CODE = """
-import os
+import os, time
 from pathlib import Path
 
 def together(*, meet, of, **_):
     (Path(meet) / str(os.getppid())).touch()
     while len(list(Path(meet).iterdir())) < of:
-        pass
+        time.sleep(0.01)
     return {"pid": os.getppid()}
 
 def pid(**_):
