@@ -56,10 +56,6 @@ class PodEmulator:
         self._server.change("pods", pod["metadata"]["name"], lambda one: one["status"].update(reason="Evicted"))
         self._in_background(self._stop, pod)
 
-    def log(self, pod: Object) -> str:
-        """Return the output of a pod's container."""
-        return (self._folder / pod["metadata"]["uid"] / "log").read_text("utf-8", "replace")
-
     def close(self) -> None:
         """Kill whatever is left, and wait for the threads."""
         for process in self._running.values():

@@ -1,51 +1,22 @@
-"""Two machines as far as TCP can tell: two network namespaces with a cable between, or two loopback addresses."""
+"""Two machines as far as TCP can tell: two network namespaces with a cable between, or two loopback addresses.
+
+A cable says what the kernel is told to listen at, and which commands run another where the kernel is, and where the host
+is.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from tcp_proxy import TcpProxy
 
 from machine_parts import need
 
 __all__ = ["Cable", "Loopback", "Namespaces"]
-
-
-class Cable(Protocol):
-    """The connection between a kernel and a host.
-
-    :ivar listen: what to tell the kernel
-    :ivar kernel_side: command that runs another where the kernel is
-    :ivar host_side: the same for the host
-    """
-
-    listen: str
-    kernel_side: Sequence[str]
-    host_side: Sequence[str]
-
-    def __enter__(self) -> Self:
-        """Lay it."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take it away."""
-
-    def dial(self, served: Callable[[], str]) -> str:
-        """Return where the host finds the kernel's door for hosts.
-
-        :param served: returns the address of that door as the kernel's log has it
-        """
-
-    def cut(self) -> None:
-        """Block both directions without a notice to either side."""
-
-    def heal(self) -> None:
-        """Unblock everything."""
 
 
 class Loopback:
@@ -67,12 +38,15 @@ class Loopback:
             self._proxy.__exit__(kind, error, trace)
 
     def dial(self, served: Callable[[], str]) -> str:
-        """Start the proxy and return its address."""
+        """Start the proxy and return its address.
+
+        :param served: returns the address of the kernel's door for hosts as its log has it
+        """
         self._proxy = TcpProxy(lambda: served().removeprefix("tls://"), listen="127.0.0.1:0").__enter__()
         return f"tls://{self._proxy.address}"
 
     def cut(self) -> None:
-        """Swallow everything."""
+        """Swallow everything, without a notice to either side."""
         assert self._proxy is not None
         self._proxy.blackhole()
 
@@ -119,7 +93,7 @@ class Namespaces:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
     def dial(self, served: Callable[[], str]) -> str:
-        """Return the kernel's address, which is the same on both sides."""
+        """Return the kernel's address as its log has it, which is the same on both sides."""
         return served()
 
     def cut(self) -> None:
@@ -129,6 +103,9 @@ class Namespaces:
     def heal(self) -> None:
         """Put it back."""
         _ip("-n", self._host, "link", "set", "far", "up")
+
+
+Cable = Loopback | Namespaces
 
 
 def _ip(*arguments: str) -> None:
