@@ -153,11 +153,11 @@ def test_poison_is_refused_and_contained(system: TeamSystem) -> None:
 
 
 def test_a_flood_on_import_is_contained(system: TeamSystem) -> None:
-    """A gigabyte printed by an import leaves no more than its tail: the host's memory stays as it was."""
+    """300 MB printed by an import leave no more than its tail: the host's memory stays as it was."""
     host = system.start_host("team")
     main = psutil.Process(host.pid)
     before = main.memory_info().rss
-    flood = "import os\nblock = b'noise ' * 10_000\nfor _ in range(17_900):\n    os.write(1, block)\nos._exit(4)\n"
+    flood = "import os\nblock = b'noise ' * 10_000\nfor _ in range(5_000):\n    os.write(1, block)\nos._exit(4)\n"
     (host.project / "plugins" / "team.py").write_text(flood)
     done = system.command("reload", "team")
     assert done.code == 1

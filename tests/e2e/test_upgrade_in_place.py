@@ -34,7 +34,7 @@ async def waits(*, ledger, ctx, **_):
     while not Path(ledger + ".go").exists():
         said += 1
         print(f"line {said}")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
     note(ledger, "end", key=ctx.attempt_key)
     return {"rows_affected": 1, "said": said}
 
