@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,12 +45,13 @@ id = "plain"
 steps = [{ callable = "work:work" }]
 """
 BUSY = 75
+_NUMBERS = itertools.count()
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[TeamSystem]:
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel, and one host with an instance that takes any step but those."""
-    made = TeamSystem(root=tmp_path, forks_templates=True)
+    made = TeamSystem(root=tmp_path_factory.mktemp("own"), forks_templates=True)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE})
     made.start_host("team", settings=["max_sync = 2", "cancel_grace_seconds = 1"])
@@ -58,8 +59,9 @@ def system(tmp_path: Path) -> Iterator[TeamSystem]:
     made.close()
 
 
-def _came(system: TeamSystem, key: str, name: str = "own") -> Running:
-    """Start a host for one attempt."""
+def _came(system: TeamSystem, key: str, name: str = "") -> Running:
+    """Start a host for one attempt; a later life of it has the name of the first."""
+    name = name or f"own-{next(_NUMBERS)}"
     flags = ("--name", "team", "--kernel", system.kernel_address, "--state-dir", str(system.root / name))
     return system.launch_host(name, system.root / "team", *flags, "--for-attempt", key)
 
@@ -71,7 +73,8 @@ def _instance(system: TeamSystem, part: Running) -> InstanceView | None:
 
 def test_a_step_runs_in_its_own_instance_which_then_ends(system: TeamSystem) -> None:
     """A launcher is told which; the log is complete; the instance takes nothing else, and nobody misses it."""
-    ledger, go = system.ledger(), system.root / "go"
+    ledger = system.ledger()
+    go = Path(f"{ledger.file}.go")
     run_id = system.start("box", ledger, wait=str(go))
     key = f"{run_id}/work/1"
     view = system.run(run_id)
@@ -99,17 +102,18 @@ def test_a_step_runs_in_its_own_instance_which_then_ends(system: TeamSystem) -> 
 
 def test_a_second_process_for_an_attempt_is_refused(system: TeamSystem) -> None:
     """While the first runs it, and while the kernel that gave it away is replaced; the step runs once."""
-    ledger, go = system.ledger(), system.root / "go"
+    ledger = system.ledger()
+    go = Path(f"{ledger.file}.go")
     run_id = system.start("box", ledger, wait=str(go))
     key = f"{run_id}/work/1"
     own = _came(system, key)
     ledger.wait_for("start")
-    second = _came(system, key, "second")
+    second = _came(system, key)
     assert second.process.wait(30) == BUSY
     assert f"attempt '{key}' belongs to instance" in second.log
     system.kill("kernel")
     system.start_kernel()
-    third = _came(system, key, "third")
+    third = _came(system, key)
     assert third.process.wait(30) == BUSY
     go.touch()
     assert system.end(run_id).state == "SUCCEEDED"
@@ -126,12 +130,13 @@ def test_an_instance_that_is_not_needed_any_more_ends(system: TeamSystem) -> Non
     assert "waits for no instance of its own: it is over" in own.log
     system.api.pause(job_id="box")
     waiting = system.start("box", system.ledger())
-    early = _came(system, f"{waiting}/work/1", "early")
+    early = _came(system, f"{waiting}/work/1")
     eventually(lambda: (there := _instance(system, early)) is not None and there.state == "ATTACHED")
     assert system.run(waiting).state == "QUEUED"
     system.api.cancel(waiting)
     assert early.process.wait(30) == 0
     assert "waits for no instance of its own: it is over" in early.log
+    system.api.resume(job_id="box")
 
 
 def test_other_code_in_an_image_does_not_change_the_catalogue(system: TeamSystem) -> None:
@@ -162,7 +167,7 @@ def test_a_retry_is_an_attempt_for_another_instance(system: TeamSystem) -> None:
     assert view.steps[0].attempts[1].state == "PENDING"
     assert reason_of(view.steps[0].attempts[1]) == "waiting_for_own_instance"
     eventually(lambda: [each.attempt_key for each in system.api.list_wanted()] == [f"{run_id}/work/2"])
-    second = _came(system, f"{run_id}/work/2", "second")
+    second = _came(system, f"{run_id}/work/2")
     ended = system.end(run_id)
     assert (ended.state, reason_of(ended)) == ("FAILED", "step_failed")
     assert second.process.wait(30) == 0
@@ -174,12 +179,10 @@ def test_a_killed_instance_fails_the_attempt_once_its_next_life_proves_it(system
     ledger = system.ledger()
     run_id = system.start("box", ledger, wait="/nowhere")
     key = f"{run_id}/work/1"
-    own = _came(system, key)
+    own = _came(system, key, "lives twice")
     pid = ledger.pid()
-    own.process.send_signal(signal.SIGKILL)
-    own.process.wait()
-    system.parts.pop("own")
-    again = _came(system, key)
+    own.kill()
+    again = _came(system, key, "lives twice")
     assert again.process.wait(30) == 0
     ended = system.end(run_id)
     assert (ended.state, reason_of(ended)) == ("FAILED", "host_crashed")
