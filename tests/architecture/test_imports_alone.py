@@ -11,12 +11,18 @@ PACKAGES = ("sdk/nomaflow_project", "kernel/nomaflow_kernel", "plugin_host/nomaf
 _WATCHING = """
 import builtins, importlib, pkgutil, sys
 
+def is_begun(name):
+    return name in sys.modules and sys.modules[name].__spec__._initializing
+
 def watching(name, variables=None, names=None, members=(), level=0):
-    module = sys.modules.get(name)
-    if name.partition(".")[0] in packages and module and module.__spec__._initializing:
-        below = {each.name for each in pkgutil.iter_modules(getattr(module, "__path__", ()))}
-        if not members or {*members} - below:
-            print(f"{variables['__name__']} imports {name} while that is being imported")
+    if name.partition(".")[0] in packages:
+        wanted = [f"{name}.{member}" for member in members or ()]
+        if is_begun(name):
+            below = {each.name for each in pkgutil.iter_modules(getattr(sys.modules[name], "__path__", ()))}
+            if not members or {*members} - below:
+                wanted.append(name)
+        for each in filter(is_begun, wanted):
+            print(f"{variables['__name__']} imports {each} while that is being imported")
     return import_(name, variables, names, members, level)
 
 import_, builtins.__import__ = builtins.__import__, watching
@@ -50,16 +56,18 @@ def test_each_module_can_be_imported_first() -> None:
 
 
 def test_circles_are_found(tmp_path: Path) -> None:
-    """One is of modules, one goes through their package; neither is one for those who begin with the package."""
+    """One is of modules, one goes through their package, one is of modules that are asked for as names of it."""
     for name, code in {
         "__init__": "DOORS = 2\nfrom house.door import KEY",
         "door": "KEY = 1\nfrom house import lock",
         "lock": "import house.door\nfrom house.wall import DOORS",
         "wall": "from house import DOORS, lock",
+        "attic": "from house import roof",
+        "roof": "from house import attic",
     }.items():
         (tmp_path / "house").mkdir(exist_ok=True)
         (tmp_path / "house" / f"{name}.py").write_text(code)
     assert circles_of(tmp_path / "house") == [
         f"house.{one} imports {other} while that is being imported"
-        for one, other in (("lock", "house.door"), ("wall", "house"))
+        for one, other in (("lock", "house.door"), ("wall", "house.lock"), ("wall", "house"), ("roof", "house.attic"))
     ]
