@@ -27,7 +27,7 @@ def clients_door(credentials: Credentials) -> Identify:
 def hosts_door(credentials: Credentials) -> Identify:
     """Return the proof of the hosts' door: a certificate that names a host and was not withdrawn."""
     # Imported here: only a kernel with TCP has this door, and cryptography takes a while to load.
-    from nomaflow_kernel.network.authority import host_of
+    from nomaflow_kernel.network.host_proofs import host_of
 
     def identify(_authorization: str, certificate: bytes) -> Principal:
         found = host_of(certificate)

@@ -15,33 +15,27 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
 from nomaflow_api.addresses import HOST_URI
 from nomaflow_api.private_file import write_private
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
+from nomaflow_kernel.network.host_proofs import PublicKey, requested_key
 from nomaflow_kernel.network.socket_place import private_directory
 
 _LOG = logging.getLogger(__name__)
 _AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30
 _BACKDATED = timedelta(days=2)  # a host whose clock is a day behind must find them valid
-_CSR_BYTES = 16_384
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _MOST_OLDER = 8
 """The most replaced authorities that are still trusted: each is a certificate in every handshake."""
 _AUTHORITY_WARNING = timedelta(days=180)
-
-
-class SigningRefused(ValueError):
-    """Raised when a signing request cannot be read, does not prove its key, or has a weak one."""
 
 
 class SignedCertificate(Struct, frozen=True, kw_only=True):
@@ -129,7 +123,7 @@ class Authority:
 
         :raises SigningRefused: if it cannot
         """
-        _requested_key(csr_pem)
+        requested_key(csr_pem)
 
     def sign_host(self, csr_pem: str, host: str, *, seconds: int = 0) -> SignedCertificate:
         """Return a certificate for the key of a signing request, which names a host. Names in the request do not count.
@@ -137,7 +131,7 @@ class Authority:
         :param seconds: how long it lasts; 0 for 30 days
         :raises SigningRefused: if the request cannot be used
         """
-        key = _requested_key(csr_pem)
+        key = requested_key(csr_pem)
         held, uri = self._held, x509.UniformResourceIdentifier(f"{HOST_URI}{host}")
         lasts = timedelta(seconds=seconds) if seconds else timedelta(days=_HOST_DAYS)
         signed = self._signed(held, key, _named(host), [uri], lasts=lasts, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -252,7 +246,7 @@ class Authority:
     def _signed(
         self,
         held: _Held,
-        key: _PublicKey,
+        key: PublicKey,
         subject: x509.Name,
         names: Sequence[x509.GeneralName],
         *,
@@ -274,47 +268,6 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
         )
         return _sign(built, held)
-
-
-_PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
-
-
-@lru_cache(maxsize=4096)
-def host_of(certificate_pem: bytes) -> tuple[str, str] | None:
-    """Return the name of the host and the serial in a certificate that was verified; None if it names no host."""
-    try:
-        found = x509.load_pem_x509_certificate(certificate_pem)
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
-        return None
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(uris) != 1 or not uris[0].startswith(HOST_URI):
-        return None
-    return uris[0].removeprefix(HOST_URI), f"{found.serial_number:x}"
-
-
-def _requested_key(csr_pem: str) -> _PublicKey:
-    if len(csr_pem) > _CSR_BYTES:
-        raise SigningRefused(f"the signing request has more than {_CSR_BYTES:,} characters")
-    try:
-        request = x509.load_pem_x509_csr(csr_pem.encode())
-        proven, key = request.is_signature_valid, request.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
-        raise SigningRefused(
-            "the signing request cannot be read; expected PEM, -----BEGIN CERTIFICATE REQUEST"
-        ) from None
-    if not proven:
-        raise SigningRefused("the signing request is not signed with its own key")
-    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 4096:
-        return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
-        return key
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return key
-    raise SigningRefused(
-        "the key of the signing request is not of an accepted kind; "
-        "expected P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits"
-    )
 
 
 def _server_names(names: Iterable[str]) -> list[x509.GeneralName]:

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from nomaflow_api.join_string import certificates_in
-from nomaflow_kernel.network.authority import Authority, SigningRefused, host_of
+from nomaflow_kernel.network.authority import Authority
 from nomaflow_kernel.network.certificates import CertificateRefused
+from nomaflow_kernel.network.host_proofs import SigningRefused, host_of
 
 DAY = 86_400
 _REQUESTS = Path(__file__).with_name("unusual_curves.pem").read_text(encoding="ascii")
