@@ -122,7 +122,9 @@ class Authority:
         """Check that a signing request can be used.
 
         :raises SigningRefused: if it cannot
+        :raises CertificateRefused: if the authority itself has ended
         """
+        self._check_end()
         requested_key(csr_pem)
 
     def sign_host(self, csr_pem: str, host: str, *, seconds: int = 0) -> SignedCertificate:
@@ -130,7 +132,9 @@ class Authority:
 
         :param seconds: how long it lasts; 0 for 30 days
         :raises SigningRefused: if the request cannot be used
+        :raises CertificateRefused: if the authority itself has ended
         """
+        self._check_end()
         key = requested_key(csr_pem)
         held, uri = self._held, x509.UniformResourceIdentifier(f"{HOST_URI}{host}")
         lasts = timedelta(seconds=seconds) if seconds else timedelta(days=_HOST_DAYS)
@@ -229,12 +233,15 @@ class Authority:
         begun, ends = found.not_valid_before_utc + _BACKDATED, found.not_valid_after_utc
         return set(names) == set(self._names) and self._time() < begun + (ends - begun) * 2 / 3
 
-    def _issue(self) -> None:
+    def _check_end(self) -> None:
         if self.expires_at <= self._time():
             raise CertificateRefused(
                 f"this kernel's authority ended on {self.expires_at:%Y-%m-%d}; look at this machine's clock, or run "
                 "`nomaflow pki replace`, after which every host and client must join again"
             )
+
+    def _issue(self) -> None:
+        self._check_end()
         key, held = ec.generate_private_key(ec.SECP256R1()), self._held
         signed = self._signed(
             held, key.public_key(), _named("nomaflow kernel"), self._names,

@@ -12,6 +12,7 @@ from nomaflow_kernel.access.audited_calls import audit_about
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 
@@ -46,6 +47,7 @@ class Enrolment(Calls):
         """Use a join string's secret once more; return a certificate for a host, a token for others.
 
         :raises KernelError: if the secret is not good, or the request is not what it is for
+        :raises BadRequest: if the kernel's authority has ended
         :raises KernelError: if there is no authority
         """
         certificates = self._parts.tcp_certificates()
@@ -60,6 +62,8 @@ class Enrolment(Calls):
             if join.kind == "host":
                 return await self._host(certificates, join, request.csr_pem, caller)
             return await self._other(certificates, join)
+        except CertificateRefused as error:  # told only to those whose secret is good
+            raise BadRequest(str(error), field="csr_pem") from None
         except (NotAuthenticated, ValueError):
             raise KernelError(  # in the same words whatever the cause
                 "this join string cannot be used: it is unknown, used up, expired or withdrawn, or the request is not "
@@ -72,7 +76,7 @@ class Enrolment(Calls):
     ) -> gateway.RenewCertificateResponse:
         """Issue the next certificate, for the same name, to a host that shows a good one.
 
-        :raises BadRequest: if the signing request cannot be used
+        :raises BadRequest: if the signing request cannot be used, or the kernel's authority has ended
         :raises NotPermitted: if the caller shows no certificate, or one for a single instance, which is not renewed
         :raises NotAuthenticated: if its certificate was withdrawn meanwhile
         """
@@ -84,7 +88,7 @@ class Enrolment(Calls):
         authority = self._parts.tcp_certificates().authority
         try:
             signed = authority.sign_host(request.csr_pem, principal.name)
-        except ValueError as error:
+        except (ValueError, CertificateRefused) as error:
             raise BadRequest(str(error), field="csr_pem") from None
         await self._keep(signed, principal.name, caller, renews=principal.credential)
         return gateway.RenewCertificateResponse(
