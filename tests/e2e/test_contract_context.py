@@ -131,6 +131,7 @@ def test_settings_follow_the_file(stage: Stage) -> None:
     finally:
         file.write_text(good)
     assert region() == "eu"
+    assert stage.client.reload_host("authors", force=False)[0].accepted  # else triggers tell of newer code from now on
 
 
 def test_pools_and_connectors(stage: Stage) -> None:
