@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,11 +21,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from real_system import PATIENCE, eventually
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # pip resolves and unpacks
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = {"bare": "", "kernel": "kernel", "host": "host", "console": "console"}
-PATIENCE = 60.0
 PACKAGES = {
     "nomaflow": "sdk",
     "nomaflow_alerts": "plugins/alerts",
@@ -224,7 +224,7 @@ def served(
     project = tmp_path_factory.mktemp("served") / "team"
     installations["bare"].nomaflow("init", str(project))
     with installations["kernel"].running("-m", "nomaflow_kernel", "--project", str(project)) as kernel:
-        until((project / ".nomaflow" / "address").exists)
+        eventually((project / ".nomaflow" / "address").exists)
         yield project, kernel.pid
 
 
@@ -236,7 +236,7 @@ def test_each_part_runs_in_its_own_environment(
     of_project = ("--project", str(project))
     assert int(bare.run("-c", ASK_KERNEL, (project / ".nomaflow" / "address").read_text().strip()).stdout) == kernel
     with installations["host"].running("-m", "nomaflow_host", *of_project):
-        until(lambda: "cleanup" in bare.nomaflow("jobs", *of_project).stdout)
+        eventually(lambda: "cleanup" in bare.nomaflow("jobs", *of_project).stdout)
         run = json.loads(bare.nomaflow("run", "cleanup", "--wait", "-o", "json", *of_project).stdout)
         assert run["state"] == "SUCCEEDED"
         assert run["rows_affected"] > 0
@@ -248,7 +248,7 @@ def test_a_page_opens_from_the_installed_wheel(
     """A console from [console] logs a browser in with a link, and its page and every file of that page are there."""
     console, (project, _) = installations["console"], served
     with console.running("-m", "nomaflow_console", "--project", str(project), "--listen", "127.0.0.1:0"):
-        until((project / ".nomaflow" / "console").exists)
+        eventually((project / ".nomaflow" / "console").exists)
         link = console.nomaflow("console", "link", str(project)).stdout.strip()
         address, _, code = link.partition("/login#")
         base = f"http://127.0.0.1:{address.rpartition(':')[2]}"
@@ -259,12 +259,3 @@ def test_a_page_opens_from_the_installed_wheel(
             assert len(files) >= 4
             for file in files:
                 assert browser.get(file).status_code == 200, file
-
-
-def until(true: object) -> None:
-    """Ask again until it is true."""
-    assert callable(true)
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
