@@ -150,7 +150,7 @@ async def _endure(storm: Storm, seconds: float, doors: Doors, project: Path, pid
             sys.executable, str(_ATTACKS), storm.attack, getattr(doors, storm.door),
             str(project / ".nomaflow" / "pki" / "authorities.pem"), str(seconds), str(storm.size),
         ],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,  # what comes after a line stays in the pipe
     )  # fmt: skip
     try:
         assert attacker.stdout is not None
