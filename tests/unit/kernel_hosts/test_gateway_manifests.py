@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -38,19 +39,19 @@ def manifest(*job_ids: str, host: str = "team") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "make",
     [
-        packed(manifest(), digest="sha256:" + "0" * 64),
-        packed(manifest(), digest="md5:1"),
-        packed(b"not json"),
-        packed(b"[]"),
-        packed(b'{"a":' * 100_000),
-        packed(manifest(host="other")),
-        packed(b" " * (16 * 1024 * 1024 + 1)),
-        gateway.IntroduceManifestRequest(
+        lambda: packed(manifest(), digest="sha256:" + "0" * 64),
+        lambda: packed(manifest(), digest="md5:1"),
+        lambda: packed(b"not json"),
+        lambda: packed(b"[]"),
+        lambda: packed(b'{"a":' * 100_000),
+        lambda: packed(manifest(host="other")),
+        lambda: packed(b" " * (16 * 1024 * 1024 + 1)),
+        lambda: gateway.IntroduceManifestRequest(
             host="team", incarnation=INCARNATION, digest="sha256:" + "0" * 64, manifest_json_zlib=b"not zlib"
         ),
-        gateway.IntroduceManifestRequest(
+        lambda: gateway.IntroduceManifestRequest(
             host="team",
             incarnation=INCARNATION,
             digest="sha256:" + "0" * 64,
@@ -60,13 +61,13 @@ def manifest(*job_ids: str, host: str = "team") -> bytes:
     ids=["digest", "digest form", "no json", "no object", "deep", "other host", "bomb", "no zlib", "cut"],
 )
 async def test_a_manifest_that_is_not_what_it_says_is_refused(
-    world: World, request_: gateway.IntroduceManifestRequest
+    world: World, make: Callable[[], gateway.IntroduceManifestRequest]
 ) -> None:
     """Digest, form, size and owner are checked before anything is kept; nobody waits for it any longer."""
     session = Session(world)
     await session.attach(loading=True)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await world.gateway.IntroduceManifest(request_, timeout=20)
+        await world.gateway.IntroduceManifest(make(), timeout=20)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert list(world.catalogue.hosts()) == []
     assert world.sessions.loading() == []
