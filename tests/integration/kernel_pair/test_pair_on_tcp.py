@@ -100,12 +100,13 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
         ("warning", True)
     ]
     pair.stop("b")
-    settings = {"store": pair.server.url("pair"), "listen": pair.doors["b"], "leader_ttl_seconds": 6}
-    settings["advertise"] = ",".join(pair.doors.values())
+    advertise = ",".join(pair.doors.values())
+    settings = {"store": pair.server.url("pair"), "advertise": advertise, "leader_ttl_seconds": 6}
     (project / "nomaflow.toml").write_text(
         "[kernel]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     )
-    up = pair.processes["up"] = launch_up(project, "--no-console", "-o", "json", log_file=pair.folder / "up.log")
+    flags = ("--address", pair.doors["b"], "--no-console", "-o", "json")
+    up = pair.processes["up"] = launch_up(project, *flags, log_file=pair.folder / "up.log")
     eventually(lambda: '"type":"stands_by"' in pair.log("up") or up.ended)
     assert leads in pair.log("up"), pair.log("up")
     pair.kill("a")
@@ -120,7 +121,7 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
         listed = pair.at_home("runs", "--address", door)
         assert (listed.code, "quick" in listed.out) == (0, True), (door, listed)
     assert pair.stop("up") == 0, pair.log("up")
-    assert not (project / ".nomaflow" / "console.log").exists()  # as the option says
+    assert not (project / ".nomaflow" / "console.log").exists()  # as its option says
 
 
 def test_a_host_that_has_joined_learns_of_a_kernel_that_is_added(lone: JoinedPair) -> None:
