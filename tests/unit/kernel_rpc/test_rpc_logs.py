@@ -18,6 +18,7 @@ from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line
 from nomaflow_api.v1.message_codec import decode
+from nomaflow_kernel.rpc import log_reading
 from waiting import eventually
 
 
@@ -177,15 +178,17 @@ async def test_one_bad_line_is_shown_as_bad_and_the_others_stay_readable(world: 
     assert (read[1].logger, read[1].level, read[1].at_us) == ("nomaflow.kernel", 40, 5)
 
 
-async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> None:
-    """The engine wakes followers of the log after its commit, so they need not wait for the next poll."""
+async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine wakes it after its commit, and the end of the run does: it need not wait for the next poll."""
+    monkeypatch.setattr(log_reading, "_RECHECK_SECONDS", 3600.0)
     await begin(world)
     follower = aiter(world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True)))
     await eventually(lambda: world.feed.watcher_count == 1)
     for number in range(1, 4):
         await world.apply(chunk(number, f"l{number}"))
         world.feed.touch_log(RUN_ID)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             assert [line.seq for line in (await anext(follower)).lines] == [number]
     await world.apply(chunk(4, "last"), finish())
-    assert [line.seq async for block in follower for line in block.lines] == [4]
+    async with asyncio.timeout(60):
+        assert [line.seq async for block in follower for line in block.lines] == [4]

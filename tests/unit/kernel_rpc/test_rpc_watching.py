@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import grpc
@@ -66,6 +67,28 @@ async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(w
     await world.apply(finish())
     kinds += [event.kind async for item in stream for event in item.events]
     assert kinds == ["run.queued", "run.started", "run.finished"]
+
+
+async def test_an_event_that_comes_while_stored_ones_are_read_is_not_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page that is read lacks it, and the feed has had it before the watcher asks there."""
+    await world.queue_run()
+    events_after, beside = world.store.events_after, [StartRun(run_id=RUN_ID, job_id="job", at_us=1)]
+
+    async def read(after: int, *, limit: int, filter: EventFilter) -> Sequence[EventRecord]:
+        found = await events_after(after, limit=limit, filter=filter)
+        while beside:
+            await world.apply(beside.pop())
+        return found
+
+    monkeypatch.setattr(world.store, "events_after", read)
+    watching = Watching(world.parts, bookmark_seconds=3600)
+    stream = watching.watch_run(kernel.WatchRunRequest(run_id=RUN_ID), CALLER)
+    async with asyncio.timeout(60):
+        _, *told = [await anext(stream) for _ in range(3)]
+    assert [event.kind for item in told for event in item.events] == ["run.queued", "run.started"]
+    await stream.aclose()
 
 
 async def test_a_watch_of_one_run_hears_nothing_of_others(world: World) -> None:
