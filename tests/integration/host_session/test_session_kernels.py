@@ -183,9 +183,10 @@ async def test_the_outcome_that_is_told_again_arrives_though_a_report_fails(
 
 
 async def test_the_end_of_a_session_tells_why_its_reports_are_refused(
-    gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
+    gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report may be refused before the session's end arrives; the host waits for it, and reports in the next one."""
+    monkeypatch.setattr("nomaflow_host.session.reporting._END_SECONDS", 3600.0)
     kernel = await gateway()
     mine = host()
     await running(mine, kernel)
