@@ -21,7 +21,7 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 	@$(BIN)/python plugins/demo/run_demo.py
 
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
-	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 8 --dist loadfile --no-loadscope-reorder
 
 pythons: $(STAMP) ## Run the unit and contract tests on each other supported Python, and with the oldest dependencies
 	@$(BIN)/python tests/other_pythons.py
