@@ -181,9 +181,10 @@ class Part:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; does nothing if it is not running."""
-        if self.pid and self._process is not None:
+        if self.pid:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                # Python before 3.13: asyncio's send_signal may lose the exit code of a process that ends (gh-87744).
+                os.kill(self.pid, number)
 
     async def stop(self, *, deadline: float, hurry: asyncio.Event, kill: asyncio.Event) -> None:
         """Ask it to end, and kill it if it does not. May be called twice.

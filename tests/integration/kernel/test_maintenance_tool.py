@@ -8,7 +8,7 @@ import os
 import signal
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,12 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, dict[str, Any
     return process.returncode or 0, json.loads(out)
 
 
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    # Python before 3.13: send_signal may lose the exit code of a process that ends (gh-87744).
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
 async def frozen_at_work(*arguments: str, history: Path) -> asyncio.subprocess.Process:
     """Start a restore and freeze it while it holds the history; begin again if it was done by then."""
     lock = history.with_name("kernel.db.lock")
@@ -53,14 +59,14 @@ async def frozen_at_work(*arguments: str, history: Path) -> asyncio.subprocess.P
         tool = await started(*arguments)
         await eventually(lambda tool=tool: lock.read_text() == f"{tool.pid} restore\n" or tool.returncode is not None)
         if tool.returncode is None:
-            tool.send_signal(signal.SIGSTOP)
+            _signal(tool, signal.SIGSTOP)
             look = FileLock(str(history))
             try:
                 look.acquire()
             except StoreInUse:
                 return tool
             look.release()
-            tool.send_signal(signal.SIGCONT)
+            _signal(tool, signal.SIGCONT)
         assert (await ended(tool))[0] == 0
 
 
