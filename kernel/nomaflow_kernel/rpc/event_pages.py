@@ -13,7 +13,7 @@ from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import Page, page_size
 from nomaflow_kernel.rpc.parts import Calls
 from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
-from nomaflow_kernel.rpc.visible_events import VisibleEvents
+from nomaflow_kernel.rpc.shown_events import ShownEvents
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 500
@@ -35,7 +35,7 @@ class EventPages(Calls):
         limit = page_size(request.page_size, _MAX_PAGE_SIZE) if request.page_size else _PAGE_SIZE
         filter, principal = _filter(request), caller.principal
         sees_all = await self._sees_all(filter, principal)
-        sight = VisibleEvents(guard=self._guard, principal=principal)
+        sight = ShownEvents(guard=self._guard, principal=principal)
         answer = Page[event_pb2.Event]()
         before = min(request.before_seq, MOST_NUMBER)
         for _ in range(_READS if sees_all is not None else 0):

@@ -21,7 +21,7 @@ from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.health import Health
-from nomaflow_kernel.rpc.visible_runs import VisibleRuns
+from nomaflow_kernel.rpc.shown_runs import ShownRuns
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store.sql_store import Store
 
@@ -71,4 +71,4 @@ class Calls:
         self._parts, self._clock, self._guard = parts, parts.clock, parts.guard
         self._engine, self._store, self._feed = parts.engine, parts.store, parts.feed
         self._catalogue, self._sessions = parts.catalogue, parts.sessions
-        self._sight = VisibleRuns(guard=parts.guard, engine=parts.engine)
+        self._sight = ShownRuns(guard=parts.guard, engine=parts.engine)

@@ -26,7 +26,7 @@ from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import grouped
 from nomaflow_kernel.rpc.parts import Calls, KernelParts
 from nomaflow_kernel.rpc.requests import check_most, check_run_id
-from nomaflow_kernel.rpc.visible_events import EventMessages, VisibleEvents
+from nomaflow_kernel.rpc.shown_events import EventMessages, ShownEvents
 from nomaflow_kernel.store.sql_store import Store
 
 _PAGE = 500
@@ -124,7 +124,7 @@ class Watching(Calls):
         else:
             cursor = self._feed.last_seq
             yield kernel.WatchEventsResponse(bookmark_seq=cursor)
-        sight = VisibleEvents(guard=self._guard, principal=caller.principal, message=self._messages.of)
+        sight = ShownEvents(guard=self._guard, principal=caller.principal, message=self._messages.of)
         told, spoke_at = cursor, time.monotonic()
         while True:
             async for page, through in self._news(cursor, filter):

@@ -20,7 +20,7 @@ from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
-from nomaflow_kernel.rpc.visible_events import VisibleEvents
+from nomaflow_kernel.rpc.shown_events import ShownEvents
 from nomaflow_kernel.rpc.watching import Watching
 from waiting import eventually
 
@@ -271,7 +271,7 @@ async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> N
     world.catalogue.take_in(catalogue_of("team", "job", tags=("daily",)))
     event = EventRecord(seq=1, at_us=1, kind="run.started", run_id=RUN_ID, job_id="job")
     for grant, count in (("read host:team", 0), ("read tag:daily", 0), ("read job:job", 1)):
-        sight = VisibleEvents(guard=world.parts.guard, principal=seen_by(grant).principal)
+        sight = ShownEvents(guard=world.parts.guard, principal=seen_by(grant).principal)
         assert len(await sight.shown([event])) == count, grant
 
 

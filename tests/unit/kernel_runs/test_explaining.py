@@ -11,7 +11,7 @@ from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.messages import run_detail_message
-from nomaflow_kernel.rpc.visible_runs import VisibleRuns
+from nomaflow_kernel.rpc.shown_runs import ShownRuns
 from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 
 
@@ -92,7 +92,7 @@ async def test_a_reason_is_of_an_attempt_that_is_shown_beside_it(rig: Rig) -> No
 
 
 async def _shown(rig: Rig, *details: RunDetail) -> list[run_pb2.Run]:
-    return await VisibleRuns(guard=Guard.blind(), engine=rig.engine).shown(
+    return await ShownRuns(guard=Guard.blind(), engine=rig.engine).shown(
         map(run_detail_message, details), Caller(principal=OWNER, peer="")
     )
 

@@ -38,7 +38,7 @@ class EventMessages:
         return made
 
 
-class VisibleEvents:
+class ShownEvents:
     """One watcher's filter. Whoever may see a run sees its events, even if the job has since moved to another host.
 
     :param message: returns the message of an event that the watcher sees whole

@@ -13,7 +13,7 @@ from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.hidden_values import run_without_values
 
 
-class VisibleRuns:
+class ShownRuns:
     """Takes out of a run what its caller may not see, and adds why it waits."""
 
     def __init__(self, *, guard: Guard, engine: Engine) -> None:
