@@ -77,6 +77,6 @@ def runs_made(decided: Decided) -> Mapping[int, str] | None:
 def settle(state: EngineState, commands: Mapping[int, TriggerCommand], result: ApplyResult, decided: Decided) -> None:
     """Have the store asked about commands whose answer names a run that turned out to be a duplicate."""
     for index, outcome in decided.items() if result.duplicates else ():
-        if isinstance(outcome, TriggerOutcome | RequestIdReused) and outcome.run_id in result.duplicates:
+        if isinstance(outcome, TriggerOutcome) and outcome.run_id in result.duplicates:
             state.request_ids.pop(commands[index].request_id, None)
             decided[index] = None
