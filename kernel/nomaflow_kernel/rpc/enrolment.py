@@ -46,9 +46,8 @@ class Enrolment(Calls):
     async def enrol(self, request: access.EnrolRequest, caller: Caller) -> access.EnrolResponse:
         """Use a join string's secret once more; return a certificate for a host, a token for others.
 
-        :raises KernelError: if the secret is not good, or the request is not what it is for
+        :raises KernelError: if the secret is not good, the request is not what it is for, or there is no authority
         :raises BadRequest: if the kernel's authority has ended
-        :raises KernelError: if there is no authority
         """
         certificates = self._parts.tcp_certificates()
         try:
