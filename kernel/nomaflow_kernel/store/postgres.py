@@ -55,6 +55,15 @@ _READER_SETTINGS = {
     "jit": "off",
     "plan_cache_mode": "force_custom_plan",  # a plan for any value expects each to be as frequent as the others
 }
+_WRITER_PLANS = {
+    # Each write finds its rows by their key, so one plan serves all values, and is not to walk a table that was small
+    # when it was made. To plan a commit of one run takes longer than to execute it.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 
 class PostgresDatabase(SqlDatabase):
@@ -74,6 +83,7 @@ class PostgresDatabase(SqlDatabase):
             "synchronous_commit": "on",
             "default_transaction_isolation": "read committed",  # whoever has waited for a lock sees what it protected
             "lock_timeout": _milliseconds(lock_wait_seconds),
+            **_WRITER_PLANS,
             "statement_timeout": "0",  # or a large commit, or a migration, would fail again and again
             "idle_in_transaction_session_timeout": _milliseconds(self._patience_seconds),
         }

@@ -12,7 +12,7 @@ from nomaflow_kernel.store.driver import sqlite_driver
 from nomaflow_kernel.store.errors import StaleEpoch
 from nomaflow_kernel.store.operations.changes import RowChange, merge, writes_of
 from nomaflow_kernel.store.rows import EVENTS
-from nomaflow_kernel.store.statements import Write, commit_all, execute_all, insert
+from nomaflow_kernel.store.statements import Write, execute_all, insert
 
 _INSERT_DEFINITION = insert(schema.definitions, schema.definitions.columns.keys())
 _INSERT_EVENT = insert(schema.events, EVENTS.columns)
@@ -150,8 +150,7 @@ class WriteSession:
             writes.append(Write(_INSERT_EVENT, [EVENTS.values(event) for event in self.events]))
         self.new_digests.update(self.definitions)
         self.discard()
-        execute = commit_all if self.transaction is None else execute_all
-        if not execute(self._connection, [*writes, *more]):
+        if not execute_all(self._connection, [*writes, *more]):
             raise ChangesLost
 
     def discard(self) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer, LargeBinary, Table, Text
-from sqlalchemy.exc import DBAPIError
 
-from nomaflow_kernel.store.driver import sqlite_driver
+from nomaflow_kernel.store.driver import execute_on_postgres, sqlite_driver
 
 ADDED = frozenset({"log_lines", "fold_count"})
 """Columns that an update adds to."""
@@ -76,35 +75,22 @@ def execute_all(connection: Connection, writes: Sequence[Write]) -> bool:
     """Execute statements over their rows; return False if one that must change a row for each did not.
 
     PostgreSQL gets one statement of them all, so that it is asked once: it may execute them in any order, so no row may
-    be changed by two of them.
+    be changed by two of them. Outside of a transaction it is one of its own, and writes all or nothing.
     """
-    if len(writes) > 1 and connection.dialect.name == "postgresql":
+    at_once = len(writes) > 1 or not connection.in_transaction()
+    if at_once and connection.dialect.name == "postgresql":
         return _execute_together(connection, writes)
     changed = (write.statement.execute(connection, write.rows) for write in writes)
     return all(n == len(write.rows) or not write.required for n, write in zip(changed, writes, strict=True))
-
-
-def commit_all(connection: Connection, writes: Sequence[Write]) -> bool:
-    """Execute statements on PostgreSQL as a transaction of their own; where it returns False, nothing is written.
-
-    See :func:`execute_all`.
-    """
-    connection.execution_options(isolation_level="AUTOCOMMIT")
-    try:
-        with connection.begin():  # nothing that the server hears of
-            return _execute_together(connection, writes)
-    finally:
-        if not connection.invalidated:
-            connection.execution_options(isolation_level="READ COMMITTED")
 
 
 def _execute_together(connection: Connection, writes: Sequence[Write]) -> bool:
     writes = sorted(writes, key=_text)  # in whatever order they come, the server knows their statement
     together = _together(tuple((write.statement, write.required) for write in writes))
     try:
-        connection.exec_driver_sql(together, tuple(column for write in writes for column in _columns(write.rows)))
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _DIVISION_BY_ZERO:
+        execute_on_postgres(connection, together, [column for write in writes for column in _columns(write.rows)])
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != _DIVISION_BY_ZERO:
             raise
         return False
     return True
@@ -169,7 +155,7 @@ def update(
         conditions = [f"{name} = {value}" for name, value in zip(key, olds, strict=True)]
         if sources is not None:
             states = ", ".join(f"'{state}'" for state in sources) or "''"
-            conditions.append(f"state IN ({states})")
+            conditions.append(f"state || '' IN ({states})")  # not by their index: the key finds the row
         conditions += [f"{name} IS NULL" for name in columns if name in ONCE]
         conditions += [f"{name} IS NOT NULL" for name in columns if name in ADDED and table.c[name].nullable]
         return f"UPDATE {table.name} SET {assignments} {source} WHERE {' AND '.join(conditions)}"  # noqa: S608  # our own names

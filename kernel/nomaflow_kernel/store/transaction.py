@@ -112,7 +112,7 @@ def _attempt(
 ) -> list[Outcome]:
     if known.ends is None:
         known.digests.clear()  # a server that has failed over may have lost commits, and definitions with them
-    begins = each_alone or known.ends is None or not _commits_at_once(connection)
+    begins = each_alone or known.ends is None or not _is_open_postgres(connection)
     session = WriteSession(connection, epoch=epoch, known=known)
     known.ends = None
     try:
@@ -133,7 +133,7 @@ def _attempt(
             session.transaction.commit()
     except Exception as error:
         failure = store_error(error)
-        refused = session.transaction is None and not connection.invalidated  # by a server that has answered
+        refused = session.transaction is None and _is_open_postgres(connection)  # by a server that has answered
         if isinstance(failure, StoreUnavailable) and not refused:
             connection.invalidate()
             raise CommitInDoubt(epoch=epoch, commits=ends.commits, outcomes=outcomes, cause=failure) from error
@@ -145,8 +145,8 @@ def _attempt(
     return outcomes
 
 
-def _commits_at_once(connection: Connection) -> bool:
-    """Return whether everything can be written by one statement; a connection that is known to be lost is not asked."""
+def _is_open_postgres(connection: Connection) -> bool:
+    """Return whether this is PostgreSQL, on a connection that is not known to be lost."""
     driver: Any = connection.connection.driver_connection
     return connection.dialect.name == "postgresql" and not driver.is_closed()
 

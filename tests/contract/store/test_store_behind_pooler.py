@@ -19,7 +19,10 @@ from waiting import eventually
 pytestmark = pytest.mark.postgres
 
 PORT = 6432
-SETTINGS = "lock_timeout, idle_in_transaction_session_timeout, default_transaction_isolation, synchronous_commit"
+SETTINGS = (
+    "lock_timeout, statement_timeout, idle_in_transaction_session_timeout, default_transaction_isolation,"
+    " synchronous_commit, enable_seqscan, enable_hashjoin, enable_mergejoin, jit, plan_cache_mode"
+)
 
 
 @contextlib.contextmanager
@@ -44,7 +47,7 @@ def pooler(server: PostgresServer, *lines: str) -> Iterator[None]:
     [
         ((), StoreUnavailable, "unsupported startup parameter: .*; connect to the server itself: .* PgBouncer"),
         (
-            ("pool_mode = transaction", f"ignore_startup_parameters = {SETTINGS}, statement_timeout"),
+            ("pool_mode = transaction", f"ignore_startup_parameters = {SETTINGS}"),
             UnsupportedStore,
             "lock_timeout = 0, not 5000: a pooler such as PgBouncer .*; expected the address of the server itself",
         ),

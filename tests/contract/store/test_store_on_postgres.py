@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from store_histories import T0, Ids, finish, logged, opened, queue, start
+from store_histories import T0, Ids, finish, finished, logged, opened, queue, start
 from store_places import PostgresPlace
 
 from machine_parts import need
@@ -187,6 +188,30 @@ async def test_the_order_of_what_is_written_makes_no_new_statement(store: Store)
         await asyncio.gather(*(store.apply([each], at_us=T0) for each in (start(begins), finish(ends))[::turn]))
         counts.append(await store._database.write(known))
     assert counts[1] == counts[2]
+
+
+async def test_a_commit_finds_its_rows_by_their_key(store: Store, postgres_place: PostgresPlace) -> None:
+    """Planned while the tables were empty, and never again: no walk through all runs, or all those in one state."""
+
+    def plans(session: WriteSession) -> list[str]:
+        connection = session.connection
+        known = connection.exec_driver_sql(
+            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements WHERE statement LIKE 'WITH%%'"
+        )
+        explained = []
+        for name, values in known.all():
+            nothing = ", ".join(["NULL"] * values)
+            explained += connection.exec_driver_sql(f'EXPLAIN EXECUTE "{name}"({nothing})').scalars()
+        return explained
+
+    await postgres_place.sql("VACUUM ANALYZE")  # the server knows now that there are no rows
+    run_id = ids.new()
+    for change in (queue(run_id), start(run_id), opened(run_id), finished(run_id), finish(run_id)):
+        await store.apply([change], at_us=T0)
+    plan = "\n".join(await store._database.write(plans))
+    assert {"runs_pkey", "attempts_pkey"} <= set(re.findall(r"Index Scan using (\w+)", plan)), plan
+    assert not re.search("runs_by_state|Hash Join|Merge Join", plan), plan
+    assert set(re.findall(r"Seq Scan on (\w+)", plan)) <= {"kernel"}, plan  # of one row
 
 
 async def test_a_read_asks_the_server_three_times(proxied: tuple[Store, LossyProxy]) -> None:

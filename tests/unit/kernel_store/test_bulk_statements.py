@@ -28,13 +28,13 @@ def test_an_update_is_rendered_for_both_databases() -> None:
     statement = update(TABLE, ["n", "log_lines", "report_seq"], key=["k"], sources=["A", "B"])
     assert " ".join(statement.sqlite.split()) == (
         "UPDATE t SET n = ?1, log_lines = log_lines + ?2,"
-        " report_seq = CASE WHEN report_seq > ?3 THEN report_seq ELSE ?3 END WHERE k = ?4 AND state IN ('A', 'B')"
+        " report_seq = CASE WHEN report_seq > ?3 THEN report_seq ELSE ?3 END WHERE k = ?4 AND state || '' IN ('A', 'B')"
     )
     assert statement.postgresql == (
         "UPDATE t SET n = p1, log_lines = log_lines + p2,"
         " report_seq = CASE WHEN report_seq > p3 THEN report_seq ELSE p3 END"
         " FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::text[]) AS v(p1, p2, p3, p4)"
-        " WHERE k = p4 AND state IN ('A', 'B')"
+        " WHERE k = p4 AND state || '' IN ('A', 'B')"
     )
 
 

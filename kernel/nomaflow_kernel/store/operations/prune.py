@@ -96,7 +96,7 @@ def remove_runs(session: WriteSession, run_ids: Sequence[str], *, on_gone: Calla
     """
     connection = session.connection
     facts = select(runs.c.run_id, runs.c.last_event_seq, runs.c.definition_digest)
-    terminal = connection.execute(facts.where(runs.c.run_id.in_(run_ids), runs.c.state.in_(_TERMINAL))).all()
+    terminal = connection.execute(facts.where(runs.c.run_id.in_(run_ids), _IS_TERMINAL)).all()
     if not terminal:
         return 0
     _note_gone(connection, max(run.last_event_seq for run in terminal), on_gone)
