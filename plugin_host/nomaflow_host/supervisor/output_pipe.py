@@ -6,7 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.log_lines import CONTINUED, PRINTED_LEVELS, encode_line, split_message
+from nomaflow_api.log_levels import PRINTED_LEVELS
+from nomaflow_api.v1.log_lines import CONTINUED, encode_line, split_message
 from nomaflow_host.worker.partial_lines import UnfinishedLine
 
 if TYPE_CHECKING:

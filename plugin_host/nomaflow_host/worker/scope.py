@@ -7,7 +7,8 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.log_lines import CONTINUED, PRINTED_LEVELS
+from nomaflow_api.log_levels import PRINTED_LEVELS
+from nomaflow_api.v1.log_lines import CONTINUED
 from nomaflow_host.reaper.proc import ticks_now
 from nomaflow_host.worker.partial_lines import UnfinishedLine
 

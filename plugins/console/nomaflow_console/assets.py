@@ -19,7 +19,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),
     "page-bundle.js": ("js/times.js", "js/keys.js"),
     "jobs-bundle.js": ("js/held.js", "js/last_filters.js", "js/jobs.js"),
-    "runs-bundle.js": ("js/held.js", "js/last_filters.js", "js/runs.js"),
+    "runs-bundle.js": ("js/held.js", "js/last_filters.js", "js/saved_views.js", "js/runs.js"),
     "job-bundle.js": ("js/held.js", "js/job.js"),
     "schedule-bundle.js": ("js/held.js", "js/last_filters.js", "js/schedule.js"),
     "activity-bundle.js": ("js/held.js", "js/last_filters.js", "js/activity.js"),

@@ -31,8 +31,6 @@ MAX_LINE_BYTES = 64 * 1024
 MAX_UNPACKED_BYTES = 2 * 1024 * 1024
 """The largest chunk, unpacked."""
 
-PRINTED_LEVELS = {"stdout": 20, "stderr": 30}
-"""The levels of lines that code prints, or a program that it starts, by the stream."""
 UNREADABLE_LEVEL = 40
 """The level of the line that stands for one that cannot be read."""
 
