@@ -28,8 +28,8 @@ from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_WAIT_SECONDS = 60.0
-_PROMISED_TURNS = 3  # for so many of the longest waits the kernel counts on this launcher
+_LONGEST_WAIT_SECONDS = 30.0  # a kernel that has just started expects a host for a minute: it has to be told in time
+_PROMISED_SECONDS = 180.0  # for so long, or three waits, the kernel counts on this launcher
 _MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to end
 _UNKNOWN = (
     "the kernel shows no host {0!r}, so nothing waits for it: start it once by hand (nomaflow host DIR --name {0}), "
@@ -121,7 +121,7 @@ class _Launcher:
         known, refused = {each.name for each in hosts}, {host for host, *_ in self._refused}
         wanted = await self._kernel.list_wanted(
             launched_hosts=sorted(known - refused),
-            launched_seconds=math.ceil(_PROMISED_TURNS * max(_LONGEST_WAIT_SECONDS, self._section.poll_seconds)),
+            launched_seconds=math.ceil(max(_PROMISED_SECONDS, 3 * self._section.poll_seconds)),
         )
         self._known = {each.engine_id for each in launched} & {*self._known, *_engine_ids(hosts, _has_served)}
         seconds = _seconds_of_lead(kernel)

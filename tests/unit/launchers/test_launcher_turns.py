@@ -301,7 +301,10 @@ async def test_a_host_whose_instance_has_ended_before_it_served_gets_no_other_at
 async def test_a_kernel_that_stays_away_is_asked_less_and_less_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a minute at last, or as seldom as when all is well; an engine may ask to wait for longer."""
+    """Twice a minute at last, or as seldom as when all is well; an engine may ask to wait for longer.
+
+    A new kernel expects a host for a minute: a launcher that was told of it later would be too late.
+    """
     turns: list[Exception | None] = [*[KernelUnreachable("away")] * 4, None, EngineError("wait", retry_after=90.0)]
     waits: list[float] = []
 
@@ -319,7 +322,7 @@ async def test_a_kernel_that_stays_away_is_asked_less_and_less_often(
     monkeypatch.setattr(app, "happens_within", waited)
     place = KernelPlace(project=tmp_path, source=ProjectAddress(project=tmp_path))
     await serve(place, LauncherSection(hosts=("team",), poll_seconds=10), {})
-    assert waits == [20, 40, 60, 60, 10, 90]
+    assert waits == [20, 30, 30, 30, 10, 90]
     waits.clear()
     await serve(place, LauncherSection(hosts=("team",), poll_seconds=100), {})
     assert waits == [100] * len(turns)
