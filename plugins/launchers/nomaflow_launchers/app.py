@@ -138,6 +138,7 @@ class _Launcher:
             launched=launched,
             attached=attached,
             idle=frozenset(_engine_ids(hosts, lambda each: each.state == "ATTACHED" and not each.running)),
+            heard=frozenset(_engine_ids(hosts, lambda each: each.state in ("ATTACHED", "DRAINING"))),
             known=self._known,
             kernel_seconds=seconds,
             refused=self._refused,

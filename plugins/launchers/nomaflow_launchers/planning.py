@@ -83,6 +83,7 @@ def plan(
     launched: Sequence[Launched],
     attached: Collection[str],
     idle: Collection[str] = (),
+    heard: Collection[str] = (),
     known: Collection[str] = (),
     kernel_seconds: float = math.inf,
     refused: Collection[tuple[str, str, str]] = (),
@@ -96,6 +97,7 @@ def plan(
     :param launched: every instance that the engine lists, of this launcher
     :param attached: engine ids of those that have attached to the kernel
     :param idle: engine ids of those that have attached and run nothing: beside a new one of them, no other would help
+    :param heard: engine ids of those that the kernel hears now: they run, though the engine may list none of them
     :param known: engine ids of those that have served, even if they are away now: they are never stuck
     :param kernel_seconds: for how long the kernel has led: those that served an earlier one have to find it first
     :param refused: kinds of instances that the engine has just refused: they come last, and hold up no others
@@ -113,7 +115,7 @@ def plan(
         starts += [(begun[key], Order(host=key[0], shape=shapes[key[1]]))] * (count - starting[key])
     starts.sort(key=lambda each: (each[1].kind in refused, each[0]))
     wished = list(_attachable((start for _, start in starts), launched))
-    room = max(0, section.max_instances - len(launched))
+    room = max(0, section.max_instances - len({*heard, *(each.engine_id for each in launched)}))
     full = [_FULL.format(section.max_instances)] if len(wished) > room else []
     return Plan(
         starts=wished[:room],

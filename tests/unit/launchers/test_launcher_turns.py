@@ -257,6 +257,16 @@ async def test_an_instance_that_runs_nothing_though_attempts_wait_gets_no_compan
         assert parts.started == started
 
 
+async def test_instances_that_the_kernel_hears_keep_their_places_though_the_engine_lists_none(parts: _Parts) -> None:
+    """An empty list may be wrong. That of a machine that is gone is right: the kernel hears nothing of it either."""
+    section = LauncherSection(hosts=("team",), max_instances=1)
+    parts.wanted = (WantedView(host="team", attempts=1, needs=ResourcesView()),)
+    for state, started in (("ATTACHED", []), ("DRAINING", []), ("UNREACHABLE", ["default"])):
+        parts.hosts = (_host(state),)
+        await _Launcher(cast(KernelClient, parts), cast(Engine, parts), section).turn()
+        assert parts.started == started
+
+
 async def test_instances_of_another_launcher_are_left_alone(parts: _Parts) -> None:
     """Teams may share a kernel, and a namespace or a user of the engine: each launcher has its hosts."""
     waits = Launched(engine_id="4", host="other", shape="default")
