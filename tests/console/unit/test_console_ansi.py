@@ -33,49 +33,47 @@ def _steers(letter: str) -> bool:
 @example("\x1b[" + "9" * 5000 + "m")
 def test_no_text_of_a_program_steers_a_page(message: str) -> None:
     """Whatever is printed, what is shown has neither control characters nor classes that are not ours."""
-    shown = shown_text(message)
-    for text, classes in shown.segments:
+    shown, written_over = shown_text(message)
+    for text, classes in shown:
         assert text
         assert not any(_steers(letter) for letter in text), text
         assert set(classes.split()) <= CLASSES
-    assert not any(_steers(letter) for text in shown.older for letter in text)
+    assert not any(_steers(letter) for text in written_over for letter in text)
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=200))
 def test_plain_text_stays_as_it_is(message: str) -> None:
     """Text without controls is one segment without classes."""
-    assert shown_text(message).segments == (((message, ""),) if message else ())
+    assert shown_text(message) == ([(message, "")] if message else [], ())
 
 
 def test_colours_become_classes_and_end_where_they_end() -> None:
     """A red bold word is red and bold, and what follows its end is not."""
-    shown = shown_text("a \x1b[1;31merror\x1b[0m b \x1b[94mblue\x1b[39m c")
-    assert shown.segments == (("a ", ""), ("error", "b f1"), (" b ", ""), ("blue", "f4"), (" c", ""))
+    shown, _ = shown_text("a \x1b[1;31merror\x1b[0m b \x1b[94mblue\x1b[39m c")
+    assert shown == [("a ", ""), ("error", "b f1"), (" b ", ""), ("blue", "f4"), (" c", "")]
 
 
 def test_colours_of_256_and_of_rgb_become_the_nearest_of_8() -> None:
     """A page has 8 colours in two themes; others become one of them."""
-    assert shown_text("\x1b[38;5;196mx").segments == (("x", "f1"),)
-    assert shown_text("\x1b[48;2;0;200;0mx").segments == (("x", "g2"),)
-    assert shown_text("\x1b[38;5;240mx").segments == (("x", "f0"),)
-    assert shown_text("\x1b[38;5mx").segments == (("x", ""),)
+    assert shown_text("\x1b[38;5;196mx")[0] == [("x", "f1")]
+    assert shown_text("\x1b[48;2;0;200;0mx")[0] == [("x", "g2")]
+    assert shown_text("\x1b[38;5;240mx")[0] == [("x", "f0")]
+    assert shown_text("\x1b[38;5mx")[0] == [("x", "")]
 
 
 def test_a_hidden_link_is_visible() -> None:
     """An OSC 8 sequence, which hides an address behind a text, is spelled out."""
-    assert (
-        shown_text("\x1b]8;;http://evil\x1b\\ok\x1b]8;;\x1b\\").text == "\\x1b]8;;http://evil\\x1b\\ok\\x1b]8;;\\x1b\\"
-    )
+    spelled_out = "\\x1b]8;;http://evil\\x1b\\ok\\x1b]8;;\\x1b\\"
+    assert shown_text("\x1b]8;;http://evil\x1b\\ok\x1b]8;;\x1b\\") == ([(spelled_out, "")], [])
 
 
 def test_a_line_that_was_written_over_shows_its_last_state() -> None:
     """Of a progress bar the last state is shown; the ones before are kept for who asks."""
-    shown = shown_text("10 %\r50 %\r\x1b[32m100 %\x1b[0m\r\ndone")
-    assert shown.text == "100 %\ndone"
-    assert shown.older == ("10 %", "50 %")
+    shown = [("100 %", "f2"), ("\ndone", "")]
+    assert shown_text("10 %\r50 %\r\x1b[32m100 %\x1b[0m\r\ndone") == (shown, ["10 %", "50 %"])
 
 
 def test_bytes_that_are_no_text_are_spelled_out() -> None:
     """A byte that is not UTF-8 is shown as what it is."""
-    assert shown_text("caf\udce9").text == "caf\\xe9"
+    assert shown_text("caf\udce9") == ([("caf\\xe9", "")], [])
     assert plain_text("\x1b[1mcaf\udce9\x1b[0m") == "caf\\xe9"

@@ -119,10 +119,6 @@ class Policies:
         """The known jobs."""
         return tuple(self._jobs.values())
 
-    def job(self, job_id: str) -> JobFacts | None:
-        """Return a job, or None."""
-        return self._jobs.get(job_id)
-
     def is_removed(self, job_id: str) -> bool:
         """Return whether the catalogue certainly has no such job."""
         return self.current and job_id not in self._jobs

@@ -8,7 +8,7 @@ becomes its last state. All other controls become visible signs, so that a page 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from nomaflow_telemetry.visible_text import visible
@@ -29,36 +29,19 @@ _ON = {1: "b", 2: "d", 3: "i", 4: "u", 7: "v", 9: "s"}
 _OFF = {22: "bd", 23: "i", 24: "u", 27: "v", 29: "s"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShownText:
-    """A message as a page shows it.
-
-    :param segments: the text in pieces of one look each
-    :param older: what carriage returns have written over, oldest first, at most 50
-    """
-
-    segments: tuple[Segment, ...]
-    older: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The text without its looks."""
-        return "".join(text for text, _ in self.segments)
-
-
-def shown_text(message: str) -> ShownText:
-    """Return a message as a page shows it.
+def shown_text(message: str) -> tuple[Sequence[Segment], Sequence[str]]:
+    """Return a message as a page shows it: in segments of one look each, and what carriage returns have written over.
 
     :param message: any text; lone surrogates stand for bytes that are not UTF-8
     """
     if visible(message) == message:
-        return ShownText(segments=((message, ""),) if message else ())
+        return [(message, "")] if message else [], ()
     lines, older = [], []
     for line in message.split("\n"):
         states = [state for state in line.removesuffix("\r").split("\r") if state]
         older += [plain_text(state) for state in states[:-1]]
         lines.append(states[-1] if states else "")
-    return ShownText(segments=_segments("\n".join(lines)), older=tuple(older[-_MOST_OLDER:]))
+    return _segments("\n".join(lines)), older[-_MOST_OLDER:]
 
 
 def plain_text(message: str) -> str:
@@ -66,7 +49,7 @@ def plain_text(message: str) -> str:
     return visible(_SGR.sub("", message))
 
 
-def _segments(text: str) -> tuple[Segment, ...]:
+def _segments(text: str) -> list[Segment]:
     """Return text in segments: SGR sequences change the classes, and vanish; other controls are spelled out."""
     found: list[Segment] = []
     look = _Look()
@@ -76,7 +59,7 @@ def _segments(text: str) -> tuple[Segment, ...]:
         look.apply(match[1])
         position = match.end()
     _append(found, text[position:], look)
-    return tuple(found)
+    return found
 
 
 def _append(found: list[Segment], text: str, look: _Look) -> None:

@@ -39,11 +39,11 @@ def shown_line(line: LogLine, row: int, zone: tzinfo, *, longest: int = LONGEST)
 
     :param row: its number under the page's filter, from 0
     :param longest: the most characters of its text; ``cut`` says how many more there are
-    :returns: ``text`` is a list of segments: text and classes, as :class:`nomaflow_console.views.ansi.ShownText` has
+    :returns: ``text`` is a list of segments: text and classes, as :func:`nomaflow_console.views.ansi.shown_text` has
         them; ``older`` is what carriage returns have written over
     """
-    text = shown_text(line.message)
-    segments, cut = _cut(text.segments, longest)
+    text, older = shown_text(line.message)
+    segments, cut = _cut(text, longest)
     shape: dict[str, Any] = {
         "row": row,
         "seq": line.seq,
@@ -57,7 +57,7 @@ def shown_line(line: LogLine, row: int, zone: tzinfo, *, longest: int = LONGEST)
         "try": line.attempt,
         "text": segments,
     }
-    optional = {"cut": cut, "older": text.older, "continued": line.continued, "shared": line.shared}
+    optional = {"cut": cut, "older": older, "continued": line.continued, "shared": line.shared}
     return shape | {name: value for name, value in optional.items() if value}
 
 

@@ -36,7 +36,6 @@ class Condition(Struct, frozen=True):
 
     type: str
     status: str
-    reason: str | None = None
     message: str | None = None
 
     @property
