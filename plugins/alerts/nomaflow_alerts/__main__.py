@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from nomaflow_alerts.settings import SettingsError, checked_alerts
+from nomaflow_alerts.settings import CannotServe, checked_alerts
 from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.option_parser import OptionParser
@@ -24,15 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     with parts_installed("alerts"):
         try:
             alerts = checked_alerts(project, os.environ)
-        except SettingsError as error:
+        except CannotServe as error:
             write_error(f"nomaflow alerts: {error}")
-            return os.EX_CONFIG
+            return error.exit_code
         with imports_frozen():
             from nomaflow_alerts.app import serve
 
     from nomaflow.client import ClientError, KernelPlace
-    from nomaflow_alerts.ledger import LedgerError, LedgerFailed
-    from nomaflow_alerts.socket_place import SocketError
 
     try:
         place = KernelPlace.of(
@@ -48,15 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
             event_loop.run(replay(place, alerts, since=options.replay_since))
         else:
             event_loop.run(serve(place, alerts, dict(os.environ)))
-    except LedgerFailed as error:
-        write_error(f"nomaflow alerts: {error}")
-        return 1
     except ClientError as error:
         write_error(f"nomaflow alerts: {error.advice}")
         return os.EX_TEMPFAIL
-    except (LedgerError, SocketError) as error:
+    except CannotServe as error:
         write_error(f"nomaflow alerts: {error}")
-        return os.EX_TEMPFAIL
+        return error.exit_code
     return 0
 
 

@@ -38,8 +38,7 @@ def kernel_client(place: KernelPlace, *, seconds: float = 3.0) -> KernelClient:
 async def serve(place: KernelPlace, alerts: AlertsSection, environ: dict[str, str]) -> None:
     """Watch the kernel and send messages until a signal asks to stop.
 
-    :raises LedgerError: if the file cannot be used
-    :raises SocketError: if the socket cannot be made
+    :raises CannotServe: if the file cannot be used, or the socket cannot be made
     """
     manager = ServiceManager.of(environ)
     stop = asyncio.Event()

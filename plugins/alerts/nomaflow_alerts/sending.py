@@ -56,7 +56,7 @@ class Sender:
     async def run(self) -> None:
         """Send without end.
 
-        :raises LedgerFailed: if the file cannot be written; nobody would miss a channel that has stopped for that
+        :raises CannotServe: if the file cannot be written; nobody would miss a channel that has stopped for that
         """
         await self._ledger.run(self._end_of_removed)
         try:

@@ -14,8 +14,15 @@ from nomaflow_project.models.alerts_section import AlertsSection
 _FILE = "nomaflow.toml"
 
 
-class SettingsError(Exception):
-    """Raised when the settings cannot be used; the text is for a terminal."""
+class CannotServe(Exception):
+    """Raised when the alerts cannot start, or not go on; the text is for a terminal, and has the way out.
+
+    :param exit_code: of the process
+    """
+
+    def __init__(self, text: str, *, exit_code: int = os.EX_CONFIG) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def checked_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
@@ -23,7 +30,7 @@ def checked_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
 
     Call it before there are threads.
 
-    :raises SettingsError: as `read_alerts`
+    :raises CannotServe: as `read_alerts`
     :raises ModuleNotFoundError: if what it needs is not installed
     """
     reader, writer = os.pipe()
@@ -35,7 +42,7 @@ def checked_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
         answer = pipe.read()
     os.waitpid(child, 0)
     if not answer:
-        raise SettingsError(f"{_FILE} could not be read; the reason is above")
+        raise CannotServe(f"{_FILE} could not be read; the reason is above")
     section: AlertsSection | Exception = pickle.loads(answer)  # noqa: S301  # of our own child
     if isinstance(section, Exception):
         raise section
@@ -47,7 +54,7 @@ def _answer(project: Path, environ: Mapping[str, str], writer: int) -> NoReturn:
     try:
         try:
             answer: AlertsSection | Exception = read_alerts(project, environ)
-        except (SettingsError, ModuleNotFoundError) as error:
+        except (CannotServe, ModuleNotFoundError) as error:
             answer = error
         with open(writer, "wb") as pipe:
             pickle.dump(answer, pipe)
@@ -61,7 +68,7 @@ def _answer(project: Path, environ: Mapping[str, str], writer: int) -> NoReturn:
 def read_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
     """Return the section.
 
-    :raises SettingsError: if the file or the section cannot be used, or there is no channel
+    :raises CannotServe: if the file or the section cannot be used, or there is no channel
     """
     from nomaflow_project.reading.problems import Place
     from nomaflow_project.reading.project_files import ProjectFiles
@@ -69,13 +76,13 @@ def read_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
 
     files = ProjectFiles(project, environ)
     if files.error is not None:
-        raise SettingsError(str(files.error))
+        raise CannotServe(str(files.error))
     # No URL, password or token of it is ever shown: a text that lacks a variable is.
     section, problems = validate(AlertsSection, files.table("alerts"), Place(_FILE, "alerts"), hide_values=True)
     if section is None or problems:
-        raise SettingsError("\n".join(map(str, problems)))
+        raise CannotServe("\n".join(map(str, problems)))
     if not section.channels:
-        raise SettingsError(
+        raise CannotServe(
             f"{_FILE} has no channel in [alerts], so nobody would be told; add one, such as "
             'channels.ops = { url = "${OPS_URL}" } (docs/alerts.md has recipes)'
         )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_alerts.ledger import Ledger, LedgerError
+from nomaflow_alerts.ledger import Ledger
+from nomaflow_alerts.settings import CannotServe
 
 
 @pytest.mark.parametrize("content", ["PRAGMA user_version = 99", None], ids=["of a later version", "no database"])
@@ -21,8 +22,9 @@ async def test_a_file_that_is_refused_is_free_again(tmp_path: Path, content: str
         made.execute(content)
         made.close()
     refused = Ledger(file)
-    with pytest.raises(LedgerError, match="move the file away"):
+    with pytest.raises(CannotServe, match="move the file away") as told:
         await refused.open()
+    assert told.value.exit_code == 75
     file.unlink()
     mended = Ledger(file)
     await mended.open()

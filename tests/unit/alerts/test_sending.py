@@ -21,7 +21,7 @@ from nomaflow_alerts.channels.chat import ChatChannel
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.channels.threads import Threads
-from nomaflow_alerts.ledger import Book, Ledger, LedgerFailed, Message
+from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.messages.grouping_and_digests import Composer
 from nomaflow_alerts.messages.harmless_text import Masker
 from nomaflow_alerts.messages.ping_urls import ping
@@ -29,6 +29,7 @@ from nomaflow_alerts.messages.wording import ending
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
+from nomaflow_alerts.settings import CannotServe
 from nomaflow_project.models.alerts_section import AlertsSection
 from receivers import WebReceiver
 from waiting import PATIENCE, eventually
@@ -210,8 +211,9 @@ async def test_what_cannot_be_noted_is_not_sent(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("alerts.db-wal").stat().st_size, before[1]))
             try:
                 post.sender.wake()
-                with pytest.raises(LedgerFailed, match="cannot be used: disk I/O error; check the disk"):
+                with pytest.raises(CannotServe, match="cannot be used: disk I/O error; check the disk") as full:
                     await post.task
+                assert full.value.exit_code == 1  # whoever supervises it starts it again
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert channel.ids == []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from nomaflow_alerts.ledger.book import Book
-from nomaflow_alerts.ledger.ledger import Ledger, LedgerError, LedgerFailed, LedgerInUse
+from nomaflow_alerts.ledger.ledger import Ledger, LedgerInUse
 from nomaflow_alerts.ledger.records import Incident, Message, Mute, Notice, OpenRun, Sighting
 
 __all__ = [
     "Book",
     "Incident",
     "Ledger",
-    "LedgerError",
-    "LedgerFailed",
     "LedgerInUse",
     "Message",
     "Mute",

@@ -15,18 +15,11 @@ from typing import TypeVar
 
 from nomaflow_alerts.ledger.book import Book
 from nomaflow_alerts.ledger.schema import SCHEMA, VERSION
+from nomaflow_alerts.settings import CannotServe
 
 T = TypeVar("T")
 
 _CHECKPOINT_PAGES = 500
-
-
-class LedgerError(Exception):
-    """Raised when the file cannot be used; the text says why, and the way out."""
-
-
-class LedgerFailed(LedgerError):
-    """Raised when the file could be used, and cannot be read or written any more: a new start may find room."""
 
 
 class LedgerInUse(Exception):
@@ -51,14 +44,14 @@ class Ledger:
         """Lock the file, and make its tables if it is new.
 
         :raises LedgerInUse: if another process has it
-        :raises LedgerError: if it cannot be used; a `LedgerFailed` if a new start may find that it can
+        :raises CannotServe: if it cannot be used; with exit code 1 if a new start may find that it can
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     async def run(self, work: Callable[[Book], T]) -> T:
         """Return the result of some work, all of it in one transaction: it is durable, or nothing of it happened.
 
-        :raises LedgerFailed: if the file cannot be read or written any more
+        :raises CannotServe: if the file cannot be read or written any more
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
 
@@ -76,11 +69,12 @@ class Ledger:
         except sqlite3.Error as error:
             self._close()
             failed = isinstance(error, sqlite3.OperationalError)  # there is no room now, say
-            raise (LedgerFailed if failed else LedgerError)(
+            raise CannotServe(
                 f"{self._path} cannot be used: {error}; check the disk, or move the file away: "
-                "incidents are then built anew from the kernel's history"
+                "incidents are then built anew from the kernel's history",
+                exit_code=1 if failed else os.EX_TEMPFAIL,
             ) from None
-        except LedgerError:
+        except CannotServe:
             self._close()
             raise
 
@@ -95,9 +89,10 @@ class Ledger:
         if version == 0:
             connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
         elif version > VERSION:
-            raise LedgerError(
+            raise CannotServe(
                 f"{target!r} was made by a later version; install that one, or move the file away: "
-                "incidents are then built anew from the kernel's history"
+                "incidents are then built anew from the kernel's history",
+                exit_code=os.EX_TEMPFAIL,
             )
 
     def _work(self, work: Callable[[Book], T]) -> T:
@@ -106,7 +101,9 @@ class Ledger:
             with _transaction(self._connection):
                 return work(Book(self._connection, now=self._clock()))
         except sqlite3.OperationalError as error:
-            raise LedgerFailed(f"{self._path} cannot be used: {error}; check the disk and its room") from error
+            raise CannotServe(
+                f"{self._path} cannot be used: {error}; check the disk and its room", exit_code=1
+            ) from error
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -138,8 +135,9 @@ def _locked(path: Path) -> int:
     except OSError as error:
         why = f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}"
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise LedgerError(f"{why}; it has to be a folder of the user that runs this") from None
-        raise LedgerFailed(why) from None
+            fix = "it has to be a folder of the user that runs this"
+            raise CannotServe(f"{why}; {fix}", exit_code=os.EX_TEMPFAIL) from None
+        raise CannotServe(why, exit_code=1) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
