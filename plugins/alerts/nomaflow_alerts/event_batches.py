@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Book
@@ -16,37 +15,35 @@ KINDS = ("run.queued", "run.started", "run.finished", "host", "kernel", "job")
 """The kinds of events that are read."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Folding:
-    """One batch.
+def fold(
+    book: Book,
+    events: Sequence[EventView],
+    *,
+    through: int,
+    findings: Findings,
+    policies: Policies,
+    store: str,
+    quiet: bool = False,
+) -> None:
+    """Take in one batch.
 
     :param through: the cursor after it: the last event, or a bookmark
     :param store: kind of the kernel's store
     """
-
-    events: Sequence[EventView]
-    through: int
-    findings: Findings
-    policies: Policies
-    store: str
-    quiet: bool = False
-
-    def __call__(self, book: Book) -> None:
-        """Take it in."""
-        book.quiet = self.quiet
-        seen = int(book.fact("seq") or 0)
-        if book.now < float(book.fact("cursor_at") or 0.0):
-            expect_anew(book)
-        for event in self.events:
-            if event.seq <= seen:
-                continue  # a repeat after a crash of ours is taken in once
-            if event.kind.startswith("run."):
-                fold_run(book, event, self.policies, self.findings)
-            elif event.kind.startswith("job."):
-                fold_job(book, event, self.policies)
-            elif event.kind.startswith("host."):
-                fold_host(book, event, self.policies)
-            elif event.kind.startswith("kernel."):
-                fold_kernel(book, event, self.policies, store=self.store)
-        book.set_fact("seq", max(seen, self.through))
-        book.set_fact("cursor_at", book.now)
+    book.quiet = quiet
+    seen = int(book.fact("seq") or 0)
+    if book.now < float(book.fact("cursor_at") or 0.0):
+        expect_anew(book)
+    for event in events:
+        if event.seq <= seen:
+            continue  # a repeat after a crash of ours is taken in once
+        if event.kind.startswith("run."):
+            fold_run(book, event, policies, findings)
+        elif event.kind.startswith("job."):
+            fold_job(book, event, policies)
+        elif event.kind.startswith("host."):
+            fold_host(book, event, policies)
+        elif event.kind.startswith("kernel."):
+            fold_kernel(book, event, policies, store=store)
+    book.set_fact("seq", max(seen, through))
+    book.set_fact("cursor_at", book.now)

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import EventView, KernelView, PrunedView
 from nomaflow_alerts.catalogue import read_catalogue
-from nomaflow_alerts.event_batches import KINDS, Folding
+from nomaflow_alerts.event_batches import KINDS, fold
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import end_unseen
@@ -185,15 +186,9 @@ class Intake:
             await self._note_gap(gaps[-1])
         through = max((item if isinstance(item, int) else getattr(item, "seq", 0)) for item in items)
         if events or await self._must_keep():
-            folding = Folding(
-                events=events,
-                through=through,
-                findings=await self._samples.findings(events),
-                policies=self._policies,
-                store=self._store,
-                quiet=self.quiet,
-            )
-            await self._ledger.run(folding)
+            findings, quiet = await self._samples.findings(events), self.quiet
+            work = partial(fold, events=events, through=through, findings=findings, quiet=quiet)
+            await self._ledger.run(partial(work, policies=self._policies, store=self._store))
             self._kept_at = asyncio.get_running_loop().time()
         if not self.caught_up and (through >= self._behind_until or any(isinstance(item, int) for item in items)):
             await self._catch_up()

@@ -7,12 +7,13 @@ import contextlib
 import json
 import sys
 from contextlib import aclosing
+from functools import partial
 
 from nomaflow.client import KernelClient, KernelPlace
 from nomaflow.client.values import EventView, from_micros, iso
 from nomaflow_alerts.app import kernel_client
 from nomaflow_alerts.catalogue import read_catalogue
-from nomaflow_alerts.event_batches import Folding
+from nomaflow_alerts.event_batches import fold
 from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, next_message_at, plan
 from nomaflow_alerts.rules.policies import Policies
@@ -69,14 +70,10 @@ class _Replay:
     async def _fold(self, event: EventView, *, store: str) -> None:
         # Today's jobs say of no other job that it was removed by then: only the event of its removal does.
         self._policies.current = event.kind == "job.changed"
-        folding = Folding(
-            events=[event],
-            through=event.seq,
-            findings=await self._samples.findings([event]),
-            policies=self._policies,
-            store=store,
+        found = await self._samples.findings([event])
+        await self._ledger.run(
+            partial(fold, events=[event], through=event.seq, findings=found, policies=self._policies, store=store)
         )
-        await self._ledger.run(folding)
 
     async def _turn_until(self, until: float) -> None:
         """Do what was due before a time, each at its own time."""

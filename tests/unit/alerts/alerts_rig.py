@@ -7,10 +7,11 @@ import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from nomaflow.client.values import EventView, ReasonView, RunView
-from nomaflow_alerts.event_batches import Folding
+from nomaflow_alerts.event_batches import fold
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.grouping_and_digests import Composer, compose, next_message_at, plan
@@ -73,8 +74,8 @@ class Rig:
         at = datetime.fromtimestamp(self.now, UTC)
         event = EventView(seq=seq or next(self._seqs), at=at, kind=kind, reason=reason, **more)
         self.work(
-            Folding(
-                events=[event], through=event.seq, findings=findings or Findings(), policies=self.policies,
+            partial(
+                fold, events=[event], through=event.seq, findings=findings or Findings(), policies=self.policies,
                 store="postgresql", quiet=self.quiet,
             )
         )  # fmt: skip

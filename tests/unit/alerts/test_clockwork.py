@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 from alerts_rig import START, Rig, section
 
 from nomaflow.client import NotFound
-from nomaflow_alerts.event_batches import Folding
+from nomaflow_alerts.event_batches import fold
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.runs import Findings
 from nomaflow_alerts.rules.system import sight_system
@@ -33,8 +34,8 @@ async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
     for kind in ("run.queued", "run.started"):
         event = rig.event(kind, run_id="gone", job_id="nightly")
         await ledger.run(
-            Folding(
-                events=[event], through=event.seq, findings=Findings(), policies=rig.policies, store="sqlite",
+            partial(
+                fold, events=[event], through=event.seq, findings=Findings(), policies=rig.policies, store="sqlite",
                 quiet=True,
             )
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView, KernelView, ReasonView
-from nomaflow_alerts.event_batches import Folding
+from nomaflow_alerts.event_batches import fold
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.policies import Policies
@@ -218,8 +219,8 @@ async def test_what_a_killed_process_has_found_in_silence_is_told_by_the_next(tm
     assert first.quiet
     event = rig.event("run.finished", run_id="run_1", job_id="nightly", run_state="FAILED", data={"host": "team"})
     await ledger.run(
-        Folding(
-            events=[event], through=1, findings=Findings(), policies=rig.policies, store="sqlite",
+        partial(
+            fold, events=[event], through=1, findings=Findings(), policies=rig.policies, store="sqlite",
             quiet=first.quiet,
         )
     )  # fmt: skip
