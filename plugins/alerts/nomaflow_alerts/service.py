@@ -12,12 +12,13 @@ import grpc
 
 from nomaflow.client import ClientError, InvalidRequest, KernelClient, NotFound, PermissionDenied
 from nomaflow.client.values import from_micros
-from nomaflow_alerts.channel_trials import test_message
 from nomaflow_alerts.heartbeat import Pulse
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
 from nomaflow_alerts.messages.grouping_and_digests import Composer
 from nomaflow_alerts.messages.harmless_text import plain
+from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.wording import JOB_CONDITIONS, title
+from nomaflow_alerts.messages.writing import Subject
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
 from nomaflow_api.v1 import alerts_service_pb2 as service
@@ -167,7 +168,7 @@ class AlertsCalls(AlertsServiceServicer):
 
     async def _try(self, name: str, request: service.TestChannelsRequest) -> service.TestedChannel:
         began, now = asyncio.get_running_loop().time(), datetime.now(UTC).timestamp()
-        message = test_message(self._composer, self._policies, request, channel=name, now=now)
+        message = _test_message(self._composer, self._policies, request, channel=name, now=now)
         answer = self._sender.tried(message.id)
         await self._ledger.run(lambda book: book.outbox.add(message))
         self._sender.wake()
@@ -187,6 +188,28 @@ class AlertsCalls(AlertsServiceServicer):
             pending=book.outbox.pending(name),
             undeliverable=book.outbox.undeliverable(name),
         )
+
+
+def _test_message(
+    composer: Composer, policies: Policies, request: service.TestChannelsRequest, *, channel: str, now: float
+) -> Message:
+    """Return a test: a real message, marked, of an incident that has not happened."""
+    job_id = request.job_id
+    incident = Incident(
+        id=0, key="test", condition=request.condition or ("failed" if job_id else "test"), job_id=job_id, preset="",
+        host=policies.host_of(job_id), run_id="", severity=policies.rules(job_id).severity, count=1, opened_at=now,
+        why=f"{request.by or 'somebody'} tests the channel {channel!r}; nothing has happened",
+        last_at=now, closed_at=None, told_at=None, told_count=0, behind=0, channels=(channel,), facts={},
+        tells_end=True,
+    )  # fmt: skip
+    about = Subject(kind="opened", incidents=[incident], now=now, console_url=composer.console_url)
+    subject, body = composer.texts(about)
+    head = subject if job_id else f"Nomaflow reaches you by {plain(channel)}"
+    return Message(
+        channel=channel, kind="test", subject=f"[test] {head}", created_at=now, next_at=now,
+        body=f"This is a test.\n{body}",
+        data={"payload": {**payload(about, composer.masker), "type": "test"}},
+    )  # fmt: skip
 
 
 async def _limit(request: Any, usual: int, context: Any) -> int:

@@ -254,7 +254,7 @@ def test_the_documented_recipe_pages_for_what_is_open(rig: Rig) -> None:
 
     def event(told: Message) -> tuple[str, str]:
         values = {**told.data["payload"], "id": told.id, "subject": told.subject, "text": told.body}
-        made, problem = templates.body_of_webhook("pagerduty", values)
+        made, problem = templates.rendered("pagerduty", values)
         assert problem == ""
         sent = json.loads(made)
         return sent["event_action"], sent["dedup_key"]

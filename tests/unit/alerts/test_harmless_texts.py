@@ -95,9 +95,9 @@ def test_a_body_of_ones_own_is_sent_whole() -> None:
     """A body from a template is sent whole or, above the limit, refused: half a JSON object is useless."""
     templates = Templates({"pager": '{"text": {{ text | tojson }}}', "endless": "{{ text * 40 }}"})
     text = 'a "quoted" <line>\n' * 400
-    body, problem = templates.body_of_webhook("pager", {"text": text})
+    body, problem = templates.rendered("pager", {"text": text})
     assert (json.loads(body), problem) == ({"text": text}, "")
-    body, problem = templates.body_of_webhook("endless", {"text": text})
+    body, problem = templates.rendered("endless", {"text": text})
     assert body == ""
     assert "at most 262,144 are sent" in problem
 

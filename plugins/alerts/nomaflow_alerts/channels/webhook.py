@@ -52,7 +52,7 @@ class WebhookChannel:
             "text": message.body,
         }
         if self._entry.template:
-            made, problem = self._templates.body_of_webhook(self._entry.template, values)
+            made, problem = self._templates.rendered(self._entry.template, values)
             if made:
                 return made
             values["text"] = f"{message.body}\n{problem}" if problem else message.body

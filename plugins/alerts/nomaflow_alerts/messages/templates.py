@@ -34,16 +34,13 @@ class Templates:
         notes: list[str] = []
         made = {}
         for name, built_in in (("subject", subject), ("body", body)):
-            made[name], problem = self._rendered(name, values, built_in)
+            made[name], problem = self.rendered(name, values, built_in)
             notes += [problem] if problem else []
         text = cut("\n".join([made["body"], *notes]))
         return plain(made["subject"].replace("\n", " "), most=150), text
 
-    def body_of_webhook(self, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
-        """Return the whole body of a webhook, and what is wrong with its template; the body is empty then."""
-        return self._rendered(name, values, "")
-
-    def _rendered(self, name: str, values: Mapping[str, Any], built_in: str) -> tuple[str, str]:
+    def rendered(self, name: str, values: Mapping[str, Any], built_in: str = "") -> tuple[str, str]:
+        """Return the text of a template, or the built-in one, and what is wrong with the template."""
         if name not in self._texts:
             return built_in, ""
         try:
