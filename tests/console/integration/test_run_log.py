@@ -97,7 +97,7 @@ def test_search_tells_what_it_finds(browser_client: httpx.Client, long_run: str)
         ]
         assert parts[-1] == {"done": True}
         seqs = [seq for part in parts[:-1] for seq in part["seqs"]]
-        return sum(part["new"] for part in parts[:-1]), seqs
+        return parts[-2]["count"], seqs
 
     assert found("q=NEEDLE") == (1, [NEEDLE])
     assert found("q=is+slow&level=40") == (0, [])

@@ -16,7 +16,7 @@ from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_console.kernel import log_search
 from nomaflow_console.kernel.log_index import ALL_LINES
-from nomaflow_console.kernel.log_search import Found, _Needle, _scan, search, small_letters
+from nomaflow_console.kernel.log_search import _Needle, _scan, search, small_letters
 from nomaflow_console.views.ansi import plain_text
 
 
@@ -30,7 +30,7 @@ def _chunk(*messages: str, level: int = 20, logger: str = "app.jobs", first_seq:
 
 
 def _found(text: str, *messages: str, level: int = 0) -> list[int]:
-    return list(_scan([_chunk(*messages)], _Needle(text), level, 0).seqs)
+    return [*_scan([_chunk(*messages)], _Needle(text), level, 0)]
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=8), st.text(min_size=1, max_size=6))
@@ -94,19 +94,17 @@ def test_a_block_that_cannot_be_read_is_left_out() -> None:
         body=b"xyz",
         compressed=True,
     )
-    found = _scan([broken, _chunk("needle", first_seq=4)], _Needle("needle"), 0, 0)
-    assert found.seqs == (4,)
-    assert found.through_seq == 4
+    assert _scan([broken, _chunk("needle", first_seq=4)], _Needle("needle"), 0, 0) == [4]
 
 
 async def test_no_more_blocks_are_read_than_can_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log is read faster than it is searched: what waits is bounded, and so is what a search does in vain."""
     enough, sizes = threading.Event(), []
 
-    def scan(chunks: Sequence[LogChunk], *_: Any) -> Found:
+    def scan(chunks: Sequence[LogChunk], *_: Any) -> Sequence[int]:
         enough.wait(30)
         sizes.append(len(chunks))
-        return Found(seqs=(), through_seq=chunks[-1].first_seq)
+        return [chunks[-1].first_seq]
 
     class Kernel:
         async def read_log_chunks(self, *_: Any, **__: Any) -> AsyncIterator[list[LogChunk]]:
@@ -117,6 +115,6 @@ async def test_no_more_blocks_are_read_than_can_be_searched(monkeypatch: pytest.
 
     monkeypatch.setattr(log_search, "_scan", scan)
     kernel = cast("KernelClient", Kernel())
-    through = [part.through_seq async for part in search(kernel, "run_1", "needle", ALL_LINES)]
-    assert (sum(sizes), through[-1]) == (500, 500)
+    found = [seq async for part in search(kernel, "run_1", "needle", ALL_LINES) for seq in part]
+    assert (sum(sizes), found[-1]) == (500, 500)
     assert max(sizes) == 64

@@ -10,7 +10,6 @@ import asyncio
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
@@ -37,22 +36,10 @@ _STEERS = re.compile(
 _MESSAGE = b'","'
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """The lines found in a part of the log.
-
-    :param seqs: the lines that hold the text, in order
-    :param through_seq: how far the log is searched now
-    """
-
-    seqs: tuple[int, ...]
-    through_seq: int
-
-
 async def search(
     kernel: KernelClient, run_id: str, text: str, wanted: LogFilter, *, after_seq: int = 0
-) -> AsyncIterator[Found]:
-    """Yield the lines whose message holds a text, in any mix of capitals, part by part from the first line on.
+) -> AsyncIterator[Sequence[int]]:
+    """Yield which lines have a message that holds a text, in any mix of capitals, part by part from the first one on.
 
     :param text: at most `MOST_NEEDLE` characters; colours in messages do not matter
     :param wanted: leaves lines out, as in the page
@@ -62,7 +49,7 @@ async def search(
     blocks = kernel.read_log_chunks(
         run_id, after_seq=after_seq, step=wanted.step, attempt=wanted.attempt, levels=wanted.levels
     )
-    scan: asyncio.Future[Found] | None = None
+    scan: asyncio.Future[Sequence[int]] | None = None
     waiting: list[LogChunk] = []
     async for chunks in blocks:
         # Blocks are read while earlier ones are searched: the first are searched at once, then as many as have come.
@@ -97,10 +84,8 @@ def _matching_lines(chunks: Sequence[LogChunk], needle: _Needle, level: int) -> 
     return [line for chunk, seq in seqs for line in chunk.lines(after_seq=seq - 1, before_seq=seq + 1)]
 
 
-def _scan(chunks: Sequence[LogChunk], needle: _Needle, level: int, after_seq: int) -> Found:
-    seqs = tuple(seq for chunk in chunks for seq in needle.lines_of(chunk, level) if seq > after_seq)
-    last = chunks[-1]
-    return Found(seqs=seqs, through_seq=last.first_seq + last.line_count - 1)
+def _scan(chunks: Sequence[LogChunk], needle: _Needle, level: int, after_seq: int) -> Sequence[int]:
+    return [seq for chunk in chunks for seq in needle.lines_of(chunk, level) if seq > after_seq]
 
 
 class _Needle:

@@ -119,11 +119,11 @@ async def find(request: Request) -> Response:
     async def found() -> AsyncIterator[bytes]:
         count = sent = 0
         async for part in search(kernel, run_id, request.query_params.get("q", ""), wanted, after_seq=after):
-            count += len(part.seqs)
-            seqs = part.seqs[: _MOST_SEQS - sent]
+            count += len(part)
+            seqs = part[: _MOST_SEQS - sent]
             sent += len(seqs)
-            marks = sorted({rows.mark(seq) for seq in part.seqs[:: max(1, len(part.seqs) // 50)]})
-            shape = {"count": count, "new": len(part.seqs), "seqs": seqs, "marks": marks, "through": part.through_seq}
+            marks = sorted({rows.mark(seq) for seq in part[:: max(1, len(part) // 50)]})
+            shape = {"count": count, "seqs": seqs, "marks": marks}
             yield json.dumps(shape, separators=(",", ":")).encode() + b"\n"
         yield b'{"done":true}\n'
 
