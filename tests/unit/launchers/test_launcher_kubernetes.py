@@ -202,6 +202,11 @@ async def test_the_end_of_a_pod_is_witnessed(server: KubernetesServer, cluster: 
     state = [{"name": "host", "state": {"terminated": ended}}]
     server.change("pods", pod["metadata"]["name"], lambda one: one["status"].update(containerStatuses=state))
     assert "ended with exit code 137 (OOMKilled)" in await cluster.witness(engine_id, labels)
+    assert await cluster.witness(engine_id, {"launcher.pod": "another"}) == ""
+    server.change("pods", pod["metadata"]["name"], lambda one: one["spec"].pop("nodeName"))
+    assert await cluster.witness(engine_id, labels) == ""  # it never had a node
+    server.objects.pop(("pods", pod["metadata"]["name"]))
+    assert await cluster.witness(engine_id, labels) == ""
 
 
 async def test_a_page_that_is_not_found_is_no_deleted_node(server: KubernetesServer, cluster: Kubernetes) -> None:

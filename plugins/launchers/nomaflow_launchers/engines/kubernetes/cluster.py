@@ -119,7 +119,7 @@ class Kubernetes:
             node = None
         except Forbidden:  # nodes are the whole cluster's, and not everybody may read them: the kubelet's word is left
             node = Node()
-        return evidence_of_end(pod, pod_uid=uid, node=node)
+        return evidence_of_end(pod, node=node)
 
     async def _pods_of(self, job: str) -> Sequence[Pod]:
         return [pod async for pod in self._api().items(self._pods, PodList, labelSelector=f"job-name={job}")]

@@ -15,15 +15,11 @@ _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _NOT_SEEN = "ContainerStatusUnknown"
 
 
-def evidence_of_end(pod: Pod | None, *, pod_uid: str, node: Node | None) -> str:
-    """Return how it is known that nothing of an instance runs any more, in words; empty if it is not known.
+def evidence_of_end(pod: Pod, *, node: Node | None) -> str:
+    """Return how it is known that nothing of a pod runs any more, in words; empty if it is not known.
 
-    :param pod: the pod of that name as the API server has it now; None if it has none
-    :param pod_uid: the uid of the instance's own pod
     :param node: the pod's node; None if the API server has said that there is no such node
     """
-    if pod is None or pod.metadata.uid != pod_uid or not pod.spec.node_name:
-        return ""
     machine = f"node {pod.spec.node_name}"
     if node is None:
         return f"{machine} was deleted from the cluster"
