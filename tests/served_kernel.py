@@ -16,12 +16,15 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import Endpoints, Health, KernelParts, door_servers
+from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
+from nomaflow_kernel.rpc.health import Health
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.server import DoorServers
+from nomaflow_kernel.rpc.services import door_servers
 from nomaflow_kernel.store.sql_store import Store, open_store
 from nomaflow_project.models.settings_file import QuotaSection
 

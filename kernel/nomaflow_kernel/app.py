@@ -23,10 +23,10 @@ from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
 from nomaflow_kernel.network.door_certificates import door_certificates
 from nomaflow_kernel.network.socket_place import claim_socket, private_directory, refuse_answered
-from nomaflow_kernel.observing import Observation
+from nomaflow_kernel.observing.observation import Observation
 from nomaflow_kernel.process.file_limit import raise_file_limit
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import Endpoints
+from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.store.errors import (
     LeadLost,

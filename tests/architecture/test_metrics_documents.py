@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_host.observing.metrics import HOST_METRICS
-from nomaflow_kernel.observing import KERNEL_METRICS
+from nomaflow_kernel.observing.metrics import KERNEL_METRICS
 from nomaflow_telemetry.endpoint import LOOP_LAG
 from nomaflow_telemetry.metrics import Metric
 

@@ -17,7 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from nomaflow_host.observing.metrics import HOST_METRICS
-from nomaflow_kernel.observing import KERNEL_METRICS
+from nomaflow_kernel.observing.metrics import KERNEL_METRICS
 from nomaflow_telemetry.endpoint import LOOP_LAG
 from real_system import eventually
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.engine.run_plan import RunPlan
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reason_texts import Reason

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.access.secret_params import SecretParams
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, RemovedJob, UnknownRun
 from nomaflow_kernel.engine import (

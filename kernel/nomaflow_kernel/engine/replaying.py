@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from nomaflow_api.near_names import near_name
 from nomaflow_kernel.access.secret_params import carries_sealed
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.lookups import RunDetail

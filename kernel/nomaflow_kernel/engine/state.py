@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.access.secret_params import SecretParams
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Fleet, Instance

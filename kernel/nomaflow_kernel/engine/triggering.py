@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, RemovedJob, UnknownJob
 from nomaflow_kernel.engine import explaining, overlap
 from nomaflow_kernel.engine.active_run import ActiveRun

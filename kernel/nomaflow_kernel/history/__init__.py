@@ -1,3 +1,1 @@
 """Run history: states, records, transitions and reasons, the values of lookups, and the feed of events."""
-
-from __future__ import annotations

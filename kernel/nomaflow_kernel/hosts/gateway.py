@@ -20,7 +20,7 @@ from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKin
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load

@@ -1,3 +1,1 @@
 """Getting the lead, assembling the kernel that has it, and the requests to its process."""
-
-from __future__ import annotations

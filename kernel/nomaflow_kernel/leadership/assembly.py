@@ -17,20 +17,23 @@ from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.engine import Engine, EngineSettings
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.silence import margin_over
+from nomaflow_kernel.engine.state import EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
-from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import forget_address, publish_address
-from nomaflow_kernel.observing import Observation
+from nomaflow_kernel.observing.observation import Observation
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import Health, KernelParts, door_servers
 from nomaflow_kernel.rpc.guard import Guard
-from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.rpc.health import Health
+from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.services import door_servers
+from nomaflow_kernel.scheduler.scheduler import Scheduler
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.store.sql_store import Store
 from nomaflow_kernel.upkeep.retention import RetentionSweeper

@@ -13,8 +13,9 @@ from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import forget_address, publish_address
 from nomaflow_kernel.network.socket_place import claim_socket
-from nomaflow_kernel.rpc import Endpoints, standby_servers
+from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.server import DoorServers
+from nomaflow_kernel.rpc.standby import standby_servers
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreLed, StoreUnavailable
 from nomaflow_kernel.store.sql_store import Store
 from nomaflow_telemetry.service_manager import ServiceManager

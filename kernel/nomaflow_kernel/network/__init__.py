@@ -1,3 +1,1 @@
 """The addresses a kernel listens on, its private sockets, and its certificate."""
-
-from __future__ import annotations

@@ -16,7 +16,7 @@ from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
-from nomaflow_kernel.rpc import KernelParts
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
 
 _HOST_STATES = ("ATTACHED", "LOADING", "DRAINING", "AWAITED", "DETACHED", "UNREACHABLE")

@@ -12,7 +12,7 @@ from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
 from nomaflow_kernel.observing.state_dump import CommitLog, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
-from nomaflow_kernel.rpc import KernelParts
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing

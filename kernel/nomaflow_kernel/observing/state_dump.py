@@ -14,7 +14,7 @@ from nomaflow_kernel.engine.active_run import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.rpc import KernelParts
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_telemetry.stacks import process_stacks
 
 _RUNS = 20

@@ -1,3 +1,1 @@
 """The kernel as a process: its settings, and the files that it may have open."""
-
-from __future__ import annotations

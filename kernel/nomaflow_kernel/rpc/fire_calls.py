@@ -15,7 +15,7 @@ from nomaflow_api.v1 import fire_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.state import RecentlyUsed

@@ -10,11 +10,12 @@ from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.policy import RULES, About, Rule
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import Quotas
-from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.lookups import RunSubject, VisibleRuns
-from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_project.models.settings_file import QuotaSection
 
 _MOST_TRIGGERS = 1000

@@ -15,7 +15,7 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.lookups import LastState

@@ -8,8 +8,8 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Catalogue, Job
-from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER, Catalogue
 from nomaflow_kernel.catalogue.wording import listed, texts_without_owner
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_project.reading.problems import Place, Problem

@@ -16,7 +16,7 @@ from nomaflow_kernel.access.audited_calls import audit_each
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
-from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.failed_calls import status_of
 from nomaflow_kernel.rpc.hidden_values import response_without_values

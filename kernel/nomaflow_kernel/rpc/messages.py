@@ -13,9 +13,10 @@ from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_api.v1 import event_pb2, fire_pb2, host_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.secret_params import hidden
-from nomaflow_kernel.catalogue import Catalogue, Job
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.engine.commands import Draft
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.history.lookups import RunDetail

@@ -12,17 +12,17 @@ from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.shown_runs import ShownRuns
-from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.scheduler.scheduler import Scheduler
 from nomaflow_kernel.store.sql_store import Store
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.session import Session
 from nomaflow_kernel.rpc.parts import KernelParts

@@ -11,7 +11,8 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.ids import made_at_ms

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.access.doors import Identify, clients_door, hosts_door, joining_door, owners_door
-from nomaflow_kernel.hosts import HostGateway
+from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc.access_calls import AccessCalls
 from nomaflow_kernel.rpc.audit_calls import AuditCalls

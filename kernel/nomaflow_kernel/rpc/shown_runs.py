@@ -8,7 +8,7 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.hidden_values import run_without_values
 

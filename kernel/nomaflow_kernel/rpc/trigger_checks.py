@@ -12,8 +12,7 @@ from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import LetterError, open_problems, seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
-from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.engine.commands import Draft
+from nomaflow_kernel.engine.commands import Draft, TriggerCommand
 from nomaflow_kernel.hosts.errors import HostLoading
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
 from nomaflow_kernel.rpc.parts import KernelParts

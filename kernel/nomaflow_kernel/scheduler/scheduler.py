@@ -8,10 +8,12 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from nomaflow_api.event_loop import happens_within
-from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
-from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
+from nomaflow_kernel.engine.commands import TriggerCommand, UnrunCommand
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.timers import DueTimes
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.lookups import RunFilter

@@ -10,7 +10,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_project.cron import CronError, CronExpression, zone

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.store.sql_store import Store

@@ -35,11 +35,12 @@ from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_verdicts, seal
 from nomaflow_host.session.report_streams import ReportStreams
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
-from nomaflow_kernel.engine import Engine, EngineSettings
+from nomaflow_kernel.engine.engine import Engine
+from nomaflow_kernel.engine.state import EngineSettings
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from served_kernel import ServedKernel
 from waiting import PATIENCE
 

@@ -10,7 +10,7 @@ from simulated_kernel import KernelGone, SimulatedKernel
 from simulated_ledger import AckedTrigger
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping, RequestIdReused
-from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.records import EventRecord, PauseRecord, TriggerKind
 from nomaflow_kernel.store.errors import StoreError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from simulated_ledger import Execution, Ledger, rows_of
 
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.engine import Engine
 
 __all__ = ["check_engine", "check_store"]
 

@@ -13,11 +13,14 @@ from simulated_time import VirtualClock
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.quotas import Quotas
-from nomaflow_kernel.catalogue import HostCatalogue, Job
-from nomaflow_kernel.engine import Engine, EngineSettings
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import HostCatalogue
+from nomaflow_kernel.engine.engine import Engine
+from nomaflow_kernel.engine.state import EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.hosts import HostGateway, SessionRegistry
+from nomaflow_kernel.hosts.gateway import HostGateway
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import LoadedJob

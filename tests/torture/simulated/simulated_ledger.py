@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from nomaflow_api.v1.letter_words import FinishedState
-from nomaflow_kernel.engine import TriggerOutcome
+from nomaflow_kernel.engine.commands import TriggerOutcome
 
 __all__ = ["AckedTrigger", "Execution", "Ledger", "rows_of"]
 

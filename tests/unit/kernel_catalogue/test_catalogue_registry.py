@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nomaflow_kernel.catalogue import Catalogue, HostCatalogue, served
-from nomaflow_kernel.catalogue.registry import CatalogueChange
+from nomaflow_kernel.catalogue import served
+from nomaflow_kernel.catalogue.registry import Catalogue, CatalogueChange, HostCatalogue
 from nomaflow_kernel.catalogue.served import ServedManifest, ServedManifests
 from nomaflow_project.jobs.load import load_job_files
 from nomaflow_project.jobs.loaded import CatalogueLoad

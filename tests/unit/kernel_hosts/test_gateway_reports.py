@@ -20,7 +20,7 @@ from nomaflow_kernel.access.principals import OWNER, Caller, Principal, Principa
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError, QuotaExceeded, StaleSession
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts.gateway import HostGateway

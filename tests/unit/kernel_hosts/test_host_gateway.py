@@ -18,7 +18,7 @@ from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.hosts import registry
 from nomaflow_kernel.hosts.gateway import HostGateway

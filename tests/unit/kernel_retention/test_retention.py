@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 
 from rig import Rig, job, step
 
-from nomaflow_kernel.catalogue import Catalogue, HostCatalogue
+from nomaflow_kernel.catalogue.registry import Catalogue, HostCatalogue
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.transitions import Notice

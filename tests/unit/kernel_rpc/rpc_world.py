@@ -18,9 +18,9 @@ from nomaflow_api.v1.letter_words import VerdictAction
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.secret_params import SecretParams
-from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.catalogue.registry import HostCatalogue
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob, UnknownRun
-from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.history.lookups import RunCount
@@ -28,7 +28,7 @@ from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition
-from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob

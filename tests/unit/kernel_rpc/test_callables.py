@@ -12,7 +12,7 @@ from rpc_world import World
 from nomaflow.client.values import CallablesView
 from nomaflow_api.v1 import callable_pb2
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.catalogue.registry import HostCatalogue
 from nomaflow_kernel.rpc.hidden_values import callable_without_values, module_without_values
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.loaded import CatalogueLoad, LoadedJob

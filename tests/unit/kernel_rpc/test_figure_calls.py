@@ -15,7 +15,7 @@ from rpc_world import RUN_ID, World, queue_run
 from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import event_pb2, fire_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.catalogue.registry import HostCatalogue
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.reason_texts import Reason

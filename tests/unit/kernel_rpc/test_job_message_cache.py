@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from nomaflow_api.v1 import job_pb2
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc import job_pages

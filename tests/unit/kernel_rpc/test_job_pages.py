@@ -12,7 +12,7 @@ from rpc_world import World, catalogue_of
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.catalogue.registry import HostCatalogue
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun

@@ -18,7 +18,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.catalogue import HostCatalogue
+from nomaflow_kernel.catalogue.registry import HostCatalogue
 from nomaflow_kernel.engine.demand import Demand
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, WorkerStatus

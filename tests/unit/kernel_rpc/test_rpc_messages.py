@@ -11,7 +11,7 @@ import pytest
 from nomaflow.client import values
 from nomaflow.client.values import from_micros
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.catalogue.registry import Catalogue
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad, WorkerStatus
 from nomaflow_kernel.history.lookups import RunDetail

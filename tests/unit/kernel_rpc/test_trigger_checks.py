@@ -18,9 +18,8 @@ from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letters import ValueProblem
 from nomaflow_api.v1.reason_statuses import read_details
 from nomaflow_api.v1.sealing import open_checked_steps, seal
-from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.engine.commands import Draft
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.engine.commands import Draft, TriggerCommand
 from nomaflow_kernel.engine.run_plan import plan_run
 from nomaflow_kernel.rpc import trigger_checks
 from nomaflow_project.jobs.definitions import JobDefinition

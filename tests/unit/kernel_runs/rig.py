@@ -25,10 +25,12 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.sealing import open_order, seal
 from nomaflow_kernel.access.secret_params import SecretParams
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, RefusedLoad
+from nomaflow_kernel.engine.state import EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail, StoreInfo
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind

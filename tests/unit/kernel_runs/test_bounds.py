@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from rig import Rig, command, failed, job, opened, step
 
 from nomaflow_api.v1.letters import InventoryLine
-from nomaflow_kernel.engine import TriggerCommand
+from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.engine.run_plan import RunPlan, plan_run
 from nomaflow_kernel.engine.timers import DueTimes
 from nomaflow_kernel.history.lookups import ApplyResult

@@ -12,7 +12,8 @@ from rig import PlayedHost, Rig, finished, job, started
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.letters import AttemptAck, DispatchOrder, LogChunk
 from nomaflow_kernel.domain.errors import KernelStopping, RequestIdReused
-from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome, loop
+from nomaflow_kernel.engine import loop
+from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind

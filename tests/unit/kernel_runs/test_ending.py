@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from rig import Rig, job
 
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.store.errors import StaleEpoch
 

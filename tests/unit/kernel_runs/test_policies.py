@@ -9,7 +9,7 @@ from rig import START_US, Rig, canceled, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownRun
-from nomaflow_kernel.engine import TriggerCommand
+from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import PauseRecord, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState

@@ -9,7 +9,7 @@ import pytest
 from rig import PlayedHost, Rig, job, step
 
 from nomaflow_kernel.domain.errors import RequestIdReused
-from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
+from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState

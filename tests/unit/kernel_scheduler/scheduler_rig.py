@@ -13,7 +13,7 @@ from rig import Rig
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.scheduler.scheduler import Scheduler
 
 
 class AskedScheduler(Scheduler):

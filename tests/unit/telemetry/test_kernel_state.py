@@ -12,21 +12,20 @@ from typing import Any, cast
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.engine import EngineSettings
 from nomaflow_kernel.engine.demand import Demand
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.engine.overview import engine_overview, oldest_running
-from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.engine.state import EngineSettings, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.records import QueuedRun
-from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, kernel_state
-from nomaflow_kernel.observing.metrics import KernelMetrics
-from nomaflow_kernel.rpc import KernelParts
+from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
+from nomaflow_kernel.observing.state_dump import CommitLog, kernel_state
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_project.jobs.resources import Resources
 
 RUNS, HOSTS = 100_000, 1_000

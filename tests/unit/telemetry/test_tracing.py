@@ -163,7 +163,7 @@ def test_who_does_not_trace_loads_nothing() -> None:
     """Kernel, host and client import OpenTelemetry and the metrics library only on request."""
     code = (
         "import sys, nomaflow.client, nomaflow_kernel.app, nomaflow_host.app, nomaflow_host.worker.process\n"
-        "from nomaflow_kernel.observing import Observation\n"
+        "from nomaflow_kernel.observing.observation import Observation\n"
         "from nomaflow_telemetry.metrics_address import MetricsPlace\n"
         "Observation(metrics=MetricsPlace(), environ={})\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'prometheus_client')])"
