@@ -164,9 +164,8 @@ class Instance:
         inventory = [InventoryLine(attempt_key=key, ended=held.ended) for key, held in self._held.items()]
         return pb.Hello(
             protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation,
-            machine="crowd", pid=1, version="0", generation=self._generation, manifest_digest=self._code.digest,
-            loaded_at_us=self._loaded_at_us, max_async=self._crowd.plan.slots, max_sync=1,
-            inventory=seal(inventory) if inventory else b"",
+            machine="crowd", pid=1, version="0", heartbeat=self._heartbeat(),
+            max_async=self._crowd.plan.slots, max_sync=1, inventory=seal(inventory) if inventory else b"",
         )  # fmt: skip
 
     def _take(self, welcome: pb.Welcome) -> None:
@@ -193,11 +192,13 @@ class Instance:
     async def _beat(self, call: AttachCall, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            beat = pb.Heartbeat(
-                sent_at_us=_now_us(), workers_unchanged=True, generation=self._generation,
-                manifest_digest=self._code.digest, loaded_at_us=self._loaded_at_us,
-            )  # fmt: skip
-            await self._say(call, pb.AttachRequest(heartbeat=beat))
+            await self._say(call, pb.AttachRequest(heartbeat=self._heartbeat()))
+
+    def _heartbeat(self) -> pb.Heartbeat:
+        return pb.Heartbeat(
+            sent_at_us=_now_us(), workers_unchanged=True, generation=self._generation,
+            manifest_digest=self._code.digest, loaded_at_us=self._loaded_at_us,
+        )  # fmt: skip
 
     async def _say(self, call: AttachCall, message: pb.AttachRequest) -> None:
         async with self._writing:

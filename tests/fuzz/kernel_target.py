@@ -268,9 +268,9 @@ class FuzzedKernel:
         outgoing: asyncio.Queue[bytes] = asyncio.Queue()
         hello = gateway.Hello(
             protocol_min=1, protocol_max=1, host="team", incarnation=self.incarnation, machine="m", pid=1, version="0",
-            generation=1, manifest_digest="sha256:" + hashlib.sha256(MANIFEST).hexdigest(), max_async=5, max_sync=1,
-            inventory=sealing.seal([letters.InventoryLine(attempt_key=key)
-                                    for key in self._attempts]),
+            max_async=5, max_sync=1,
+            heartbeat={"generation": 1, "manifest_digest": "sha256:" + hashlib.sha256(MANIFEST).hexdigest()},
+            inventory=sealing.seal([letters.InventoryLine(attempt_key=key) for key in self._attempts]),
         )  # fmt: skip
         outgoing.put_nowait(gateway.AttachRequest(hello=hello).SerializeToString())
         beat = asyncio.create_task(_beat(outgoing))

@@ -75,7 +75,7 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     instance.hello, instance.link, instance.attached_at_us = hello, link, batch.now_us
     instance.used = instance.used or bool(hello.inventory)
     state.fleet.add(instance)
-    instance.take(hello.status, batch.now, batch.now_us)
+    instance.take(hello.heartbeat, batch.now, batch.now_us)
     tell_here("host.reattached" if returning else "host.attached", instance, batch)
     _take_refusal(batch, instance, hello.refused_load)
     return instance
@@ -109,7 +109,7 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None,
         instance,
         "host.reload_refused",
         by=by,
-        generation=instance.generation,
+        generation=instance.heartbeat.generation,
         message=refused.message,
         problems=problems,
     )

@@ -97,7 +97,7 @@ class Instance:
         """True if it accepts new work."""
         return (
             self.link is not None
-            and self.generation > 0
+            and self.heartbeat.generation > 0
             and self.unreachable_since_us is None
             and not self.heartbeat.draining
             and not self.heartbeat.saturated
@@ -107,11 +107,6 @@ class Instance:
     def serves_all(self) -> bool:
         """True if it accepts new work, and was not started for one attempt."""
         return self.serves and not self.hello.for_attempt
-
-    @property
-    def generation(self) -> int:
-        """The generation of plugin code in service; 0 for a host whose first load failed, until a reload."""
-        return self.heartbeat.generation or self.hello.generation
 
     def free(self, *, exclusive: bool) -> int:
         """Return how many more attempts of that kind it accepts; none while it has much to read."""

@@ -103,6 +103,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
 class HeartbeatInfo(Struct, frozen=True, kw_only=True):
     """The contents of a heartbeat; ``workers`` None means unchanged.
 
+    :param generation: the plugin code in service; 0 for a host whose first load failed, until a reload
     :param newer_files: files that changed after they were loaded, relative to its project
     :param drain_deadline_us: when a draining host cancels what still runs
     :param sent_at_us: its own clock; 0 for none
@@ -129,7 +130,7 @@ class InstanceHello(Struct, frozen=True, kw_only=True):
     :param has: what it has for steps that ask for resources
     :param ends_at_us: when the time of its machine ends, by its own clock; 0 for never
     :param for_attempt: the key of the one attempt that it takes; empty for one that takes any
-    :param status: what a heartbeat says too, and the kernel must know before the first one
+    :param heartbeat: its first one, without workers
     """
 
     host: str
@@ -137,24 +138,20 @@ class InstanceHello(Struct, frozen=True, kw_only=True):
     machine: str = ""
     pid: int = 0
     version: str = ""
-    generation: int = 0
-    manifest_digest: str = ""
     max_async: int = 0
     max_sync: int = 0
     inventory: Sequence[InventoryLine] = ()
     ended_incarnations: tuple[str, ...] = ()
-    loaded_at_us: int = 0
     isolation_mechanism: str = ""
     refused_load: RefusedLoad | None = None
     watching: bool = False
-    loading: bool = False
     principal: str = ""
     python: str = ""
     project: str = ""
     has: Resources = _NOTHING
     ends_at_us: int = 0
     for_attempt: str = ""
-    status: HeartbeatInfo = HeartbeatInfo()
+    heartbeat: HeartbeatInfo = HeartbeatInfo()
 
     @property
     def key(self) -> InstanceKey:

@@ -81,13 +81,13 @@ class HostGateway:
         self._quotas.call(caller.principal, "Attach", len(hello.inventory) / _HELD_OF_ATTACH)
         if hello.refused_load is not None:
             self._quotas.call(caller.principal, "LoadState")
-        digest = hello.manifest_digest
+        digest = hello.heartbeat.manifest_digest
         wanted = bool(digest) and (
-            (not hello.for_attempt and await self._is_news(hello, digest, hello.loaded_at_us))
+            (not hello.for_attempt and await self._is_news(hello, digest, hello.heartbeat.loaded_at_us))
             or not self._manifests.knows_code(hello.host, digest)
         )
         self._sessions.check_room(hello, known={each.host for each in self._manifests.hosts()})
-        session = Session(hello=hello, loading=hello.loading or wanted)
+        session = Session(hello=hello, loading=hello.heartbeat.loading or wanted)
         # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)
         try:

@@ -82,16 +82,12 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         machine=message.machine[:255],
         pid=message.pid,
         version=message.version[:64],
-        generation=min(message.generation, MOST_NUMBER),
-        manifest_digest=message.manifest_digest[:128],
         max_async=message.max_async,
         max_sync=message.max_sync,
         inventory=_read_inventory(message.inventory),
         ended_incarnations=tuple(message.ended_incarnations),
-        loaded_at_us=_moment(message.loaded_at_us, "hello.loaded_at_us"),
         isolation_mechanism=message.isolation_mechanism[:32],
         watching=message.watching,
-        loading=message.loading,
         refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
         principal=principal,
         python=message.python[:32],
@@ -99,11 +95,7 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         has=_resources(message.has),
         ends_at_us=_moment(message.ends_at_us, "hello.ends_at_us"),
         for_attempt=_attempt_key(message.for_attempt),
-        status=HeartbeatInfo(
-            draining=message.draining,
-            saturated=message.saturated,
-            sent_at_us=_moment(message.sent_at_us, "hello.sent_at_us"),
-        ),
+        heartbeat=read_heartbeat(message.heartbeat),
     )
 
 

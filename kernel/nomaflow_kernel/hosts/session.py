@@ -38,7 +38,7 @@ class Session:
     def __init__(self, *, hello: InstanceHello, loading: bool = False) -> None:
         self.hello = hello
         self.loading = loading
-        self.digest = hello.manifest_digest
+        self.digest = hello.heartbeat.manifest_digest
         self._commands: deque[gateway.Command] = deque()
         self._last_command = 0
         self._answers: list[gateway.ReportAnswer] = []

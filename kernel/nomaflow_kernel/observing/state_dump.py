@@ -98,7 +98,7 @@ def _instance(status: Instance) -> dict[str, Any]:
         "last_heartbeat": _instant(status.last_heartbeat_us / 1e6),
         "attempts": status.running,
         "workers": len(beat.workers or ()),
-        "generation": beat.generation or hello.generation,
+        "generation": beat.generation,
         "spilled_bytes": beat.spilled_bytes,
         "saturated": beat.saturated,
         "draining": beat.draining,

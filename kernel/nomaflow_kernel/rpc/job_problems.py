@@ -70,7 +70,7 @@ def left_out_jobs(catalogue: Catalogue, instances: Iterable[Instance]) -> Iterat
         hello = instance.hello
         if hello.for_attempt or instance.state != "ATTACHED":
             continue
-        lost = catalogue.left_out(hello.host, instance.heartbeat.manifest_digest or hello.manifest_digest)
+        lost = catalogue.left_out(hello.host, instance.heartbeat.manifest_digest)
         if not lost:
             continue
         who = f"pid {hello.pid} on {hello.machine}"

@@ -199,10 +199,7 @@ def _instance_message(status: Instance) -> host_pb2.Instance:
         status,
         hello,
         beat,
-        # Heartbeats include reloads since the hello; before the first heartbeat there is only the hello.
-        generation=beat.generation or hello.generation,
-        manifest_digest=beat.manifest_digest or hello.manifest_digest,
-        loaded_at=beat.loaded_at_us or hello.loaded_at_us or None,
+        loaded_at=beat.loaded_at_us or None,
         attached_at=status.attached_at_us or None,
         last_heartbeat_at=status.last_heartbeat_us or None,
         ends_at=hello.ends_at_us or None,

@@ -16,7 +16,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letter_words import VerdictAction
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
-from nomaflow_host.session.encoding import heartbeat_message, load_message, reload_message
+from nomaflow_host.session.encoding import heartbeat, load_message, reload_message
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.link import AttachCall, Link, write
 from nomaflow_host.session.reporting import Reporter
@@ -120,9 +120,9 @@ class Conversation:
             await self.host.runner.look_at_disk()
             status, told = self.host.runner.status(), self._workers
             self._workers = status.workers
-            message = heartbeat_message(status, self.host.outbox, workers_told=told)
-            self.host.clock.sent(message.heartbeat.sent_at_us)
-            await self._write(message)
+            beat = heartbeat(status, self.host.outbox, workers_told=told)
+            self.host.clock.sent(beat.sent_at_us)
+            await self._write(pb.AttachRequest(heartbeat=beat))
             await self._tell_load()
             await happens_within(self._beat_now, self._interval)
 

@@ -42,29 +42,26 @@ def hello_message(
         pb.Hello,
         identity,
         status,
-        outbox,
-        sent_at_us=time.time_ns() // 1000,
         protocol_min=PROTOCOL_MIN,
         protocol_max=PROTOCOL_MAX,
         machine=fitting(identity.machine),
         project=fitting(identity.project),
         epoch_seen=epoch_seen,
         kernel_id=kernel_id,
+        heartbeat=heartbeat(status, outbox, workers_told=status.workers),
         inventory=seal(inventory) if inventory else b"",
         refused_load=None if load is None or load.accepted else _refused_message(load),
     )
     return pb.AttachRequest(hello=hello)
 
 
-def heartbeat_message(
-    status: HostStatus, outbox: Outbox, *, workers_told: tuple[WorkerStatus, ...] | None
-) -> pb.AttachRequest:
+def heartbeat(status: HostStatus, outbox: Outbox, *, workers_told: tuple[WorkerStatus, ...] | None) -> pb.Heartbeat:
     """Return a heartbeat.
 
     :param workers_told: those of the heartbeat before; None if it is the session's first
     """
     unchanged = workers_told == status.workers
-    heartbeat = encode(
+    return encode(
         pb.Heartbeat,
         status,
         outbox,
@@ -74,7 +71,6 @@ def heartbeat_message(
         workers=[] if unchanged else status.workers[:WORKERS_OF_INSTANCE],
         workers_unchanged=unchanged,
     )
-    return pb.AttachRequest(heartbeat=heartbeat)
 
 
 def reload_message(command_seq: int, outcome: LoadOutcome) -> pb.AttachRequest:

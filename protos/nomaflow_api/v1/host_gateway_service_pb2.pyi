@@ -99,16 +99,13 @@ class Hello(google.protobuf.message.Message):
     PID_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     EPOCH_SEEN_FIELD_NUMBER: builtins.int
-    GENERATION_FIELD_NUMBER: builtins.int
-    MANIFEST_DIGEST_FIELD_NUMBER: builtins.int
+    HEARTBEAT_FIELD_NUMBER: builtins.int
     MAX_ASYNC_FIELD_NUMBER: builtins.int
     MAX_SYNC_FIELD_NUMBER: builtins.int
     INVENTORY_FIELD_NUMBER: builtins.int
     ENDED_INCARNATIONS_FIELD_NUMBER: builtins.int
-    LOADED_AT_US_FIELD_NUMBER: builtins.int
     ISOLATION_MECHANISM_FIELD_NUMBER: builtins.int
     WATCHING_FIELD_NUMBER: builtins.int
-    LOADING_FIELD_NUMBER: builtins.int
     REFUSED_LOAD_FIELD_NUMBER: builtins.int
     KERNEL_ID_FIELD_NUMBER: builtins.int
     PYTHON_FIELD_NUMBER: builtins.int
@@ -116,9 +113,6 @@ class Hello(google.protobuf.message.Message):
     HAS_FIELD_NUMBER: builtins.int
     ENDS_AT_US_FIELD_NUMBER: builtins.int
     FOR_ATTEMPT_FIELD_NUMBER: builtins.int
-    DRAINING_FIELD_NUMBER: builtins.int
-    SATURATED_FIELD_NUMBER: builtins.int
-    SENT_AT_US_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -137,24 +131,16 @@ class Hello(google.protobuf.message.Message):
     """epoch_seen is the highest epoch that the host has seen of the kernel kernel_id; that kernel must not welcome it with a
     lower one.
     """
-    generation: builtins.int
-    """generation is the load of plugin code that new steps go to. Zero where none serves."""
-    manifest_digest: builtins.str
-    """manifest_digest names what that generation offers."""
     max_async: builtins.int
     """max_async is how many asynchronous steps it takes at once."""
     max_sync: builtins.int
     """max_sync is how many exclusive steps it takes at once."""
     inventory: builtins.bytes
     """inventory is every attempt it accepted and may still report on: a letter, a list of InventoryLine. Empty for none."""
-    loaded_at_us: builtins.int
-    """loaded_at_us is when the generation was loaded, microseconds since the epoch."""
     isolation_mechanism: builtins.str
     """isolation_mechanism says how limits of worker trees are held: "cgroup" or "sampling"."""
     watching: builtins.bool
     """watching is true where the host loads its code anew whenever a file of the project is saved."""
-    loading: builtins.bool
-    """loading is true while the first load of the host's life is under way."""
     kernel_id: builtins.str
     """kernel_id is the kernel that epoch_seen is about: the one of its last Welcome. Empty where there was none."""
     python: builtins.str
@@ -170,12 +156,10 @@ class Hello(google.protobuf.message.Message):
     any. The kernel refuses it with ATTEMPT_TAKEN where another process has the attempt, and with ATTEMPT_NOT_WANTED
     where the attempt is over or waits for no instance.
     """
-    draining: builtins.bool
-    """draining, saturated and sent_at_us are as in Heartbeat: what is to be known before the first step is sent."""
-    saturated: builtins.bool
-    """See draining."""
-    sent_at_us: builtins.int
-    """See draining."""
+    @property
+    def heartbeat(self) -> global___Heartbeat:
+        """heartbeat is its first one, without workers: what is to be known before the first step is sent."""
+
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -201,16 +185,13 @@ class Hello(google.protobuf.message.Message):
         pid: builtins.int = ...,
         version: builtins.str = ...,
         epoch_seen: builtins.int = ...,
-        generation: builtins.int = ...,
-        manifest_digest: builtins.str = ...,
+        heartbeat: global___Heartbeat | None = ...,
         max_async: builtins.int = ...,
         max_sync: builtins.int = ...,
         inventory: builtins.bytes = ...,
         ended_incarnations: collections.abc.Iterable[builtins.str] | None = ...,
-        loaded_at_us: builtins.int = ...,
         isolation_mechanism: builtins.str = ...,
         watching: builtins.bool = ...,
-        loading: builtins.bool = ...,
         refused_load: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
         kernel_id: builtins.str = ...,
         python: builtins.str = ...,
@@ -218,12 +199,9 @@ class Hello(google.protobuf.message.Message):
         has: nomaflow_api.v1.host_pb2.Resources | None = ...,
         ends_at_us: builtins.int = ...,
         for_attempt: builtins.str = ...,
-        draining: builtins.bool = ...,
-        saturated: builtins.bool = ...,
-        sent_at_us: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["has", b"has", "refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["draining", b"draining", "ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "version", b"version", "watching", b"watching"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["has", b"has", "heartbeat", b"heartbeat", "refused_load", b"refused_load"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "has", b"has", "heartbeat", b"heartbeat", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "machine", b"machine", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 
@@ -347,7 +325,7 @@ class Heartbeat(google.protobuf.message.Message):
     workers_unchanged: builtins.bool
     """workers_unchanged is true where workers was left out."""
     generation: builtins.int
-    """generation is the load that new steps go to."""
+    """generation is the load of plugin code that new steps go to. Zero where none serves."""
     manifest_digest: builtins.str
     """manifest_digest names what it offers."""
     draining: builtins.bool

@@ -99,7 +99,7 @@ class Session:
     @property
     def loaded(self) -> bool:
         """True once the first load of the host's life is over."""
-        return not self.hello.loading or any(not beat.loading for beat in self.heartbeats)
+        return not self.hello.heartbeat.loading or any(not beat.loading for beat in self.heartbeats)
 
     def send(self, **command: Any) -> int:
         """Send one command."""
@@ -186,8 +186,7 @@ class FakeGateway(HostGatewayServiceServicer):
                 protocol=1,
                 epoch=self.epoch,
                 kernel_id=self.kernel_id,
-                manifest_wanted=bool(first.hello.manifest_digest)
-                and first.hello.manifest_digest not in self.known_digests,
+                manifest_wanted=first.hello.heartbeat.manifest_digest not in {"", *self.known_digests},
                 verdicts=seal([self.verdicts(held) for held in session.inventory]),
                 **self.welcome,
             )

@@ -37,14 +37,14 @@ async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(kerne
 async def test_a_kernel_that_takes_over_is_told_of_the_drain_at_once(kernels: MakeKernel, start: Start) -> None:
     """The hello says so, and by which clock: before the first heartbeat, the host might get a step that it refuses."""
     kernel, mine, session = await within_a_step(kernels, start, seconds=60)
-    assert not session.hello.draining
+    assert not session.hello.heartbeat.draining
     mine.process.send_signal(signal.SIGTERM)
     await kernel.journal.until(lambda: any(beat.draining for beat in session.heartbeats))
     await kernel.kill()
     began = time.time_ns() // 1000
-    hello = (await (await kernels(epoch=2)).session()).hello
-    assert hello.draining
-    assert began <= hello.sent_at_us <= time.time_ns() // 1000
+    beat = (await (await kernels(epoch=2)).session()).hello.heartbeat
+    assert beat.draining
+    assert began <= beat.sent_at_us <= time.time_ns() // 1000
 
 
 @pytest.mark.parametrize("first", ["workers", "host"])

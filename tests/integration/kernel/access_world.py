@@ -157,7 +157,7 @@ class AccessWorld:
 
     async def _attach(self, team: str) -> None:
         host = self.hosts[team] = ScriptedHost(name=f"team{team}")
-        await host.attach(self.channel("owner"), manifest_digest="sha256:" + "0" * 64, generation=1)
+        await host.attach(self.channel("owner"), heartbeat={"generation": 1, "manifest_digest": "sha256:" + "0" * 64})
         await host.introduce(manifest(f"team{team}", jobs(team)), explicit=True)
         await eventually(lambda: self._knows(f"{team}.one"))
 

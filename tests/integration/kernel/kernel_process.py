@@ -209,7 +209,8 @@ class ScriptedHost:
         told: dict[str, Any] = {
             "protocol_min": 1, "protocol_max": 1, "host": self.name, "incarnation": self.incarnation,
             "machine": "here", "pid": os.getpid(), "version": "0", "epoch_seen": self.epoch,
-            "generation": 1, "manifest_digest": digest_of(manifest(self.name)), "max_async": 50, "max_sync": 5,
+            "heartbeat": {"generation": 1, "manifest_digest": digest_of(manifest(self.name))},
+            "max_async": 50, "max_sync": 5,
         }  # fmt: skip
         told.update(hello)
         await self.say(gateway.AttachRequest(hello=gateway.Hello(**told, inventory=seal(inventory))))

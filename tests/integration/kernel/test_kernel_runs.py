@@ -252,7 +252,7 @@ async def test_no_text_of_others_forges_a_line_of_the_kernels_log(shared: Kernel
         await host.report(f"{run_id}/{forged}/1", 1, started())
     await host.report(f"{run_id}/{forged[:1]}/9", 1, started())
     hostile = ScriptedHost(name="other")
-    await hostile.attach(shared.channel(), machine=forged, ended_incarnations=[forged], manifest_digest="")
+    await hostile.attach(shared.channel(), machine=forged, ended_incarnations=[forged], heartbeat={"generation": 1})
     await hostile.leave()
     await eventually(lambda: "host other detached" in shared.log)
     assert "forged" in shared.log

@@ -69,12 +69,12 @@ async def test_a_hostile_team_changes_nothing_of_another(running: Running, doors
     imitator = ScriptedHost(name="teamb")
     assert await _refused(imitator.attach(of_a)) is denied
     namesake = ScriptedHost(name="teama", incarnation=b.incarnation)
-    await namesake.attach(of_a, manifest_digest="")
+    await namesake.attach(of_a, heartbeat={"generation": 1})
     assert (await namesake.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
     await namesake.leave()
     a = ScriptedHost(name="teama")
     body = {**manifest("teama"), "job_files": []}
-    await a.attach(of_a, ended_incarnations=[b.incarnation], manifest_digest="")
+    await a.attach(of_a, ended_incarnations=[b.incarnation], heartbeat={"generation": 1})
     await a.introduce(body)
     assert (await a.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
     own, a.incarnation = a.incarnation, b.incarnation

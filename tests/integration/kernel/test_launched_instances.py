@@ -159,7 +159,9 @@ async def test_a_declaration_reaches_no_instance_of_another_team(world: AccessWo
     code, text = await host.ended()
     assert (code, EVIDENCE in text) == (grpc.StatusCode.ABORTED, True)
     held = InventoryLine(attempt_key=order.attempt_key)
-    welcome = await host.attach(world.channel("owner"), inventory=[held], manifest_digest="sha256:" + "0" * 64)
+    welcome = await host.attach(
+        world.channel("owner"), inventory=[held], heartbeat={"generation": 1, "manifest_digest": "sha256:" + "0" * 64}
+    )
     assert [verdict.action for verdict in open_verdicts(welcome.verdicts)] == [VerdictAction.KILL]
 
 

@@ -180,10 +180,11 @@ class Team:
         """
         self._said = asyncio.Queue()
         self._call = self.stub.Attach(self._requests())
+        beat = gateway.Heartbeat(generation=1, manifest_digest=digest or self.digest, loaded_at_us=loaded_at_us)
         hello = gateway.Hello(
             protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation, machine=self.machine,
-            max_async=5, max_sync=5, generation=1, manifest_digest=digest or self.digest,
-            ended_incarnations=ended, inventory=seal(held) if held else b"", loaded_at_us=loaded_at_us,
+            max_async=5, max_sync=5, heartbeat=beat,
+            ended_incarnations=ended, inventory=seal(held) if held else b"",
         )  # fmt: skip
         self._said.put_nowait(gateway.AttachRequest(hello=hello))
         first = await asyncio.wait_for(anext(self._call.__aiter__()), PATIENCE)

@@ -65,7 +65,7 @@ async def test_a_manifest_that_is_not_what_it_says_is_refused(
 ) -> None:
     """Digest, form, size and owner are checked before anything is kept; nobody waits for it any longer."""
     session = Session(world)
-    await session.attach(loading=True)
+    await session.attach(heartbeat={"loading": True})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.gateway.IntroduceManifest(make(), timeout=20)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

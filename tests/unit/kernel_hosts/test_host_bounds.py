@@ -261,10 +261,10 @@ _LATE = Timestamp(seconds=2**60)
         ({"inventory": seal([_LINE] * 20_001)}, "hello.inventory", "20,001 attempts, expected at most 20,000"),
         ({"inventory": b"\xdd\xff\xff\xff\xff"}, "hello.inventory", "the inventory cannot be read"),
         ({"inventory": b"\x91" * 100_000}, "hello.inventory", "the inventory cannot be read"),
-        ({"loaded_at_us": 2**62}, "hello.loaded_at_us", "expected microseconds from 1970 to 9999"),
-        ({"loaded_at_us": -1}, "hello.loaded_at_us", "expected microseconds from 1970 to 9999"),
+        ({"heartbeat": {"loaded_at_us": 2**62}}, "heartbeat.loaded_at_us", "expected microseconds from 1970 to 9999"),
+        ({"heartbeat": {"loaded_at_us": -1}}, "heartbeat.loaded_at_us", "expected microseconds from 1970 to 9999"),
         ({"refused_load": job_pb2.RefusedLoad(at=_LATE)}, "refused_load.at", "expected microseconds from 1970"),
-        ({"sent_at_us": -1}, "hello.sent_at_us", "expected microseconds from 1970 to 9999"),
+        ({"heartbeat": {"sent_at_us": -1}}, "heartbeat.sent_at_us", "expected microseconds from 1970 to 9999"),
         ({"host": "h" * 65}, "hello.host", "expected 1 to 64"),
         ({"host": "../../etc/passwd"}, "hello.host", "expected 1 to 64"),
         ({"host": "team\x00"}, "hello.host", "expected 1 to 64"),
@@ -314,5 +314,6 @@ async def test_a_message_outside_the_bounds_ends_its_session(world: World, messa
 
 def test_a_hello_says_whether_it_takes_steps_and_by_which_clock() -> None:
     """The kernel knows as much of an instance that has just attached as of one that has sent a heartbeat."""
-    told = hello(draining=True, saturated=True, sent_at_us=7).hello
-    assert read_hello(told).status == HeartbeatInfo(draining=True, saturated=True, sent_at_us=7)
+    beat: dict[str, Any] = {"draining": True, "saturated": True, "sent_at_us": 7}
+    told = hello(heartbeat={**beat, "workers_unchanged": True}).hello
+    assert read_hello(told).heartbeat == HeartbeatInfo(**beat)

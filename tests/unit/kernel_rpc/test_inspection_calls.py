@@ -47,7 +47,7 @@ class InspectedHost(PlayedHost):
 async def host(world: World) -> AsyncIterator[InspectedHost]:
     """A host that is attached."""
     played = InspectedHost(world)
-    await played.attach(generation=1)
+    await played.attach(heartbeat={"generation": 1})
     yield played
     await played.leave()
 

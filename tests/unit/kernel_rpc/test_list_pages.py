@@ -41,8 +41,8 @@ async def pages_of(method: Any, request: Any) -> list[Any]:
 def instance(host: str, workers: int) -> Instance:
     """Return an attached instance with workers."""
     hello = InstanceHello(
-        host=host, incarnation=f"{host}-instance", machine="m", pid=1, version="0", generation=1,
-        manifest_digest="", max_async=1, max_sync=1,
+        host=host, incarnation=f"{host}-instance", machine="m", pid=1, version="0",
+        max_async=1, max_sync=1,
     )  # fmt: skip
     crew = tuple(WorkerStatus(pid=number, exclusive=True, generation=1, running=1) for number in range(workers))
     return Instance(hello=hello, attached_at_us=1, heartbeat=HeartbeatInfo(workers=crew))

@@ -31,11 +31,11 @@ from nomaflow_project.reading.problems import Problem, Severity
 
 
 def test_a_host_is_told_with_its_instances() -> None:
-    """Hello, heartbeat and status make one instance; what the heartbeat knows better comes from there."""
+    """Hello, heartbeat and status make one instance."""
     problem = Problem(severity=Severity.ERROR, code="syntax", file="jobs.toml", path="", message="broken", line=3)
     hello = InstanceHello(
-        host="team", incarnation="i-1", machine="m", pid=7, version="0.1", generation=1,
-        manifest_digest="old", max_async=5, max_sync=2, isolation_mechanism="cgroup", python="3.11.2",
+        host="team", incarnation="i-1", machine="m", pid=7, version="0.1",
+        max_async=5, max_sync=2, isolation_mechanism="cgroup", python="3.11.2",
     )  # fmt: skip
     worker = WorkerStatus(
         pid=8, exclusive=True, generation=2, running=1, attempt_keys=("run_1/a/1",), rss_bytes=4 << 20,

@@ -97,7 +97,7 @@ async def host(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[C
 
 async def test_only_given_values_of_steps_that_run_are_asked_about(world: World, host: CheckingHost) -> None:
     """A disabled step or a call is left out; without values no host is asked."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
     assert host.asked == []
     request = kernel.TriggerRunRequest(
@@ -117,7 +117,7 @@ async def test_only_given_values_of_steps_that_run_are_asked_about(world: World,
 
 async def test_a_refusal_names_every_value_with_its_field(world: World, host: CheckingHost) -> None:
     """One field names the param that two steps refuse; the engine does not see the trigger."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     host.answer = gateway.CheckResult(
         settled=True,
         checked=True,
@@ -145,7 +145,7 @@ async def test_a_refusal_names_every_value_with_its_field(world: World, host: Ch
 
 async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: CheckingHost) -> None:
     """A request id that the store knows is the engine's to answer."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     run = queue_run()
     await world.apply(type(run)(run=_with_request(run.run, "once"), definition_json=run.definition_json))
     host.answer = gateway.CheckResult(
@@ -170,7 +170,7 @@ async def test_a_check_that_cannot_be_had_is_a_warning(
     world: World, host: CheckingHost, answer: gateway.CheckResult | None
 ) -> None:
     """If a host cannot check the values, or does not answer, the run starts with a warning."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     host.answer = answer
     reply = await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}'))
     assert reply.run_id == RUN_ID
@@ -191,7 +191,7 @@ async def test_no_more_values_are_checked_than_fit_into_a_message(
     world: World, host: CheckingHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step gets all params: with a hundred steps, gRPC ended the host's session for the size of one check."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     monkeypatch.setattr(trigger_checks, "VALUES_BYTES", 50)
     reply = await world.client.TriggerRun(
         kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": "%s"}' % (b"x" * 60))
@@ -203,7 +203,7 @@ async def test_no_more_values_are_checked_than_fit_into_a_message(
 
 async def test_a_host_that_watches_settles_first(world: World, host: CheckingHost) -> None:
     """A trigger asks a host that watches to finish what is due; where that takes too long, it says so."""
-    await host.attach(generation=1, watching=True)
+    await host.attach(heartbeat={"generation": 1}, watching=True)
     await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
     assert [(each.settle, len(each.steps)) for each in host.asked] == [(True, 0)]
     host.answer = gateway.CheckResult(settled=False, checked=True)
@@ -213,7 +213,7 @@ async def test_a_host_that_watches_settles_first(world: World, host: CheckingHos
 
 async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: CheckingHost) -> None:
     """A job may still come while a host loads; once the load has failed, the engine gives the answer."""
-    await host.attach(loading=True)
+    await host.attach(heartbeat={"loading": True})
     request = kernel.TriggerRunRequest(job_id="unknown")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(request)
@@ -234,13 +234,13 @@ async def test_a_host_that_is_expected_counts_as_loading(world: World, host: Che
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))
     assert "a host that is being started is still loading" in caught.value.details()
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     assert (await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))).run_id == RUN_ID
 
 
 async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, host: CheckingHost) -> None:
     """An item that only validates makes no run, and one that is refused leaves the others alone."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     reply = await world.client.TriggerRuns(
         kernel.TriggerRunsRequest(
             requests=[
@@ -257,7 +257,7 @@ async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, hos
 
 async def test_validating_tells_what_each_step_would_get(world: World, host: CheckingHost) -> None:
     """Merged from all layers, references as written; steps that are off are left out, a batch has none."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     request = kernel.TriggerRunRequest(
         job_id="job", params_json=b'{"since":"${DAY}"}', validate_only=True,
         step_values=[run_pb2.StepValues(step="second", op_kwargs_json=b'{"rows":2}')],
@@ -273,7 +273,7 @@ async def test_validating_tells_what_each_step_would_get(world: World, host: Che
 
 async def test_a_replay_is_validated_too(world: World, host: CheckingHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes no run, and tells values and warnings; a value that its callable would refuse is refused."""
-    await host.attach(generation=1)
+    await host.attach(heartbeat={"generation": 1})
     monkeypatch.setattr(world.engine, "warnings_of", lambda drafted: ("it is old",))
     await world.queue_run()
     request = kernel.ReplayRunRequest(run_id=RUN_ID, params_json=b'{"since":1}', validate_only=True)

@@ -155,13 +155,14 @@ class PlayedHost:
         self.rig = rig
         self.host = host
         self.incarnation = f"inc-{next(self._numbers)}"
-        self.max_async, self.max_sync, self.generation = max_async, max_sync, generation
+        self.max_async, self.max_sync = max_async, max_sync
         self.orders: list[DispatchOrder | CancelOrder] = []
         self.ended: list[str] = []
         self.refused: list[KernelError] = []
         self.silent = False
         self.loading = False
         self.digest = "sha256:0"
+        self.heartbeat = HeartbeatInfo(generation=generation, manifest_digest=self.digest)
         rig.hosts.append(self)
         self._arrived = asyncio.Event()
 
@@ -198,8 +199,7 @@ class PlayedHost:
             machine="machine",
             pid=4242,
             version="0.1.0",
-            generation=self.generation,
-            manifest_digest=self.digest,
+            heartbeat=self.heartbeat,
             max_async=self.max_async,
             max_sync=self.max_sync,
             inventory=tuple(inventory),
@@ -357,7 +357,7 @@ class Rig:
         self.clock.advance(seconds)
         for host in self.hosts:
             if not host.silent:
-                self.engine.heartbeat(host.key, HeartbeatInfo())
+                self.engine.heartbeat(host.key, host.heartbeat)
         self.engine._loop.wake()
         await self.settle()
 

@@ -11,14 +11,15 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.resources import Resources
 
-_NOTHING = HeartbeatInfo()
+_SERVES = HeartbeatInfo(generation=1)
 
 
 async def _attached(
-    rig: Rig, *, max_async: int = 10, ends_at_us: int = 0, status: HeartbeatInfo = _NOTHING, **has: object
+    rig: Rig, *, max_async: int = 10, ends_at_us: int = 0, heartbeat: HeartbeatInfo = _SERVES, **has: object
 ) -> PlayedHost:
     host = PlayedHost(rig, max_async=max_async)
-    await host.attach(has=Resources(**has), ends_at_us=ends_at_us, status=status)  # type: ignore[arg-type]  # of the test's own
+    host.heartbeat = heartbeat
+    await host.attach(has=Resources(**has), ends_at_us=ends_at_us)  # type: ignore[arg-type]  # of the test's own
     return host
 
 
@@ -140,12 +141,12 @@ async def test_no_step_goes_where_it_could_not_end_in_time(rig: Rig) -> None:
     assert (await lasting.dispatch()).run_id == runs[0]
 
 
-@pytest.mark.parametrize("status", [HeartbeatInfo(draining=True), HeartbeatInfo(saturated=True)])
-async def test_no_step_goes_to_an_instance_that_attaches_and_takes_none(rig: Rig, status: HeartbeatInfo) -> None:
+@pytest.mark.parametrize("state", ["draining", "saturated"])
+async def test_no_step_goes_to_an_instance_that_attaches_and_takes_none(rig: Rig, state: str) -> None:
     """It would refuse the step: a kernel that has just taken over knows of it what its hello says."""
     rig.jobs.add(job("alpha"))
     run = (await rig.trigger("alpha")).run_id
-    refusing = await _attached(rig, status=status)
+    refusing = await _attached(rig, heartbeat=HeartbeatInfo(generation=1, **{state: True}))
     await rig.settle()
     assert refusing.orders == []
     other = await _attached(rig)
@@ -156,7 +157,7 @@ async def test_the_end_of_a_machine_is_by_its_own_clock_from_the_first_step_on(r
     """Its clock is two minutes ahead, so that its time ends a minute from now, and not in three."""
     rig.jobs.add(job("long", step("one", timeout_seconds=90.0)))
     run = (await rig.trigger("long")).run_id
-    ahead = HeartbeatInfo(sent_at_us=START_US + 120_000_000)
-    ending = await _attached(rig, ends_at_us=START_US + 180_000_000, status=ahead)
+    ahead = HeartbeatInfo(generation=1, sent_at_us=START_US + 120_000_000)
+    ending = await _attached(rig, ends_at_us=START_US + 180_000_000, heartbeat=ahead)
     await rig.settle()
     assert (ending.orders, _why(rig, run)[0]) == ([], "no_fitting_instance")

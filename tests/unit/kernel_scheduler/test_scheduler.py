@@ -10,7 +10,6 @@ from scheduler_rig import Bench
 from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_api.v1.sealing import open_order
 from nomaflow_kernel.domain.clock import from_us
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
@@ -297,7 +296,7 @@ async def test_a_fire_does_not_run_again_where_the_clock_goes_back_and_its_run_i
     host = await bench.host()
     for number in range(1, 21):
         bench.clock.advance(60)
-        bench.engine.heartbeat(host.key, HeartbeatInfo())
+        bench.engine.heartbeat(host.key, host.heartbeat)
         await bench.look()
         await host.finish((await host.dispatch(number)).attempt_key)
     day_ago = bench.clock.now_us() - 86_400_000_000
@@ -306,7 +305,7 @@ async def test_a_fire_does_not_run_again_where_the_clock_goes_back_and_its_run_i
     bench.clock.wall_us -= 15 * 60_000_000
     for _ in range(15):
         bench.clock.advance(60)
-        bench.engine.heartbeat(host.key, HeartbeatInfo())
+        bench.engine.heartbeat(host.key, host.heartbeat)
         await bench.look()
     await bench.settle()
     fired = [open_order(order.order).trigger_at_us for order in host.orders if isinstance(order, DispatchOrder)]

@@ -48,7 +48,7 @@ def crowded(runs: int) -> EngineState:
     for number in range(HOSTS):
         hello = InstanceHello(
             host=f"host-{number}", incarnation=f"i-{number}", machine="m", pid=1, version="0",
-            generation=1, manifest_digest="", max_async=1, max_sync=1,
+            max_async=1, max_sync=1,
         )  # fmt: skip
         state.fleet.add(Instance(hello=hello, attached_at_us=1))
     return state
