@@ -33,7 +33,7 @@ from nomaflow_host.process.file_limit import most_sync, raise_file_limit
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.project.instance_lock import INCARNATION_VARIABLE, Instance, InstanceLock
+from nomaflow_host.project.instance_lock import Instance, InstanceLock
 from nomaflow_host.project.mark import put_mark
 from nomaflow_host.project.project import Project, changed_since_start, make_state_dir
 from nomaflow_host.project.run_as import check_niceness, user_of
@@ -157,7 +157,13 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         stack.callback(outbox.close)
         metrics = MetricsPlace.of(project.root, project.settings, address=options.metrics)
         observation = HostObservation(sink=outbox, metrics=metrics, environ=environ)
-        supervisor = _supervisor(limits, reader, observation, environ, lock, me)
+        supervisor = Supervisor(
+            settings=limits,
+            project=reader,
+            sink=observation.sink,
+            environ=environ,
+            on_reaper=functools.partial(_record, lock, me),
+        )
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         runner = SupervisedRunner(
@@ -235,24 +241,6 @@ async def _joined(options: HostOptions, project: Project, folder: IdentityFolder
                 _log.warning("%s; trying for %s", error.problem, time_span(until - time.monotonic()))
             told = error.problem
         await asyncio.sleep(random.uniform(0.8, 1.2) * _JOIN_AGAIN_SECONDS)  # noqa: S311  # not a secret
-
-
-def _supervisor(
-    limits: SupervisorSettings,
-    reader: ProjectReader,
-    observation: HostObservation,
-    environ: Mapping[str, str],
-    lock: InstanceLock,
-    me: Instance,
-) -> Supervisor:
-    return Supervisor(
-        settings=limits,
-        project=reader,
-        sink=observation.sink,
-        environ={**environ, INCARNATION_VARIABLE: me.incarnation},
-        keep_env=(INCARNATION_VARIABLE,),
-        on_reaper=functools.partial(_record, lock, me),
-    )
 
 
 def _limits(options: HostOptions, project: Project, state_dir: Path) -> SupervisorSettings:

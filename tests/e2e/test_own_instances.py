@@ -20,7 +20,7 @@ CODE = (
     NOTING_STEPS
     + """
 def work(*, ledger, wait="", fail=False, **_):
-    note(ledger, "start", host=os.environ.get("NOMAFLOW_HOST_INCARNATION", ""))
+    note(ledger, "start")
     while wait and not Path(wait).exists():
         time.sleep(0.02)
     if fail:

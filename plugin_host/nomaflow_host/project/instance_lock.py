@@ -12,7 +12,6 @@ import secrets
 import select
 import signal
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,13 +19,7 @@ from msgspec import Struct
 
 from nomaflow_host.process.errors import HostBusy, LeftoverAlive, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
-from nomaflow_host.reaper.proc import ProcessIdentity, processes
-
-INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
-"""Set in the environment of every process below a host, so that a later life finds those that are left.
-
-A step may start a process without it; the proof that nothing is left is the mark, which no process can shed.
-"""
+from nomaflow_host.reaper.proc import ProcessIdentity
 
 _FILE = "instance.json"
 _REAPER_SECONDS = 3.0
@@ -148,37 +141,24 @@ def _over(previous: Instance, me: Instance) -> bool:
         return False
     if previous.reaper is not None:
         _wait_or_kill(previous.reaper, _REAPER_SECONDS)
-    _remove_leftovers(previous.incarnation, previous.mark)
-    # Without a mark, a process that has cleared its environment would not have been found.
-    return bool(previous.mark) or previous.reaper is None
+    if not previous.mark:
+        return previous.reaper is None  # otherwise what it has started cannot be found
+    _remove_leftovers(previous.mark)
+    return True
 
 
-def _remove_leftovers(incarnation: str, mark: int) -> None:
-    marker = f"{INCARNATION_VARIABLE}={incarnation}".encode()
+def _remove_leftovers(mark: int) -> None:
     deadline = time.monotonic() + _LEFTOVER_SECONDS
-    while left := [*_started_with(marker), *(marked(mark) if mark else ())]:
+    while left := list(marked(mark)):
         for process in left:
             process.signal(signal.SIGKILL)
         if time.monotonic() > deadline:
-            pids = ", ".join(sorted({str(process.pid) for process in left}))
+            pids = ", ".join(sorted(str(process.pid) for process in left))
             raise LeftoverAlive(
                 f"processes of this host's earlier life are left and cannot be killed: {pids}\n"
                 "  fix: end them by hand, then start the host again"
             )
         _wait_or_kill(left[0], 0.2)
-
-
-def _started_with(marker: bytes) -> Iterable[ProcessIdentity]:
-    """Yield the other living processes that were started with a variable of that value."""
-    for info in processes().values():
-        if not info.alive or info.pid == os.getpid():
-            continue
-        try:
-            environ = Path(f"/proc/{info.pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if marker in environ:
-            yield info.identity
 
 
 def _wait_or_kill(process: ProcessIdentity, seconds: float) -> None:

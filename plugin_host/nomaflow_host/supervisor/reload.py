@@ -52,7 +52,6 @@ class GenerationLoader:
 
     :param project: reads the project from disk
     :param environ: of this host; each generation's processes get a part of it
-    :param keep_env: names that they get in any case
     :param tell_reaper: sends the reaper a command
     """
 
@@ -62,13 +61,11 @@ class GenerationLoader:
         settings: SupervisorSettings,
         project: Callable[[], Project],
         environ: Mapping[str, str],
-        keep_env: Sequence[str] = (),
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
         self._project = project
         self._environ = environ
-        self._pass_env = (*settings.pass_env, *keep_env)
         self._tell_reaper = tell_reaper
         self._templates: dict[int, TemplateHandle] = {}
         self._number = 0
@@ -263,7 +260,7 @@ class GenerationLoader:
             self._environ,
             declared=project.variables,
             secret=project.connectors.variables,
-            pass_env=self._pass_env,
+            pass_env=self._settings.pass_env,
             wanted=project.wanted,
         )
         user = self._settings.user

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from nomaflow_host.reaper.other_user import OtherUser
 
@@ -60,7 +60,6 @@ class SupervisorSettings(Struct, frozen=True, kw_only=True):
     pass_env: tuple[str, ...] = ()
 
 
-def reaper_environment(environ: Mapping[str, str], *, keep: Iterable[str]) -> dict[str, str]:
+def reaper_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the reaper needs to start interpreters: no load's secrets, since it outlives loads."""
-    kept = set(keep)
-    return {name: value for name, value in environ.items() if name in kept or _REAPER_NEEDS.match(name)}
+    return {name: value for name, value in environ.items() if _REAPER_NEEDS.match(name)}

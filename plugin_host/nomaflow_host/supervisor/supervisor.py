@@ -49,7 +49,6 @@ class Supervisor:
     :param project: reads the project at each load
     :param sink: receives the events of attempts
     :param environ: the host's variables, of which workers get a part; this process's own by default
-    :param keep_env: variables that reaper, templates and workers get in any case
     :param on_reaper: called with the identity of the reaper as soon as it runs, and of each replacement
     :ivar pool: its workers
     :ivar loader: loads the code that they run
@@ -63,17 +62,16 @@ class Supervisor:
         project: Callable[[], Project],
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
-        keep_env: Sequence[str] = (),
         on_reaper: Callable[[ProcessIdentity], None] | None = None,
     ) -> None:
         self._settings = settings
         self._sink = sink
         environ = os.environ if environ is None else environ
-        self._reaper_environ = reaper_environment(environ, keep=keep_env)
+        self._reaper_environ = reaper_environment(environ)
         self._on_reaper = on_reaper
         self.pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
         self.loader = GenerationLoader(
-            settings=settings, project=project, environ=environ, keep_env=keep_env, tell_reaper=self._tell_reaper
+            settings=settings, project=project, environ=environ, tell_reaper=self._tell_reaper
         )
         self._secrets = SecretsLink()
         values_of = OrderValues(plugins=self._secrets, environ=environ).of

@@ -17,21 +17,16 @@ from msgspec.structs import replace
 from hostile_user import entered_by_all
 from machine_parts import need
 from nomaflow_host.process.errors import HostBusy
-from nomaflow_host.project.instance_lock import INCARNATION_VARIABLE, Instance, InstanceLock
+from nomaflow_host.project.instance_lock import Instance, InstanceLock
 from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.reaper.proc import ProcessIdentity
 
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process that carries the incarnation `old` and ignores SIGTERM."""
+    """Start a process that ignores SIGTERM."""
     code = "import signal,time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, INCARNATION_VARIABLE: "old"},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     yield process
@@ -87,15 +82,6 @@ def test_an_earlier_life_of_this_boot_is_over_when_nothing_is_left(tmp_path: Pat
     write(tmp_path, previous(reaper=ProcessIdentity(os.getpid(), 1), ended=("older",)))
     lock = InstanceLock(state_dir=tmp_path)
     assert lock.acquire(Instance.new()) == ("older", "old")
-    lock.release()
-
-
-def test_leftovers_of_an_earlier_life_are_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """A worker whose reaper was killed too is found by its environment."""
-    write(tmp_path, previous())
-    lock = InstanceLock(state_dir=tmp_path)
-    assert lock.acquire(Instance.new()) == ("old",)
-    assert sleeper.wait(30) == -signal.SIGKILL
     lock.release()
 
 
@@ -156,14 +142,13 @@ def test_a_leftover_that_has_shed_its_environment_is_killed(tmp_path: Path) -> N
     lock.release()
 
 
-def test_without_a_mark_nothing_is_claimed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """Processes found by environment are killed without a mark; only a life that started nothing counts as over."""
+def test_without_a_mark_nothing_is_claimed(tmp_path: Path) -> None:
+    """Only a life that started nothing counts as over then."""
     for reaper, over in ((ProcessIdentity(1 << 22, 5), ()), (None, ("old",))):
         write(tmp_path, previous(reaper=reaper, mark=0))
         lock = InstanceLock(state_dir=tmp_path)
         assert lock.acquire(Instance.new()) == over
         lock.release()
-    assert sleeper.wait(30) == -signal.SIGKILL
 
 
 def test_a_mark_is_never_above_an_earlier_one() -> None:
