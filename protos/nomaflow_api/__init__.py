@@ -3,5 +3,3 @@
 Beside it are small leaves that every package shares: bounds, addresses, clocks, the event loop, sizes and times as
 people read them.
 """
-
-from __future__ import annotations

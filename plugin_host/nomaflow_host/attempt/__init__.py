@@ -1,3 +1,1 @@
 """The values that the parts of a host exchange about attempts, and the masking of credentials in them."""
-
-from __future__ import annotations

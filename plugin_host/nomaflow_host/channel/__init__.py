@@ -1,3 +1,1 @@
 """Connections between a host's processes: frames over socket pairs, and the ring that log lines go through."""
-
-from __future__ import annotations

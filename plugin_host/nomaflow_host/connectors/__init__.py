@@ -2,5 +2,3 @@
 
 Neither SQLAlchemy nor httpx is imported before a callable uses a pool or an API.
 """
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The hooks of a plugin host, and Nomaflow's own plugins on them."""
-
-from __future__ import annotations

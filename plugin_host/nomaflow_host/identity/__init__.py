@@ -1,3 +1,1 @@
 """The identity of a host on TCP: its certificate and key, how it gets them, and where it keeps them."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """Turns a reference and a set of values into a call that can be made."""
-
-from __future__ import annotations

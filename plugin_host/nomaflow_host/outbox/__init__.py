@@ -1,3 +1,1 @@
 """Events of attempts on their way to the kernel: kept until it has acknowledged them."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The host's main process: its settings, its life from load to stop, and the service manager."""
-
-from __future__ import annotations

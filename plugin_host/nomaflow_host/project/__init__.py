@@ -1,3 +1,1 @@
 """Reads a project's folder, and owns a host's state directory."""
-
-from __future__ import annotations

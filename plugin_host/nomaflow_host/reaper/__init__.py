@@ -4,5 +4,3 @@ It uses the standard library only, has one thread, and never blocks. A host's ma
 ``python -P -m nomaflow_host.reaper`` and talks to it in frames. When their connection ends it kills everything below
 itself and exits, so that a killed host leaves nothing behind.
 """
-
-from __future__ import annotations

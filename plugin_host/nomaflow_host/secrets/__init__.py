@@ -1,3 +1,1 @@
 """The secrets process: runs the plugins that resolve references such as ``${vault:path#field}``, and nothing else."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The host's end of its session with the kernel. The only part of a host that imports gRPC."""
-
-from __future__ import annotations

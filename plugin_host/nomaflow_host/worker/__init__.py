@@ -1,3 +1,1 @@
 """A worker: the process that runs callables. Forked from a template, or started as ``-m nomaflow_host.worker``."""
-
-from __future__ import annotations

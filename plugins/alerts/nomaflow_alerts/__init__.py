@@ -1,3 +1,1 @@
 """Alerts: a client of the kernel that tells people what needs them."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The console: the web page that an operator keeps open, a client of the kernel like any other."""
-
-from __future__ import annotations

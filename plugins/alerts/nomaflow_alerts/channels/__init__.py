@@ -1,3 +1,1 @@
 """The ways to tell somebody."""
-
-from __future__ import annotations

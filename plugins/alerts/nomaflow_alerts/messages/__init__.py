@@ -1,3 +1,1 @@
 """The texts of messages."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """Rules that open and close incidents: functions of an event, a policy and the file."""
-
-from __future__ import annotations
