@@ -69,10 +69,10 @@ def _wanted(detail: RunDetail, request: InspectAttemptRequest) -> AttemptRecord:
         raise _nothing_runs(request.run_id, f"it is {detail.run.state}, and there is no such try")
     # A run has at most one try that is not over.
     found = next((each for each in tries if each.state not in ATTEMPT_TERMINAL), tries[-1])
-    if found.child_run_id:
-        raise _nothing_runs(request.run_id, f"step {found.step!r} waits for run {found.child_run_id}; inspect that")
     if found.state not in (AttemptState.DISPATCHED, AttemptState.RUNNING):
         raise _nothing_runs(request.run_id, f"try {found.attempt} of step {found.step!r} is {found.state}")
+    if found.child_run_id:
+        raise _nothing_runs(request.run_id, f"step {found.step!r} waits for run {found.child_run_id}; inspect that")
     return found
 
 

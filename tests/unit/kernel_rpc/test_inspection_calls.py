@@ -144,3 +144,9 @@ async def test_a_step_that_calls_a_job_names_the_run_to_look_at(world: World, ho
     await running(world, child_run_id="run_" + "2" * 26, host="", incarnation="")
     assert "waits for run run_2222" in await refusal(world)
     assert host.asked == []
+
+
+async def test_a_step_that_has_called_a_job_waits_for_nothing(world: World, host: InspectedHost) -> None:
+    """Once such a step has ended, the refusal says so instead of sending the caller on to the called run."""
+    await running(world, state=AttemptState.SUCCEEDED, child_run_id="run_" + "2" * 26, host="", incarnation="")
+    assert "try 1 of step 'a' is SUCCEEDED" in await refusal(world)
