@@ -178,8 +178,8 @@ def _changes(run: RunView) -> Iterator[_Change]:
             what, name = f"{step.name}/{each.attempt}", f"step {step.name}"
             tries = f" try {each.attempt}" if each.attempt > 1 else ""
             if each.started_at is not None or each.state == "RUNNING":
-                where = f" at {clock_time(each.started_at)} in pid {each.worker_pid}"
-                yield _Change(what, "RUNNING", f"{name} RUNNING{tries}{where}")
+                where = f": it waits for {each.child_run_id}" if each.child_run_id else f" in pid {each.worker_pid}"
+                yield _Change(what, "RUNNING", f"{name} RUNNING{tries} at {clock_time(each.started_at)}{where}")
             if each.state != "RUNNING":
                 ends = each.state not in ("PENDING", "DISPATCHED")
                 yield _Change(what, each.state, f"{name} {each.state}{tries}{_facts(each)}", ends)

@@ -195,6 +195,17 @@ def test_in_a_pipe_the_end_of_the_run_is_said_last(capsys: pytest.CaptureFixture
     ]
 
 
+def test_in_a_pipe_a_step_that_calls_a_job_names_the_run_that_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """No process runs such a step: none is named."""
+    message = make_run("run_1", "RUNNING")
+    attempt = message.steps.add(name="then").attempts.add(attempt=1, state=run_pb2.ATTEMPT_STATE_RUNNING)
+    attempt.started_at.seconds, attempt.child_run_id = 1, "run_2"
+    PlainScreen(console=console()).update(decode(RunView, message))
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith(": it waits for run_2")
+    assert "pid" not in said
+
+
 def _line(seq: int, step: str, attempt: int = 1) -> LogLine:
     return LogLine(seq=seq, at_us=0, level=20, logger="app", step=step, attempt=attempt, message=f"line {seq}")
 
