@@ -32,7 +32,7 @@ _HOPELESS: Mapping[int, str] = {
 """Exit codes that a new start does not change, and their meaning. Settings may be mended meanwhile: a part that has
 served is started again."""
 _UNWRITTEN = 120
-"""Python's own exit code for output that could not be written, so the log does not say why the part ended."""
+"""Python's own exit code for output that could not be written."""
 
 
 def part_command(name: str, project: Path, *options: str) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Part:
             try:
                 code = await self._once()
                 # A part that has served waits for its settings to be mended: an edit does not end what runs.
-                words, hopeless = _ending(code), code in _HOPELESS and not (self.proven and code == os.EX_CONFIG)
+                words, hopeless = self._ending(code), code in _HOPELESS and not (self.proven and code == os.EX_CONFIG)
             except OSError as error:
                 words, hopeless = f"it cannot be started: {error.strerror or error}", False
             if self._stopping.is_set():
@@ -210,7 +210,14 @@ class Part:
         if killed:
             self.signal(signal.SIGKILL)
         code = await ended
-        self._say(PartState.KILLED if killed else PartState.STOPPED, exit_text=_ending(code))
+        self._say(PartState.KILLED if killed else PartState.STOPPED, exit_text=self._ending(code))
+
+    def _ending(self, code: int) -> str:
+        """Return what an exit code means. A part that fails says why, unless it cannot write its log."""
+        meaning = _HOPELESS.get(code)
+        if not meaning and (code == _UNWRITTEN or (code > 0 and not self.tail())):
+            meaning = "its log does not say why: is the disk full?"
+        return f"{exit_words(code)}, {meaning}" if meaning else exit_words(code)
 
     def tail(self) -> list[str]:
         """Return the last lines of its output since its start."""
@@ -221,8 +228,3 @@ class Part:
                 return output.read().decode("utf-8", "replace").splitlines()[-12:]
         except OSError:
             return []
-
-
-def _ending(code: int) -> str:
-    meaning = {**_HOPELESS, _UNWRITTEN: "its log cannot be written: is the disk full?"}.get(code)
-    return f"{exit_words(code)}, {meaning}" if meaning else exit_words(code)

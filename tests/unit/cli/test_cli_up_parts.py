@@ -85,10 +85,11 @@ async def test_a_crashed_part_is_started_again(tmp_path: Path) -> None:
     assert (await watched.stop()).state == "stopped"
 
 
-async def test_a_part_whose_log_cannot_be_written_is_said_to_be_that(tmp_path: Path) -> None:
-    """On a full disk its log has no cause; Python's own exit code for that has."""
-    watched = _Watched(tmp_path, "raise SystemExit(120)")
-    with pytest.raises(PartFailed, match="exit code 120, its log cannot be written: is the disk full"):
+@pytest.mark.parametrize("code", ["raise SystemExit(1)", "print('half a line'); raise SystemExit(120)"])
+async def test_a_part_whose_log_cannot_be_written_is_said_to_be_that(tmp_path: Path, code: str) -> None:
+    """On a full disk its log has no cause: nothing is in it, or Python's own exit code says that output was lost."""
+    watched = _Watched(tmp_path, code)
+    with pytest.raises(PartFailed, match=r"exit code 1(20)?, its log does not say why: is the disk full\?"):
         await watched.running
 
 
@@ -114,7 +115,7 @@ async def test_the_wait_doubles_and_is_short_again_after_a_minute(
 async def test_a_stop_does_not_wait_for_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the wait before a new start is, a stop ends it, and nothing is started."""
     monkeypatch.setattr(kept_running, "_FIRST_DELAY", 600)
-    watched = _Watched(tmp_path, "raise SystemExit(1)")
+    watched = _Watched(tmp_path, "print(1); raise SystemExit(1)")
     watched.part.proven = True
     started, crashed = await watched.notice(), await watched.notice()
     assert (started.state, crashed.exit, crashed.again_in) == ("started", "exit code 1", 600)
