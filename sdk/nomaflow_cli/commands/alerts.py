@@ -110,7 +110,7 @@ def unmute(*, invocation: Invocation, job: str = _ONE_OR_ALL, host: str = _HOST)
     was = _talk(invocation, lambda client: client.unmute(**target))
     name = printable(subject(job, host))
     shape = {**target, "was_muted": was}
-    answer(invocation, shape, f"unmuted {name}" if was else f"{name} was not muted")
+    answer(invocation, shape, f"unmuted {name}" if was else f"there was no mute of {name}")
 
 
 @local_command("messages", group=_GROUP)

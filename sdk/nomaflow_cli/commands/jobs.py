@@ -91,8 +91,8 @@ def pause(
     target, end = parse_target(job, host), parse_end(until, span)
     found = talk(invocation, lambda kernel: kernel.pause(why=why, until=end, **target))
     words = f" --host {host}" if host else f" {job}" if job else ""
-    ending = f" {moment(found.until)}" if found.until else f": nomaflow resume{words}"
-    told = printable(f"paused {subject(job, host)} until{ending}")
+    ending = f" until {moment(found.until)}" if found.until else f"; to end that: nomaflow resume{words}"
+    told = printable(f"paused {subject(job, host)}{ending}")
     answer(invocation, found.to_json(), told)
 
 
@@ -106,5 +106,5 @@ def resume(
     """End a pause."""
     name, target = subject(job, host), parse_target(job, host)
     was_paused = talk(invocation, lambda kernel: kernel.resume(**target))
-    told = f"resumed {name}" if was_paused else f"{name} was not paused"
+    told = f"resumed {name}" if was_paused else f"there was no pause of {name}"
     answer(invocation, {**target, "was_paused": was_paused}, told)
