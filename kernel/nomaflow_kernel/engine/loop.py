@@ -303,10 +303,11 @@ class EngineLoop:
 
     async def _publish_kept(self, published: int) -> None:
         """Publish what a commit in doubt has stored after all: nobody else publishes it."""
-        page = await self._store.events_after(published, limit=_PUBLISHED_TOGETHER)
-        while page:
-            self._feed.publish(page)
-            page = await self._store.events_after(page[-1].seq, limit=_PUBLISHED_TOGETHER)
+        more = True
+        while more:
+            page = await self._store.events_after(published, limit=_PUBLISHED_TOGETHER)
+            self._feed.publish(page.events)
+            published, more = page.next_seq, page.next_seq > 0
         for run_id in self._state.active:
             self._feed.touch_log(run_id)
 

@@ -152,13 +152,13 @@ ALL_EVENTS = EventFilter()
 
 
 class EventPage(Struct, frozen=True, kw_only=True):
-    """One page of events, newest first.
+    """One page of events, in the order asked for. It ends with the one that reaches the bytes of a page.
 
-    :param next_before_seq: the page after it has events before that one; 0 for the last page
+    :param next_seq: the page after it has events beyond that one; 0 for the last page
     """
 
     events: Sequence[EventRecord]
-    next_before_seq: int
+    next_seq: int
 
 
 class LogFilter(Struct, frozen=True, kw_only=True):

@@ -155,7 +155,7 @@ class Kernel:
         self.parts.audit.happened("StartKernel" if self._first_term else "LeadAgain", note=note)
         now, last = self.parts.clock.now_us(), self.parts.info.last_event_seq
         try:
-            before = await self.parts.store.events_after(last - 1, limit=1) if last else ()
+            before = (await self.parts.store.events_after(last - 1, limit=1)).events if last else ()
             data = {
                 "version": VERSION,
                 "epoch": self.parts.info.epoch,

@@ -40,14 +40,18 @@ class EventPages(Calls):
         before = min(request.before_seq, MOST_NUMBER)
         for _ in range(_READS if sees_all is not None else 0):
             left = limit - len(answer.entries)
-            page = await (
-                self._store.events_before(before, filter=filter, limit=left)
-                if sees_all
-                else self._store.events_before(before, filter=filter, limit=_LOOKS_AT, looks_at=_LOOKS_AT)
-            )
-            shown = await sight.shown(page.events)
-            whole = answer.take(shown[:left]) and len(shown) <= left
-            before = page.next_before_seq if whole else answer.entries[-1].seq
+            if sees_all:
+                page = await self._store.events_before(before, filter=filter, limit=left)
+                rest = page.next_seq
+            else:
+                heads = await self._store.events_before(
+                    before, filter=filter, limit=_LOOKS_AT, looks_at=_LOOKS_AT, heads=True
+                )
+                seen = [event.seq for event in await sight.shown(heads.events)]
+                page = await self._store.events_of(seen[: left + 1], limit=left)
+                rest = page.next_seq or heads.next_seq
+            whole = answer.take(await sight.shown(page.events))
+            before = rest if whole else answer.entries[-1].seq
             if not (whole and before) or len(answer.entries) >= limit:
                 break
         return event_pb2.ListEventsResponse(

@@ -151,7 +151,7 @@ class Watching(Calls):
     async def _refuse_ahead(self, after_seq: int) -> None:
         newest = max(self._feed.last_seq, self._store.pruned_through_seq)
         # Committed events may be read from the store a moment before the feed has them.
-        if after_seq > newest and not await self._store.events_after(after_seq - 1, limit=1):
+        if after_seq > newest and not (await self._store.events_after(after_seq - 1, limit=1)).events:
             raise CursorAhead(after_seq, newest)
 
     async def _news(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
@@ -167,9 +167,9 @@ class Watching(Calls):
         seen, more = self._feed.last_seq, True
         while more:
             page = await self._store.events_after(cursor, limit=_PAGE, filter=filter)
-            more = len(page) == _PAGE
-            cursor = page[-1].seq if page else cursor
-            yield page, cursor if more else max(cursor, seen)
+            more = page.next_seq > 0
+            cursor = page.events[-1].seq if page.events else cursor
+            yield page.events, cursor if more else max(cursor, seen)
 
 
 def _to_the_end(events: Iterable[EventRecord]) -> Iterator[EventRecord]:

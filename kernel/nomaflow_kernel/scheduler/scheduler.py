@@ -67,9 +67,10 @@ class Scheduler:
         :raises StoreError: if they cannot be read
         """
         self._note_time()
-        for event in await self._store.events_after(self._last_event_seq - 1, limit=1) if self._last_event_seq else ():
-            # The clock may have been set back while the kernel was down.
-            self._last_wall_us = max(self._last_wall_us, event.at_us)
+        if self._last_event_seq:
+            for event in (await self._store.events_after(self._last_event_seq - 1, limit=1)).events:
+                # The clock may have been set back while the kernel was down.
+                self._last_wall_us = max(self._last_wall_us, event.at_us)
         for run in (await self._store.list_runs(RunFilter(), before="", limit=1)).runs:
             # It may have been ahead, and set back, in an earlier life: what has fired by then comes again.
             self._suspect_until_us = made_at_ms(run.run_id) * 1000

@@ -117,6 +117,7 @@ class Store:
     slots_taken = _reading(duplicates.slots_taken)
     events_after = _reading(events.events_after)
     events_before = _reading(events.events_before)
+    events_of = _reading(events.events_of)
     log_page = _reading(logs.log_page)
     log_heads = _reading(logs.log_heads)
     attempt_logs = _reading(logs.attempt_logs)

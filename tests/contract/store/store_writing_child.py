@@ -81,7 +81,7 @@ async def fill(url: str) -> None:
         os.write(1, f"full {error}\n".encode())
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await store.apply([queue(ids.new())], at_us=1)
-    events = await store.events_after(0, limit=10_000)
+    events = (await store.events_after(0, limit=10_000)).events
     os.write(1, f"kept {kept + 1} {len(events)} {events[-1].seq}\n".encode())
     await store.close()
 

@@ -117,7 +117,7 @@ async def test_events_are_numbered_without_gaps_in_the_order_given(store: Store)
     assert events[4].data == {"worker_pid": 4242, "generation": 3, "child_run_id": ""}
     assert events[5].data == {"rows_affected": None, "error": "", "exit_code": 0}
     assert {e.at_us for e in first.events} == {T0}
-    assert list(await store.events_after(base - 1, limit=100)) == events
+    assert list((await store.events_after(base - 1, limit=100)).events) == events
 
 
 async def test_terminal_runs_never_change(store: Store) -> None:
@@ -327,7 +327,7 @@ async def test_any_text_a_program_can_produce_is_kept(store: Store) -> None:
     found = await detail(store, run_id)
     assert found.run.reason == Reason("step␀failed", kept)
     assert (found.run.error, found.attempts[0].error, found.attempts[0].extras_json) == (kept, kept, b"\x00\xff")
-    events = await store.events_after(result.events[0].seq - 1, limit=10)
+    events = (await store.events_after(result.events[0].seq - 1, limit=10)).events
     assert events[0].data == {"progress": "not json \x00"}
     assert events[1].data["error"] == nasty
 
@@ -356,7 +356,7 @@ async def test_next_fires_and_notices(store: Store) -> None:
     assert not await store.schedules()
     assert not (await store.apply([fires[0], none[0], fires[1]], at_us=T0)).lost
     assert [row.next_fire_us for row in await store.schedules()] == [2]
-    assert list(result.events) == list(await store.events_after(result.events[0].seq - 1, limit=9))
+    assert list(result.events) == list((await store.events_after(result.events[0].seq - 1, limit=9)).events)
 
 
 async def test_an_empty_batch_is_nothing(store: Store) -> None:

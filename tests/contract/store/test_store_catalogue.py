@@ -46,7 +46,7 @@ async def test_a_job_belongs_to_the_host_that_first_brought_it(store: Store) -> 
     await store.apply([SetNextFire(job_id=j, preset="", next_fire_us=1, fingerprint="f") for j in ("a", "c")], at_us=T0)
     forgotten = await store.forget_host("demo", at_us=T0, by="ann")
     assert list(forgotten.job_ids) == ["a", "b"]
-    (event,) = await store.events_after(0, limit=9, filter=EventFilter(kinds=("host.forgotten",)))
+    (event,) = (await store.events_after(0, limit=9, filter=EventFilter(kinds=("host.forgotten",)))).events
     assert [event] == list(forgotten.events)
     assert (event.host, event.by, event.data["released_job_ids"]) == ("demo", "ann", ["a", "b"])
     assert await store.forget_host("", at_us=T0) == ForgottenHost(job_ids=[])
@@ -87,7 +87,7 @@ async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: Stor
     left = [d.run.run_id for d in await store.run_details(runs)]
     assert left == [runs[0], runs[5], runs[6], runs[7]]
     for gone in set(runs) - set(left):
-        assert list(await store.events_after(0, limit=9, filter=EventFilter(run_id=gone))) == []
+        assert list((await store.events_after(0, limit=9, filter=EventFilter(run_id=gone))).events) == []
         assert (await store.log_page(gone, LogFilter(), limit=1)).chunks == []
     assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=100) == 3
     assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]
@@ -132,10 +132,10 @@ async def test_runs_and_notices_are_pruned_by_age(store: Store) -> None:
     assert await store.prune(job_id="nightly", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert await store.prune(job_id="", keep_runs=None, before_us=T0 + hour, limit=10) == 1
     assert [d.run.run_id for d in await store.run_details([old, other, young])] == [young]
-    assert {e.run_id for e in await store.events_after(0, limit=50)} == {young, ""}
+    assert {e.run_id for e in (await store.events_after(0, limit=50)).events} == {young, ""}
     assert [await store.prune_notices(before_us=T0 + hour, limit=2) for _ in range(2)] == [2, 0]
     assert store.pruned_through_seq == noticed.events[-1].seq
-    assert {e.run_id for e in await store.events_after(0, limit=50)} == {young}
+    assert {e.run_id for e in (await store.events_after(0, limit=50)).events} == {young}
     assert await store.prune(job_id="", keep_runs=None, before_us=None, limit=10) == 0
 
 

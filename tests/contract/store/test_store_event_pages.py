@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from store_histories import T0, Ids, finish, queue, start
 
-from nomaflow_kernel.history.lookups import EventFilter
+from nomaflow_api.bounds import PAGE_BYTES
+from nomaflow_kernel.history.lookups import EventFilter, EventPage
 from nomaflow_kernel.history.records import CancelRequest, PauseRecord, RunTrigger, TriggerKind
 from nomaflow_kernel.history.transitions import ClearPause, Notice, RequestCancel, SetPause
 from nomaflow_kernel.store.operations import events
@@ -23,7 +24,7 @@ async def seqs(store: Store, *, limit: int = 50, **filter: object) -> list[int]:
     while True:
         page = await store.events_before(before, filter=EventFilter(**filter), limit=limit)  # type: ignore[arg-type] # passed on
         found += [event.seq for event in page.events]
-        before = page.next_before_seq
+        before = page.next_seq
         if not before:
             return found
 
@@ -50,7 +51,10 @@ async def test_a_pause_and_its_end_are_events_of_their_own_commit(store: Store) 
         (4, "pause.cleared", "nightly", "", "bob", {"scope": "job"}),
         (5, "pause.cleared", "", "demo", "", {"scope": "host"}),
     ]
-    assert list(await store.events_after(0, limit=9)) == [*(await store.events_after(0, limit=3)), *result.events]
+    assert list((await store.events_after(0, limit=9)).events) == [
+        *(await store.events_after(0, limit=3)).events,
+        *result.events,
+    ]
     assert [each.scope for each in await store.pauses()] == ["all"]
 
 
@@ -101,5 +105,21 @@ async def test_a_rare_event_is_found_in_bounded_pages(
     rare = Notice(kind="rare", host="x", by="zoe")
     await store.apply([rare, *often[:20], rare, *often[20:]], at_us=T0)
     page = await store.events_before(0, filter=EventFilter(**filter), limit=5)  # type: ignore[arg-type] # passed on
-    assert (list(page.events), page.next_before_seq) == ([], 36)
+    assert (list(page.events), page.next_seq) == ([], 36)
     assert await seqs(store, **filter) == [22, 1]
+
+
+async def test_a_page_of_large_events_ends_with_the_one_that_fills_it(store: Store) -> None:
+    """In each order, and by number; what is left out comes with the next page. Heads are of any size without them."""
+    large = Notice(kind="large", host="h", data={"extras_json": "x" * (PAGE_BYTES * 2 // 3)})
+    await store.apply([large] * 5, at_us=T0)
+
+    def told(page: EventPage) -> tuple[list[int], int]:
+        return [event.seq for event in page.events], page.next_seq
+
+    assert [told(await store.events_after(seq, limit=9)) for seq in (0, 2, 4)] == [([1, 2], 2), ([3, 4], 4), ([5], 0)]
+    pages = [await store.events_before(seq, filter=EventFilter(), limit=9) for seq in (0, 4, 2)]
+    assert list(map(told, pages)) == [([5, 4], 4), ([3, 2], 2), ([1], 0)]
+    assert told(await store.events_of([2, 3, 5], limit=9)) == ([5, 3], 3)
+    heads = await store.events_before(0, filter=EventFilter(), limit=9, heads=True)
+    assert (told(heads), [event.data for event in heads.events]) == (([5, 4, 3, 2, 1], 0), [{}] * 5)

@@ -44,7 +44,7 @@ async def test_one_bad_operation_fails_alone(store: Store) -> None:
     assert bad == [10]
     kept = await store.run_details(run_ids)
     assert [d.run.run_id for d in kept] == run_ids[:10] + run_ids[11:]
-    events = await store.events_after(0, limit=100)
+    events = (await store.events_after(0, limit=100)).events
     assert [e.seq for e in events] == list(range(1, 21))
     again = await store.apply([queue(run_ids[10], definition_digest=f"d-{run_ids[10]}")], at_us=T0)
     assert again.events[0].seq == 21
@@ -142,7 +142,7 @@ async def test_operations_that_change_the_same_rows_build_on_each_other(store: S
     (found,) = await store.run_details([run_id])
     assert (found.run.state, found.run.log_lines, found.run.current_step) == (RunState.SUCCEEDED, 5, "")
     assert [attempt.state for attempt in found.attempts] == [AttemptState.SUCCEEDED]
-    assert found.run.last_event_seq == results[-1].events[-1].seq == len(await store.events_after(0, limit=50))
+    assert found.run.last_event_seq == results[-1].events[-1].seq == len((await store.events_after(0, limit=50)).events)
 
 
 async def test_racing_ends_have_one_winner(store: Store) -> None:

@@ -129,9 +129,9 @@ def _pages_of_events(filter: EventFilter) -> Read:
     def read(connection: Connection) -> list[object]:
         first = events.events_before(connection, 0, filter=filter, limit=50)
         pages = [first]
-        if first.next_before_seq:
-            pages.append(events.events_before(connection, first.next_before_seq, filter=filter, limit=50))
-        return [([event.seq for event in page.events], page.next_before_seq) for page in pages]
+        if first.next_seq:
+            pages.append(events.events_before(connection, first.next_seq, filter=filter, limit=50))
+        return [([event.seq for event in page.events], page.next_seq) for page in pages]
 
     return read
 

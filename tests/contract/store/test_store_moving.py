@@ -87,7 +87,7 @@ async def content(place: Place) -> dict[str, Any]:
             found["runs"] += await store.run_details([run.run_id for run in page])
             before = page[-1].run_id
         seq = 0
-        while events := await store.events_after(seq, limit=1000):
+        while events := (await store.events_after(seq, limit=1000)).events:
             found["events"] += events
             seq = events[-1].seq
         for run in (detail.run for detail in found["runs"]):

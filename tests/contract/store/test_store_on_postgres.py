@@ -156,7 +156,7 @@ async def test_a_lost_answer_to_a_commit_is_read_again(proxied: tuple[Store, Los
     results = await asyncio.gather(*(store.apply([queue(r), start(r)], at_us=T0) for r in runs))
     assert not proxy.swallow_after_commit
     assert [r.lost for r in results] == [frozenset()] * 3
-    assert [e.seq for e in await store.events_after(0, limit=50)] == [1, 2, 3, 4, 5, 6]
+    assert [e.seq for e in (await store.events_after(0, limit=50)).events] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_a_commit_asks_the_server_once(proxied: tuple[Store, LossyProxy]) -> None:
@@ -233,7 +233,7 @@ async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[Store, 
     result = await store.apply([queue(run_id)], at_us=T0)
     assert not proxy.swallow_before_commit
     assert [e.seq for e in result.events] == [1]
-    assert [e.seq for e in await store.events_after(0, limit=50)] == [1]
+    assert [e.seq for e in (await store.events_after(0, limit=50)).events] == [1]
 
 
 async def test_a_commit_that_arrives_too_late_is_not_done(proxied: tuple[Store, LossyProxy]) -> None:
@@ -247,7 +247,7 @@ async def test_a_commit_that_arrives_too_late_is_not_done(proxied: tuple[Store, 
         late.set()
     assert b"division by zero" in await proxy.late_answer
     assert [event.run_id for event in again.events] == [twice.run.run_id]
-    assert [e.seq for e in await store.events_after(0, limit=50)] == [1, 2]
+    assert [e.seq for e in (await store.events_after(0, limit=50)).events] == [1, 2]
 
 
 async def test_an_outcome_that_cannot_be_read_is_called_unknown(proxied: tuple[Store, LossyProxy]) -> None:

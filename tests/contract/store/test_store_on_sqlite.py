@@ -64,7 +64,7 @@ async def test_a_full_store_refuses_and_heals(store: Store, sqlite_place: Sqlite
     assert [d.run.run_id for d in await store.run_details([kept, refused])] == [kept]
     await set_page_limit(store, 1_000_000)
     result = await store.apply([queue(refused), logged(refused, 1, 10_000)], at_us=T0)
-    seqs = [e.seq for e in await store.events_after(0, limit=10)]
+    seqs = [e.seq for e in (await store.events_after(0, limit=10)).events]
     assert seqs == list(range(1, result.events[-1].seq + 1))
     assert await sqlite_place.sql("PRAGMA integrity_check") == [("ok",)]
 
@@ -120,7 +120,7 @@ async def test_every_acknowledged_change_survives_kill_9(sqlite_place: SqlitePla
         queued = {run_id for what, run_id in said if what == "queued"}
         ended = {run_id for what, run_id in said if what == "finished"}
         found = {d.run.run_id: d.run.state for d in await store.run_details(sorted(queued | ended))}
-        events = await store.events_after(0, limit=100_000)
+        events = (await store.events_after(0, limit=100_000)).events
         await store.close()
         assert found.keys() == queued | ended
         assert {found[r] for r in ended} == {"SUCCEEDED"}
@@ -178,7 +178,7 @@ async def test_a_backup_taken_while_writing_is_a_store(store: Store, sqlite_plac
         assert path.stat().st_mode & 0o777 == 0o600
         copy = open_store(f"sqlite:///{path}")
         await copy.open()
-        seqs = [e.seq for e in await copy.events_after(0, limit=100_000)]
+        seqs = [e.seq for e in (await copy.events_after(0, limit=100_000)).events]
         assert seqs == list(range(1, len(seqs) + 1))
         assert len(await copy.run_details(before)) == 200
         await copy.close()

@@ -216,13 +216,13 @@ async def test_events_can_be_kept_to_a_run_or_to_kinds(store: Store) -> None:
     )
 
     async def kinds(**filter: object) -> list[str]:
-        return [e.kind for e in await store.events_after(0, limit=50, filter=EventFilter(**filter))]  # type: ignore[arg-type] # passed on
+        return [e.kind for e in (await store.events_after(0, limit=50, filter=EventFilter(**filter))).events]  # type: ignore[arg-type] # passed on
 
     assert await kinds(run_id=a) == ["run.queued", "run.started", "attempt.dispatched"]
     assert await kinds(kinds=("run",)) == ["run.queued", "run.queued", "run.started", "run"]
     assert await kinds(kinds=("run.started", "attempt")) == ["run.started", "attempt.dispatched"]
     assert await kinds(kinds=("%", "r_n")) == []
-    assert [e.seq for e in await store.events_after(2, limit=2)] == [3, 4]
+    assert [e.seq for e in (await store.events_after(2, limit=2)).events] == [3, 4]
 
 
 async def test_a_log_is_read_from_any_line(store: Store) -> None:

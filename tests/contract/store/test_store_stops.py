@@ -50,7 +50,7 @@ async def test_rungs_are_kept_with_their_events(store: Store) -> None:
         attempt = await attempt_of(store, run_id)
         assert attempt.facts == end
         assert attempt.exclusive
-        events = [each for each in await store.events_after(0, limit=99) if each.run_id == run_id]
+        events = [each for each in (await store.events_after(0, limit=99)).events if each.run_id == run_id]
         rungs = [each for each in events if each.kind == "attempt.stopping"]
         assert [(each.data["rung"], each.data["next_at_us"]) for each in rungs] == [(1, T0 + 5), (2, None)]
         assert [each.kind for each in events][-3:] == ["attempt.stopping", "attempt.finished", "run.finished"]

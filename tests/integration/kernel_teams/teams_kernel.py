@@ -132,7 +132,7 @@ class TeamsKernel(ServedKernel):
 
     async def events(self) -> Sequence[EventRecord]:
         """Return all events."""
-        return await self.store.events_after(0, limit=10_000)
+        return (await self.store.events_after(0, limit=10_000)).events
 
     async def reaches(self, run_id: str, state: str) -> RunDetail:
         """Wait until a run is in a state."""

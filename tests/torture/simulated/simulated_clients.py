@@ -185,10 +185,10 @@ class Clients:
     async def _watch(self) -> None:
         """Read events from where the last look ended; what was there once stays, and nothing appears before it."""
         after = self._seen[-1].seq if self._seen else 0
-        events = await self._until_answered(lambda kernel: kernel.store.events_after(after, limit=10_000))
+        page = await self._until_answered(lambda kernel: kernel.store.events_after(after, limit=10_000))
         if self._seen and self._seen[-1].seq != after:
             return
-        for event in events:
+        for event in page.events:
             if event.seq != (self._seen[-1].seq + 1 if self._seen else 1):
                 self._ledger.complain(f"a watcher met event {event.seq} after {len(self._seen)} events")
                 return

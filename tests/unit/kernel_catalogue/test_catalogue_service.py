@@ -142,9 +142,9 @@ async def test_a_reload_after_a_start_tells_only_what_changed(stage: Stage) -> N
     first = await stage.start()
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     second = await stage.start()
-    before = len(await stage.store.events_after(0, limit=100))
+    before = len((await stage.store.events_after(0, limit=100)).events)
     await second.introduce("team", digest="m2", manifest=manifest(extra=1), explicit=False)
-    events = (await stage.store.events_after(0, limit=100))[before:]
+    events = (await stage.store.events_after(0, limit=100)).events[before:]
     assert [event.kind for event in events] == ["host.manifest"]
 
 
@@ -155,7 +155,11 @@ async def test_a_manifest_that_brings_fewer_jobs_says_which(stage: Stage, caplog
     await catalogue.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     files = [{**file, "tree": {"jobs": []}} for file in manifest()["job_files"]]
     await catalogue.introduce("team", digest="m2", manifest=manifest(job_files=files), explicit=False)
-    [data] = [event.data for event in await stage.store.events_after(0, limit=100) if event.data.get("digest") == "m2"]
+    [data] = [
+        event.data
+        for event in (await stage.store.events_after(0, limit=100)).events
+        if event.data.get("digest") == "m2"
+    ]
     assert data["removed_job_ids"] == ["good", "warned", "bad"]
     assert "the host 'team' no longer brings these jobs: good, warned, bad" in caplog.text
 
@@ -252,7 +256,7 @@ async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) 
     assert [each for each in shown(first) if each[0] == "good"] == expected
     again = await stage.start(with_file=True)
     assert [each for each in shown(again) if each[0] == "good"] == expected
-    events = await stage.store.events_after(0, limit=100, filter=EventFilter(kinds=("job",)))
+    events = (await stage.store.events_after(0, limit=100, filter=EventFilter(kinds=("job",)))).events
     told = [(event.kind, event.host) for event in events if event.job_id == "good"]
     assert told == [("job.changed", ""), ("job.refused", "team")]
     without = await stage.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
 from types import SimpleNamespace
 
 import grpc
@@ -16,7 +15,7 @@ from rpc_world import RUN_ID, World, catalogue_of, queue_run
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
-from nomaflow_kernel.history.lookups import EventFilter
+from nomaflow_kernel.history.lookups import EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
@@ -76,7 +75,7 @@ async def test_an_event_that_comes_while_stored_ones_are_read_is_not_passed_over
     await world.queue_run()
     events_after, beside = world.store.events_after, [StartRun(run_id=RUN_ID, job_id="job", at_us=1)]
 
-    async def read(after: int, *, limit: int, filter: EventFilter) -> Sequence[EventRecord]:
+    async def read(after: int, *, limit: int, filter: EventFilter) -> EventPage:
         found = await events_after(after, limit=limit, filter=filter)
         while beside:
             await world.apply(beside.pop())

@@ -9,7 +9,10 @@ from rpc_world import World, queue_run
 
 from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.history.transitions import StartRun
+from nomaflow_kernel.access.grants import Grant
+from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
+from nomaflow_kernel.history.transitions import Notice, StartRun
+from nomaflow_kernel.rpc.event_pages import EventPages
 
 MIB = 1024 * 1024
 
@@ -49,6 +52,18 @@ async def test_a_page_of_events_with_long_errors_is_not_too_large(world: World) 
         found += [event.run_id for event in page.events]
         before = page.next_before_seq
     assert found[::-1] == ids
+
+
+async def test_the_next_page_tells_nothing_of_large_events_of_others(world: World) -> None:
+    """They fill no page, though a page of the store ends with the event that fills it."""
+    large = {"extras_json": "x" * MIB}
+    others = [Notice(kind="attempt.late_result", job_id="theirs", data=large) for _ in range(8)]
+    await world.apply(Notice(kind="attempt.late_result", job_id="mine", data=large), *others)
+    principal = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("read job:mine"),))
+    page = await EventPages(world.parts).list_events(
+        event_pb2.ListEventsRequest(), Caller(principal=principal, peer="unix:")
+    )
+    assert ([event.job_id for event in page.events], page.next_before_seq) == (["mine"], 0)
 
 
 async def _with_long_errors(world: World) -> list[str]:

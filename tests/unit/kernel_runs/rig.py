@@ -396,4 +396,4 @@ class Rig:
 
     async def events(self, run_id: str = "") -> Sequence[EventRecord]:
         """Return the events as stored."""
-        return await self.store.events_after(0, limit=1000, filter=EventFilter(run_id=run_id))
+        return (await self.store.events_after(0, limit=1000, filter=EventFilter(run_id=run_id))).events

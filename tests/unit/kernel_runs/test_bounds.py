@@ -258,7 +258,9 @@ async def test_pauses_set_and_ended_in_one_turn_are_as_the_last_call_says(rig: R
     ):
         await asyncio.gather(*calls)
         assert await rig.store.pauses() == engine.pauses() == kept
-    told = [event.kind for event in await rig.store.events_after(0, limit=100) if event.kind.startswith("pause.")]
+    told = [
+        event.kind for event in (await rig.store.events_after(0, limit=100)).events if event.kind.startswith("pause.")
+    ]
     assert told == ["pause.set", "pause.cleared"] * 5
     assert engine.overview().rebuilt == 1
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, TextClause, or_, select, text
+from collections.abc import Collection
+from typing import Any
 
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, literal, or_, select, text
+
+from nomaflow_api.bounds import PAGE_BYTES
 from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.store.operations.conditions import begins_with, equal, is_by, within
@@ -16,26 +20,34 @@ _SLACK_US = 60_000_000
 """Time by which the clock may have gone back between two events."""
 _IS_ACT = text("events.\"by\" <> ''")
 """Literal, as in the partial index: SQLite uses it only for exactly the same condition."""
+_LONG = {"reason_message": literal("").label("reason_message"), "data": literal("{}").label("data")}
+_HEADS = [_LONG.get(column.name, column) for column in events.c]
 
 
-def events_after(
-    connection: Connection, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS
-) -> list[EventRecord]:
+def events_after(connection: Connection, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS) -> EventPage:
     """Return events with a greater sequence, in order; only kinds, run, job and host of the filter count.
 
     A kind also matches those that extend it after a dot.
     """
     kept = [events.c.seq > seq, *equal((events.c.run_id, filter.run_id)), *_shared(filter)]
-    query = select(events).where(*kept).order_by(events.c.seq).limit(limit)
-    return [EVENTS.record(row) for row in connection.execute(query)]
+    return _page(connection, select(events).where(*kept).order_by(events.c.seq), limit=limit)
 
 
-def events_before(connection: Connection, seq: int, *, filter: EventFilter, limit: int, looks_at: int = 0) -> EventPage:
+def events_of(connection: Connection, seqs: Collection[int], *, limit: int) -> EventPage:
+    """Return events by their numbers, newest first."""
+    query = select(events).where(events.c.seq.in_(seqs)).order_by(events.c.seq.desc())
+    return _page(connection, query, limit=limit)
+
+
+def events_before(
+    connection: Connection, seq: int, *, filter: EventFilter, limit: int, looks_at: int = 0, heads: bool = False
+) -> EventPage:
     """Return events with a lower sequence (0: from the newest), newest first.
 
     A filter without an index looks at a bounded number of events: the page may be short and not be the last one.
 
     :param looks_at: that number; 0 for the usual one
+    :param heads: whether to leave the reasons' texts and the data unread: they may be large
     """
     walk: list[ColumnElement[bool] | TextClause] = [*equal((events.c.run_id, filter.run_id))]
     if seq:
@@ -55,11 +67,25 @@ def events_before(connection: Connection, seq: int, *, filter: EventFilter, limi
     if floor is not None:
         walk.append(events.c.seq >= floor)
     happened = within(events.c.at_us, filter.since_us, filter.until_us)  # which their numbers nearly determine
-    query = select(events).where(*walk, *checked, *happened).order_by(*newest_first).limit(limit + 1)
-    found = [EVENTS.record(row) for row in connection.execute(query)]
-    if len(found) > limit:
-        return EventPage(events=found[:limit], next_before_seq=found[limit - 1].seq)
-    return EventPage(events=found, next_before_seq=floor or 0)
+    query = select(*_HEADS if heads else events.c).where(*walk, *checked, *happened).order_by(*newest_first)
+    return _page(connection, query, limit=limit, rest=floor or 0)
+
+
+def _page(connection: Connection, query: Select[Any], *, limit: int, rest: int = 0) -> EventPage:
+    """Return the first events of a query, up to the one that fills a page. An event may have 4 MiB.
+
+    :param rest: where the page after this one begins if all are in it
+    """
+    found: list[EventRecord] = []
+    size = 0
+    # The driver of PostgreSQL fetches 50 rows at once, that of SQLite one.
+    with connection.execute(query.limit(limit + 1), execution_options={"stream_results": True}) as rows:
+        for row in rows:
+            if len(found) == limit or size >= PAGE_BYTES:
+                return EventPage(events=found, next_seq=found[-1].seq)
+            found.append(EVENTS.record(row))
+            size += len(row.data)
+    return EventPage(events=found, next_seq=rest)
 
 
 def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
