@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+from nomaflow_api.bounds import PAGE_BYTES
 from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import EventRecord
 
@@ -97,13 +98,23 @@ class EventFeed:
             timer.cancel()
             self._forget(place, waiter)
 
-    def tail_after(self, seq: int) -> list[EventRecord] | None:
-        """Return all events after ``seq``, in order; None if the feed may lack some, and the store must be read."""
+    def tail_after(self, seq: int, *, limit: int) -> list[EventRecord] | None:
+        """Return events after ``seq``, in order, up to the one that fills a page; there are more if it is not the last.
+
+        A watcher that is slow to take them holds these only.
+
+        :returns: None if the feed may lack some, and the store must be read
+        """
         if seq >= self.last_seq:
             return []
         start = bisect_left(self._ring, seq + 1, key=lambda event: event.seq)
-        tail = self._ring[start:]
-        return tail if len(tail) == self.last_seq - seq else None
+        if len(self._ring) - start != self.last_seq - seq:
+            return None
+        text, end = 0, start
+        while end < min(len(self._ring), start + limit) and text < PAGE_BYTES:
+            text += self._lengths[end]
+            end += 1
+        return self._ring[start:end]
 
     @contextmanager
     def log_news(self, run_id: str) -> Iterator[LogNews]:

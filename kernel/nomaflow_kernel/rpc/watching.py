@@ -156,11 +156,17 @@ class Watching(Calls):
 
     async def _news(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
         """Yield the events after a cursor in pages, each with the sequence that it reaches; the last may be empty."""
-        while (tail := self._feed.tail_after(cursor)) is None:
-            async for page, through in self._stored(cursor, filter):
-                cursor = through
-                yield page, cursor
-        yield [event for event in tail if filter.keeps(event)], tail[-1].seq if tail else cursor
+        more = True
+        while more:
+            tail = self._feed.tail_after(cursor, limit=_PAGE)
+            if tail is None:
+                async for page, through in self._stored(cursor, filter):
+                    cursor = through
+                    yield page, cursor
+                continue
+            cursor = tail[-1].seq if tail else cursor
+            more = cursor < self._feed.last_seq
+            yield [event for event in tail if filter.keeps(event)], cursor
 
     async def _stored(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
         """Yield the stored events after a cursor in pages, each with the sequence that it reaches."""

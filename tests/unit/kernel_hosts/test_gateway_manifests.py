@@ -102,7 +102,7 @@ async def test_a_manifest_becomes_the_catalogue_once(world: World) -> None:
     assert not (await world.gateway.IntroduceManifest(old, timeout=10)).current
     assert (await world.gateway.IntroduceManifest(packed(manifest("a", "b"), explicit=True), timeout=10)).current
     assert [job.job_id for job in world.catalogue.jobs() if not job.removed] == ["a", "b"]
-    events = world.feed.tail_after(0) or []
+    events = world.feed.tail_after(0, limit=999) or []
     told = [(each.kind, each.job_id, each.data.get("change")) for each in events if each.kind == "job.changed"]
     assert told[:2] == [("job.changed", "a", "added"), ("job.changed", "b", "added")]
     assert ("job.changed", "a", "removed") in told

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import structs
+
+from nomaflow_api.bounds import PAGE_BYTES
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter
 from nomaflow_kernel.history.reason_texts import Reason
@@ -24,18 +27,18 @@ def seqs(events: object) -> list[int]:
 async def test_a_tail_is_whole_or_none() -> None:
     """Events before the feed began, dropped ones and missing ones must be read from the store."""
     feed = EventFeed(10, capacity=5)
-    assert feed.tail_after(10) == []
-    assert feed.tail_after(9) is None
+    assert feed.tail_after(10, limit=999) == []
+    assert feed.tail_after(9, limit=999) is None
     feed.publish([event(11), event(12)])
-    assert seqs(feed.tail_after(10)) == [11, 12]
+    assert seqs(feed.tail_after(10, limit=999)) == [11, 12]
     feed.publish([event(14)])
-    assert feed.tail_after(12) is None
-    assert seqs(feed.tail_after(13)) == [14]
+    assert feed.tail_after(12, limit=999) is None
+    assert seqs(feed.tail_after(13, limit=999)) == [14]
     feed.publish([event(13), event(13)])
-    assert seqs(feed.tail_after(10)) == [11, 12, 13, 14]
+    assert seqs(feed.tail_after(10, limit=999)) == [11, 12, 13, 14]
     feed.publish([event(seq) for seq in range(15, 40)])
-    assert feed.tail_after(10) is None
-    assert seqs(feed.tail_after(36)) == [37, 38, 39]
+    assert feed.tail_after(10, limit=999) is None
+    assert seqs(feed.tail_after(36, limit=999)) == [37, 38, 39]
 
 
 async def test_the_ring_is_bounded() -> None:
@@ -44,7 +47,7 @@ async def test_the_ring_is_bounded() -> None:
     for seq in range(1, 5001):
         feed.publish([event(seq)])
     assert len(feed._ring) <= 200
-    assert seqs(feed.tail_after(4900)) == list(range(4901, 5001))
+    assert seqs(feed.tail_after(4900, limit=999)) == list(range(4901, 5001))
 
 
 async def test_large_events_leave_the_ring_earlier() -> None:
@@ -57,12 +60,21 @@ async def test_large_events_leave_the_ring_earlier() -> None:
         feed.publish([refused])
         assert sum(60_000 for _ in feed._ring) <= 64 << 20
     assert len(feed._ring) > 500
-    assert feed.tail_after(1000) is None
-    assert seqs(feed.tail_after(4600)) == list(range(4601, 5001))
+    assert feed.tail_after(1000, limit=999) is None
+    assert seqs(feed.tail_after(4600, limit=999)) == list(range(4601, 4619)), "a page of them"
     feed.publish([EventRecord(seq=5001, at_us=0, kind="k", data={"extras_json": line * 150_000})])
-    assert feed.tail_after(5000) is None, "it alone is too large"
+    assert feed.tail_after(5000, limit=999) is None, "it alone is too large"
     feed.publish([event(seq) for seq in range(5002, 5012)])
-    assert seqs(feed.tail_after(5001)) == list(range(5002, 5012))
+    assert seqs(feed.tail_after(5001, limit=999)) == list(range(5002, 5012))
+
+
+async def test_a_tail_ends_with_the_event_that_fills_a_page() -> None:
+    """A slow watcher holds what it was given: no more than so many events, nor much more than a page of text."""
+    feed = EventFeed(0)
+    feed.publish([event(seq) for seq in range(1, 8)])
+    feed.publish([structs.replace(event(seq), data={"extras_json": "x" * (PAGE_BYTES * 2 // 3)}) for seq in (8, 9, 10)])
+    pages = [feed.tail_after(seq, limit=5) for seq in (0, 5, 9, 10)]
+    assert list(map(seqs, pages)) == [[1, 2, 3, 4, 5], [6, 7, 8, 9], [10], []]
 
 
 async def test_waiters_wake_for_news_and_time_out_without() -> None:
@@ -104,7 +116,7 @@ async def test_a_hole_wakes_everybody() -> None:
     await asyncio.sleep(0)
     feed.publish([event(2, job_id="other")])
     assert await waiting == (True, 0)
-    assert feed.tail_after(0) is None
+    assert feed.tail_after(0, limit=999) is None
 
 
 async def test_a_reader_of_a_log_hears_of_its_run_only() -> None:
