@@ -18,13 +18,15 @@ from nomaflow_project.models.kernel_addresses import unfit_socket
 def socket_path(project: Path, environ: Mapping[str, str]) -> Path:
     """Return the path of the socket, in a directory that only this user can enter; a left one is removed.
 
-    :raises CannotServe: if that directory is not this user's, or cannot be made
+    :raises CannotServe: if that directory is not this user's, cannot be made, or has too long a path
     """
     path = project / ".nomaflow" / "run" / "alerts.sock"
     if unfit_socket(str(path)):
         runtime = environ.get("XDG_RUNTIME_DIR")
         folder = Path(runtime) / "nomaflow" if runtime else Path(f"/tmp/nomaflow-{os.geteuid()}")  # noqa: S108
         path = folder / f"{hashlib.sha256(os.fsencode(project)).hexdigest()[:16]}-alerts.sock"
+        if told := unfit_socket(str(path)):
+            raise CannotServe("; ".join(told))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.parent.lstat()

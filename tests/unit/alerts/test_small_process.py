@@ -101,3 +101,16 @@ def test_a_start_without_room_may_be_tried_again(tmp_path: Path) -> None:
         [*command, str(tmp_path)], env={**os.environ, "KEY": "k"}, capture_output=True, text=True, check=False
     )
     assert (done.returncode, "check the disk" in done.stderr) == (1, True), done
+
+
+def test_a_folder_that_is_too_deep_for_a_socket_is_told(tmp_path: Path) -> None:
+    """It is told with the path of the user's own folder, where the socket of such a project is: no traceback."""
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    (deep / "nomaflow.toml").write_text(SETTINGS)
+    command = [sys.executable, "-m", "nomaflow_alerts", "--project", str(deep)]
+    environ = {**os.environ, "KEY": "k", "XDG_RUNTIME_DIR": str(deep)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 78, done
+    assert done.stderr.startswith(f"nomaflow alerts: the socket path '{deep}/nomaflow/")
+    assert done.stderr.endswith("; choose a shorter one\n")
