@@ -77,19 +77,19 @@ class Vault:
             if kept is not None and time.monotonic() < kept.until:
                 return kept.data
             self._kept.pop(name, None)
-            answer = self._ask("GET", f"/v1/{quote(mount)}/data/{quote(path)}", what=f"the secret {name}")
+            answer = self._ask(f"/v1/{quote(mount)}/data/{quote(path)}", what=f"the secret {name}")
             data = _table(_table(answer, "data"), "data")
             seconds = max(self._settings.cache_seconds, _RENEW * _lease(answer))
             self._kept[name] = _Kept(data, time.monotonic() + seconds)
             return data
 
-    def _ask(self, method: str, path: str, *, what: str) -> Mapping[str, Any]:
-        """Return the answer to a call with a token. A token of AppRole that is refused is replaced once."""
+    def _ask(self, path: str, *, what: str) -> Mapping[str, Any]:
+        """Return the answer to a question with a token. A token of AppRole that is refused is replaced once."""
         token = self._current_token()
-        status, body = self._call(method, path, token=token)
+        status, body = self._call("GET", path, token=token)
         if status == httpx.codes.FORBIDDEN and not self._settings.token:
             token = self._current_token(not_this=token)
-            status, body = self._call(method, path, token=token)
+            status, body = self._call("GET", path, token=token)
         return _answer(status, body, what)
 
     def _current_token(self, *, not_this: str = "") -> str:

@@ -28,12 +28,12 @@ def plain(text: str, *, most: int = _LINE_CHARACTERS) -> str:
     return _MENTION.sub(lambda found: found[0] + _JOINER, shown)
 
 
-def cut(text: str, most: int = BODY_BYTES) -> str:
-    """Return text of at most so many bytes, whole lines if possible; the end says that something is missing."""
+def cut(text: str) -> str:
+    """Return text of at most `BODY_BYTES`, whole lines if possible; the end says that something is missing."""
     raw = text.encode("utf-8", "replace")
-    if len(raw) <= most:
+    if len(raw) <= BODY_BYTES:
         return raw.decode("utf-8")
-    kept = raw[: most - 32].decode("utf-8", "ignore")
+    kept = raw[: BODY_BYTES - 32].decode("utf-8", "ignore")
     whole, _, _ = kept.rpartition("\n")
     return f"{whole or kept}\n{_CUT} (cut)"
 
