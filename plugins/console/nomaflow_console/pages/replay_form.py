@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from nomaflow.client import KernelClient, NotFound, ReplayOrder
-from nomaflow.client.values import JobView, RunView, StepView
+from nomaflow.client import NotFound, ReplayOrder
+from nomaflow.client.values import JobView, Replayed, RunView, StepView
 from nomaflow_console.forms.commands import replay_command
 from nomaflow_console.forms.fields import Layers
 from nomaflow_console.forms.merging import Wanted
-from nomaflow_console.forms.sending import FormState, Options, checked
+from nomaflow_console.forms.sending import FormState, Options
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.kernel.signatures import signatures_of
-from nomaflow_console.pages.run_form import new_state, preset_of, read_state, started_page
+from nomaflow_console.pages.run_form import ValueForm, form_routes, preset_of
 from nomaflow_console.rendering import page
 from nomaflow_telemetry.process_log import LOG_LEVELS
 
 
-class _Replayed:
-    """The run that is done again, with all that its form is made of."""
+class _ReplayForm(ValueForm):
+    """The form that replays a run, filled with its values; the address may change them, as for a new run."""
 
-    def __init__(self, run: RunView, job: JobView | None) -> None:
-        self.run = run
-        self.job = job
-        self.broken = next((each for each in run.steps if each.last.state in ("FAILED", "LOST", "CANCELED")), None)
+    takes: ClassVar = {"from": (), "definition": ("now", "then")}
+
+    def __init__(self, request: Request, run: RunView, job: JobView | None) -> None:
+        super().__init__(request, job_id=run.job_id, host=run.host)
+        self._run = run
+        self._job = job
+        self._broken = next((each for each in run.steps if each.last.state in ("FAILED", "LOST", "CANCELED")), None)
         # A canceled run that never reached its failed step has none, and is done again whole.
-        self.default_start = "failed" if run.state != "SUCCEEDED" and self.broken is not None else ""
+        self._default_start = "failed" if run.state != "SUCCEEDED" and self._broken is not None else ""
 
     def options(self, sent: Mapping[str, str]) -> Options:
-        """Return the options of a form, or of an address, which may name the step that did not succeed."""
-        found = replace(Options.of(sent, start=self.default_start), preset="")
-        is_broken = self.broken is not None and found.start == self.broken.name
+        """Return the options, which may name the step that did not succeed."""
+        found = replace(Options.of(sent, start=self._default_start), preset="")
+        is_broken = self._broken is not None and found.start == self._broken.name
         return replace(found, start="failed") if is_broken else found
 
-    def definition(self, options: Options) -> Mapping[str, Any]:
-        """Return the definition that the replay runs: that of then, or today's."""
-        now = self.job.definition if self.job is not None else None
-        then = self.run.definition
-        return (now if options.current_definition else then) or now or then or {}
-
     def layers(self, options: Options) -> Layers:
-        """Return what the replayed run's values came from."""
-        definition = self.definition(options)
-        return Layers(definition=definition, preset=preset_of(definition, self.run.preset), given=_given(self.run))
+        """Return what the replayed run's values came from, for the definition of then, or today's."""
+        now = self._job.definition if self._job is not None else None
+        then = self._run.definition
+        definition = (now if options.current_definition else then) or now or then or {}
+        return Layers(definition=definition, preset=preset_of(definition, self._run.preset), given=_given(self._run))
+
+    def start(self, options: Options, asked: Mapping[str, Any]) -> Awaitable[Replayed]:
+        failed = options.start == "failed"
+        return self.kernel.replay(
+            ReplayOrder(
+                run_id=self._run.run_id,
+                from_step="" if failed else options.start,
+                from_failed_step=failed,
+                current_definition=options.current_definition,
+                **asked,
+            )
+        )
+
+    async def checked(self, state: FormState, *, blames_empty: bool = True) -> FormState:
+        """Have the kernel check the form of a run that can be replayed."""
+        return state if _cannot(self._run) else await super().checked(state, blames_empty=blames_empty)
+
+    def page(self, state: FormState, *, status: int = 200) -> Response:
+        run, options = self._run, state.options
+        command = replay_command(run.run_id, state.reading.wanted, options)
+        return page(
+            self.request, "run_form.html", status=status, title=f"↻ Replay {run.job_id}", job=self._job,
+            run=run, state=state, command_line=command, action=f"/runs/{run.run_id}/replay", levels=LOG_LEVELS,
+            back=f"/runs/{run.run_id}", starts=self._starts(), cannot=_cannot(run), kept=self._kept(options),
+            outdated=self._outdated(),
+        )  # fmt: skip
+
+    def _starts(self) -> Sequence[tuple[str, str, StepView | None]]:
+        """Return where the replay may begin: value, title and step."""
+        found: list[tuple[str, str, StepView | None]] = [("", "the whole run", None)]
+        if self._broken is not None:
+            found.insert(0, ("failed", f"from {self._broken.name}, which did not succeed", self._broken))
+        found += [(step.name, f"from {step.name}", step) for step in self._run.steps[1:] if step is not self._broken]
+        return found
+
+    def _kept(self, options: Options) -> frozenset[str]:
+        """Return the steps whose outputs the replay keeps."""
+        names = [step.name for step in self._run.steps]
+        start = self._broken.name if options.start == "failed" and self._broken else options.start
+        return frozenset(names[: names.index(start)]) if start in names else frozenset()
+
+    def _outdated(self) -> bool:
+        """Return whether the job is defined otherwise now."""
+        then = self._run.definition_digest
+        return bool(then and self._job is not None and self._job.digest and then != self._job.digest)
 
 
 def _given(run: RunView) -> Wanted:
@@ -63,106 +104,20 @@ def _given(run: RunView) -> Wanted:
     )
 
 
-async def _replayed(request: Request) -> tuple[KernelClient, _Replayed]:
-    kernel = kernel_of(request)
-    run = await kernel.get_run(request.path_params["run_id"])
-    try:
-        job = await kernel.get_job(run.job_id)
-    except NotFound:
-        job = None
-    return kernel, _Replayed(run, job)
-
-
-async def show(request: Request) -> Response:
-    """Return the form, filled with the values of the run; the address may change them, as for a new run."""
-    kernel, replayed = await _replayed(request)
-    options = replayed.options(request.query_params)
-    signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
-    takes = {"from": (), "definition": ("now", "then")}
-    state = new_state(request, replayed.layers(options), signatures, options, takes)
-    return _page(request, replayed, await _checked(kernel, replayed, state, blames_empty=False))
-
-
-async def send(request: Request) -> Response:
-    """Start the replay, or only check it; show the form again where something is wrong."""
-    kernel, replayed = await _replayed(request)
-    sent = request.state.form
-    options = replayed.options(sent)
-    signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
-    state = read_state(request, replayed.layers(options), signatures, options)
-    checks = sent.get("do") == "check"
-    if checks or not state.reading:
-        return _page(request, replayed, await _checked(kernel, replayed, state), status=200 if checks else 400)
-    starting = kernel.replay(_order(replayed, state))
-    return await started_page(request, replayed.run.job_id, state, starting, partial(_page, request, replayed))
-
-
-def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False) -> ReplayOrder:
-    wanted, options = state.reading.wanted, state.options
-    return ReplayOrder(
-        run_id=replayed.run.run_id,
-        from_step="" if options.start == "failed" else options.start,
-        from_failed_step=options.start == "failed",
-        params=wanted.params,
-        op_kwargs=wanted.op_kwargs,
-        steps=wanted.steps,
-        log_level=options.log_level,
-        request_id=state.request_id,
-        overlap="allow" if options.allow_overlap else "",
-        current_definition=options.current_definition,
-        validate_only=validate_only,
-    )
-
-
-async def _checked(
-    kernel: KernelClient, replayed: _Replayed, state: FormState, *, blames_empty: bool = True
-) -> FormState:
-    if _cannot(replayed.run):
-        return state
-    order = _order(replayed, state, validate_only=True)
-    return await checked(state, lambda: kernel.replay(order), blames_empty=blames_empty)
-
-
-def _starts(replayed: _Replayed) -> Sequence[tuple[str, str, StepView | None]]:
-    """Return where the replay may begin: value, title and step."""
-    found: list[tuple[str, str, StepView | None]] = [("", "the whole run", None)]
-    if replayed.broken is not None:
-        found.insert(0, ("failed", f"from {replayed.broken.name}, which did not succeed", replayed.broken))
-    found += [(step.name, f"from {step.name}", step) for step in replayed.run.steps[1:] if step is not replayed.broken]
-    return found
-
-
-def _page(request: Request, replayed: _Replayed, state: FormState, *, status: int = 200) -> Response:
-    run, options = replayed.run, state.options
-    command = replay_command(run.run_id, state.reading.wanted, options)
-    return page(
-        request, "run_form.html", status=status, title=f"↻ Replay {run.job_id}", job=replayed.job,
-        run=run, state=state, command_line=command, action=f"/runs/{run.run_id}/replay", levels=LOG_LEVELS,
-        back=f"/runs/{run.run_id}", starts=_starts(replayed), cannot=_cannot(run), kept=_kept(replayed, options),
-        outdated=_outdated(replayed),
-    )  # fmt: skip
-
-
 def _cannot(run: RunView) -> str:
     if run.state in ("MISSED", "SKIPPED"):
         return "this run never started, so there is nothing to do again; run the job instead"
     return "" if run.terminal else "this run goes on; cancel it first, or wait for its end"
 
 
-def _kept(replayed: _Replayed, options: Options) -> frozenset[str]:
-    """Return the steps whose outputs the replay keeps."""
-    names = [step.name for step in replayed.run.steps]
-    start = replayed.broken.name if options.start == "failed" and replayed.broken else options.start
-    return frozenset(names[: names.index(start)]) if start in names else frozenset()
+async def _form(request: Request) -> _ReplayForm:
+    kernel = kernel_of(request)
+    run = await kernel.get_run(request.path_params["run_id"])
+    try:
+        job = await kernel.get_job(run.job_id)
+    except NotFound:
+        job = None
+    return _ReplayForm(request, run, job)
 
 
-def _outdated(replayed: _Replayed) -> bool:
-    """Return whether the job is defined otherwise now."""
-    then = replayed.run.definition_digest
-    return bool(then and replayed.job is not None and replayed.job.digest and then != replayed.job.digest)
-
-
-ROUTES = [
-    Route("/runs/{run_id}/replay", show),
-    Route("/runs/{run_id}/replay", send, methods=["POST"]),
-]
+ROUTES = form_routes("/runs/{run_id}/replay", _form)
