@@ -35,7 +35,7 @@ from nomaflow_console.views.hosts import (
 )
 from nomaflow_console.views.html_pieces import button, command, icon
 from nomaflow_console.views.job_row import job_row
-from nomaflow_console.views.run_row import run_row
+from nomaflow_console.views.run_rows import run_row
 from nomaflow_console.views.run_words import clock, fires_of, hindrance
 from nomaflow_console.views.schedule import strip
 from nomaflow_console.views.sentences import amount, counted, problem_place, reason_sentence, told, who, with_runs
