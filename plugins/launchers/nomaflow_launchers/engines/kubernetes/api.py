@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from nomaflow_launchers.engines.engine import EngineError
+from nomaflow_launchers.engines.kubernetes.reading import Listed
 from nomaflow_telemetry.visible_text import printable
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -114,14 +115,13 @@ class ApiServer:
         """
         return await self._ask("GET", path, kind, params=params)
 
-    async def items(self, path: str, kind: type[Any], **params: str) -> AsyncIterator[Any]:
+    async def items(self, path: str, kind: type[T], **params: str) -> AsyncIterator[T]:
         """Yield the objects of a list, part by part.
 
-        :param kind: of the list
         :raises EngineError: if the whole list cannot be had
         """
         while True:
-            part = await self._ask("GET", path, kind, params={**params, "limit": _AT_ONCE})
+            part = await self._ask("GET", path, Listed[kind], params={**params, "limit": _AT_ONCE})  # type: ignore[valid-type]
             for item in part.items or ():
                 yield item
             if not part.metadata.next_part:

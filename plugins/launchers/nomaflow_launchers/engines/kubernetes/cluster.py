@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer, Exists, Forbidden, Missing
-from nomaflow_launchers.engines.kubernetes.reading import Job, JobList, Node, Pod, PodList, PodTemplate
+from nomaflow_launchers.engines.kubernetes.reading import Job, Node, Pod, PodTemplate
 from nomaflow_launchers.engines.kubernetes.witness import evidence_of_end
 from nomaflow_launchers.engines.kubernetes.writing import (
     ATTEMPT,
@@ -50,8 +50,8 @@ class Kubernetes:
         :raises EngineError: if the cluster does not give the whole list
         """
         api, chosen = self._api(), selector(store_id)
-        jobs: list[Job] = [job async for job in api.items(self._jobs, JobList, labelSelector=chosen)]
-        pods: list[Pod] = [pod async for pod in api.items(self._pods, PodList, labelSelector=chosen)]
+        jobs = [job async for job in api.items(self._jobs, Job, labelSelector=chosen)]
+        pods = [pod async for pod in api.items(self._pods, Pod, labelSelector=chosen)]
         self._names = {job.metadata.name for job in jobs}
         of_job = {owner: pod for pod in pods for owner in pod.owners}
         self._tell([*_hindrances(pods)])
@@ -122,7 +122,7 @@ class Kubernetes:
         return evidence_of_end(pod, node=node)
 
     async def _pods_of(self, job: str) -> Sequence[Pod]:
-        return [pod async for pod in self._api().items(self._pods, PodList, labelSelector=f"job-name={job}")]
+        return [pod async for pod in self._api().items(self._pods, Pod, labelSelector=f"job-name={job}")]
 
     def log_of(self, engine_id: str) -> str:
         """Return the command that shows the output of an instance."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
+
+T = TypeVar("T")
 
 
 class Meta(Struct, frozen=True, rename="camel"):
@@ -29,6 +31,13 @@ class ListMeta(Struct, frozen=True):
     """The place at which the next part of a list begins."""
 
     next_part: str | None = field(default=None, name="continue")
+
+
+class Listed(Struct, Generic[T], frozen=True):
+    """A part of a list of objects."""
+
+    items: Sequence[T] | None
+    metadata: ListMeta = ListMeta()
 
 
 class Condition(Struct, frozen=True):
@@ -62,13 +71,6 @@ class Job(Struct, frozen=True):
         ended = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
         conditions = self.status.conditions or ()
         return self.metadata.deletion_timestamp is not None or any(c.type in ended and c.holds for c in conditions)
-
-
-class JobList(Struct, frozen=True):
-    """A part of a list of jobs."""
-
-    items: Sequence[Job] | None
-    metadata: ListMeta = ListMeta()
 
 
 class Terminated(Struct, frozen=True, rename="camel"):
@@ -130,13 +132,6 @@ class Pod(Struct, frozen=True):
     def owners(self) -> Sequence[str]:
         """The ids of the objects that it belongs to, such as its job."""
         return [owner.uid for owner in self.metadata.owner_references or ()]
-
-
-class PodList(Struct, frozen=True):
-    """A part of a list of pods."""
-
-    items: Sequence[Pod] | None
-    metadata: ListMeta = ListMeta()
 
 
 class Taint(Struct, frozen=True):
