@@ -19,61 +19,53 @@ from nomaflow_kernel.history.transitions import AttemptEnd, FinishAttempt
 _STATES = {state.value: state for state in AttemptState}
 
 
-class Outcome(AttemptEnd, frozen=True, kw_only=True):
-    """The end of an attempt, with what decides whether another try follows.
+def reported_end(event: Finished) -> AttemptEnd:
+    """Return the end of a reported attempt: the host's own verdict, else the worker's.
 
-    Its facts lack the rungs and lost lines that the host reported before.
+    A result is kept even if the attempt was stopped meanwhile. Its facts lack what the host reported before.
+
+    :raises LetterError: if the worker's letter breaks the contract
     """
-
+    code, reason, error = event.reason_code, event.reason, event.error
+    warnings, not_started = event.warnings, event.not_started
+    rows_affected, extras_json, has_result = None, b"", False
     exception_types: tuple[str, ...] = ()
+    if event.outcome:
+        told = open_outcome(event.outcome)
+        warnings, not_started = (*told.warnings, *warnings), told.not_started
+        if told.state == "SUCCEEDED":
+            _check_extras(told.extras_json)
+            rows_affected, extras_json, has_result = told.rows_affected, told.extras_json, told.has_result
+        if not code:
+            code, reason = told.reason_code, told.reason
+        if not (event.reason_code and told.cancelled_error):
+            error, exception_types = told.error, told.exception_types
+    data: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
+    if not_started:
+        data["not_started"] = True
+    return AttemptEnd(
+        state=_STATES[event.state.value],
+        reason=Reason(code, reason) if code else None,
+        error=error,
+        rows_affected=rows_affected,
+        extras_json=extras_json,
+        has_result=has_result,
+        exception_types=exception_types,
+        peak_rss_bytes=event.peak_rss_bytes,
+        cpu_seconds=event.cpu_seconds if math.isfinite(event.cpu_seconds) else 0.0,
+        facts=_facts(event, tuple(warnings)),
+        data=data,
+    )
 
-    @classmethod
-    def reported(cls, event: Finished) -> Outcome:
-        """Return the outcome of a reported event: the host's own verdict, else the worker's.
 
-        A result is kept even if the attempt was stopped meanwhile.
-
-        :raises LetterError: if the worker's letter breaks the contract
-        """
-        code, reason, error = event.reason_code, event.reason, event.error
-        warnings, not_started = event.warnings, event.not_started
-        rows_affected, extras_json, has_result = None, b"", False
-        exception_types: tuple[str, ...] = ()
-        if event.outcome:
-            told = open_outcome(event.outcome)
-            warnings, not_started = (*told.warnings, *warnings), told.not_started
-            if told.state == "SUCCEEDED":
-                _check_extras(told.extras_json)
-                rows_affected, extras_json, has_result = told.rows_affected, told.extras_json, told.has_result
-            if not code:
-                code, reason = told.reason_code, told.reason
-            if not (event.reason_code and told.cancelled_error):
-                error, exception_types = told.error, told.exception_types
-        data: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
-        if not_started:
-            data["not_started"] = True
-        return cls(
-            state=_STATES[event.state.value],
-            reason=Reason(code, reason) if code else None,
-            error=error,
-            rows_affected=rows_affected,
-            extras_json=extras_json,
-            has_result=has_result,
-            exception_types=exception_types,
-            peak_rss_bytes=event.peak_rss_bytes,
-            cpu_seconds=event.cpu_seconds if math.isfinite(event.cpu_seconds) else 0.0,
-            facts=_facts(event, tuple(warnings)),
-            data=data,
-        )
-
-    def transition(self, run: ActiveRun, now_us: int) -> FinishAttempt:
-        """Return the transition that records this outcome, with the facts that were reported before."""
-        earlier, end = run.attempt.facts, self
-        if earlier is not NO_FACTS:
-            complete = self.facts.complete and not earlier.lost_lines
-            facts = structs.replace(self.facts, rungs=earlier.rungs, lost_lines=earlier.lost_lines, complete=complete)
-            end = structs.replace(self, facts=facts)
-        return FinishAttempt(*run.named(), end=end, at_us=now_us)
+def finish(run: ActiveRun, end: AttemptEnd, at_us: int) -> FinishAttempt:
+    """Return the transition that records the end of the current attempt, with the facts that were reported before."""
+    earlier = run.attempt.facts
+    if earlier is not NO_FACTS:
+        complete = end.facts.complete and not earlier.lost_lines
+        facts = structs.replace(end.facts, rungs=earlier.rungs, lost_lines=earlier.lost_lines, complete=complete)
+        end = structs.replace(end, facts=facts)
+    return FinishAttempt(*run.named(), end=end, at_us=at_us)
 
 
 def _facts(event: Finished, warnings: tuple[str, ...]) -> AttemptFacts:

@@ -9,7 +9,6 @@ from nomaflow_api.near_names import near_names
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob
 from nomaflow_kernel.engine import stepping, triggering
 from nomaflow_kernel.engine.active_run import ActiveRun
-from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EngineState
@@ -17,7 +16,7 @@ from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import Ancestor, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import FinishRun, StartAttempt
+from nomaflow_kernel.history.transitions import AttemptEnd, FinishRun, StartAttempt
 
 
 def call_job(state: EngineState, batch: Batch, run: ActiveRun) -> None:
@@ -144,7 +143,7 @@ def child_ended(state: EngineState, batch: Batch, end: FinishRun, extras_json: b
     # The extras of the child's last step, and facts about the child run.
     child = {"child_run_id": end.run_id, "child_job_id": end.job_id, "child_state": end.state.value}
     extras = json.dumps({**(json.loads(extras_json) if extras_json else {}), **child}, separators=(",", ":"))
-    outcome = Outcome(
+    of_step = AttemptEnd(
         state=to,
         reason=reason,
         error=error,
@@ -152,4 +151,4 @@ def child_ended(state: EngineState, batch: Batch, end: FinishRun, extras_json: b
         extras_json=extras.encode(),
         has_result=True,
     )
-    stepping.end_attempt(state, batch, run, outcome)
+    stepping.end_attempt(state, batch, run, of_step)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.attempt_end import Outcome
 from nomaflow_kernel.history.states import AttemptState
+from nomaflow_kernel.history.transitions import AttemptEnd
 
 _REFUSED = "host_refused"
 """The failure that the code did not cause, and that uses up no try."""
@@ -34,13 +34,13 @@ class NextTry(TypedDict):
     delay_seconds: float
 
 
-def next_try(run: ActiveRun, ended: CurrentAttempt, outcome: Outcome, *, draw: Callable[[], float]) -> NextTry | None:
+def next_try(run: ActiveRun, ended: CurrentAttempt, end: AttemptEnd, *, draw: Callable[[], float]) -> NextTry | None:
     """Return the next try of a step whose attempt has failed or is LOST; None if the step has failed for good.
 
     :param draw: returns a random number from 0 to 1, for the jitter
     """
-    code = outcome.reason.code if outcome.reason else ""
-    again, lost, policy = run.definition.retry_on_lost, outcome.state is AttemptState.LOST, ended.step.retry
+    code = end.reason.code if end.reason else ""
+    again, lost, policy = run.definition.retry_on_lost, end.state is AttemptState.LOST, ended.step.retry
     if code == _REFUSED:
         return {"tries": ended.tries, "delay_seconds": _refused_delay(ended.number - ended.tries)}
     if code == _NEIGHBOUR and again:
@@ -51,7 +51,7 @@ def next_try(run: ActiveRun, ended: CurrentAttempt, outcome: Outcome, *, draw: C
         return {"tries": ended.tries + 1, "delay_seconds": 0.0}
     if lost or code in _FOR_GOOD:
         return None
-    if ended.tries < policy.attempts and policy.retries(outcome.exception_types):
+    if ended.tries < policy.attempts and policy.retries(end.exception_types):
         return {"tries": ended.tries + 1, "delay_seconds": policy.delay_seconds(ended.tries, draw())}
     return None
 

@@ -14,14 +14,14 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Event, Finished, 
 from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.attempt_end import Outcome
+from nomaflow_kernel.engine.attempt_end import reported_end
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, RecordRung, StartAttempt
+from nomaflow_kernel.history.transitions import AppendLog, AttemptEnd, Notice, RecordReport, RecordRung, StartAttempt
 from nomaflow_telemetry.process_log import attempt_fields
 
 _LOG = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _take_in(
     if not current.report_seq:
         state.heard_of(run)
     # Opened before anything is recorded: nothing of an invalid report counts.
-    outcome = Outcome.reported(last) if isinstance(last, Finished) else None
+    end = reported_end(last) if isinstance(last, Finished) else None
     for event in events:
         match event:
             case LogChunk():
@@ -121,8 +121,8 @@ def _take_in(
             facts=current.facts if lost else None,
         )
     )
-    if outcome is not None:
-        stepping.end_attempt(state, batch, run, outcome)
+    if end is not None:
+        stepping.end_attempt(state, batch, run, end)
 
 
 def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Started) -> None:
@@ -184,7 +184,7 @@ def _answer_ended(state: EngineState, batch: Batch, reporter: InstanceKey, told:
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=ended.final_seq)
     events = _opened(told.events)
     if events and isinstance(events[-1], Finished):
-        _note_late_result(batch, told.attempt_key, ended, Outcome.reported(events[-1]))
+        _note_late_result(batch, told.attempt_key, ended, reported_end(events[-1]))
     elif ended.result_is_wanted:  # a host that was fenced now would never report it
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
     return _refuse(
@@ -198,7 +198,7 @@ def _refuse(told: AttemptReport, status: AckStatus, detail: str) -> AttemptAck:
     return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=0, status=status, detail=detail)
 
 
-def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, late: Outcome) -> None:
+def _note_late_result(batch: Batch, attempt_key: str, ended: EndedAttempt, late: AttemptEnd) -> None:
     run_id, step, number = split_attempt_key(attempt_key)
     batch.add(
         Notice(

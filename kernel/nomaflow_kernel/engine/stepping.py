@@ -8,7 +8,7 @@ from typing import Any
 from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.attempt_end import Outcome
+from nomaflow_kernel.engine.attempt_end import finish
 from nomaflow_kernel.engine.next_try import next_try
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
 from nomaflow_kernel.engine.placement import is_exclusive, pick
@@ -19,7 +19,7 @@ from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import DispatchAttempt, FinishRun, OpenAttempt, StartRun, end_data
+from nomaflow_kernel.history.transitions import AttemptEnd, DispatchAttempt, FinishRun, OpenAttempt, StartRun, end_data
 
 
 def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
@@ -137,46 +137,46 @@ def conclude(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState,
     :param to: CANCELED, FAILED if it is certain that nothing of it is left, or LOST
     """
     error = "" if to is AttemptState.CANCELED else reason.message
-    end_attempt(state, batch, run, Outcome(state=to, reason=reason, error=error))
+    end_attempt(state, batch, run, AttemptEnd(state=to, reason=reason, error=error))
 
 
-def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outcome) -> None:
+def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, end: AttemptEnd) -> None:
     """Record the end of the current attempt, and decide what comes next."""
     current = run.attempt
     state.release(run)
     at_us = run.stamp(batch.now_us)
     if current.opened:
-        batch.add(outcome.transition(run, at_us))
+        batch.add(finish(run, end, at_us))
     else:
-        open_row(batch, run, outcome.state, reason=outcome.reason, error=outcome.error, finished_at_us=at_us)
+        open_row(batch, run, end.state, reason=end.reason, error=end.error, finished_at_us=at_us)
     state.ended.put(
         current.key,
         EndedAttempt(
             job_id=run.job_id,
             host=run.host,
             incarnation=current.incarnation,
-            state=outcome.state,
+            state=end.state,
             final_seq=current.report_seq,
             retry_on_lost=run.definition.retry_on_lost,
         ),
     )
-    failed = outcome.state in (AttemptState.FAILED, AttemptState.LOST)
+    failed = end.state in (AttemptState.FAILED, AttemptState.LOST)
     if failed and run.cancel is None and run.timed_out is None:
-        following = next_try(run, current, outcome, draw=state.rng.random)
+        following = next_try(run, current, end, draw=state.rng.random)
         if following is not None:
             _open_attempt(state, batch, run, number=current.number + 1, **following)
             return
-    run.note_result(current.step.name, outcome.state, outcome.rows_affected, outcome.extras_json)
+    run.note_result(current.step.name, end.state, end.rows_affected, end.extras_json)
     if run.cancel is not None:
         end_run(state, batch, run, RunState.CANCELED, cancel_reason(run.cancel))
     elif run.timed_out is not None:
         end_run(state, batch, run, RunState.FAILED, run.timed_out, run.timed_out.message)
-    elif outcome.state is AttemptState.SUCCEEDED:
+    elif end.state is AttemptState.SUCCEEDED:
         run.index += 1
         _go_on(state, batch, run)
     else:
-        to = RunState.CANCELED if outcome.state is AttemptState.CANCELED else RunState.FAILED
-        end_run(state, batch, run, to, outcome.reason, outcome.error)
+        to = RunState.CANCELED if end.state is AttemptState.CANCELED else RunState.FAILED
+        end_run(state, batch, run, to, end.reason, end.error)
 
 
 def cancel_reason(cancel: CancelRequest) -> Reason:

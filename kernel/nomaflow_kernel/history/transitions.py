@@ -142,6 +142,7 @@ class AppendLog(Struct, frozen=True, kw_only=True):
 class AttemptEnd(Struct, frozen=True, kw_only=True):
     """A terminal state of an attempt, with its details.
 
+    :param exception_types: decides whether another try follows, and is not stored
     :param data: contents of the event besides state and reason
     """
 
@@ -154,6 +155,7 @@ class AttemptEnd(Struct, frozen=True, kw_only=True):
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
     facts: AttemptFacts = NO_FACTS
+    exception_types: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
 
 

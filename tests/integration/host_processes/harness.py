@@ -33,7 +33,7 @@ from nomaflow_host.project.project import Project
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
-from nomaflow_kernel.engine.attempt_end import Outcome
+from nomaflow_kernel.engine.attempt_end import reported_end
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.models.settings_file import HostSection
 from nomaflow_project.reading.sources import ProjectSources
@@ -73,7 +73,7 @@ class Ended:
     @classmethod
     def of(cls, event: Finished) -> Ended:
         """Open an event."""
-        told = Outcome.reported(event)
+        told = reported_end(event)
         return cls(
             state=event.state,
             reason_code=told.reason.code if told.reason else "",
