@@ -1,1 +1,1 @@
-"""The kernel's side of its hosts: sessions, reports, manifests."""
+"""The kernel's side of its hosts: the open sessions, and what hosts say in them."""

@@ -1,1 +1,1 @@
-"""The kernel's gRPC side: services for clients, checks, errors, the server itself."""
+"""The kernel's gRPC side: services for clients and hosts, checks, errors, the server itself."""

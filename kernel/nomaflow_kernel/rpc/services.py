@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.access.doors import Identify, clients_door, hosts_door, joining_door, owners_door
-from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc.access_calls import AccessCalls
 from nomaflow_kernel.rpc.audit_calls import AuditCalls
@@ -18,6 +16,7 @@ from nomaflow_kernel.rpc.event_pages import EventPages
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.fire_calls import FireCalls
 from nomaflow_kernel.rpc.handlers import methods_of
+from nomaflow_kernel.rpc.host_gateway import HostGateway
 from nomaflow_kernel.rpc.inspect_calls import InspectCalls
 from nomaflow_kernel.rpc.job_pages import JobPages
 from nomaflow_kernel.rpc.kernel_service import KernelService
@@ -47,19 +46,7 @@ def door_servers(
 
 def _services(parts: KernelParts) -> Services:
     """Return the methods of the kernel's services, and of the health service."""
-    enrolment, catalogue, settings = Enrolment(parts), CatalogueCalls(parts), parts.settings
-    # Hosts keep what the operator has named, and no name that the kernel has guessed.
-    named = settings.advertised_hosts or any(map(is_tcp, settings.advertised))
-    gateway = HostGateway(
-        engine=parts.engine,
-        manifests=parts.catalogue,
-        sessions=parts.sessions,
-        audit=parts.audit,
-        info=parts.info,
-        settings=settings.kernel,
-        addresses=(lambda: parts.reached().hosts) if named else tuple,
-        quotas=parts.quotas,
-    )
+    enrolment, catalogue = Enrolment(parts), CatalogueCalls(parts)
     return {
         KERNEL: methods_of(
             KERNEL,
@@ -76,7 +63,7 @@ def _services(parts: KernelParts) -> Services:
             FigureCalls(parts),
         ),
         ACCESS: methods_of(ACCESS, AccessCalls(parts, enrolment.join_string), AuditCalls(parts)),
-        GATEWAY: methods_of(GATEWAY, gateway, enrolment),
+        GATEWAY: methods_of(GATEWAY, HostGateway(parts), enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),
         HEALTH: methods_of(HEALTH, parts.health),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -19,8 +21,9 @@ from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.state import EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_kernel.rpc.host_gateway import HostGateway
 from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.loaded import LoadedJob
@@ -151,19 +154,25 @@ class SimulatedKernel:
         self.engine._state.rng = random.Random(self._rng.random())
         self.engine._state.ids = RunIds(now_ms=lambda: self._clock.now_us() // 1000, random_bits=self._rng.getrandbits)
         await self.engine.start()
-        self.gateway = HostGateway(
+        clocks = KernelSection(
+            heartbeat_seconds=4,
+            lease_seconds=SETTINGS.lease_seconds,
+            lost_after_seconds=SETTINGS.grace_seconds,
+        )
+        parts: Any = SimpleNamespace(
             engine=self.engine,
-            manifests=_NoManifests(),
+            catalogue=_NoManifests(),
             sessions=self._sessions,
             audit=AuditLog(store=None, clock=self._clock),
             info=info,
-            settings=KernelSection(
-                heartbeat_seconds=4,
-                lease_seconds=SETTINGS.lease_seconds,
-                lost_after_seconds=SETTINGS.grace_seconds,
-            ),
+            settings=KernelSettings(project=Path(), kernel=clocks),
             quotas=Quotas(limits=QuotaSection(), clock=self._clock),
+            clock=self._clock,
+            guard=None,
+            store=self.store,
+            feed=None,
         )
+        self.gateway = HostGateway(parts)
         self.alive = True
 
     def _count_taken_back(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -20,12 +21,11 @@ from nomaflow_kernel.access.principals import OWNER, Caller, Principal, Principa
 from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError, QuotaExceeded, StaleSession
-from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
+from nomaflow_kernel.rpc.host_gateway import HostGateway
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.models.settings_file import QuotaSection
 
@@ -214,16 +214,13 @@ async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
 
 
 def _gateway(engine: ScriptedEngine, sessions: SessionRegistry) -> HostGateway:
-    unused: Any = None
-    return HostGateway(
-        engine=cast(Engine, engine),
-        manifests=unused,
-        sessions=sessions,
-        audit=unused,
-        info=StoreInfo(kind="sqlite", epoch=1, last_event_seq=0),
-        settings=unused,
-        quotas=Quotas(limits=QuotaSection(), clock=StandingClock()),
-    )
+    clock = StandingClock()
+    parts: Any = SimpleNamespace(
+        engine=engine, sessions=sessions, info=StoreInfo(kind="sqlite", epoch=1, last_event_seq=0), clock=clock,
+        quotas=Quotas(limits=QuotaSection(), clock=clock), guard=None, store=None, feed=None,
+        catalogue=None, audit=None,
+    )  # fmt: skip
+    return HostGateway(parts)
 
 
 def _on_a_stream(*reports: AttemptReport, epoch: int = 1, number: int = 1) -> gateway.StreamReportsRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import pytest
@@ -18,10 +18,9 @@ from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.hosts import registry
-from nomaflow_kernel.hosts.gateway import HostGateway
+from nomaflow_kernel.rpc.host_gateway import HostGateway
 from waiting import eventually
 
 
@@ -84,7 +83,7 @@ async def test_a_session_begins_with_a_hello(world: World) -> None:
 
 async def test_a_stream_without_a_hello_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that sends no hello in time is ended with an error."""
-    monkeypatch.setattr("nomaflow_kernel.hosts.gateway._HELLO_SECONDS", 0.05)
+    monkeypatch.setattr("nomaflow_kernel.rpc.host_gateway._HELLO_SECONDS", 0.05)
     code, reason, _ = await Session(world).refusal()
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")
 
@@ -184,11 +183,7 @@ async def test_the_end_of_an_older_session_leaves_the_newer_one_in_its_place(wor
 
 def attached(world: World, requests: AsyncIterator[gateway.AttachRequest]) -> AsyncIterator[gateway.AttachResponse]:
     """Return the call of a session, without a connection."""
-    served = HostGateway(
-        engine=cast(Engine, world.engine), manifests=world.catalogue, sessions=world.sessions, audit=world.audit,
-        info=world.info, settings=world.parts.settings.kernel, quotas=world.parts.quotas,
-    )  # fmt: skip
-    return served.attach(requests, Caller(principal=OWNER, peer="here"))
+    return HostGateway(world.parts).attach(requests, Caller(principal=OWNER, peer="here"))
 
 
 async def test_a_session_that_the_kernel_ends_is_over_though_its_host_does_not_read(world: World) -> None:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Literal
 
 from msgspec import structs
 
+from nomaflow_api.addresses import is_tcp
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
-from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.audit_texts import named
 from nomaflow_kernel.access.audited_calls import audit_about
 from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
-from nomaflow_kernel.access.quotas import Quotas
-from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
-from nomaflow_kernel.engine.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
-from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
-from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
-from nomaflow_project.models.settings_file import KernelSection
+from nomaflow_kernel.rpc.parts import Calls, KernelParts
 
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
@@ -37,33 +32,12 @@ _HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT, _BYTES_OF_MANIFEST = 10
 """The number of items in such a call that cost a host as much as the call itself."""
 
 
-class HostGateway:
-    """The hosts' side of the kernel: sessions, reports, manifests.
+class HostGateway(Calls):
+    """Serves the calls of hosts about sessions, reports and manifests."""
 
-    :param info: its store's id is random and identifies the history: epochs count within it only
-    :param addresses: returns those that hosts keep for their next connections
-    """
-
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        manifests: CatalogueService,
-        sessions: SessionRegistry,
-        audit: AuditLog,
-        info: StoreInfo,
-        settings: KernelSection,
-        quotas: Quotas,
-        addresses: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
-        self._engine = engine
-        self._manifests = manifests
-        self._sessions = sessions
-        self._audit = audit
-        self._info = info
-        self._settings = settings
-        self._addresses = addresses
-        self._quotas = quotas
+    def __init__(self, parts: KernelParts) -> None:
+        super().__init__(parts)
+        self._info, self._audit, self._quotas = parts.info, parts.audit, parts.quotas
         self._introducing: dict[str, asyncio.Lock] = {}
 
     async def attach(
@@ -84,9 +58,9 @@ class HostGateway:
         digest = hello.heartbeat.manifest_digest
         wanted = bool(digest) and (
             (not hello.for_attempt and await self._is_news(hello, digest, hello.heartbeat.loaded_at_us))
-            or not self._manifests.knows_code(hello.host, digest)
+            or not self._catalogue.knows_code(hello.host, digest)
         )
-        self._sessions.check_room(hello, known={each.host for each in self._manifests.hosts()})
+        self._sessions.check_room(hello, known={each.host for each in self._catalogue.hosts()})
         session = Session(hello=hello, loading=hello.heartbeat.loading or wanted)
         # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)
@@ -129,7 +103,7 @@ class HostGateway:
         self._audit.of_session(action, caller, target=f"host:{hello.host}", note=note)
 
     async def _is_news(self, hello: InstanceHello, digest: str, loaded_at_us: int) -> bool:
-        return not await self._manifests.knows_manifest(
+        return not await self._catalogue.knows_manifest(
             hello.host, digest, loaded_at_us=loaded_at_us, served=self._sessions.digests_beside(hello)
         )
 
@@ -159,16 +133,19 @@ class HostGateway:
         return hello, min(PROTOCOL_MAX, first.hello.protocol_max)
 
     def _welcome(self, verdicts: Sequence[Verdict], *, protocol: int, manifest_wanted: bool) -> gateway.Welcome:
+        settings = self._parts.settings
+        # Hosts keep what the operator has named, and no name that the kernel has guessed.
+        named = settings.advertised_hosts or any(map(is_tcp, settings.advertised))
         return gateway.Welcome(
             protocol=protocol,
             epoch=self._info.epoch,
-            kernel_id=self._info.store_id,
-            heartbeat_interval_ms=_milliseconds(self._settings.heartbeat_seconds),
-            lease_ms=_milliseconds(self._settings.lease_seconds),
-            grace_ms=_milliseconds(self._settings.lost_after_seconds),
+            kernel_id=self._info.store_id,  # random, and of this history: epochs count within it only
+            heartbeat_interval_ms=_milliseconds(settings.kernel.heartbeat_seconds),
+            lease_ms=_milliseconds(settings.kernel.lease_seconds),
+            grace_ms=_milliseconds(settings.kernel.lost_after_seconds),
             manifest_wanted=manifest_wanted,
             verdicts=seal(verdicts) if verdicts else b"",
-            addresses=self._addresses(),
+            addresses=self._parts.reached().hosts if named else (),
         )
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session, caller: Caller) -> None:
@@ -262,7 +239,7 @@ class HostGateway:
         a kernel loads a hundred of them finds its own known when it calls again.
         """
         asked, loaded_at_us = request.explicit, request.loaded_at_us
-        disabled = self._manifests.disabled_in(hello.host, request.digest, asked=asked, loaded_at_us=loaded_at_us)
+        disabled = self._catalogue.disabled_in(hello.host, request.digest, asked=asked, loaded_at_us=loaded_at_us)
         current = disabled is not None
         if disabled is None:
             try:
@@ -270,7 +247,7 @@ class HostGateway:
                     open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
                 )
                 self._quotas.call(caller.principal, "IntroduceManifest", size / _BYTES_OF_MANIFEST)
-                current, disabled = await self._manifests.introduce(
+                current, disabled = await self._catalogue.introduce(
                     hello.host,
                     digest=request.digest,
                     manifest=manifest,
@@ -285,7 +262,7 @@ class HostGateway:
                 raise
         self._sessions.loaded(hello.key, digest=request.digest)
         self._engine.look_again(hello.host)
-        claimed = self._manifests.foreign_ids(hello.host) if current else ()
+        claimed = self._catalogue.foreign_ids(hello.host) if current else ()
         if claimed:
             self._audit.of_session(
                 "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
