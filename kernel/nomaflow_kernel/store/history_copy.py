@@ -14,7 +14,6 @@ from sqlalchemy.util import await_only
 
 from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS
 from nomaflow_kernel.store.driver import sqlite_driver
 from nomaflow_kernel.store.errors import (
     MaintenanceRefused,
@@ -32,7 +31,7 @@ from nomaflow_kernel.store.moved_marks import Mark, reclaim, refuse_marked, set_
 from nomaflow_kernel.store.sql_store import open_store
 from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine, writing_engine
 from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file
-from nomaflow_kernel.store.writer import Link, in_transaction
+from nomaflow_kernel.store.writer import LOCK_WAIT_SECONDS, Link, in_transaction
 
 T = TypeVar("T")
 Row = tuple[Any, ...]

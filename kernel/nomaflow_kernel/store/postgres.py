@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from nomaflow_api.boot_clock import boot_seconds
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed, UnsupportedStore
 from nomaflow_kernel.store.holders import own_process
@@ -32,7 +31,7 @@ from nomaflow_kernel.store.lease_row import (
     take_lease,
 )
 from nomaflow_kernel.store.migrate import lock_migrations, migrate, take_over, usable
-from nomaflow_kernel.store.writer import give, in_transaction
+from nomaflow_kernel.store.writer import Writer, give, in_transaction
 
 T = TypeVar("T")
 
@@ -66,7 +65,7 @@ _WRITER_PLANS = {
 }
 
 
-class PostgresDatabase(SqlDatabase):
+class PostgresDatabase:
     """A PostgreSQL database that kernels may share: the one that holds the lease leads, the epoch fences the others.
 
     :param url: in SQLAlchemy's form, ``postgresql+asyncpg://…``
@@ -87,9 +86,8 @@ class PostgresDatabase(SqlDatabase):
             "statement_timeout": "0",  # or a large commit, or a migration, would fail again and again
             "idle_in_transaction_session_timeout": _milliseconds(self._patience_seconds),
         }
-        self._readers = _Readers(url)
-        writing = PostgresLink(url, {"application_name": _WRITER, **self._settings})
-        super().__init__(writing=writing, reading=self._readers)
+        self.reading = _Readers(url)
+        self.writer = Writer(PostgresLink(url, {"application_name": _WRITER, **self._settings}))
         # A standby kernel must notice a dead connection: a check without an answer times out.
         keeping = {"application_name": "nomaflow-lease", **self._settings}
         self._keeping = PostgresLink(url, keeping, command_timeout=_ANSWER_SECONDS)
@@ -108,7 +106,7 @@ class PostgresDatabase(SqlDatabase):
             await self._keeping.run(in_transaction(lambda connection: refuse_while_held(connection, self._watch)))
         asked_at = boot_seconds()
         try:
-            taken = await self._writer.start(self._take)
+            taken = await self.writer.start(self._take)
         except StoreLed:
             self._stood_by = True
             raise
@@ -139,8 +137,8 @@ class PostgresDatabase(SqlDatabase):
 
     def _lost(self, error: StoreError) -> None:
         """Let nobody wait for a database that may never answer: a kernel without the lead has nothing to do here."""
-        self._writer.give_up(error)
-        self._readers.give_up(error)
+        self.writer.give_up(error)
+        self.reading.give_up(error)
         self._lease.on_lost(error)
 
 

@@ -15,8 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.lookups import ApplyResult, CommitObserver, ForgottenHost, RunCount, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store.database import LOCK_WAIT_SECONDS, SqlDatabase
-from nomaflow_kernel.store.errors import UnsupportedStore
+from nomaflow_kernel.store.errors import StoreUnavailable, UnsupportedStore
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.operations import (
     audit,
@@ -35,6 +34,7 @@ from nomaflow_kernel.store.rows import CERTIFICATES, FIRES, PAUSES, TOKENS
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.slice_counts import SliceCounts, counted_runs
 from nomaflow_kernel.store.urls import driver_url, parsed_url, sqlite_file, unusable_part
+from nomaflow_kernel.store.writer import LOCK_WAIT_SECONDS, Database
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def _reading(
     """Return the method that runs a query in a read transaction of its own."""
 
     async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._database.read(lambda connection: query(connection, *args, **kwargs))
+        return await self._read(lambda connection: query(connection, *args, **kwargs))
 
     return method
 
@@ -62,7 +62,7 @@ def _writing(
     """Return the method that makes a change in a transaction guarded by the epoch."""
 
     async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._database.write(lambda session: change(session.connection, *args, **kwargs))
+        return await self._write(lambda session: change(session.connection, *args, **kwargs))
 
     return method
 
@@ -73,11 +73,11 @@ def _pruning(
     """Return the method that deletes the terminal runs that a query finds, a few at a time; it returns how many."""
 
     async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> int:
-        found = await self._database.read(lambda connection: query(connection, *args, **kwargs))
+        found = await self._read(lambda connection: query(connection, *args, **kwargs))
         gone = 0
         for start in range(0, len(found), _PRUNED_TOGETHER):
             some = found[start : start + _PRUNED_TOGETHER]
-            gone += await self._database.write(partial(self._remove_runs, some))
+            gone += await self._write(partial(self._remove_runs, some))
         return gone
 
     return method
@@ -98,8 +98,9 @@ class Store:
     :param observer: called after each applied batch
     """
 
-    def __init__(self, *, database: SqlDatabase, observer: CommitObserver | None = None) -> None:
+    def __init__(self, *, database: Database, observer: CommitObserver | None = None) -> None:
         self._database = database
+        self._closed = False
         self._observer = observer
         self.pruned_through_seq = 0
         """The newest event that retention has removed, 0 for none: all later ones exist."""
@@ -141,21 +142,39 @@ class Store:
     @property
     def waiting(self) -> int:
         """The number of operations that wait for the writer."""
-        return self._database.waiting
+        return self._database.writer.waiting
 
     async def open(self) -> StoreInfo:
         """Migrate the schema, take the store for this kernel alone and raise the epoch.
 
-        :raises StoreInUse: if another kernel holds it
+        :raises StoreInUse: if another kernel holds it; after any error it may be tried again
         """
         self._counts = SliceCounts()
-        info = await self._database.open()
+        info = await self._database.claim()
+        self._closed = False
         self.pruned_through_seq = info.pruned_through_seq
         return info
 
     async def close(self) -> None:
-        """Finish waiting operations and close the store. Closing twice is allowed."""
-        await self._database.close()
+        """Finish waiting operations, close every connection, and release the database. Closing twice is allowed.
+
+        It is released even if the caller does not wait for the operations any longer.
+        """
+        self._closed = True
+        try:
+            await self._database.writer.stop()
+        finally:
+            await self._database.release()
+        await self._database.reading.close()
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        return await self._database.reading.run(query)
+
+    def _write(self, operation: Callable[[WriteSession], T]) -> Awaitable[T]:
+        """Run an operation together with all others that wait; finished once it is durable."""
+        return self._database.writer.submit(operation)
 
     def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
         """Apply a batch in one transaction, guarded by this kernel's epoch; it is submitted when this returns.
@@ -169,7 +188,7 @@ class Store:
             counts.note(counted_runs(batch), commits=session.ends.commits)
             return apply_transitions(session, batch, at_us=at_us)
 
-        kept = self._database.write(apply_noted)
+        kept = self._write(apply_noted)
         return kept if self._observer is None else _observed(self._observer, transitions, kept, began=began)
 
     async def count_runs(
@@ -185,7 +204,7 @@ class Store:
         count: Callable[..., list[RunCount]] = self._counts.count
         if job_id or host or by:
             count = partial(tallies.count_runs, job_id=job_id, host=host, by=by)
-        return await self._database.read(partial(count, since_us=since_us, until_us=until_us))
+        return await self._read(partial(count, since_us=since_us, until_us=until_us))
 
     def _remove_runs(self, run_ids: Sequence[str], session: WriteSession) -> int:
         self._counts.note(run_ids, commits=session.ends.commits)
@@ -196,7 +215,7 @@ class Store:
 
         They are found by reading: there may be many that are younger, and no write waits until all were looked at.
         """
-        found = await self._database.read(partial(pruning.old_notices, before_us=before_us, limit=limit))
+        found = await self._read(partial(pruning.old_notices, before_us=before_us, limit=limit))
         if found:
             await self._remove_events(found, on_gone=self._note_pruned)
         return len(found)
@@ -207,25 +226,25 @@ class Store:
 
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
         """Append rows to the audit, numbered and chained in the order given; they are submitted when this returns."""
-        return self._database.write(partial(audit.append_audit, records=tuple(records)))
+        return self._write(partial(audit.append_audit, records=tuple(records)))
 
     async def verify_audit(self) -> AuditVerdict:
         """Compute the audit's chain again, a page of rows at a time."""
         verdict: AuditVerdict | None = None
         while True:
             page = partial(audit.verify_page, verdict=verdict, limit=_ROWS_VERIFIED_TOGETHER)
-            found, complete = await self._database.read(page)
+            found, complete = await self._read(page)
             if complete:
                 return found
             verdict = found
 
     async def forget_host(self, host: str, *, at_us: int, by: str = "") -> ForgottenHost:
         """Remove a host's manifests. Event ``host.forgotten``; none for the kernel's own file, whose name is empty."""
-        return await self._database.write(partial(hosts.forget_host, host=host, at_us=at_us, by=by))
+        return await self._write(partial(hosts.forget_host, host=host, at_us=at_us, by=by))
 
     async def ping(self) -> None:
         """Make a write without an effect but that the transaction counts itself: the store can be written then."""
-        await self._database.write(lambda _: None)
+        await self._write(lambda _: None)
 
 
 async def _observed(
@@ -259,7 +278,7 @@ def open_store(
     return Store(database=database, observer=observer)
 
 
-def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> SqlDatabase:
+def _database(given: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> Database:
     if file := sqlite_file(given):
         from nomaflow_kernel.store.sqlite import SqliteDatabase
 

@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver import sqlite_driver
 from nomaflow_kernel.store.driver_errors import mapped_errors
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrate import migrate, take_over, usable
-from nomaflow_kernel.store.writer import give
+from nomaflow_kernel.store.writer import Writer, give
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ _WRITER_PRAGMAS = (
 )
 
 
-class SqliteDatabase(SqlDatabase):
+class SqliteDatabase:
     """An SQLite file, held by a lock.
 
     :param path: of the database file; its directory must exist
@@ -48,10 +47,8 @@ class SqliteDatabase(SqlDatabase):
     """
 
     def __init__(self, *, path: str, holder: str, lock_wait_seconds: float) -> None:
-        super().__init__(
-            writing=SqliteLink(lambda: writing_engine(path, lock_wait_seconds=lock_wait_seconds)),
-            reading=SqliteLink(lambda: reading_engine(path), threads=_READERS),
-        )
+        self.writer = Writer(SqliteLink(lambda: writing_engine(path, lock_wait_seconds=lock_wait_seconds)))
+        self.reading = SqliteLink(lambda: reading_engine(path), threads=_READERS)
         self._path = path
         self._holder = holder
         self._lock = FileLock(path)
@@ -62,10 +59,10 @@ class SqliteDatabase(SqlDatabase):
         try:
             create_database_file(self._path)
             if not _is_empty_or_wal(self._path):  # it may be another program's, whose mode a writer would change
-                await self._reading.run(usable)
-            return await self._writer.start(self._take)
+                await self.reading.run(usable)
+            return await self.writer.start(self._take)
         except BaseException:
-            await self._reading.close()
+            await self.reading.close()
             self._lock.release()
             raise
 

@@ -35,6 +35,28 @@ class Link(Protocol):
         """Close every connection; the next work connects again. Closing twice is allowed."""
 
 
+class Database(Protocol):
+    """A database that one kernel at a time works on."""
+
+    @property
+    def writer(self) -> Writer:
+        """The only one that writes."""
+
+    @property
+    def reading(self) -> Link:
+        """Connections that only read, also while another kernel has the database."""
+
+    async def claim(self) -> StoreInfo:
+        """Keep other kernels off the database, start the writer and take the store over."""
+
+    async def release(self) -> None:
+        """Let other kernels have the database. Releasing twice is allowed."""
+
+
+LOCK_WAIT_SECONDS = 5.0
+"""How long a write waits for a lock that another process holds."""
+
+
 def in_transaction(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
     """Return work that begins a transaction, and commits it unless an error is raised."""
 

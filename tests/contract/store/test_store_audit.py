@@ -75,7 +75,7 @@ async def test_an_operation_that_fails_takes_its_rows_back(store: Store) -> None
         session.audit.append(row("job:bad"))
         raise ValueError("after the row")
 
-    calls = [store.append_audit([row("job:a")]), store._database.write(fails), store.append_audit([row("job:b")])]
+    calls = [store.append_audit([row("job:a")]), store._write(fails), store.append_audit([row("job:b")])]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(each, ValueError) for each in results] == [False, True, False]
     assert [each.target for each in await rows(store)] == ["job:a", "job:b"]

@@ -113,7 +113,7 @@ async def test_a_definition_goes_with_its_last_run_and_comes_back_with_the_next(
         assert await kept() == [(digest,) for digest in left]
     await run("d1")
     assert await kept() == [("d1",), ("d3",)]
-    removal = store._database.write(partial(store._remove_runs, tuple(runs)))
+    removal = store._write(partial(store._remove_runs, tuple(runs)))
     await asyncio.gather(removal, run("d3"))
     assert await kept() == [("d3",)]
 

@@ -261,7 +261,7 @@ async def test_a_tally_is_that_of_one_moment(store: Store) -> None:
             asyncio.run_coroutine_threadsafe(changed.wait(), loop).result(60)
         return counts.count(connection, since_us=T0, until_us=end_us)
 
-    reading = asyncio.ensure_future(store._database.read(read))
+    reading = asyncio.ensure_future(store._read(read))
     await begun.wait()
     await store.apply([start(each) for each in runs], at_us=T0)
     await store.count_runs(since_us=T0, until_us=T0 + 3 * hour)

@@ -222,7 +222,7 @@ async def test_no_page_reads_the_whole_history_and_both_databases_answer_alike(
     for name, (read, most) in _reads().items():
         answers = []
         for store, place in stores:
-            cost, answer = await store._database.read(partial(cost_of, read=read))
+            cost, answer = await store._read(partial(cost_of, read=read))
             answers.append(answer)
             if cost > most:
                 problems[f"{name}, {place.kind}"] = f"visits {cost} rows and pages, at most {most} expected"

@@ -186,7 +186,7 @@ async def test_the_order_of_what_is_written_makes_no_new_statement(store: Store)
         begins, ends = ids.new(), ids.new()
         await store.apply([queue(begins), queue(ends), start(ends)], at_us=T0)
         await asyncio.gather(*(store.apply([each], at_us=T0) for each in (start(begins), finish(ends))[::turn]))
-        counts.append(await store._database.write(known))
+        counts.append(await store._write(known))
     assert counts[1] == counts[2]
 
 
@@ -208,7 +208,7 @@ async def test_a_commit_finds_its_rows_by_their_key(store: Store, postgres_place
     run_id = ids.new()
     for change in (queue(run_id), start(run_id), opened(run_id), finished(run_id), finish(run_id)):
         await store.apply([change], at_us=T0)
-    plan = "\n".join(await store._database.write(plans))
+    plan = "\n".join(await store._write(plans))
     assert {"runs_pkey", "attempts_pkey"} <= set(re.findall(r"Index Scan using (\w+)", plan)), plan
     assert not re.search("runs_by_state|Hash Join|Merge Join", plan), plan
     assert set(re.findall(r"Seq Scan on (\w+)", plan)) <= {"kernel"}, plan  # of one row

@@ -48,7 +48,7 @@ async def set_page_limit(store: Store, pages: int) -> None:
     def limit(session: WriteSession) -> None:
         session.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
-    await store._database.write(limit)
+    await store._write(limit)
 
 
 async def test_a_full_store_refuses_and_heals(store: Store, sqlite_place: SqlitePlace) -> None:
@@ -91,7 +91,7 @@ async def test_nobody_waits_twice_for_one_lock(sqlite_place: SqlitePlace) -> Non
 
 async def taken(store: Store) -> bool:
     """Return True once the writer has taken the waiting calls."""
-    return store._database.waiting == 0
+    return store.waiting == 0
 
 
 def test_a_disk_that_refuses_a_write_is_a_full_store(sqlite_place: SqlitePlace) -> None:
@@ -242,9 +242,9 @@ async def test_the_file_is_for_its_owner_and_always_safe(store: Store, sqlite_pl
         names = ("journal_mode", "synchronous")
         return [session.connection.exec_driver_sql(f"PRAGMA {n}").scalar_one() for n in names]
 
-    assert await store._database.write(pragmas) == ["wal", 2]
+    assert await store._write(pragmas) == ["wal", 2]
     with pytest.raises(Exception, match="readonly"):
-        await store._database.read(lambda c: c.exec_driver_sql("DELETE FROM kernel"))
+        await store._read(lambda c: c.exec_driver_sql("DELETE FROM kernel"))
 
 
 def test_the_lock_file_of_a_dead_kernel_does_not_matter(sqlite_place: SqlitePlace) -> None:

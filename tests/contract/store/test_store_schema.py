@@ -27,7 +27,7 @@ async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, schema.metadata))
 
-    assert await store._database.read(differences) == []
+    assert await store._read(differences) == []
 
 
 @pytest.mark.parametrize("there", ["events (id int)", "alembic_version (version_num varchar(32))"])

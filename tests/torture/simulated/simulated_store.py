@@ -106,7 +106,7 @@ def make_template(path: Path) -> None:
 
 
 class SimulatedDatabase:
-    """Stands for the ``SqlDatabase`` of a store, for one kernel's life.
+    """Stands for the ``Database`` of a store, its writer and its readers, for one kernel's life.
 
     :param engine: connects to the file; shared by all schedules, so that statements are compiled once
     :param committed_at: filled with when each event was committed, virtual seconds
@@ -125,8 +125,9 @@ class SimulatedDatabase:
         self._connection: Connection | None = None
         self._epoch = 0
         self._writer_busy = False
+        self.writer = self.reading = self
 
-    async def open(self) -> StoreInfo:
+    async def claim(self) -> StoreInfo:
         """Take the store over: from now on the writes of kernels before this one are refused."""
         refusal = self._faults.refusal()
         if refusal is not None:
@@ -140,11 +141,17 @@ class SimulatedDatabase:
         self._epoch = taken.epoch
         return taken
 
-    async def close(self) -> None:
-        """Finish waiting operations, then close."""
+    async def stop(self) -> None:
+        """Finish waiting operations."""
         while self._queue or self._writer_busy:
             await asyncio.sleep(0.01)
+
+    async def release(self) -> None:
+        """Close."""
         self.die()
+
+    async def close(self) -> None:
+        """Have one connection for all: it is closed."""
 
     def die(self) -> None:
         """Close at once; waiting callers never get an answer, and uncommitted changes never come."""
@@ -153,7 +160,7 @@ class SimulatedDatabase:
             connection.close()
         self._queue.clear()
 
-    async def read(self, query: Callable[[Connection], T]) -> T:
+    async def run(self, query: Callable[[Connection], T]) -> T:
         """Read, a moment later."""
         await asyncio.sleep(self._faults.rng.uniform(0.0001, 0.003))
         refusal = self._faults.refusal() if not self._faults.full else None
@@ -164,7 +171,7 @@ class SimulatedDatabase:
         with self._connection.begin():
             return query(self._connection)
 
-    async def write(self, operation: Callable[[WriteSession], T]) -> T:
+    async def submit(self, operation: Callable[[WriteSession], T]) -> T:
         """Write with everything else that waits."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._connection is None:
