@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
+from nomaflow_api.private_file import write_private
 from nomaflow_kernel.domain.errors import CannotStart
 from nomaflow_project.reading.regular_files import reason_of
 
@@ -18,15 +19,12 @@ def publish_address(file: Path, address: str) -> None:
 
     :raises CannotStart: if it cannot be written
     """
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    text = f"{address}\n".encode()
     try:
-        if file.is_file() and file.read_text(encoding="utf-8") == address + "\n":
+        if file.is_file() and file.read_bytes() == text:
             return  # a killed kernel left it, and the disk may have no room for another
-        draft.write_text(address + "\n", encoding="utf-8")
-        draft.replace(file)
+        write_private(file, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
         raise CannotStart(
             f"cannot write {str(file)!r}: {reason_of(error)}; "
             "hosts and clients find the kernel by that file; check its directory and the free disk space",
