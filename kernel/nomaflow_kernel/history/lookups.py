@@ -15,7 +15,6 @@ from nomaflow_kernel.history.records import (
     QueuedRun,
     RunRecord,
     TriggerKind,
-    author_of,
 )
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import Transition
@@ -247,19 +246,13 @@ class ActiveRuns(Struct, frozen=True, kw_only=True):
 class RunSubject(Struct, frozen=True, kw_only=True):
     """The facts of a run that decide who may do what to it.
 
-    :param by: who triggered it
+    :param author: the principal that triggered it, as ``records.author_of`` says
     """
 
     run_id: str
     job_id: str
     host: str
-    kind: TriggerKind
-    by: str
-
-    @property
-    def author(self) -> str:
-        """The principal that triggered it, without its note; empty for a schedule, or a run that calls a job."""
-        return author_of(self.kind, self.by)
+    author: str
 
 
 class HostManifest(Struct, frozen=True, kw_only=True):

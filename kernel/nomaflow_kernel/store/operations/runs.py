@@ -184,7 +184,7 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
 def run_subjects(connection: Connection, run_ids: Sequence[str]) -> list[RunSubject]:
     """Return the subjects of the runs that exist; looking up one that does not exist takes as long."""
     return [
-        RunSubject(run_id=run_id, job_id=job_id, host=host, kind=TriggerKind(kind), by=by)
+        RunSubject(run_id=run_id, job_id=job_id, host=host, author=author_of(_TRIGGER_KINDS[kind], by))
         for chunk in chunks(run_ids)
         for run_id, job_id, host, kind, by in connection.execute(_SUBJECTS, {"ids": chunk})
     ]
