@@ -25,7 +25,6 @@ from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.joining import join_kernel, read_join_string
 from nomaflow_host.observing.observation import HostObservation
-from nomaflow_host.observing.state_dump import HostView
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import HostBusy, HostError, NotJoined, ProjectError
@@ -176,7 +175,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         session = HostSession(
             identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session
         )
-        await stack.enter_async_context(observation.of(HostView(supervisor=supervisor, session=session)))
+        await stack.enter_async_context(observation.of(supervisor, session))
         life = HostLife(
             runner=runner,
             session=session,

@@ -8,7 +8,8 @@ from collections import Counter
 
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import Finished, LogChunk, Started
-from nomaflow_host.observing.state_dump import HostView
+from nomaflow_host.session.reconnecting import HostSession
+from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
 
 HOST_METRICS = (
@@ -69,19 +70,18 @@ class HostMetrics:
         if started_us is not None:
             self._duration.observe((time.time_ns() // 1000 - started_us) / 1e6)
 
-    def reading(self, view: HostView) -> Reading:
+    def reading(self, supervisor: Supervisor, session: HostSession) -> Reading:
         """Return the current value of every metric in ``HOST_METRICS``. Called on the event loop."""
-        me, supervisor, outbox = view.session.identity, view.supervisor, view.session.outbox
-        generation = supervisor.generation
+        me, outbox, generation = session.identity, session.outbox, supervisor.loader.serving
         loaded_us = 0 if generation is None else generation.loaded_at_us
         kinds = Counter("exclusive" if each.exclusive else "shared" for each in supervisor.pool.statuses())
         return {
             "nomaflow_host_info": {(me.host, me.version, platform.python_version()): 1},
-            "nomaflow_host_attached": {(): view.session.attached.is_set()},
+            "nomaflow_host_attached": {(): session.attached.is_set()},
             "nomaflow_generation": {(): 0 if generation is None else generation.number},
             "nomaflow_generation_loaded_timestamp_seconds": {(): loaded_us / 1e6},
             "nomaflow_code_newer": {(): bool(supervisor.loader.newer_files())},
-            "nomaflow_attempts_running": {(): supervisor.running},
+            "nomaflow_attempts_running": {(): len(supervisor.attempts)},
             "nomaflow_slots": {("shared",): me.max_async, ("exclusive",): me.max_sync},
             "nomaflow_attempts_ended_total": {(str(state),): self._ended[state] for state in FinishedState},
             "nomaflow_attempt_duration_seconds": self._duration.copy(),

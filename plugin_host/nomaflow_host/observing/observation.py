@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from nomaflow_api.v1.letters import Finished, LogChunk, Started
 from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
-from nomaflow_host.observing.state_dump import HostView, host_state
+from nomaflow_host.observing.state_dump import host_state
 from nomaflow_host.observing.tracing import AttemptTracer
+from nomaflow_host.session.reconnecting import HostSession
+from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import write_state
@@ -38,7 +40,7 @@ class HostObservation:
         metrics: MetricsPlace,
         environ: Mapping[str, str],
     ) -> None:
-        self._view: HostView | None = None
+        self._observed: tuple[Supervisor, HostSession] | None = None
         self._tracing = Tracing.start("nomaflow-host", environ)
         self._metrics = HostMetrics()
         self._endpoint: MetricsEndpoint | None = None
@@ -51,12 +53,12 @@ class HostObservation:
         self.sink = _ObservedSink(sink, metrics=self._metrics, tracer=self.orders) if observed else sink
 
     @contextlib.asynccontextmanager
-    async def of(self, view: HostView) -> AsyncIterator[None]:
+    async def of(self, supervisor: Supervisor, session: HostSession) -> AsyncIterator[None]:
         """Observe a host and serve its metrics until the exit, which exports the remaining traces.
 
         :raises MetricsAddressTaken: if another process listens there
         """
-        self._view = view
+        self._observed = (supervisor, session)
         if self._endpoint is not None:
             self._endpoint.start()
         try:
@@ -69,12 +71,12 @@ class HostObservation:
 
     def dump(self) -> None:
         """Write the host's state into the process's log."""
-        assert self._view is not None
-        write_state(host_state(self._view))
+        assert self._observed is not None
+        write_state(host_state(*self._observed))
 
     def _reading(self) -> Reading:
-        assert self._view is not None
-        return self._metrics.reading(self._view)
+        assert self._observed is not None
+        return self._metrics.reading(*self._observed)
 
 
 class _ObservedSink:

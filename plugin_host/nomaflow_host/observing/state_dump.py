@@ -6,7 +6,7 @@ import os
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct, to_builtins
+from msgspec import to_builtins
 
 from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.supervisor import Supervisor
@@ -16,17 +16,9 @@ _SHOWN = 200
 _OF_GENERATION = ("number", "digest", "loaded_at_us", "forkable", "unforkable_reason")
 
 
-class HostView(Struct, frozen=True, kw_only=True):
-    """The parts of a host that are observed."""
-
-    supervisor: Supervisor
-    session: HostSession
-
-
-def host_state(view: HostView) -> dict[str, Any]:
+def host_state(supervisor: Supervisor, session: HostSession) -> dict[str, Any]:
     """Return the state of a host."""
-    supervisor, session, outbox = view.supervisor, view.session, view.session.outbox
-    generation = supervisor.generation
+    generation, outbox = supervisor.loader.serving, session.outbox
     workers, attempts = supervisor.pool.statuses(), supervisor.attempts.statuses()
     return {
         "part": "host",

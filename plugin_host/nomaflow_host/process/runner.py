@@ -75,7 +75,7 @@ class SupervisedRunner:
     @property
     def running(self) -> int:
         """The number of attempts that it holds: part of the status, without a look at the disk and at each worker."""
-        return self._supervisor.running
+        return len(self._supervisor.attempts)
 
     @property
     def newest_load(self) -> LoadOutcome | None:
@@ -84,7 +84,7 @@ class SupervisedRunner:
 
     def status(self) -> HostStatus:
         """Return the host's current status."""
-        generation = self._supervisor.generation
+        generation = self._supervisor.loader.serving
         return HostStatus(
             running=self.running,
             workers=tuple(self._supervisor.pool.statuses()),
@@ -101,7 +101,7 @@ class SupervisedRunner:
 
     def manifest(self) -> Manifest | None:
         """Return the manifest of the serving generation."""
-        generation = self._supervisor.generation
+        generation = self._supervisor.loader.serving
         if generation is None:
             return None
         return Manifest(digest=generation.digest, body=generation.body, loaded_at_us=generation.loaded_at_us)

@@ -129,7 +129,9 @@ class Supervisor:
         for key in self.attempts.held_keys():
             self.attempts.stop(key, _DRAINING)
         if not await self.attempts.emptied_within(self.attempts.ladder_seconds() + _SHUTDOWN_SECONDS):
-            _log.error("%d steps cannot be stopped; this host's next start will report their outcome", self.running)
+            _log.error(
+                "%d steps cannot be stopped; this host's next start will report their outcome", len(self.attempts)
+            )
 
     async def stop(self) -> None:
         """Kill all attempts and end every process. May be called twice, and before `start`."""
@@ -195,16 +197,6 @@ class Supervisor:
         self.attempts.kill(attempt_key, stop)
 
     # --- status ---------------------------------------------------------------------------------------------------
-
-    @property
-    def running(self) -> int:
-        """The number of held attempts."""
-        return len(self.attempts)
-
-    @property
-    def generation(self) -> ServingGeneration | None:
-        """The generation for new attempts, None before the first was loaded."""
-        return self.loader.serving
 
     @property
     def reaper_identity(self) -> ProcessIdentity:

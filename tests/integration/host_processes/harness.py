@@ -234,7 +234,7 @@ class Host:
         """Cancel every attempt that a test has left running, so politely that its worker lives on."""
         for key in self.sink.starts.keys() - self.sink.ends.keys():
             self.supervisor.cancel(CancelOrder(attempt_key=key, reason_code="canceled_by_user", by="ann", why="over"))
-        await self.sink.until(lambda: self.supervisor.running == 0)
+        await self.sink.until(lambda: len(self.supervisor.attempts) == 0)
 
     async def started_in(self, marker: Path) -> int:
         """Wait until hostile code runs and return the pid it runs in."""

@@ -108,7 +108,7 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
     assert "reaper" in end.reason
     assert not any(is_alive(pid) for pid in below)
-    await eventually(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    await eventually(lambda: (info := host.supervisor.loader.serving) is not None and info.number == 2)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
     assert host.supervisor.reaper_identity.pid != reaper
     assert reapers[0].pid == reaper
@@ -162,7 +162,7 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
 
     host = await start_host(on_reaper=note)
     os.kill(reapers[0].pid, signal.SIGKILL)
-    await eventually(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    await eventually(lambda: (info := host.supervisor.loader.serving) is not None and info.number == 2)
     assert len(reapers) == 3
     assert refused == ["host_has_no_reaper"]
     for key in taken:
@@ -228,7 +228,7 @@ async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHos
 
     host = await start_host(on_reaper=record)
     os.kill(reapers[0], signal.SIGKILL)
-    await eventually(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    await eventually(lambda: (info := host.supervisor.loader.serving) is not None and info.number == 2)
     assert [is_alive(pid) for pid in reapers] == [False, False, True]
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
@@ -244,7 +244,7 @@ async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_p
     os.kill(reaper, signal.SIGKILL)
     await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     assert (await host.result("work:step")).rows_affected == 1
-    info = host.supervisor.generation
+    info = host.supervisor.loader.serving
     assert info is not None
     assert info.number == 1
 
@@ -284,7 +284,7 @@ async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
     await eventually(lambda: not is_alive(template))
     while (end := await host.result("polite:noop")).state is not FinishedState.SUCCEEDED:
         assert (end.reason_code, end.not_started) == ("host_refused", True)
-    serving = host.supervisor.generation
+    serving = host.supervisor.loader.serving
     assert serving is not None
     assert not serving.forkable
 

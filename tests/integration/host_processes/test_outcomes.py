@@ -201,7 +201,7 @@ async def test_nothing_is_accepted_before_a_generation(start_host: StartHost) ->
     host = await start_host(load=False)
     with pytest.raises(Refused, match="not loaded"):
         host.run("polite:noop")
-    assert host.supervisor.generation is None
+    assert host.supervisor.loader.serving is None
     assert host.supervisor.pool.statuses() == []
 
 
@@ -210,7 +210,7 @@ async def test_stop_before_start_is_legal() -> None:
     from harness import HOSTILE
 
     host = Host(HOSTILE)
-    assert host.supervisor.generation is None
+    assert host.supervisor.loader.serving is None
     assert host.supervisor.loader.newer_files() == ()
     await host.supervisor.stop()
 
@@ -245,7 +245,7 @@ async def test_a_start_names_its_process_whoever_is_heard_first(host: Host, mark
 async def test_a_step_whose_worker_cannot_be_started_goes_back_to_the_queue(start_host: StartHost) -> None:
     """It uses up no try, since it has not begun, and its callable may share a worker later."""
     host = await start_host(spare_exclusive=0)
-    serving = host.supervisor.generation
+    serving = host.supervisor.loader.serving
     assert serving is not None
     serving.unforkable_reason = "its workers are spawned in this test"
     for worker in host.supervisor.pool.statuses():

@@ -69,7 +69,7 @@ async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team:
 async def test_unchanged_code_has_the_same_digest(start_host: StartHost, team: Path) -> None:
     """A load of the same code gives the same digest."""
     host = await start_host(team)
-    first = host.supervisor.generation
+    first = host.supervisor.loader.serving
     second = await host.supervisor.load()
     assert first is not None
     assert second.digest == first.digest
@@ -197,7 +197,7 @@ async def test_threads_at_import_make_workers_spawn(start_host: StartHost, team:
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
     host = await start_host(team)
-    info = host.supervisor.generation
+    info = host.supervisor.loader.serving
     assert info is not None
     assert not info.forkable
     assert "thread" in info.unforkable_reason
@@ -208,7 +208,7 @@ async def test_grpc_at_import_makes_workers_spawn(start_host: StartHost, team: P
     """A module that imports grpc is not forked."""
     (team / "plugins" / "calls.py").write_text("import grpc\n")
     host = await start_host(team)
-    info = host.supervisor.generation
+    info = host.supervisor.loader.serving
     assert info is not None
     assert not info.forkable
     assert (await host.result("work:astep")).rows_affected == 1

@@ -120,7 +120,7 @@ async def test_what_an_import_says_of_a_credential_is_masked(start_host: StartHo
         'import os\ndef step(*, token=os.environ["API_TOKEN"]):\n    return len(token)\n'
     )
     host = await start_host(project, environ={**os.environ, "API_TOKEN": secret}, pass_env=("API_TOKEN",))
-    manifest = host.supervisor.generation.manifest  # type: ignore[union-attr]  # it serves
+    manifest = host.supervisor.loader.serving.manifest  # type: ignore[union-attr]  # it serves
     assert secret not in json.dumps(manifest)
     assert "bad ***" in manifest["modules"]["early"]["error"]
     assert manifest["callables"]["given:step"]["parameters"][0]["default"] == "'***'"
