@@ -37,7 +37,8 @@ _FIXES: Mapping[type[errors.ClientError], str] = {
     errors.ReplyTimeout: "try again; a trigger with the same key starts no second run",
     errors.Unauthenticated: "log in with a new join string: nomaflow login FILE; a script gives a token with "
     "--token-file or NOMAFLOW_TOKEN, a service with token_file in nomaflow.toml. On the kernel's machine, "
-    "`nomaflow token create` makes both, and `nomaflow token list` shows which are good",
+    "`nomaflow token create` makes both, and `nomaflow token list` shows which are good. The port for joining takes "
+    "none: the address must be that of the clients' port",
     errors.KernelFailed: "the kernel's log has the cause",
 }
 
