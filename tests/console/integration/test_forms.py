@@ -381,6 +381,17 @@ def test_a_disabled_job_is_told_with_its_fix_and_cannot_be_run(console: ConsoleS
     assert '"/jobs/broken/run"' not in job_page.text
 
 
+def test_a_job_without_a_good_id_is_told_on_the_page_of_its_host(client: httpx.Client) -> None:
+    """The kernel has no page of it: what the first page links to leads to the host, and the first page has the rest."""
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "'not an id' is not a job id" in text_of(page)
+    assert "/jobs/jobs.toml%3Ajobs%5B5%5D#problems" in page.text
+    led = client.get("/jobs/jobs.toml%3Ajobs%5B5%5D", follow_redirects=True)
+    assert led.url.path.startswith("/hosts/")
+    assert "'not an id' is not a job id" in text_of(led)
+
+
 def test_fires_that_did_not_run_are_rows_from_which_the_job_is_run(
     console: ConsoleSystem, client: httpx.Client
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from nomaflow.client import KernelClient
 from nomaflow.client.values import JobStatsView, JobView
+from nomaflow_project.jobs.text_forms import is_job_id
 
 _LAST = 20
 _MOST_ASKED = 200
@@ -29,11 +30,11 @@ class KeptFigures:
     async def of(
         self, kernel: KernelClient, jobs: Mapping[str, JobView], wanted: Iterable[str]
     ) -> dict[str, JobStatsView]:
-        """Return the figures of jobs by id, of the first 400 at most.
+        """Return the figures of jobs by id, of the first 400 at most. A job without a good id has none.
 
         :param jobs: the jobs as they are now, each with its newest run; figures of others are not kept
         """
-        ids = list(dict.fromkeys(wanted))[: 2 * _MOST_ASKED]
+        ids = list(dict.fromkeys(filter(is_job_id, wanted)))[: 2 * _MOST_ASKED]
         newest = {job_id: _newest(jobs.get(job_id)) for job_id in ids}
         found = {job_id: kept[1] for job_id in ids if (kept := self._kept.get(job_id)) and kept[0] == newest[job_id]}
         for job_id in found:
