@@ -87,22 +87,25 @@ class Watching(Calls):
         yield kernel.WatchRunResponse(snapshot=snapshot)
         of_run = EventFilter(run_id=run_id)
         pages = self._stored(cursor, of_run)  # at first: few of the events that the feed has are of this run
+        spoke_at = time.monotonic()
         while True:
             async for page, through in pages:
                 told = list(_to_the_end(page))
                 for events in _grouped(map(self._messages.of if whole else _without_values, told)):
                     yield kernel.WatchRunResponse(events=events)
+                    spoke_at = time.monotonic()
                 cursor = max(cursor, through)
                 if told and told[-1].kind == RUN_END:
                     return
             if detail.run.state in RUN_TERMINAL:
                 return
-            heard, through = await self._feed.wait_after(cursor, of_run, self._bookmark_seconds)
+            if time.monotonic() - spoke_at >= self._bookmark_seconds:
+                spoke_at = time.monotonic()
+                yield kernel.WatchRunResponse(bookmark_seq=cursor)
+            _, through = await self._feed.wait_after(cursor, of_run, self._left(spoke_at))
             cursor = max(cursor, through)
             if self._feed.closed:
                 raise KernelStopping
-            if not heard:
-                yield kernel.WatchRunResponse(bookmark_seq=cursor)
             pages = self._news(cursor, of_run)
 
     async def watch_events(
@@ -140,13 +143,16 @@ class Watching(Calls):
                 if time.monotonic() - spoke_at >= self._bookmark_seconds:
                     spoke_at = time.monotonic()
                     yield kernel.WatchEventsResponse(bookmark_seq=cursor)
-            left = max(spoke_at + self._bookmark_seconds - time.monotonic(), 0.0)
-            heard, through = await self._feed.wait_after(cursor, filter, left)
+            heard, through = await self._feed.wait_after(cursor, filter, self._left(spoke_at))
             cursor = max(cursor, through)
             if heard and request.linger_ms and not self._feed.closed:
                 await asyncio.sleep(request.linger_ms / 1000)
             if self._feed.closed:
                 raise KernelStopping
+
+    def _left(self, spoke_at: float) -> float:
+        """Return the seconds until a watcher that was last sent something is to get a bookmark."""
+        return max(spoke_at + self._bookmark_seconds - time.monotonic(), 0.0)
 
     async def _refuse_ahead(self, after_seq: int) -> None:
         newest = max(self._feed.last_seq, self._store.pruned_through_seq)

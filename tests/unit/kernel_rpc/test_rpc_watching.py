@@ -239,12 +239,9 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
     await stream.aclose()
 
 
-async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else the time of a bookmark tells when something happened to the job of others that a filter names."""
-    now, wait_after = [100.0], world.feed.wait_after
-    waits: list[float] = []
+def kept_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], list[float]]:
+    """Return the clock of watchers, which stands still unless its one number is changed, and how long each waits."""
+    now, waits, wait_after = [100.0], list[float](), world.feed.wait_after
     monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     async def wait(seq: int, filter: EventFilter, timeout: float) -> tuple[bool, int]:
@@ -252,6 +249,14 @@ async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
         return await wait_after(seq, filter, timeout)
 
     monkeypatch.setattr(world.feed, "wait_after", wait)
+    return now, waits
+
+
+async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the time of a bookmark tells when something happened to the job of others that a filter names."""
+    now, waits = kept_waits(world, monkeypatch)
     stream = Watching(world.parts, bookmark_seconds=1800).watch_events(
         kernel.WatchEventsRequest(from_start=True, job_id="x"), seen_by("read job:mine")
     )
@@ -263,6 +268,27 @@ async def test_events_that_a_watcher_may_not_read_do_not_put_off_its_bookmark(
     watching.cancel()
     await asyncio.wait((watching,))
     assert waits == [1800, 1200]
+
+
+async def test_a_hole_in_the_feed_does_not_put_off_the_bookmark_of_a_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes each watcher, though what it hides is of others: the time until the bookmark goes on."""
+    await world.queue_run()
+    now, waits = kept_waits(world, monkeypatch)
+    stream = Watching(world.parts, bookmark_seconds=1800).watch_run(kernel.WatchRunRequest(run_id=RUN_ID), CALLER)
+    _, _ = [await anext(stream) for _ in range(2)]
+    bookmark = asyncio.create_task(anext(stream))
+    await eventually(lambda: len(waits) == 1)
+    for passed in (600, 1200):
+        now[0] += passed
+        for _ in range(2):
+            told = await world.store.apply([Notice(kind="a.b")], at_us=1)
+        world.feed.publish(told.events)
+        await eventually(lambda: len(waits) == 2 or bookmark.done())
+    assert (await bookmark).bookmark_seq == world.feed.last_seq
+    assert waits == [1800, 1200]
+    await stream.aclose()
 
 
 async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
