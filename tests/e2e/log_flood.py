@@ -28,7 +28,7 @@ from project_system import ProjectSystem, open_system
 from nomaflow.client import TriggerOrder
 from real_system import eventually
 
-__all__ = ["MEMORY_BOUND", "Figures", "flood", "prepare"]
+__all__ = ["Figures", "flood", "prepare"]
 
 MEMORY_BOUND = 64 << 20
 """What kernel and host may need over their baseline, bytes."""
@@ -122,11 +122,11 @@ def spill_of(system: ProjectSystem) -> int:
 
 
 def prepare(system: ProjectSystem) -> None:
-    """Write the project, start kernel and host, and let each do a little of everything once."""
+    """Write the project, start kernel and host, and let each do all of it once: what that takes stays theirs."""
     system.kernel_flags = KERNEL_FLAGS
     start(system, jobs=JOBS)
     with system.client() as client:
-        warm = client.trigger("flood")
+        warm = client.trigger(TriggerOrder(job_id="flood", op_kwargs={"flood": {"megabytes": 16}}))
     settled(system, warm.run_id)
     digest_of_log(system, warm.run_id)
 
