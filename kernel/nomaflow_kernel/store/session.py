@@ -56,11 +56,13 @@ class Known:
 
     :ivar digests: definitions that are certainly stored; emptied when there are too many: they only save statements
     :ivar ends: those of the store; None if they are to be read
+    :ivar planned_seq: the newest event when a PostgreSQL was last told to plan its statements anew
     """
 
     def __init__(self) -> None:
         self.digests: set[str] = set()
         self.ends: Ends | None = None
+        self.planned_seq = 0
 
     def learn(self, digests: set[str]) -> None:
         """Remember the definitions that a transaction has stored; only after its commit."""

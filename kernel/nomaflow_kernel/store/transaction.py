@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from nomaflow_kernel.store import schema
+from nomaflow_kernel.store.driver import execute_on_postgres
 from nomaflow_kernel.store.driver_errors import store_error
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
 from nomaflow_kernel.store.operations.audit import APPEND, chained
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _ADVANCE = update(schema.kernel, ("last_event_seq", "commits", "audit_seq", "audit_hash"), key=("epoch", "commits"))
 """Fences: another kernel has another epoch, and what this one has given up has an older number of commits."""
+_PLANNED_FOR = 10_000
+"""Events that are written with the same plans: those made for a table of few rows may walk through all of them."""
 _FENCE = "UPDATE kernel SET commits = commits + 1 WHERE id = 1"
 
 
@@ -118,6 +121,9 @@ def _attempt(
     try:
         if begins:
             session.begin()
+        elif session.last_event_seq - known.planned_seq >= _PLANNED_FOR:
+            execute_on_postgres(connection, "DISCARD PLANS", ())
+            known.planned_seq = session.last_event_seq
         run_one = _run_alone if each_alone else _run_among_others
         outcomes = [run_one(session, operation) for operation in operations]
         ends, last = _last_writes(session, epoch)

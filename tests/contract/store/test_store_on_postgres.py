@@ -190,28 +190,38 @@ async def test_the_order_of_what_is_written_makes_no_new_statement(store: Store)
     assert counts[1] == counts[2]
 
 
+def plans_of_commits(session: WriteSession) -> str:
+    """Return the plans of all statements that the session has kept for commits."""
+    connection = session.connection
+    known = connection.exec_driver_sql(
+        "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements WHERE statement LIKE 'WITH w0%%'"
+    )
+    explained: list[str] = []
+    for name, values in known.all():
+        nothing = ", ".join(["NULL"] * values)
+        explained += connection.exec_driver_sql(f'EXPLAIN EXECUTE "{name}"({nothing})').scalars()
+    return "\n".join(explained)
+
+
 async def test_a_commit_finds_its_rows_by_their_key(store: Store, postgres_place: PostgresPlace) -> None:
-    """Planned while the tables were empty, and never again: no walk through all runs, or all those in one state."""
-
-    def plans(session: WriteSession) -> list[str]:
-        connection = session.connection
-        known = connection.exec_driver_sql(
-            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements WHERE statement LIKE 'WITH%%'"
-        )
-        explained = []
-        for name, values in known.all():
-            nothing = ", ".join(["NULL"] * values)
-            explained += connection.exec_driver_sql(f'EXPLAIN EXECUTE "{name}"({nothing})').scalars()
-        return explained
-
+    """Planned for no rows, and again for thousands: no walk through all runs, or through those in one state."""
     await postgres_place.sql("VACUUM ANALYZE")  # the server knows now that there are no rows
-    run_id = ids.new()
-    for change in (queue(run_id), start(run_id), opened(run_id), finished(run_id), finish(run_id)):
-        await store.apply([change], at_us=T0)
-    plan = "\n".join(await store._write(plans))
-    assert {"runs_pkey", "attempts_pkey"} <= set(re.findall(r"Index Scan using (\w+)", plan)), plan
-    assert not re.search("runs_by_state|Hash Join|Merge Join", plan), plan
-    assert set(re.findall(r"Seq Scan on (\w+)", plan)) <= {"kernel"}, plan  # of one row
+
+    async def plans() -> str:
+        run_id = ids.new()
+        for change in (queue(run_id), start(run_id), opened(run_id), finished(run_id), finish(run_id)):
+            await store.apply([change], at_us=T0)
+        return await store._write(plans_of_commits)
+
+    for_none = await plans()
+    many = [ids.new() for _ in range(4_000)]
+    await store.apply([change for r in many for change in (queue(r), start(r), opened(r))], at_us=T0)
+    for_many = await plans()
+    for plan in (for_none, for_many):
+        assert not re.search("runs_by_state|Hash Join|Merge Join", plan), plan
+        assert set(re.findall(r"Seq Scan on (\w+)", plan)) <= {"kernel"}, plan  # of one row
+    assert {"runs_pkey", "attempts_pkey"} <= set(re.findall(r"Index Scan using (\w+)", for_many)), for_many
+    assert not re.search(r"Index Scan using .*\n(?!.*Index Cond)", for_many), for_many
 
 
 async def test_a_read_asks_the_server_three_times(proxied: tuple[Store, LossyProxy]) -> None:
