@@ -166,10 +166,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
         runner = SupervisedRunner(
-            supervisor=supervisor,
-            on_load=state.loaded,
-            for_attempt=options.for_attempt,
-            watch=observation.orders,
+            supervisor=supervisor, on_load=state.loaded, for_attempt=options.for_attempt, watch=observation.orders
         )
         identity = _identity(me, project, limits, options)
         session = HostSession(
