@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_alerts.channels.channel import Channel, NotSent
+from nomaflow_alerts.channels.channel import Channel
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Message
 from nomaflow_alerts.messages.details import KernelDetails
@@ -61,10 +61,7 @@ class _PingChannel:
 
         :raises NotSent: if it was not taken
         """
-        url = str(message.data.get("url") or "")
-        if not url:
-            raise NotSent("it has no URL")
         said = await self._details.last_lines(str(message.data["run_id"])) if message.data["state"] == "fail" else ()
         body = self._masker.masked(cut("\n".join([plain(message.body, most=2000), *log_lines(said)]).strip()))
         head = {"content-type": "text/plain; charset=utf-8"}
-        await self._web.post(url, body.encode("utf-8", "replace"), head, seconds=self._seconds)
+        await self._web.post(str(message.data["url"]), body.encode("utf-8", "replace"), head, seconds=self._seconds)
