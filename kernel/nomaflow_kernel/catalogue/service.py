@@ -92,15 +92,8 @@ class CatalogueService(Catalogue):
         Jobs that the other code found valid stay: stricter checks are not a decision of a job's owner. All stays as it
         was if checking takes too long.
         """
-        stored = self._stored.read(item.text)
-        known = HostCatalogue(
-            host=item.host,
-            digest=item.digest,
-            introduced_at_us=item.introduced_at_us,
-            manifest=stored.manifest,
-            load=stored.load,
-        )
-        if not stored.checked_here:
+        known, checked_here = self._stored.read(item)
+        if not checked_here:
             try:
                 known = replace(known, load=await self._checked(known.host, known.manifest, known.load))
             except BadRequest as error:

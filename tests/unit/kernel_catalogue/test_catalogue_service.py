@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -16,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 from rig import ManualClock
 
 from nomaflow_kernel.catalogue import stored_load as kept
+from nomaflow_kernel.catalogue.registry import HostCatalogue
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.lookups import EventFilter
+from nomaflow_kernel.history.lookups import EventFilter, HostManifest
 from nomaflow_kernel.store.sql_store import Store, open_store
 
 JOBS: dict[str, Any] = {
@@ -110,9 +110,9 @@ async def test_what_was_read_ahead_is_not_read_again(stage: Stage, monkeypatch: 
     await first.forget("gone")
     read, asked = kept._read, []
 
-    def noted(text: str) -> kept.StoredManifest:
-        asked.append(json.loads(text)["host"])
-        return read(text)
+    def noted(item: HostManifest) -> tuple[HostCatalogue, bool]:
+        asked.append(item.host)
+        return read(item)
 
     monkeypatch.setattr(kept, "_read", noted)
     second = await stage.start(stored=stored)

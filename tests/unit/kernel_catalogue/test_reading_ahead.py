@@ -17,6 +17,7 @@ from nomaflow_kernel.store.sql_store import Store
 from nomaflow_project.jobs.loaded import CatalogueLoad
 
 TEXT = json.dumps(with_load({}, CatalogueLoad()))
+STORED = HostManifest(host="team", digest="m1", text=TEXT, introduced_at_us=1, owned_job_ids=frozenset())
 
 
 class OneManifest:
@@ -32,7 +33,7 @@ class OneManifest:
         await asyncio.sleep(0)
         if not self.answers:
             raise StoreUnavailable("the database does not answer")
-        return [HostManifest(host="team", digest="m1", text=TEXT, introduced_at_us=1, owned_job_ids=frozenset())]
+        return [STORED]
 
 
 async def test_each_silence_is_read_once() -> None:
@@ -46,7 +47,7 @@ async def test_each_silence_is_read_once() -> None:
         for _ in range(3):
             ahead.see(overdue=True)
             await ahead.end()
-        assert (store.asked, ahead._ahead.keys()) == (asked, {TEXT})
+        assert (store.asked, ahead._ahead.keys()) == (asked, {STORED})
         ahead.see(overdue=False)
         assert not ahead._ahead
 
