@@ -52,17 +52,12 @@ class AttemptState(enum.StrEnum):
     """Terminal: the outcome cannot be known. Fails the run; only ``retry_on_lost`` tries again."""
 
 
-RUN_TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED, RunState.SKIPPED, RunState.MISSED})
+RUN_TERMINAL = frozenset(RunState) - {RunState.QUEUED, RunState.RUNNING}
 
-ATTEMPT_TERMINAL = frozenset(
-    {
-        AttemptState.SUCCEEDED,
-        AttemptState.FAILED,
-        AttemptState.CANCELED,
-        AttemptState.SKIPPED,
-        AttemptState.LOST,
-    }
-)
+ATTEMPT_TERMINAL = frozenset(AttemptState) - {AttemptState.PENDING, AttemptState.DISPATCHED, AttemptState.RUNNING}
+
+_ATTEMPT_ENDS = ATTEMPT_TERMINAL - {AttemptState.SKIPPED}
+"""The states in which an attempt ends that was dispatched."""
 
 RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELED, RunState.FAILED}),
@@ -75,18 +70,8 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     AttemptState.PENDING: frozenset(
         {AttemptState.DISPATCHED, AttemptState.RUNNING, AttemptState.CANCELED, AttemptState.FAILED}
     ),
-    AttemptState.DISPATCHED: frozenset(
-        {
-            AttemptState.RUNNING,
-            AttemptState.SUCCEEDED,
-            AttemptState.FAILED,
-            AttemptState.CANCELED,
-            AttemptState.LOST,
-        }
-    ),
-    AttemptState.RUNNING: frozenset(
-        {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED, AttemptState.LOST}
-    ),
+    AttemptState.DISPATCHED: _ATTEMPT_ENDS | {AttemptState.RUNNING},
+    AttemptState.RUNNING: _ATTEMPT_ENDS,
     **{state: frozenset() for state in ATTEMPT_TERMINAL},
 }
 """The states that may follow each attempt state. PENDING becomes RUNNING directly in call_job steps."""
