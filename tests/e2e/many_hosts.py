@@ -16,7 +16,7 @@ from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.addresses import AddressSource
-from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
+from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 
@@ -25,6 +25,7 @@ class IdleRunner:
     """A runner that runs nothing."""
 
     newest_load: LoadOutcome | None = None
+    serving: None = None
 
     def accept(self, order: DispatchOrder) -> None:
         """Refuse."""
@@ -43,9 +44,9 @@ class IdleRunner:
         """Return that nothing is loaded."""
         return HostStatus(isolation_mechanism="sampling")
 
-    def manifest(self) -> Manifest | None:
-        """Return None: nothing is offered."""
-        return None
+    async def another(self, _than: None) -> None:
+        """Wait for ever: nothing is offered."""
+        await asyncio.Event().wait()
 
     async def reload(self, *, force: bool) -> LoadOutcome:
         """Never be asked: nothing is offered."""

@@ -231,6 +231,8 @@ def test_template_and_reaper_are_killed(system: FaultSystem, host: Running) -> N
         work.goes_on()
     system.work("ticks").under_way().succeeds_whole()
     below = host.tree()
+    with (system.root / "team" / "jobs.toml").open("a") as jobs:
+        jobs.write('\n[[jobs]]\nid = "of_now"\nsteps = [{ callable = "faulty.steps:ticks" }]\n')
     reaper.kill()
     for work in works:
         run = system.end(work.run_id)
@@ -238,6 +240,9 @@ def test_template_and_reaper_are_killed(system: FaultSystem, host: Running) -> N
         assert "reaper" in (run.reason.message if run.reason else "")
     eventually(lambda: not any(is_alive(pid) for pid in below))
     system.work("ticks").under_way().succeeds_whole()
+    eventually(
+        lambda: any(job.job_id == "of_now" for job in system.api.list_jobs().jobs)
+    )  # the code on disk, like any reload
 
 
 def test_the_kernel_is_away_for_longer_than_the_grace(system: FaultSystem, host: Running) -> None:

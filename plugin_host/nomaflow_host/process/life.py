@@ -84,9 +84,7 @@ class HostLife:
     async def _load_first(self) -> None:
         loading = asyncio.create_task(self.runner.reload(force=False))
         await _either(loading, self._stop)
-        if loading.done() and loading.result().accepted:
-            self.session.introducer.want(explicit=False)
-        elif loading.done():
+        if loading.done() and not loading.result().accepted:
             _log.error("the host has no code to run until a reload succeeds: %s", loading.result().message)
         self.session.beat_soon()
         # Objects that exist now stay for life; the collector need not visit them again.
@@ -166,9 +164,7 @@ class HostLife:
             self._reload.clear()
             _log.info("reloading")
             self.state.reloading()
-            outcome = await self.runner.reload(force=False)
-            if outcome.accepted:
-                self.session.introducer.want(explicit=True)
+            await self.runner.reload(force=False)
             self.session.beat_soon()  # reports the result of the load to the kernel at once
             self.state.ready()
 

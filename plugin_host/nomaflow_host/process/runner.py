@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.letters import DispatchOrder
-from nomaflow_host.session.facts import HostStatus, Manifest
+from nomaflow_host.session.facts import HostStatus
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 
 if TYPE_CHECKING:
     from nomaflow_host.observing.tracing import AttemptTracer
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class SupervisedRunner:
         """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
         self.settled = supervisor.loader.settled
         """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
+        self.another = supervisor.loader.another
+        """Waits until a generation other than the given one serves, and returns it."""
         self.look_at_disk = supervisor.loader.look_at_disk
         """Looks at the disk, for the next status; waits for a second at most."""
         self.idle_seconds = supervisor.attempts.idle_seconds
@@ -82,9 +85,14 @@ class SupervisedRunner:
         """The outcome of the newest load, likewise; a refused one stands until another succeeds."""
         return self._supervisor.loader.newest
 
+    @property
+    def serving(self) -> ServingGeneration | None:
+        """The generation that new attempts go to."""
+        return self._supervisor.loader.serving
+
     def status(self) -> HostStatus:
         """Return the host's current status."""
-        generation = self._supervisor.loader.serving
+        generation = self.serving
         return HostStatus(
             running=self.running,
             workers=tuple(self._supervisor.pool.statuses()),
@@ -99,15 +107,11 @@ class SupervisedRunner:
             loading=self._loading,
         )
 
-    def manifest(self) -> Manifest | None:
-        """Return the manifest of the serving generation."""
-        generation = self._supervisor.loader.serving
-        if generation is None:
-            return None
-        return Manifest(digest=generation.digest, body=generation.body, loaded_at_us=generation.loaded_at_us)
-
     async def reload(self, *, force: bool) -> LoadOutcome:
-        """Load the project's code again beside the serving one. An unreadable project is refused like bad code."""
+        """Load the project's code again beside the serving one. An unreadable project is refused like bad code.
+
+        Whoever calls this after the first load does so for a person.
+        """
         try:
             outcome = await self._supervisor.load(force=force)
         except Refused as error:  # nothing was loaded, and nothing is wrong with the code
@@ -118,6 +122,8 @@ class SupervisedRunner:
             return LoadOutcome(
                 accepted=False, generation=status.generation, digest=status.manifest_digest, reasons=(error.reason,)
             )
+        if outcome.accepted and self.serving is not None and not self._loading:
+            self.serving.explicit = True
         self._loading = False
         self._log_load(outcome)
         self._on_load(outcome)

@@ -186,9 +186,7 @@ class Conversation:
 
     async def _reload(self, command_seq: int, *, force: bool) -> None:
         # The load itself continues if the session ends meanwhile: half a load would be worse.
-        loading = asyncio.ensure_future(self.host.runner.reload(force=force))
-        loading.add_done_callback(self._reloaded)
-        outcome = await asyncio.shield(loading)
+        outcome = await asyncio.shield(self.host.runner.reload(force=force))
         if outcome.accepted:
             self.beat_soon()
             settled = await self.host.introducer.settled(_INTRODUCE_SECONDS)
@@ -196,18 +194,13 @@ class Conversation:
         await self._tell_load()
         await self._write(reload_message(command_seq, outcome))
 
-    def _reloaded(self, loading: asyncio.Future[LoadOutcome]) -> None:
-        # A kernel that has seen this manifest before would not ask for it when the host is back.
-        if not loading.cancelled() and loading.exception() is None and loading.result().accepted:
-            self.host.introducer.want(explicit=True)
-
     async def _check(self, command_seq: int, command: pb.CheckCommand) -> None:
         settled = True
         if command.settle:
             began = time.monotonic()
             settled = await self.host.runner.settled(_CHECK_SECONDS)
             left = _CHECK_SECONDS - (time.monotonic() - began)
-            settled = settled and await self.host.introducer.introduced(max(left, 0.0))
+            settled = settled and await self.host.introducer.settled(max(left, 0.0))
         checked = await self.host.runner.check(command.steps, _CHECK_SECONDS) if command.steps else b""
         result = pb.CheckResult(
             command_seq=command_seq, settled=settled, checked=checked is not None, problems=checked or b""

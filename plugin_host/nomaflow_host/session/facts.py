@@ -60,11 +60,3 @@ class HostStatus(Struct, frozen=True, kw_only=True):
     isolation_mechanism: str = ""
     load: LoadOutcome | None = None
     loading: bool = False
-
-
-class Manifest(Struct, frozen=True, kw_only=True):
-    """The manifest of a generation, in the bytes that the digest is computed from."""
-
-    digest: str
-    body: bytes
-    loaded_at_us: int

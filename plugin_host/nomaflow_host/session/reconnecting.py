@@ -72,7 +72,7 @@ class HostSession:
         self._turn = 0
         self._round = 1
         self._stood_by = False
-        self._address = self._shown_digest = ""
+        self._address = ""
         self.trouble = ""
         """Reason why the host is not attached; empty if it is, or has not tried yet."""
         self._leaving = False
@@ -198,7 +198,6 @@ class HostSession:
                 call.cancel()
 
     async def _welcome(self, call: AttachCall, status: HostStatus) -> pb.Welcome:
-        self._shown_digest = status.manifest_digest
         hello = hello_message(
             identity=self.identity,
             status=status,
@@ -236,9 +235,8 @@ class HostSession:
         self._backoff.reset()
         self._stood_by = False
         self._address, self.trouble = address, ""
-        self.introducer.kernel_knows("" if welcome.manifest_wanted else self._shown_digest)
         if welcome.manifest_wanted:
-            self.introducer.want(explicit=False)
+            self.introducer.want()
         _log.info("attached to the kernel at %s, epoch %d", address, welcome.epoch)
         self.tell(f"attached to the kernel at {address}, epoch {welcome.epoch}")
 

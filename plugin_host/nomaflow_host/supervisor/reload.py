@@ -118,6 +118,12 @@ class GenerationLoader:
         except TimeoutError:
             return False
 
+    async def another(self, than: ServingGeneration | None) -> ServingGeneration:
+        """Wait until a generation other than *than* serves, and return it."""
+        while self.serving is None or self.serving is than:
+            await self._ended.wait()
+        return self.serving
+
     def disk_changed(self) -> bool:
         """Return True if a file has changed, appeared or vanished since the newest load began. Reads the disk."""
         return self._spec is not None and disk_stamp(self._spec) != self._stamp
@@ -253,6 +259,7 @@ class GenerationLoader:
             sources=loaded["sources"],
             secrets=secrets,
             variables=variables,
+            explicit=self.serving is not None and self.serving.explicit,
         )
 
     def _variables(self, project: Project) -> WorkerVariables:

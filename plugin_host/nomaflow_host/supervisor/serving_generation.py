@@ -25,6 +25,8 @@ class ServingGeneration:
     :param variables: what its processes inherit, and what the values of its steps may refer to
     :param secrets: the credentials that its workers have from the start, for masking
     :param forking: number of requested workers that its template has not forked yet
+    :param explicit: True until the kernel has the manifest, if a person asked for the load: it then counts even if the
+        kernel has seen it before
     """
 
     number: int
@@ -41,6 +43,7 @@ class ServingGeneration:
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
+    explicit: bool = False
 
     @property
     def forkable(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +18,22 @@ from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.addresses import AddressSource
-from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
+from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from waiting import PATIENCE
 
-__all__ = ["Host", "ScriptedRunner"]
+__all__ = ["Host", "Offered", "ScriptedRunner"]
+
+
+@dataclass(eq=False, kw_only=True)
+class Offered:
+    """The part of a generation that a session uses."""
+
+    digest: str
+    body: bytes
+    loaded_at_us: int
+    explicit: bool = False
 
 
 @dataclass
@@ -36,7 +47,8 @@ class ScriptedRunner:
     drains: list[float] = field(default_factory=list)
     refusal: str = ""
     now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
-    offered: Manifest | None = None
+    offered: Offered | None = None
+    serving: Offered | None = None
     next_reload: LoadOutcome | None = None
     checked: list[CheckedStep] = field(default_factory=list)
     next_check: list[ValueProblem] | None = field(default_factory=list)
@@ -67,14 +79,24 @@ class ScriptedRunner:
     def status(self) -> HostStatus:
         return self.now
 
-    def manifest(self) -> Manifest | None:
-        return self.offered
+    def serve(self, offered: Offered) -> None:
+        """Begin to serve a manifest, as after the first load."""
+        self.serving = offered
+        self.now = replace(self.now, generation=1, manifest_digest=offered.digest)
+        self._tell()
+
+    async def another(self, than: Offered | None) -> Offered:
+        async with self.changed:
+            await self.changed.wait_for(lambda: self.serving is not None and self.serving is not than)
+        assert self.serving is not None
+        return self.serving
 
     async def reload(self, *, force: bool) -> LoadOutcome:
         assert self.next_reload is not None
         self.now = replace(self.now, load=self.next_reload)
         if self.next_reload.accepted and self.offered is not None:
-            self.now = replace(self.now, generation=self.next_reload.generation, manifest_digest=self.offered.digest)
+            self.serve(dataclasses.replace(self.offered, explicit=True))
+            self.now = replace(self.now, generation=self.next_reload.generation)
         return self.next_reload
 
     async def settled(self, seconds: float) -> bool:

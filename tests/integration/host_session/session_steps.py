@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fake_gateway import FakeGateway
-from scripted_host import Host
-
-from nomaflow_host.session.facts import Manifest
+from scripted_host import Host, Offered
 
 KEY = "run_1/one/1"
 
@@ -20,8 +18,8 @@ MakeHost = Callable[..., Host]
 MakeGateway = Callable[..., Awaitable[FakeGateway]]
 
 
-def offer(body: bytes, *, loaded_at_us: int = 0) -> Manifest:
-    return Manifest(digest="sha256:" + hashlib.sha256(body).hexdigest(), body=body, loaded_at_us=loaded_at_us)
+def offer(body: bytes, *, loaded_at_us: int = 0) -> Offered:
+    return Offered(digest="sha256:" + hashlib.sha256(body).hexdigest(), body=body, loaded_at_us=loaded_at_us)
 
 
 async def running(host: Host, kernel: FakeGateway, key: str = KEY, **fields: Any) -> None:

@@ -160,11 +160,10 @@ async def test_commands_of_a_lower_epoch_are_passed_over(gateway: MakeGateway, h
 async def test_the_manifest_is_introduced_when_the_kernel_does_not_know_it(
     gateway: MakeGateway, host: MakeHost
 ) -> None:
-    """A manifest is introduced once; a known digest is not sent again after a reconnect."""
+    """A manifest is introduced once; after a reconnect it is sent again only to a kernel that asks for it."""
     kernel = await gateway()
     mine = host()
-    mine.runner.offered = offer(b'{"callables": {}}')
-    mine.runner.now = replace(mine.runner.now, generation=1, manifest_digest=mine.runner.offered.digest)
+    mine.runner.serve(offer(b'{"callables": {}}'))
     session = await kernel.session()
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
     assert not kernel.journal.manifests[0].explicit
@@ -175,14 +174,17 @@ async def test_the_manifest_is_introduced_when_the_kernel_does_not_know_it(
     second = await kernel.session(2)
     await kernel.journal.until(lambda: len(second.heartbeats) > 2)
     assert len(kernel.journal.manifests) == 1
+    kernel.known_digests.clear()
+    second.end()
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2)
 
 
 async def test_a_manifest_is_introduced_with_the_time_of_its_own_load(gateway: MakeGateway, host: MakeHost) -> None:
     """A load that ends while the one before it is packed gives that one no time of its own."""
     kernel = await gateway()
     mine = host()
-    mine.runner.offered = manifest = offer(b'{"callables": {}}', loaded_at_us=7)
-    mine.runner.now = replace(mine.runner.now, generation=2, manifest_digest=manifest.digest, loaded_at_us=9)
+    mine.runner.serve(offer(b'{"callables": {}}', loaded_at_us=7))
+    mine.runner.now = replace(mine.runner.now, generation=2, loaded_at_us=9)
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
     assert kernel.journal.manifests[0].loaded_at_us == 7
 
@@ -217,12 +219,13 @@ async def test_a_reload_that_ends_while_the_kernel_is_away_is_introduced_when_it
     mine = host()
     mine.runner.offered = manifest = offer(b'{"callables": {}}')
     kernel.known_digests.add(manifest.digest)
-    loading, loaded = asyncio.Event(), asyncio.Event()
+    mine.runner.next_reload = LoadOutcome(accepted=True, generation=2, digest=manifest.digest, reasons=("ok",))
+    loading, loaded, reload = asyncio.Event(), asyncio.Event(), mine.runner.reload
 
     async def load(*, force: bool) -> LoadOutcome:
         loading.set()
         await loaded.wait()
-        return LoadOutcome(accepted=True, generation=2, digest=manifest.digest, reasons=("ok",))
+        return await reload(force=force)
 
     monkeypatch.setattr(mine.runner, "reload", load)
     session = await kernel.session()
@@ -239,7 +242,7 @@ async def test_a_reload_during_an_introduction_is_introduced_after_it(gateway: M
     """The answer to the manifest before it says nothing of it."""
     kernel = await gateway()
     mine = host()
-    mine.runner.offered = first = offer(b'{"callables": {}}')
+    first = offer(b'{"callables": {}}')
     second = offer(b'{"callables": {"m:f": {}}}')
     asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -249,10 +252,9 @@ async def test_a_reload_during_an_introduction_is_introduced_after_it(gateway: M
 
     kernel.on_introduce = hold
     await kernel.session()
-    mine.session.introducer.want(explicit=True)
+    mine.runner.serve(first)
     await asyncio.wait_for(asked.wait(), 30)
-    mine.runner.offered = second
-    mine.session.introducer.want(explicit=True)
+    mine.runner.serve(second)
     answer.set()
     told = kernel.journal.manifests
     await kernel.journal.until(lambda: [each.digest for each in told] == [first.digest, second.digest])

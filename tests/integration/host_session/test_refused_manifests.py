@@ -101,8 +101,8 @@ async def test_a_refusal_is_told_again_until_the_kernel_accepts_the_manifest(
     kernel = await gateway()
     refusing = Refusing(kernel, grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
     mine = host()
-    mine.runner.offered = MANIFEST
-    mine.runner.now = replace(mine.runner.now, generation=1, manifest_digest=MANIFEST.digest, load=loaded(1))
+    mine.runner.serve(MANIFEST)
+    mine.runner.now = replace(mine.runner.now, load=loaded(1))
     session = await kernel.session()
     await kernel.journal.until(lambda: any(each.HasField("refused") for each in session.loads))
     refusing.reason = ""

@@ -18,7 +18,7 @@ from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotNeeded
-from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
+from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.session.reconnecting import HostSession
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 
@@ -41,6 +41,7 @@ class PlayedCode:
     """
 
     newest_load: LoadOutcome | None = None
+    serving: None = None
 
     def __init__(self, *, ledger: Ledger, rng: random.Random, outbox: Outbox, incarnation: str, refuses: float) -> None:
         self._ledger = ledger
@@ -76,9 +77,9 @@ class PlayedCode:
         """Return how many attempts run."""
         return HostStatus(running=len(self._running), generation=1)
 
-    def manifest(self) -> Manifest | None:
-        """Return None: there is no manifest to introduce."""
-        return None
+    async def another(self, _than: None) -> None:
+        """Wait for ever: there is no manifest to introduce."""
+        await asyncio.Event().wait()
 
     async def reload(self, *, force: bool) -> LoadOutcome:
         """Refuse."""
