@@ -50,13 +50,13 @@ class ProjectAddress:
     :param token: for an address on TCP; empty for none
     """
 
-    project: Path
+    project: Path | str
     token: str = field(default="", repr=False)
 
     @property
     def file(self) -> Path:
         """The file with the address."""
-        return self.project / ".nomaflow" / "address"
+        return Path(self.project) / ".nomaflow" / "address"
 
     def addresses(self) -> tuple[str, ...]:
         """Return the current address in the file.

@@ -214,10 +214,11 @@ async def test_a_socket_that_this_user_may_not_use_is_named() -> None:
 
 
 async def test_a_project_without_an_address_is_named(tmp_path: Path) -> None:
-    """A project whose kernel never ran says so."""
-    async with KernelClient(ProjectAddress(project=tmp_path), connect_seconds=0.1) as client:
-        with pytest.raises(KernelUnreachable, match="no kernel runs"):
-            await client.get_kernel()
+    """A project whose kernel never ran says so, and may be given as a text."""
+    for project in (tmp_path, str(tmp_path)):
+        async with KernelClient(ProjectAddress(project=project), connect_seconds=0.1) as client:
+            with pytest.raises(KernelUnreachable, match="no kernel runs"):
+                await client.get_kernel()
 
 
 async def test_a_kernel_that_comes_back_elsewhere_is_found(kernel: FakeKernel, tmp_path: Path) -> None:
