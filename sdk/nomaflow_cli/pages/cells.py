@@ -32,6 +32,7 @@ class Column(Generic[T]):
     :param cell: the cell of a row
     :param right: True for a column of numbers
     :param loose: True for a column that shrinks on a narrow terminal; the others keep their width
+    :param folds: True for a column of names, which go on in the next line where no other column can make room
     :param from_width: the width of a terminal in characters below which the column is left out; where a column that
         shrinks has no room, the one with the largest goes first, and those with 0 stay
     """
@@ -41,6 +42,7 @@ class Column(Generic[T]):
     _: KW_ONLY
     right: bool = False
     loose: bool = False
+    folds: bool = False
     from_width: int = 0
     min_width: int | None = None
 
@@ -62,27 +64,32 @@ class Rows(Generic[T]):
             padding=(0, 1, 0, 0),
         )
         shown = self._shown(console, options)
-        for column in shown:
+        for column, width in shown.items():
             shape.add_column(
                 column.header,
                 justify="right" if column.right else "left",
-                no_wrap=not column.loose,
-                overflow="ellipsis",
+                no_wrap=not (column.loose or column.folds),
+                overflow="fold" if column.folds else "ellipsis",
                 min_width=column.min_width,
+                width=width if column.folds else None,
             )
         for row in self.rows:
             shape.add_row(*(column.cell(row) for column in shown))
         yield shape
 
-    def _shown(self, console: Console, options: ConsoleOptions) -> list[Column[T]]:
-        """Return the columns that fit, so that those that shrink stay legible: the least important go first."""
+    def _shown(self, console: Console, options: ConsoleOptions) -> dict[Column[T], int]:
+        """Return the columns that fit, so that those that shrink stay legible: the least important go first.
+
+        Each comes with the width that it should have; what still lacks is taken from the column that folds.
+        """
         shown = [column for column in self.columns if options.max_width >= column.from_width]
         widths = {column: self._width(column, console, options) for column in shown}
         while True:
             needed = sum(min(widths[each], _LEGIBLE) if each.loose else widths[each] for each in shown)
             least = max(shown, key=lambda each: each.from_width)
-            if needed + _GAP * (len(shown) - 1) <= options.max_width or not least.from_width:
-                return shown
+            lacks = max(0, needed + _GAP * (len(shown) - 1) - options.max_width)
+            if not (lacks and least.from_width):
+                return {each: max(1, widths[each] - lacks) for each in shown}
             shown.remove(least)
 
     def _width(self, column: Column[T], console: Console, options: ConsoleOptions) -> int:

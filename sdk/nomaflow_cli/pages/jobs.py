@@ -40,7 +40,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
     :param refused: by host, the newest refused load: the jobs shown are those of the load before
     """
     columns: list[Column[JobView]] = [
-        Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
+        Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim"), folds=True),
         Column("host", _host, from_width=90),
         Column("schedule", _schedule, from_width=70),
         Column("next", lambda job: Text(_next(job), no_wrap=True)),
@@ -175,13 +175,13 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str], unread: Sequence[
         columns: list[Column[tuple[str, PlannedFire]]] = [
             Column("day", lambda row: row[0]),
             Column("local time", lambda row: row[1].at.astimezone().strftime("%H:%M:%S")),
-            Column("job", lambda row: _job_and_preset(row[1])),
+            Column("job", lambda row: _job_and_preset(row[1]), folds=True),
             Column("at once with", lambda row: Text(_at_once(row[1]), style="yellow"), loose=True),
         ]
         parts.append(Rows(columns, rows))
     if found.frequent:
         often: list[Column[FrequentSchedule]] = [
-            Column("often", _job_and_preset),
+            Column("often", _job_and_preset, folds=True),
             Column("schedule", lambda each: Text(printable(f"{each.schedule} {each.timezone}"))),
             Column("first", lambda each: age(each.first)),
         ]
@@ -204,14 +204,14 @@ def fires_page(found: FirePageView) -> RenderableType:
         columns: list[Column[tuple[str, ListedFireView]]] = [
             Column("day", lambda row: row[0]),
             Column("local time", lambda row: clock_time(row[1].at)),
-            Column("job", lambda row: _job_and_preset(row[1])),
+            Column("job", lambda row: _job_and_preset(row[1]), folds=True),
             Column("usually", lambda row: _usually(row[1].expected_seconds), right=True, from_width=60),
             Column("notes", lambda row: Text(_notes(row[1]), style="yellow"), loose=True),
         ]
         parts.append(Rows(columns, rows))
     if found.frequent:
         often: list[Column[FrequentScheduleView]] = [
-            Column("often", _job_and_preset),
+            Column("often", _job_and_preset, folds=True),
             Column("schedule", lambda each: Text(printable(f"{each.schedule} {each.timezone}"))),
             Column("fires", lambda each: amount(each.fires), right=True),
             Column("next", lambda each: age(each.next)),

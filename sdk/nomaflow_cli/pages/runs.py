@@ -24,7 +24,7 @@ def runs_table(runs: Sequence[RunView]) -> RenderableType:
     """Return runs as a table."""
     columns: list[Column[RunView]] = [
         Column("run", lambda run: Text(printable(run.run_id), no_wrap=True), min_width=30),
-        Column("job", lambda run: Text(printable(run.job_id))),
+        Column("job", lambda run: Text(printable(run.job_id)), folds=True),
         Column("state", _state_and_folds),
         Column("started by", _started_by, from_width=70),
         Column("took", _took, right=True, from_width=90),
@@ -126,7 +126,7 @@ def run_page(run: RunView) -> RenderableType:
 def _steps_table(run: RunView) -> RenderableType:
     """Return the steps with their last attempt."""
     columns: list[Column[StepView]] = [
-        Column("step", lambda step: Text(printable(step.name)) + Text(_tries(step), style="dim")),
+        Column("step", lambda step: Text(printable(step.name)) + Text(_tries(step), style="dim"), folds=True),
         Column("state", lambda step: state(step.last.state)),
         Column("took", lambda step: _attempt_took(step.last), right=True, from_width=64),
         Column("rows", lambda step: amount(step.last.rows_affected), right=True, from_width=50),
@@ -158,7 +158,7 @@ def _result(attempt: AttemptView) -> Text:
 
 def _attempts_table(run: RunView) -> RenderableType:
     columns: list[Column[tuple[StepView, AttemptView]]] = [
-        Column("attempt", lambda row: Text(f"{printable(row[0].name)} {row[1].attempt}")),
+        Column("attempt", lambda row: Text(f"{printable(row[0].name)} {row[1].attempt}"), folds=True),
         Column("state", lambda row: state(row[1].state)),
         Column("started", lambda row: when(row[1].started_at)),
         Column("took", lambda row: _attempt_took(row[1]), right=True),

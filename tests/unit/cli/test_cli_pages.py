@@ -224,6 +224,25 @@ def test_a_column_that_shrinks_stays_legible(width: int, headers: list[str]) -> 
     assert out.getvalue().splitlines()[0].split() == ["job", "schedule", "now"]
 
 
+def test_a_long_name_folds_and_takes_no_other_column_away() -> None:
+    """A job id has up to 128 characters: the states of all runs went off the screen, and half of the id with them."""
+    columns: list[Column[str]] = [
+        Column("run", lambda _: "run_" + "0" * 26),
+        Column("job", lambda one: one, folds=True),
+        Column("state", lambda _: "SUCCEEDED"),
+        Column("took", lambda _: "3 s", from_width=70),
+        Column("why", lambda _: "because " * 20, loose=True),
+    ]
+    for width, has in ((80, ["run", "job", "state", "why"]), (120, ["run", "job", "state", "took", "why"])):
+        out = io.StringIO()
+        Console(file=out, width=width).print(Rows(columns, ["nightly", "monthly-" * 6]))
+        lines = out.getvalue().splitlines()
+        assert lines[0].split() == has
+        assert "".join(line[32 : 32 + lines[0].index("state") - 34].strip() for line in lines).endswith("monthly-" * 6)
+        assert out.getvalue().count("SUCCEEDED") == 2
+        assert max(map(len, lines)) <= width
+
+
 async def test_help_names_tables_of_settings(command: Command) -> None:
     """A name in square brackets is text, not a colour."""
     for words, text in (
