@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from nomaflow_api.time_spans import time_span
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
@@ -38,6 +40,8 @@ _HOST_BYTES = (2.0 * 1024 * 1024, 16.0 * 1024 * 1024)
 """The bytes that all instances of one host may send on their sessions: how many a second, and the most at once."""
 _MOST_CALLS, _MOST_OF_STRANGERS = 500, 100
 """The calls of a principal at once at one door, and those of all callers without a credential."""
+_MOST_RECEIVED = 8
+"""The requests of a principal's calls that come at once at one door."""
 
 
 @dataclass(slots=True)
@@ -173,6 +177,7 @@ class CallsAtOnce:
 
     def __init__(self) -> None:
         self._now: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def begin(self, caller: Caller) -> Callable[[], None]:
         """Count a call from now on; return the function that ends the count.
@@ -191,3 +196,11 @@ class CallsAtOnce:
                 del self._now[name]
 
         return end
+
+    def turn(self, caller: Caller) -> asyncio.Semaphore:
+        """Return what a call holds while its request comes, which may have 4 MiB: the others of its caller wait.
+
+        Callers without a credential do not wait for each other.
+        """
+        most = _MOST_OF_STRANGERS if caller.principal.kind is PrincipalKind.ANYONE else _MOST_RECEIVED
+        return self._turns.setdefault(str(caller.principal), asyncio.Semaphore(most))

@@ -72,9 +72,7 @@ class Endpoints:
 
             async def received() -> Message:
                 self._count(caller, context)
-                body: bytes = raw if self.body_seconds is None else await _body(context, self.body_seconds)
-                self.guard.quotas.request(caller.principal, len(body))
-                return decoded(request, body)
+                return decoded(request, await self._body(raw, context, caller))
 
             told = await answer(received, caller, context)
             return told.SerializeToString() if isinstance(told, Message) else await _end(context, told)
@@ -263,10 +261,7 @@ class Endpoints:
                     if many:
                         responses = call(self._messages(_read, request, context, caller), caller)
                     else:
-                        if self.body_seconds is not None:
-                            raw = await _body(context, self.body_seconds)
-                        self.guard.quotas.request(caller.principal, len(raw))
-                        message = decoded(request, raw)
+                        message = decoded(request, await self._body(raw, context, caller))
                         await self.guard.check(rule, message, caller)
                         responses = call(message, caller)
                     await self._while_admitted(method, context, caller, _send_all(responses, context))
@@ -277,6 +272,27 @@ class Endpoints:
             await _end(context, status)
 
         return behaviour
+
+    async def _body(self, raw: Any, context: _Context, caller: Caller) -> Any:
+        """Return the request of a call, and count it. gRPC's own iterator would keep it: both hold each other.
+
+        :param raw: what gRPC has read, if it is to
+        :raises BadRequest: if it does not come in time
+        """
+        if self.body_seconds is None:
+            self.guard.quotas.request(caller.principal, len(raw))
+            return raw
+        assert self.calls is not None  # a door that has one has both
+        async with self.calls.turn(caller):
+            body = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.body_seconds):
+                    body = await _read(context)
+            if body is None:
+                problem = f"no request came within {self.body_seconds:g} seconds; send it with the call"
+                raise BadRequest(problem, field="request")
+            self.guard.quotas.request(caller.principal, len(body))
+        return body
 
     def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:
         self.audit.refused(method, request, status.reason, caller, error_id=status.error_id, about=status.about)
@@ -321,20 +337,6 @@ class Endpoints:
             _LOG.debug("%s ends with %s: %s", method, status.reason, status.message)
         error.__traceback__ = None  # such a circle is collected rarely, and a request may take 200 MiB
         return status
-
-
-async def _body(context: _Context, seconds: float) -> bytes:
-    """Return the request of a call. gRPC's own iterator would keep it: that and what it iterates hold each other.
-
-    :raises BadRequest: if it does not come in time
-    """
-    raw = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            raw = await _read(context)
-    if raw is None:
-        raise BadRequest(f"no request came within {seconds:g} seconds; send it with the call", field="request")
-    return raw
 
 
 async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:

@@ -64,6 +64,8 @@ _ON_TCP: Mapping[str, int] = {
     # A flood of pings is answered no faster than its sender reads. With strikes, gRPC prepares a farewell for each ping
     # and keeps the process's threads busy for seconds, even after the sender has left.
     "grpc.http2.max_ping_strikes": 0,
+    # Else what may come of each call before it is read grows with the connection's speed, to many megabytes.
+    "grpc.http2.bdp_probe": 0,
 }
 _BODY_SECONDS = 5.0
 _OWN_FILES = 256
@@ -108,7 +110,12 @@ _PLANS: Mapping[Door, _Plan] = {
         calls=5000,
         connections=4000,
         share=0.4,
-        options={**_ON_TCP, "grpc.max_concurrent_streams": 500, "grpc.max_connection_idle_ms": 300_000},
+        options={
+            **_ON_TCP,
+            "grpc.max_concurrent_streams": 500,
+            "grpc.max_connection_idle_ms": 300_000,
+            "grpc.http2.lookahead_bytes": 3 << 19,  # a report, however far away the host is
+        },
     ),
     Door.JOINING: _Plan(
         services=(ENROLMENT,),

@@ -116,6 +116,22 @@ async def test_a_host_on_tcp_may_report_more_than_its_session_may_carry() -> Non
             await host.leave()
 
 
+async def test_requests_of_one_caller_do_not_come_all_at_once() -> None:
+    """Each has 4 MB, and they are refused once they are there: a caller may have five hundred calls at once."""
+    with lasting_kernel("--address", "tls://127.0.0.1:0") as running:
+        doors = doors_of(running)
+        secret = await create_token(doors, kind=access.TOKEN_KIND_USER, name="ann", grants=["read job:none"])
+        told = (("authorization", f"Bearer {secret}"),)
+        request = kernel.ListRunsRequest(page_token="x" * 4_000_000).SerializeToString()
+        async with tls_channel(doors.clients, doors.authorities) as channel:
+            listed = channel.unary_unary("/nomaflow_api.v1.KernelService/ListRuns")
+            before = _most_memory(running.pid)
+            calls = [listed(request, timeout=DEADLINE, metadata=told) for _ in range(80)]
+            codes = {await call.code() for call in calls}
+            assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}
+            assert _most_memory(running.pid) - before < 120 * 2**20
+
+
 async def _reports_at_length(channel: grpc.aio.Channel, host: ScriptedHost, count: int, first: int) -> Any:
     """Send reports of 3.6 MB each of an attempt that the kernel does not know, one after another on one stream."""
     told = AttemptReport(attempt_key="run_none/a/1", first_seq=1, events=tuple(b"x" * 90_000 for _ in range(40)))
