@@ -38,6 +38,8 @@ eight. A list of demand has at most 1,000 entries of a host.
 """
 _HOST_BYTES = (2.0 * 1024 * 1024, 16.0 * 1024 * 1024)
 """The bytes that all instances of one host may send on their sessions: how many a second, and the most at once."""
+_HOST_REPORTS = 64 * 1024 * 1024
+"""The bytes of reports of all instances of one host that may wait for their answers: four commits of the engine."""
 _MOST_CALLS, _MOST_OF_STRANGERS = 500, 100
 """The calls of a principal at once at one door, and those of all callers without a credential."""
 _MOST_RECEIVED = 8
@@ -82,6 +84,7 @@ class Quotas:
     clock: Clock
     _buckets: dict[tuple[str, str, str], _Bucket] = field(default_factory=dict)
     _streams: Counter[str] = field(default_factory=Counter)
+    _reports: Counter[str] = field(default_factory=Counter)
 
     def call(self, principal: Principal, method: str = "", cost: float = 1.0) -> None:
         """Count a call, or a message of a session.
@@ -134,19 +137,50 @@ class Quotas:
         if principal.kind not in _LIMITED:
             yield
             return
+        most = self.limits.streams
+        problem = f"has {most} streams open, as many as [access.quotas] streams allows; close one"
+        with self._held(self._streams, principal, 1, most, problem, retry_seconds=0.0):
+            yield
+
+    @contextmanager
+    def report(self, principal: Principal, size: int) -> Iterator[None]:
+        """Count a host's report until it is answered: it is in memory meanwhile.
+
+        :param size: its bytes
+        :raises QuotaExceeded: if it is too much
+        """
+        if principal.kind is not PrincipalKind.HOST:
+            yield
+            return
+        problem = f"has {_HOST_REPORTS:,} bytes of reports without an answer, the maximum; try again in a moment"
+        with self._held(self._reports, principal, size, _HOST_REPORTS, problem):
+            yield
+
+    @contextmanager
+    def _held(
+        self,
+        counts: Counter[str],
+        principal: Principal,
+        count: int,
+        most: int,
+        problem: str,
+        *,
+        retry_seconds: float | None = None,
+    ) -> Iterator[None]:
+        """Add to a principal's count for a while.
+
+        :param problem: says what the principal has if it is too much
+        """
         name = str(principal)
-        if self._streams[name] >= self.limits.streams:
-            raise QuotaExceeded(
-                f"{name} has {self._streams[name]} streams open, as many as [access.quotas] streams allows; close one",
-                retry_seconds=0.0,
-            )
-        self._streams[name] += 1
+        if counts[name] + count > most:
+            raise QuotaExceeded(f"{name} {problem}", retry_seconds=retry_seconds)
+        counts[name] += count
         try:
             yield
         finally:
-            self._streams[name] -= 1
-            if not self._streams[name]:
-                del self._streams[name]
+            counts[name] -= count
+            if not counts[name]:
+                del counts[name]
 
     def _take(self, principal: Principal, what: str, key: str, cost: float) -> None:
         """Take from an allowance of a user or service; others are exempt."""

@@ -89,7 +89,8 @@ class Endpoints:
 
         async def serve(caller: Caller, context: _Context) -> CallStatus | None:
             while (raw := await self._next(context)) is not None:
-                told = await answer(partial(_received, request, raw), caller, context)
+                with self.guard.quotas.report(caller.principal, len(raw)):
+                    told = await answer(partial(_received, request, raw), caller, context)
                 del raw  # it may have 4 MiB, and the next may never come
                 if isinstance(told, CallStatus):
                     return told

@@ -97,6 +97,18 @@ def test_a_closed_stream_makes_room_for_another(quotas: Quotas) -> None:
             pass
 
 
+def test_a_host_has_no_more_reports_under_way_than_are_committed_soon(quotas: Quotas) -> None:
+    """Each is in memory until it is answered; other hosts, and those on the kernel's own socket, are not held back."""
+    one, other = (Principal(kind=PrincipalKind.HOST, name=name) for name in ("one", "other"))
+    with quotas.report(one, 40 << 20):
+        with pytest.raises(QuotaExceeded, match="bytes of reports without an answer"), quotas.report(one, 40 << 20):
+            pass
+        with quotas.report(one, 20 << 20), quotas.report(other, 40 << 20), quotas.report(OWNER, 400 << 20):
+            pass
+    with quotas.report(one, 64 << 20):
+        pass
+
+
 def test_the_owner_hosts_and_who_is_refused_anyway_have_no_account(quotas: Quotas) -> None:
     """Their calls are not counted, and the quotas keep nothing of them."""
     for principal in (OWNER, ANYONE, Principal(kind=PrincipalKind.HOST, name="teama")):

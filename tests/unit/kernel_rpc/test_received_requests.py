@@ -1,13 +1,19 @@
-"""Requests that come to a door for strangers: how many of one caller come at once."""
+"""Requests that come to a door for strangers: how many of one caller come, or wait for their answers, at once."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import grpc.aio
+import pytest
+from google.protobuf.message import Message
 from rpc_world import World
 
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.access import quotas
+from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import CallsAtOnce
@@ -18,9 +24,11 @@ from waiting import eventually
 class _Call:
     """A call as gRPC hands it over: its request comes once it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Message) -> None:
         self.asked = False
         self.sent = asyncio.Event()
+        self.refused: list[Any] = []
+        self._request = request.SerializeToString()
 
     def invocation_metadata(self) -> tuple[()]:
         return ()
@@ -34,7 +42,22 @@ class _Call:
     async def read(self) -> bytes:
         self.asked = True
         await self.sent.wait()
-        return kernel.ListRunsRequest().SerializeToString()
+        return self._request
+
+    async def abort(self, *status: Any) -> None:
+        self.refused += status
+        raise grpc.aio.AbortError
+
+
+def _endpoints(world: World, identify: Identify, **limits: Any) -> Endpoints:
+    return Endpoints(
+        identify=identify,
+        guard=world.parts.guard,
+        audit=world.parts.audit,
+        on_error=lambda _: None,
+        body_seconds=60,
+        **limits,
+    )
 
 
 async def test_eight_requests_of_a_caller_come_at_once(world: World) -> None:
@@ -44,18 +67,12 @@ async def test_eight_requests_of_a_caller_come_at_once(world: World) -> None:
         return kernel.ListRunsResponse()
 
     names = iter(["ann"] * 20 + ["ben"])
-    endpoints = Endpoints(
-        identify=lambda *_: Principal(
-            kind=PrincipalKind.USER, name=next(names), grants=(Grant.parse("read job:mine"),)
-        ),
-        guard=world.parts.guard,
-        audit=world.parts.audit,
-        on_error=lambda _: None,
-        body_seconds=60,
-        calls=CallsAtOnce(),
+    granted = (Grant.parse("read job:mine"),)
+    endpoints = _endpoints(
+        world, lambda *_: Principal(kind=PrincipalKind.USER, name=next(names), grants=granted), calls=CallsAtOnce()
     )
     behaviour: Any = endpoints.unary("/nomaflow_api.v1.KernelService/ListRuns", answered, kernel.ListRunsRequest)
-    calls = [_Call() for _ in range(21)]
+    calls = [_Call(kernel.ListRunsRequest()) for _ in range(21)]
     working = [asyncio.create_task(behaviour(None, call)) for call in calls]
     await eventually(lambda: calls[-1].asked)
     assert [call.asked for call in calls] == [True] * 8 + [False] * 12 + [True]
@@ -65,3 +82,33 @@ async def test_eight_requests_of_a_caller_come_at_once(world: World) -> None:
     for call in calls:
         call.sent.set()
     await asyncio.gather(*working)
+
+
+async def test_a_report_is_refused_while_too_much_of_its_host_has_no_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream ends with that. The one that has no answer yet is not disturbed, and makes room once it has."""
+    monkeypatch.setattr(quotas, "_HOST_REPORTS", 1500)
+    answer = asyncio.Event()
+
+    async def answered(_: Any, _caller: Any) -> gateway.StreamReportsResponse:
+        await answer.wait()
+        return gateway.StreamReportsResponse()
+
+    host = Principal(kind=PrincipalKind.HOST, name="team")
+    path = "/nomaflow_api.v1.HostGatewayService/StreamReports"
+    behaviour: Any = _endpoints(world, lambda *_: host).one_way(path, answered, gateway.StreamReportsRequest)
+    first, second = (_Call(gateway.StreamReportsRequest(attempts=b"x" * 1000)) for _ in range(2))
+    first.sent.set()
+    working = asyncio.create_task(behaviour(None, first))
+    await eventually(lambda: world.parts.quotas._reports)
+    second.sent.set()
+    with pytest.raises(grpc.aio.AbortError):
+        await behaviour(None, second)
+    assert second.refused[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "host:team has 1,500 bytes of reports without an answer" in second.refused[1]
+    first.sent.clear()
+    answer.set()
+    await eventually(lambda: not world.parts.quotas._reports)
+    working.cancel()
+    await asyncio.wait((working,))
