@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -35,5 +35,5 @@ async def test_the_end_of_the_attempt_is_awaited_without_a_look_at_the_disk() ->
     given = asyncio.Event()
     given.set()
     session = SimpleNamespace(given=given, outbox=SimpleNamespace(empty=True))
-    life = SimpleNamespace(runner=runner_of(running=0), session=session)
+    life = SimpleNamespace(runner=runner_of(attempts=MagicMock()), session=session)
     await HostLife._one_attempt(cast("Any", life))
