@@ -8,15 +8,10 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 
 from nomaflow_api.bounds import HOSTS, INSTANCES_OF_HOST
-from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.access.principals import OWNER, NotAuthenticated
-from nomaflow_kernel.domain.errors import KernelError, KernelStopping, QuotaExceeded
+from nomaflow_kernel.domain.errors import KernelStopping, QuotaExceeded
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
-from nomaflow_kernel.hosts.errors import HostNotAttached
 from nomaflow_kernel.hosts.session import Session
-
-_RELOAD_SECONDS = 60.0
-"""How long a host may take to answer a reload."""
 
 
 class SessionRegistry:
@@ -24,7 +19,8 @@ class SessionRegistry:
 
     def __init__(self) -> None:
         self._sessions: dict[InstanceKey, Session] = {}
-        self._reloading: set[str] = set()
+        self.reloading: set[str] = set()
+        """The hosts that a reload is under way of."""
         self.stopped = False
         """True once the kernel is stopping: no new session is welcome."""
         self._changed = asyncio.Event()
@@ -138,52 +134,8 @@ class SessionRegistry:
         shown = islice(self._sessions.items(), limit)
         return {"/".join(key): session.queued for key, session in shown if session.open}
 
-    async def reload(self, host: str, *, force: bool, by: str = "") -> Sequence[tuple[str, gateway.ReloadResult]]:
-        """Ask every instance of a host to load its code again; return the incarnation and answer of each.
-
-        One that leaves before it has answered is left out: it serves nothing any more.
-
-        :param by: who asks for it
-        :raises HostNotAttached: if none is attached, or all leave before they have answered
-        :raises KernelStopping: if the kernel has ended their sessions, or does so before they have answered
-        :raises KernelError: if a reload of that host is under way, or an answer takes too long
-        """
-        sessions = self.of_host(host)
-        if not sessions:
-            raise self._absence(host)
-        if host in self._reloading:
-            why = f"host {host!r} is already being reloaded; wait for that reload, then try again"
-            raise KernelError(why, reason="OPERATION_IN_PROGRESS")
-        self._reloading.add(host)
-        try:
-            async with asyncio.timeout(_RELOAD_SECONDS):
-                answers = await asyncio.gather(*(_reloaded(session, force=force, by=by) for session in sessions))
-        except TimeoutError:
-            raise KernelError(
-                f"host {host!r} has not answered the reload within {_RELOAD_SECONDS:g} seconds; "
-                "`nomaflow hosts` shows its code, and its log says more",
-                reason="RELOAD_UNANSWERED",
-            ) from None
-        finally:
-            self._reloading.discard(host)
-        found = [each for each in answers if each is not None]
-        if not found:
-            raise self._absence(host)
-        return found
-
-    def _absence(self, host: str) -> KernelError:
-        return KernelStopping() if self.stopped else HostNotAttached(host)
-
     def stop(self) -> None:
         """End every session: the kernel is stopping."""
         self.stopped = True
         for session in list(self._sessions.values()):
             session.refuse(KernelStopping())
-
-
-async def _reloaded(session: Session, *, force: bool, by: str) -> tuple[str, gateway.ReloadResult] | None:
-    """Return the incarnation of an instance and its answer to a reload; None if it leaves before that."""
-    try:
-        return session.hello.incarnation, await session.reload(force=force, by=by)
-    except HostNotAttached:
-        return None

@@ -20,6 +20,7 @@ from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED, OWN_FILE
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownJob, meant
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.hosts.incoming import check_incarnation
+from nomaflow_kernel.hosts.reloading import reload_host
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.hidden_values import host_without_values, reload_without_names, reload_without_values
 from nomaflow_kernel.rpc.job_pages import shown_job
@@ -164,7 +165,7 @@ class CatalogueCalls(Calls):
             return kernel.ReloadHostResponse(instances=self._own_outcome(load, caller, force=request.force))
         host = self.the_host(request.host, Verb.OPERATE, caller)
         before = self._brought_by(host)
-        results = await self._sessions.reload(host, force=request.force, by=by)
+        results = await reload_host(self._sessions, host, force=request.force, by=by)
         digest = self._catalogue.host(host).digest
         jobs = self._catalogue.jobs()
         unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host), *warned_jobs(jobs, host)]

@@ -12,7 +12,7 @@ from nomaflow_api.time_spans import time_span
 from nomaflow_api.v1.letter_words import FinishedState, TimeoutKind
 from nomaflow_api.v1.letters import Progress, Started
 from nomaflow_api.v1.sealing import fitting
-from nomaflow_host.injection.given_values import GivenValues
+from nomaflow_host.injection.reference_values import GivenValues
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import climb
 from nomaflow_host.supervisor.outcomes import finished_of, last_words, may_be_the_hosts, stop_sentence

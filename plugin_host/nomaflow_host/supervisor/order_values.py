@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.sealing import open_order
 from nomaflow_host.injection.credentials_to_mask import references_of
-from nomaflow_host.injection.given_values import GivenValues
+from nomaflow_host.injection.reference_values import GivenValues
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, VARIABLE, Reference, ReferenceMissing
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
-from nomaflow_host.injection.given_values import SecretUnavailable
+from nomaflow_host.injection.reference_values import SecretUnavailable
 from nomaflow_project.reading.regular_files import reason_of
 from nomaflow_project.reading.sources import ReferenceMissing, SecretUnreadable
 

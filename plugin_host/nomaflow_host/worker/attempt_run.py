@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
     from nomaflow_host.connectors.registry import HostConnectorRegistry
     from nomaflow_host.generation.generation import Generation
-    from nomaflow_host.injection.given_values import GivenValues
+    from nomaflow_host.injection.reference_values import GivenValues
     from nomaflow_host.worker.emitter import Emitter
     from nomaflow_host.worker.streams import WorkerStreams
     from nomaflow_project.reading.environment import Values

@@ -26,7 +26,7 @@ from nomaflow_host.channel.ring.writer import RingWriter
 from nomaflow_host.compat import install_liberty_aliases
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
-from nomaflow_host.injection.given_values import GivenValues
+from nomaflow_host.injection.reference_values import GivenValues
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent, read_process
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.reaper.tree_limits import be_killed_first

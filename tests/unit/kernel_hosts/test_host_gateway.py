@@ -19,7 +19,7 @@ from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
-from nomaflow_kernel.hosts import registry
+from nomaflow_kernel.hosts import reloading
 from nomaflow_kernel.rpc.host_gateway import HostGateway
 from waiting import eventually
 
@@ -262,7 +262,7 @@ async def test_a_reload_that_cannot_be_says_why(world: World, monkeypatch: pytes
     session = Session(world)
     await session.attach()
     with monkeypatch.context() as short:
-        short.setattr(registry, "_RELOAD_SECONDS", 0.3)
+        short.setattr(reloading, "_RELOAD_SECONDS", 0.3)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await reload(world)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -19,6 +19,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import KernelStopping
+from nomaflow_kernel.hosts.reloading import reload_host
 from nomaflow_kernel.rpc.job_problems import disabled_jobs
 from waiting import eventually
 
@@ -98,7 +99,7 @@ async def test_a_reload_of_a_kernel_that_stops_is_not_told_that_the_host_is_away
         await asked
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(KernelStopping):
-        await world.sessions.reload("team", force=False)
+        await reload_host(world.sessions, "team", force=False)
 
 
 async def test_a_reload_names_what_all_of_the_host_brought_before_and_no_more(world: World) -> None:
