@@ -35,6 +35,7 @@ from nomaflow_console.views.hosts import (
 )
 from nomaflow_console.views.html_pieces import button, command, icon
 from nomaflow_console.views.job_row import job_row
+from nomaflow_console.views.needs_you import page_of_job
 from nomaflow_console.views.run_rows import run_row
 from nomaflow_console.views.run_words import clock, fires_of, hindrance
 from nomaflow_console.views.schedule import strip
@@ -60,8 +61,8 @@ THEMES = ("light", "dark")
 _WORDS: tuple[Callable[..., Any], ...] = (
     amount, asset, attempt_link, brought_by, button, byte_size, city, clock, command, counted, day_title, deed_of,
     ended_ok, exclusive_running, fire_row, fires_of, first_line, hindrance, host_notes, host_sign, icon,
-    instance_notes, instance_sign, job_row, person, printable, problem_place, reason_sentence, run_row, runs_into,
-    share, short_id, state_badge, strip, ticking, told, took, until, when, who, with_runs,
+    instance_notes, instance_sign, job_row, page_of_job, person, printable, problem_place, reason_sentence, run_row,
+    runs_into, share, short_id, state_badge, strip, ticking, told, took, until, when, who, with_runs,
 )  # fmt: skip
 """What templates call."""
 

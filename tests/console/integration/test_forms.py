@@ -382,13 +382,14 @@ def test_a_disabled_job_is_told_with_its_fix_and_cannot_be_run(console: ConsoleS
 
 
 def test_a_job_without_a_good_id_is_told_on_the_page_of_its_host(client: httpx.Client) -> None:
-    """The kernel has no page of it: what the first page links to leads to the host, and the first page has the rest."""
+    """The kernel knows it by no id: its links lead to its host, and nothing is offered that would be refused."""
     page = client.get("/")
     assert page.status_code == 200
     assert "'not an id' is not a job id" in text_of(page)
-    assert "/jobs/jobs.toml%3Ajobs%5B5%5D#problems" in page.text
-    led = client.get("/jobs/jobs.toml%3Ajobs%5B5%5D", follow_redirects=True)
+    assert "/jobs/plugins" not in page.text
+    led = client.get("/search", params={"q": "jobs.toml:jobs[0]"}, follow_redirects=True)
     assert led.url.path.startswith("/hosts/")
+    assert f'href="{led.url.path}#problems"' in page.text
     assert "'not an id' is not a job id" in text_of(led)
 
 

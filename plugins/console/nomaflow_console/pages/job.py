@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client import KernelClient, NotFound
@@ -28,7 +28,6 @@ from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.sentences import now_sentence
 from nomaflow_console.views.times import Zone
 from nomaflow_console.views.tries import without_values
-from nomaflow_project.jobs.text_forms import is_job_id
 
 _GRID = 30
 _ROWS = 20
@@ -78,13 +77,9 @@ async def _load_runs(request: Request, job: JobView, now: datetime) -> dict[str,
 
 
 async def show(request: Request) -> Response:
-    """Return the page; that of its host for a job without a good id, whose problem is told there."""
-    kernel, now, job_id = kernel_of(request), datetime.now(UTC), _id(request)
-    if not is_job_id(job_id):
-        found = await kernel.list_jobs_page(text=job_id, page_size=1)
-        if found.jobs:
-            return RedirectResponse(f"/hosts/{found.jobs[0].host}" if found.jobs[0].host else "/", status_code=303)
-    job = await kernel.get_job(job_id)
+    """Return the page."""
+    kernel, now = kernel_of(request), datetime.now(UTC)
+    job = await kernel.get_job(_id(request))
     definition = job.definition or {}
     runs, signatures = await asyncio.gather(_load_runs(request, job, now), signatures_of(kernel, job.host, definition))
     form = build_form(Layers(definition=definition), signatures, Wanted())

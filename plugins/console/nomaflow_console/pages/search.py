@@ -17,7 +17,7 @@ from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.signatures import callables_called
 from nomaflow_console.rendering import page
-from nomaflow_console.views.needs_you import job_address
+from nomaflow_console.views.needs_you import page_of_job
 
 _RUN_PART = re.compile(r"run_[0-9a-z]{0,26}|[0-9a-z]{4,26}")
 _MOST = 50
@@ -74,7 +74,7 @@ async def show(request: Request) -> Response:
         return RedirectResponse(f"/runs/{runs.runs[0].run_id}", status_code=303)
     found = await _found(request, text, runs)
     if text and len(found["jobs"]) == 1 and not (found["hosts"] or found["callables"] or found["runs"]):
-        return RedirectResponse(job_address(found["jobs"][0].job_id), status_code=303)
+        return RedirectResponse(page_of_job(found["jobs"][0]), status_code=303)
     return page(request, "search.html", title=f"Find {text}", q=text, **found)
 
 

@@ -17,6 +17,7 @@ from nomaflow_console.views.sentences import amount, told, who
 from nomaflow_console.views.sparkline import sparkline
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import Zone, when
+from nomaflow_project.jobs.text_forms import is_job_id
 
 if TYPE_CHECKING:
     from nomaflow_console.kernel.status import KernelStatus
@@ -126,6 +127,8 @@ def _act(row: JobRow, *, may_run: bool) -> str:
 
 
 def _more(context: Context, row: JobRow, *, may_run: bool) -> Markup:
+    if not is_job_id(row.job.job_id):
+        return Markup("")  # the kernel knows it by no id
     last = row.last
     last_run = last.run_id if last is not None else ""
     replays = may_run and last is not None and last.terminal and last.started_at is not None

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from nomaflow.client.values import FireView, JobPageView, JobView, RecentRunView, RunView
-from nomaflow_console.views.needs_you import job_address
+from nomaflow_console.views.needs_you import page_of_job
 from nomaflow_console.views.sentences import Sentence, line, now_sentence, problem_place, run_sentence
 from nomaflow_console.views.states import StateSign, run_sign, sign_of
 
@@ -185,7 +185,7 @@ def _row(job: JobView, stats: Any, open_runs: Sequence[RunView]) -> JobRow:
     last = last_run(job, open_runs)
     return JobRow(
         job=job,
-        href=job_address(job.job_id),
+        href=page_of_job(job),
         sign=job_sign(job, last),
         last=last,
         recent=tuple(stats.recent) if stats is not None else (),

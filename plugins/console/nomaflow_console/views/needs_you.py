@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from nomaflow.client.values import HostView, ProblemView, RunView
+from nomaflow.client.values import HostView, JobView, ProblemView, RunView
 from nomaflow_api.time_spans import rough_span
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.run_filters import MOST, RunQuery
@@ -23,6 +23,7 @@ from nomaflow_console.views.sentences import (
 )
 from nomaflow_console.views.situation import Act, Need, Situation
 from nomaflow_console.views.states import run_sign
+from nomaflow_project.jobs.text_forms import is_job_id
 
 LONG_WAIT = timedelta(minutes=5)
 _LEAST_WAIT = timedelta(minutes=1)
@@ -61,6 +62,13 @@ def needs_you(situation: Situation) -> list[Need]:
 def job_address(job_id: str) -> str:
     """Return the address of a job."""
     return f"/jobs/{quote(job_id, safe='')}"
+
+
+def page_of_job(job: JobView) -> str:
+    """Return the address that tells of a job: without a good id it has no page, and its host tells its problem."""
+    if is_job_id(job.job_id):
+        return job_address(job.job_id)
+    return _host_address(job.host) if job.host else "/"
 
 
 def _link(label: str, target: str, icon: str) -> Act:
@@ -334,10 +342,10 @@ def _broken(situation: Situation) -> Iterator[Need]:
             continue
         state = "goes on with its last good definition" if job.kept and not job.held else "disabled"
         yield Need(
-            key=f"job.{job.job_id}", css="disabled", sign="⚠", subject=job.job_id, href=job_address(job.job_id),
+            key=f"job.{job.job_id}", css="disabled", sign="⚠", subject=job.job_id, href=page_of_job(job),
             text=f"{state}: {_problem(errors, job.job_id) if errors else line(job.held or job.why_not_running)}",
             fix=line(errors[0].fix) if errors else "",
-            acts=(_link("Show fix", f"{job_address(job.job_id)}#problems", "search"),),
+            acts=(_link("Show fix", f"{page_of_job(job)}#problems", "search"),),
         )  # fmt: skip
     if situation.more_troubled:
         yield Need(
