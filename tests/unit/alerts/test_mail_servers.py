@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from alerts_rig import START, section
 
+from nomaflow_alerts.channels.channel import NotSent
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.ledger import Message
 from receivers import mail_server
@@ -61,3 +63,12 @@ async def test_a_mail_that_is_taken_is_sent_whatever_the_server_says_then(
     taking.farewell = farewell
     await channel(port, seconds=1).send(message())
     assert taking.taken == 1
+
+
+async def test_a_mail_server_that_is_away_is_told_in_words() -> None:
+    """Without the number of the error, which says nothing to a reader."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        with pytest.raises(NotSent, match=rf"^the mail server at 127\.0\.0\.1:{port}: Connection refused$"):
+            await channel(port).send(message())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -19,7 +18,6 @@ from nomaflow.client.values import EventView, LogLine
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.chat import ChatChannel
 from nomaflow_alerts.channels.http import Web
-from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Book, Ledger, Message
 from nomaflow_alerts.messages.grouping_and_digests import Composer
@@ -389,14 +387,3 @@ async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebRecei
     started, failed = web_receiver.posts
     assert (started.path, started.body) == ("/check/start", b"")
     assert (failed.path, failed.body) == ("/check/fail", b"broke\n  00:00:00 ERROR x: no ***")
-
-
-async def test_a_mail_server_that_is_away_is_told_in_words() -> None:
-    """Without the number of the error, which says nothing to a reader."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        port = silent.getsockname()[1]
-        mail = {"type": "email", "host": "127.0.0.1", "port": port, "security": "none", "from": "a@x", "to": ["b@x"]}
-        channel = MailChannel(section(channels={"mail": mail}).channels["mail"], to=("b@x",), seconds=5)
-        with pytest.raises(NotSent, match=rf"^the mail server at 127\.0\.0\.1:{port}: Connection refused$"):
-            await channel.send(message("mail"))
