@@ -27,7 +27,7 @@ def failed_run(console: ConsoleSystem) -> str:
 
 
 @pytest.fixture
-def browser_client(console: ConsoleSystem) -> Iterator[httpx.Client]:
+def client(console: ConsoleSystem) -> Iterator[httpx.Client]:
     """A client with a session of its own."""
     with console.logged_in() as client:
         yield client

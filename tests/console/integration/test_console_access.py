@@ -62,23 +62,21 @@ def is_logged_in(client: httpx.Client) -> bool:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "127.0.0.1:1", "x.localhost:{port}", "[::1"])
-def test_a_request_for_another_host_is_refused(console: ConsoleSystem, browser_client: httpx.Client, host: str) -> None:
+def test_a_request_for_another_host_is_refused(console: ConsoleSystem, client: httpx.Client, host: str) -> None:
     """A name that was rebound to our address gets nothing, not even the page of a refusal."""
     port = console.base.rpartition(":")[2]
-    answer = browser_client.get("/kernel", headers={"host": host.replace("{port}", port)})
+    answer = client.get("/kernel", headers={"host": host.replace("{port}", port)})
     assert answer.status_code in (400, 403)
     assert "csrf" not in answer.text
     assert "set-cookie" not in answer.headers
 
 
 @pytest.mark.parametrize("host", ["{id}.localhost", "127.0.0.1", "localhost"])
-def test_the_names_of_this_machine_are_answered(
-    console: ConsoleSystem, browser_client: httpx.Client, host: str
-) -> None:
+def test_the_names_of_this_machine_are_answered(console: ConsoleSystem, client: httpx.Client, host: str) -> None:
     """The console's own name, the loopback address and localhost serve."""
     port = console.base.rpartition(":")[2]
     name = host.replace("{id}", secret_of(console).id)
-    assert browser_client.get("/kernel", headers={"host": f"{name}:{port}"}).status_code == 200
+    assert client.get("/kernel", headers={"host": f"{name}:{port}"}).status_code == 200
 
 
 FOREIGN: list[Mapping[str, str]] = [
@@ -95,49 +93,47 @@ FOREIGN: list[Mapping[str, str]] = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 def test_a_form_from_another_page_is_refused_and_changes_nothing(
-    console: ConsoleSystem, browser_client: httpx.Client, headers: Mapping[str, str]
+    console: ConsoleSystem, client: httpx.Client, headers: Mapping[str, str]
 ) -> None:
     """A form that another origin, or nobody, sends is refused, even with the right token."""
     port = console.base.rpartition(":")[2]
     sent = {name: value.replace("{port}", port) for name, value in headers.items()}
-    answer = browser_client.post("/logout", data={"csrf": csrf_of(browser_client)}, headers=sent)
+    answer = client.post("/logout", data={"csrf": csrf_of(client)}, headers=sent)
     assert answer.status_code == 403
     assert "does not come from a page of this console" in answer.text
-    assert is_logged_in(browser_client)
+    assert is_logged_in(client)
 
 
-def test_a_form_without_an_origin_at_all_is_refused(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_a_form_without_an_origin_at_all_is_refused(console: ConsoleSystem, client: httpx.Client) -> None:
     """Leaving the header out is no way around it."""
-    token = csrf_of(browser_client)
-    del browser_client.headers["origin"]
-    assert browser_client.post("/logout", data={"csrf": token}).status_code == 403
-    assert is_logged_in(browser_client)
+    token = csrf_of(client)
+    del client.headers["origin"]
+    assert client.post("/logout", data={"csrf": token}).status_code == 403
+    assert is_logged_in(client)
 
 
 @pytest.mark.parametrize("token", ["", "0" * 32, "é"])
-def test_a_form_without_the_sessions_token_is_refused_and_its_values_are_kept(
-    browser_client: httpx.Client, token: str
-) -> None:
+def test_a_form_without_the_sessions_token_is_refused_and_its_values_are_kept(client: httpx.Client, token: str) -> None:
     """The page of the refusal has the form again, with its values and the right token."""
-    answer = browser_client.post("/logout", data={"csrf": token, "why": 'it\'s <late> & "over"'})
+    answer = client.post("/logout", data={"csrf": token, "why": 'it\'s <late> & "over"'})
     assert answer.status_code == 403
     assert 'name="why" value="it&#39;s &lt;late&gt; &amp; &#34;over&#34;"' in answer.text
-    assert f'name="csrf" value="{csrf_of(browser_client)}"' in answer.text
-    assert is_logged_in(browser_client)
+    assert f'name="csrf" value="{csrf_of(client)}"' in answer.text
+    assert is_logged_in(client)
 
 
-def test_the_token_of_one_person_does_not_serve_another(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_the_token_of_one_person_does_not_serve_another(console: ConsoleSystem, client: httpx.Client) -> None:
     """A token belongs to a person's sessions."""
     sessions = sessions_of(console)
     bob = sessions.start(name="bob", principal="owner")
     with console.visitor() as other:
         other.headers.update(cookie_pair(sessions, bob))
-        assert other.post("/logout", data={"csrf": csrf_of(browser_client)}).status_code == 403
+        assert other.post("/logout", data={"csrf": csrf_of(client)}).status_code == 403
         assert is_logged_in(other)
         assert other.post("/logout", data={"csrf": bob.csrf}).status_code == 303
 
 
-def test_reading_every_address_changes_nothing(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_reading_every_address_changes_nothing(console: ConsoleSystem, client: httpx.Client) -> None:
     """No GET does anything: the kernel has no new event of ours, and the session is still there."""
     api = console.system.api
     run = api.wait(api.trigger("seed-data").run_id)
@@ -146,11 +142,11 @@ def test_reading_every_address_changes_nothing(console: ConsoleSystem, browser_c
     jobs_before = {job.job_id: job.pause for job in api.list_jobs().jobs}
     for route in ALL_ROUTES:
         path = re.sub(r"\{(\w+)(:\w+)?\}", lambda found: names.get(found[1], "x"), route.path)
-        answer = browser_client.request("GET", path, follow_redirects=False)
+        answer = client.request("GET", path, follow_redirects=False)
         assert answer.status_code < 500, (path, answer.text)
     assert {each.run_id for each in api.list_runs() if each.trigger.kind == "manual"} == runs_before
     assert {job.job_id: job.pause for job in api.list_jobs().jobs} == jobs_before
-    assert is_logged_in(browser_client)
+    assert is_logged_in(client)
 
 
 # Login
@@ -282,11 +278,11 @@ def test_a_form_that_was_open_when_the_session_ended_is_kept_and_works_after_a_l
 
 
 def test_a_logout_ends_a_session_for_every_copy_and_after_a_restart(
-    console: ConsoleSystem, browser_client: httpx.Client
+    console: ConsoleSystem, client: httpx.Client
 ) -> None:
     """A copied cookie ends with its session, and a console that is killed and started again still knows."""
-    copied = dict(browser_client.cookies)
-    answer = browser_client.post("/logout", data={"csrf": csrf_of(browser_client)})
+    copied = dict(client.cookies)
+    answer = client.post("/logout", data={"csrf": csrf_of(client)})
     assert "Max-Age=0" in answer.headers["set-cookie"]
     with console.logged_in() as other:
         console.console.kill()
@@ -327,9 +323,9 @@ def test_cookies_of_other_pages_do_not_end_a_session(console: ConsoleSystem, vis
 
 
 @pytest.mark.parametrize("path", ["/kernel", "/login", "/nowhere", "/live?view=&once=1", "/runs.json", "/static/x/y"])
-def test_every_answer_has_the_headers_that_protect_it(browser_client: httpx.Client, path: str) -> None:
+def test_every_answer_has_the_headers_that_protect_it(client: httpx.Client, path: str) -> None:
     """The headers forbid content from elsewhere, frames and caches."""
-    headers = browser_client.get(path).headers
+    headers = client.get(path).headers
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
@@ -340,34 +336,34 @@ def test_every_answer_has_the_headers_that_protect_it(browser_client: httpx.Clie
     assert "server" not in headers
 
 
-def test_a_file_is_kept_for_ever_at_the_address_with_its_hash_and_nowhere_else(browser_client: httpx.Client) -> None:
+def test_a_file_is_kept_for_ever_at_the_address_with_its_hash_and_nowhere_else(client: httpx.Client) -> None:
     """A changed file has another address; a wrong hash and a way out of the folder find nothing."""
-    address = re.search(r'href="(/static/[0-9a-f]{12}/page-bundle.css)"', browser_client.get("/kernel").text)
+    address = re.search(r'href="(/static/[0-9a-f]{12}/page-bundle.css)"', client.get("/kernel").text)
     assert address is not None
-    answer = browser_client.get(address[1])
+    answer = client.get(address[1])
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-encoding"] == "gzip"
     digest = address[1].split("/")[2]
     for path in ("/static/000000000000/css/console.css", f"/static/{digest}/../settings.py", f"/static/{digest}/"):
-        assert browser_client.get(path).status_code == 404
+        assert client.get(path).status_code == 404
     raw = f"/static/{digest}/..%2f..%2fsettings.py"
-    assert browser_client.get(raw).status_code == 404
+    assert client.get(raw).status_code == 404
 
 
-def test_a_body_of_more_than_512_kib_is_refused(browser_client: httpx.Client) -> None:
+def test_a_body_of_more_than_512_kib_is_refused(client: httpx.Client) -> None:
     """It is refused by its length, and while it arrives if it has none."""
     long = b"csrf=" + b"x" * (512 * 1024)
     form = {"content-type": "application/x-www-form-urlencoded"}
-    assert browser_client.post("/logout", content=long, headers=form).status_code == 413
+    assert client.post("/logout", content=long, headers=form).status_code == 413
     parts = (long[at : at + 65_536] for at in range(0, len(long), 65_536))
-    assert browser_client.post("/logout", content=parts, headers=form).status_code == 413
-    assert is_logged_in(browser_client)
+    assert client.post("/logout", content=parts, headers=form).status_code == 413
+    assert is_logged_in(client)
 
 
-def test_the_form_of_a_job_of_a_thousand_steps_is_read(browser_client: httpx.Client) -> None:
+def test_the_form_of_a_job_of_a_thousand_steps_is_read(client: httpx.Client) -> None:
     """Each step has a switch and some values; a form that is not read looks as if it came from another session."""
     many = {f"s.step-{number}.value": "1" for number in range(15_000)}
-    answer = browser_client.post("/preferences", data={"csrf": csrf_of(browser_client), "next": "/hosts", **many})
+    answer = client.post("/preferences", data={"csrf": csrf_of(client), "next": "/hosts", **many})
     assert (answer.status_code, answer.headers.get("location")) == (303, "/hosts")
 
 
@@ -384,8 +380,8 @@ def test_connections_that_ask_for_nothing_keep_nobody_out(console: ConsoleSystem
         assert visitor.get("/login").status_code == 200
 
 
-def test_an_unknown_page_is_a_404_with_near_names(browser_client: httpx.Client) -> None:
+def test_an_unknown_page_is_a_404_with_near_names(client: httpx.Client) -> None:
     """A misspelt address says which was probably meant."""
-    answer = browser_client.get("/shedule")
+    answer = client.get("/shedule")
     assert answer.status_code == 404
     assert 'Did you mean <a href="/schedule">Schedule</a>?' in answer.text

@@ -81,14 +81,14 @@ CASES = [
 
 @pytest.mark.parametrize(("path", "command"), CASES, ids=[path for path, _ in CASES])
 def test_a_page_as_json_is_what_the_command_prints(
-    console: ConsoleSystem, browser_client: httpx.Client, path: str, command: list[str]
+    console: ConsoleSystem, client: httpx.Client, path: str, command: list[str]
 ) -> None:
     """The same shape with the same values."""
     [run] = [each.run_id for each in console.system.api.list_runs(job_id="works")]
     words = [word.replace("{run}", run) for word in command]
 
     def is_the_same() -> bool:
-        answer = browser_client.get(path.replace("{run}", run))
+        answer = client.get(path.replace("{run}", run))
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "application/json"
         page = still(answer.json())
@@ -98,36 +98,36 @@ def test_a_page_as_json_is_what_the_command_prints(
     eventually(is_the_same)  # a host's workers come and go between the two
 
 
-def test_a_job_whose_id_ends_like_an_address_of_json_has_its_page(browser_client: httpx.Client) -> None:
+def test_a_job_whose_id_ends_like_an_address_of_json_has_its_page(client: httpx.Client) -> None:
     """Each link to it leads there; its own JSON is where that of any other job would be."""
-    page = browser_client.get("/jobs/feed.json")
+    page = client.get("/jobs/feed.json")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "of partners" in page.text
     assert "job_id=feed.json" in page.text, "its live view is that of the job"
-    assert browser_client.get("/jobs/feed.json.json").json()["job_id"] == "feed.json"
-    assert browser_client.get("/jobs/feed.json/run").status_code == 200
+    assert client.get("/jobs/feed.json.json").json()["job_id"] == "feed.json"
+    assert client.get("/jobs/feed.json/run").status_code == 200
 
 
-def test_runs_are_a_table_of_commas_too(browser_client: httpx.Client) -> None:
+def test_runs_are_a_table_of_commas_too(client: httpx.Client) -> None:
     """One line a run, below the names of its columns."""
-    lines = browser_client.get("/runs.csv?since=ever").text.splitlines()
+    lines = client.get("/runs.csv?since=ever").text.splitlines()
     assert lines[0].startswith("run_id,job_id,state")
     assert len(lines) == 3
 
 
-def test_a_person_is_found_by_the_name_that_pages_show(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_a_person_is_found_by_the_name_that_pages_show(console: ConsoleSystem, client: httpx.Client) -> None:
     """The owner's note names the person: the links of both pages hold that name, and it finds what they did."""
     [run] = console.system.api.list_runs(job_id="works")
     name = run.trigger.by.removeprefix("owner (for ").removesuffix(")")
     assert run.trigger.by == f"owner (for {name})"
-    found = browser_client.get(f"/runs.json?by={name}").json()["runs"]
+    found = client.get(f"/runs.json?by={name}").json()["runs"]
     assert run.run_id in [each["run_id"] for each in found]
     assert found == console.system.cli("runs", "--by", name, "-o", "json").json["runs"]
-    runs, activity = (browser_client.get(f"/{page}?by={name}").text for page in ("runs", "activity"))
+    runs, activity = (client.get(f"/{page}?by={name}").text for page in ("runs", "activity"))
     assert run.run_id in runs
     assert run.run_id in activity
-    assert f'href="/runs?by={name}"' in browser_client.get("/runs").text
-    assert f'href="/activity?by={name}"' in browser_client.get("/activity").text
+    assert f'href="/runs?by={name}"' in client.get("/runs").text
+    assert f'href="/activity?by={name}"' in client.get("/activity").text
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_a_person_is_found_by_the_name_that_pages_show(console: ConsoleSystem, b
     ],
 )
 def test_activity_as_json_is_what_the_command_prints_line_by_line(
-    console: ConsoleSystem, browser_client: httpx.Client, path: str, command: list[str]
+    console: ConsoleSystem, client: httpx.Client, path: str, command: list[str]
 ) -> None:
     """One object a line, oldest first."""
-    answer = browser_client.get(path)
+    answer = client.get(path)
     assert answer.headers["content-type"] == "application/x-ndjson"
     lines = answer.text.splitlines()
     assert lines
@@ -150,10 +150,10 @@ def test_activity_as_json_is_what_the_command_prints_line_by_line(
     assert [json.loads(line) for line in lines] == [json.loads(line) for line in printed]
 
 
-def test_activity_as_json_goes_on_before_its_first_line(browser_client: httpx.Client) -> None:
+def test_activity_as_json_goes_on_before_its_first_line(client: httpx.Client) -> None:
     """Older events are those before the sequence of the first line."""
-    lines = [json.loads(line) for line in browser_client.get("/activity.json?all=1").text.splitlines()]
-    older = browser_client.get(f"/activity.json?all=1&before={lines[3]['seq']}").text.splitlines()
+    lines = [json.loads(line) for line in client.get("/activity.json?all=1").text.splitlines()]
+    older = client.get(f"/activity.json?all=1&before={lines[3]['seq']}").text.splitlines()
     assert [json.loads(line)["seq"] for line in older] == [each["seq"] for each in lines[:3]]
 
 
@@ -167,18 +167,18 @@ def test_activity_as_json_goes_on_before_its_first_line(browser_client: httpx.Cl
     ],
 )
 def test_a_refusal_as_json_has_the_reason_of_the_kernel(
-    browser_client: httpx.Client, path: str, status: int, reason: str
+    client: httpx.Client, path: str, status: int, reason: str
 ) -> None:
     """Programs read the reason, people the message."""
-    answer = browser_client.get(path)
+    answer = client.get(path)
     assert (answer.status_code, answer.json()["error"]["reason"]) == (status, reason)
     assert answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(("path", "near"), [("/jobs/wroks", "/jobs/works"), ("/hosts/taem", "/hosts/team")])
-def test_an_unknown_name_says_which_was_probably_meant(browser_client: httpx.Client, path: str, near: str) -> None:
+def test_an_unknown_name_says_which_was_probably_meant(client: httpx.Client, path: str, near: str) -> None:
     """The 404 has a link to the near name."""
-    answer = browser_client.get(path)
+    answer = client.get(path)
     assert answer.status_code == 404
     assert f'Did you mean <a href="{near}">' in answer.text
     assert answer.text.casefold().count("did you mean") == 1
@@ -189,31 +189,29 @@ def _shared(one: str, other: str) -> int:
     return next(place for place, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
 
 
-def test_a_run_is_found_by_any_beginning_of_its_id(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_a_run_is_found_by_any_beginning_of_its_id(console: ConsoleSystem, client: httpx.Client) -> None:
     """Case does not matter, nor whether ``run_`` stands before it; runs that share a beginning are listed."""
     one, other = (run.run_id for run in console.system.api.list_runs())
     common = _shared(one, other)
     for text in (*(one[:length] for length in range(common + 1, len(one) + 1)), one.upper(), one[4:-1]):
-        answer = browser_client.get("/search", params={"q": text})
+        answer = client.get("/search", params={"q": text})
         assert (answer.status_code, answer.headers.get("location")) == (303, f"/runs/{one}"), text
     for text in (one[:common], one[:common].upper(), "run_", one[4:common]):
-        answer = browser_client.get("/search", params={"q": text})
+        answer = client.get("/search", params={"q": text})
         assert answer.status_code == 200, text
         assert {f'href="/runs/{run}"' in answer.text for run in (one, other)} == {True}, text
-        assert set(browser_client.get("/search.json", params={"q": text}).json()["runs"]) == {one, other}
-    assert "Nothing is called" in browser_client.get("/search", params={"q": f"{one[:-1]}_"}).text
+        assert set(client.get("/search.json", params={"q": text}).json()["runs"]) == {one, other}
+    assert "Nothing is called" in client.get("/search", params={"q": f"{one[:-1]}_"}).text
 
 
-def test_the_run_whose_id_begins_as_an_unknown_one_is_meant_first(
-    console: ConsoleSystem, browser_client: httpx.Client
-) -> None:
+def test_the_run_whose_id_begins_as_an_unknown_one_is_meant_first(console: ConsoleSystem, client: httpx.Client) -> None:
     """Ids of runs of the same minutes are alike: one that begins so is nearer than any that is only alike."""
     runs = [run.run_id for run in console.system.api.list_runs()]
     common = _shared(*runs)
     for run in runs:
         for asked in (run[: common + 1], run[:-1], run.upper()):
-            assert f'Did you mean <a href="/runs/{run}">' in browser_client.get(f"/runs/{asked}").text, asked
-    page = browser_client.get(f"/runs/{runs[0][:11]}").text
+            assert f'Did you mean <a href="/runs/{run}">' in client.get(f"/runs/{asked}").text, asked
+    page = client.get(f"/runs/{runs[0][:11]}").text
     assert all(f'<a href="/runs/{run}">' in page for run in runs)
 
 
@@ -228,15 +226,13 @@ def test_the_run_whose_id_begins_as_an_unknown_one_is_meant_first(
         ("off=nope", "there is no column 'nope'"),
     ],
 )
-def test_a_filter_that_the_page_warns_of_is_refused_to_programs(
-    browser_client: httpx.Client, query: str, message: str
-) -> None:
+def test_a_filter_that_the_page_warns_of_is_refused_to_programs(client: httpx.Client, query: str, message: str) -> None:
     """A program reads no warning: it would take all runs for those that it asked for."""
-    assert message in unescape(browser_client.get(f"/runs?{query}").text)
-    answer = browser_client.get(f"/runs.json?{query}")
+    assert message in unescape(client.get(f"/runs?{query}").text)
+    answer = client.get(f"/runs.json?{query}")
     assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "BAD_REQUEST")
     assert answer.json()["error"]["message"].startswith(message)
-    table = browser_client.get(f"/runs.csv?{query}")
+    table = client.get(f"/runs.csv?{query}")
     assert (table.status_code, message in unescape(table.text)) == (400, True)
 
 
@@ -250,30 +246,28 @@ def test_a_filter_that_the_page_warns_of_is_refused_to_programs(
     ],
 )
 def test_a_filter_that_the_kernel_refuses_stays_on_the_page(
-    browser_client: httpx.Client, page: str, query: str, shown: str, message: str
+    client: httpx.Client, page: str, query: str, shown: str, message: str
 ) -> None:
     """The other filters stay too: only the list is empty. A program is refused."""
-    answer = browser_client.get(f"/{page}?{query}")
+    answer = client.get(f"/{page}?{query}")
     assert (answer.status_code, shown in answer.text) == (200, True)
     assert message in unescape(answer.text)
-    assert browser_client.get(f"/{page}.json?{query}").status_code in (400, 404)
+    assert client.get(f"/{page}.json?{query}").status_code in (400, 404)
 
 
-def test_a_day_of_the_schedule_that_the_page_warns_of_is_refused_to_programs(browser_client: httpx.Client) -> None:
+def test_a_day_of_the_schedule_that_the_page_warns_of_is_refused_to_programs(client: httpx.Client) -> None:
     """As it is with the filters of runs."""
-    assert "“2026-13-01” is no day" in browser_client.get("/schedule?from=2026-13-01").text
-    answer = browser_client.get("/schedule.json?from=2026-13-01")
+    assert "“2026-13-01” is no day" in client.get("/schedule?from=2026-13-01").text
+    answer = client.get("/schedule.json?from=2026-13-01")
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "from: '2026-13-01' is no day")
     assert "write it as 20" in answer.json()["error"]["fix"]
 
 
-def test_the_only_run_of_a_job_is_not_compared_with_itself(
-    console: ConsoleSystem, browser_client: httpx.Client
-) -> None:
+def test_the_only_run_of_a_job_is_not_compared_with_itself(console: ConsoleSystem, client: httpx.Client) -> None:
     """Usual is what other runs took; and one run is counted as one."""
     [run] = console.system.api.list_runs(job_id="works")
-    assert "usually" not in browser_client.get(f"/runs/{run.run_id}").text.partition('id="run-head"')[2][:4000]
-    job = browser_client.get("/jobs/works").text
+    assert "usually" not in client.get(f"/runs/{run.run_id}").text.partition('id="run-head"')[2][:4000]
+    job = client.get("/jobs/works").text
     assert "<span>usually 3 rows</span>" in job
     assert "<span>the last run that took place was ok</span>" in job
 
@@ -284,13 +278,11 @@ def test_without_a_session_json_is_a_401_and_no_login_page(console: ConsoleSyste
     assert (answer.status_code, answer.json()["error"]["reason"]) == (401, "SESSION_OVER")
 
 
-def test_half_of_a_pair_of_surrogates_is_sent_as_its_escape(
-    console: ConsoleSystem, browser_client: httpx.Client
-) -> None:
+def test_half_of_a_pair_of_surrogates_is_sent_as_its_escape(console: ConsoleSystem, client: httpx.Client) -> None:
     """JSON can write one as an escape, so that a value of a run can hold one. UTF-8 has none."""
     system = console.system
     run_id = system.api.trigger(TriggerOrder(job_id="works", params={"odd": "\ud800"})).run_id
     system.end(run_id)
-    assert browser_client.get(f"/runs/{run_id}").status_code == 200
-    answer = browser_client.get(f"/runs/{run_id}.json")
+    assert client.get(f"/runs/{run_id}").status_code == 200
+    answer = client.get(f"/runs/{run_id}.json")
     assert (answer.status_code, answer.json()["params"]["odd"]) == (200, "\ud800")

@@ -26,10 +26,10 @@ def messages(answer: httpx.Response) -> Iterator[dict[str, str]]:
 
 
 def test_the_line_about_the_kernel_comes_first_and_has_the_sequence_to_go_on_from(
-    console: ConsoleSystem, browser_client: httpx.Client
+    console: ConsoleSystem, client: httpx.Client
 ) -> None:
     """A stream begins with a heartbeat and the line about the kernel, whose id is where a broken stream goes on."""
-    with browser_client.stream("GET", "/live?view=&after=7.3") as answer:
+    with client.stream("GET", "/live?view=&after=7.3") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         beat, first = islice(messages(answer), 2)
     assert (beat["event"], float(beat["data"]) > 0) == ("heartbeat", True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 
 import httpx
-import pytest
 from console_system import FORMS_PROJECT, ConsoleSystem
 from page_forms import PageForm, form_of, text_of
 
@@ -17,13 +15,6 @@ from real_system import eventually
 
 PROJECT = FORMS_PROJECT
 RUN = "/jobs/report/run"
-
-
-@pytest.fixture
-def client(console: ConsoleSystem) -> Iterator[httpx.Client]:
-    """A browser with scripts off."""
-    with console.logged_in() as made:
-        yield made
 
 
 def _form(client: httpx.Client, address: str) -> PageForm:

@@ -38,9 +38,9 @@ def waiting(console: ConsoleSystem) -> Iterator[str]:
     api.wait(run_id)
 
 
-def test_the_time_to_the_next_try_is_counted_wherever_it_is_told(browser_client: httpx.Client, waiting: str) -> None:
+def test_the_time_to_the_next_try_is_counted_wherever_it_is_told(client: httpx.Client, waiting: str) -> None:
     """The header of the run, its try, its log, the lists of runs and jobs and what runs now have a time that counts."""
-    html = browser_client.get(f"/runs/{waiting}").text
+    html = client.get(f"/runs/{waiting}").text
     head = re.search(r'<span class="run-sentence">(.*?)</h1>', html)
     assert head is not None
     assert _COUNTS.search(head[1])
@@ -49,33 +49,33 @@ def test_the_time_to_the_next_try_is_counted_wherever_it_is_told(browser_client:
     assert not re.search(r"starts in [0-9]", html)
     rows = (("/runs?job=patient&since=ever", f"row-{waiting}", "</tr>"), ("/", "job-patient", "</tr>"))
     for address, row, end in (*rows, ("/", f"now-{waiting}", "</li>")):
-        cells = browser_client.get(address).text.partition(f'id="{row}"')[2].partition(end)[0]
+        cells = client.get(address).text.partition(f'id="{row}"')[2].partition(end)[0]
         assert _COUNTS.search(cells), row
         assert not re.search(r"starts in [0-9]", cells), row
 
 
-def test_a_job_whose_run_waits_is_not_called_running(browser_client: httpx.Client, waiting: str) -> None:
+def test_a_job_whose_run_waits_is_not_called_running(client: httpx.Client, waiting: str) -> None:
     """Its row and its page say of the last run what the list of runs says."""
-    row = browser_client.get("/?q=patient").text.partition('id="job-patient"')[2].partition("</tr>")[0]
-    head = browser_client.get("/jobs/patient").text.partition('id="job-head"')[2].partition("</div>")[0]
+    row = client.get("/?q=patient").text.partition('id="job-patient"')[2].partition("</tr>")[0]
+    head = client.get("/jobs/patient").text.partition('id="job-head"')[2].partition("</div>")[0]
     for shown in (row, head):
         assert "state state-waits" in shown
         assert "state state-running" not in shown
 
 
-def test_a_job_with_an_open_run_offers_its_end(browser_client: httpx.Client, waiting: str) -> None:
+def test_a_job_with_an_open_run_offers_its_end(client: httpx.Client, waiting: str) -> None:
     """The menu of the job's row leads to the question whether to cancel the run, and back to the list."""
-    row = browser_client.get("/?q=patient").text.partition('id="job-patient"')[2].partition("</tr>")[0]
+    row = client.get("/?q=patient").text.partition('id="job-patient"')[2].partition("</tr>")[0]
     link = re.search(r'href="([^"]+/cancel[^"]*)"', row)
     assert link is not None
-    asked = browser_client.get(unescape(link[1]))
+    asked = client.get(unescape(link[1]))
     assert f"/runs/{waiting}/cancel" in asked.text
     assert 'name="next" value="/?q=patient"' in asked.text
-    idle = browser_client.get("/?q=month-end").text.partition('id="job-month-end"')[2].partition("</tr>")[0]
+    idle = client.get("/?q=month-end").text.partition('id="job-month-end"')[2].partition("</tr>")[0]
     assert "/cancel" not in idle
 
 
-def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, client: httpx.Client) -> None:
     """A run of a paused job has logged nothing: the reason stands where its lines will be, and goes once it is over.
 
     Its steps have no tries yet: there is no heading over nothing.
@@ -87,7 +87,7 @@ def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, brows
     assert reason is not None
     assert reason.message
     place = re.compile(r'<p id="run-waits"([^>]*)>(.*?)</p>')
-    html = browser_client.get(f"/runs/{run_id}").text
+    html = client.get(f"/runs/{run_id}").text
     shown = place.search(html)
     assert shown is not None
     assert re.search(r'<section id="run-tries"[^>]* hidden>', html)
@@ -96,7 +96,7 @@ def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, brows
     assert unescape(shown[2]).startswith(f"Nothing has been logged yet: {reason.message}")
     api.resume(job_id="month-end")
     api.wait(run_id)
-    html = browser_client.get(f"/runs/{run_id}").text
+    html = client.get(f"/runs/{run_id}").text
     over = place.search(html)
     assert over is not None
     assert not re.search(r'<section id="run-tries"[^>]* hidden>', html)
@@ -104,35 +104,35 @@ def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, brows
 
 
 def test_a_try_says_what_kind_of_step_it_is_and_leads_to_the_events_of_its_run(
-    console: ConsoleSystem, browser_client: httpx.Client
+    console: ConsoleSystem, client: httpx.Client
 ) -> None:
     """Python or the call of a job; the events are there for a run that a run has started, too."""
     api = console.system.api
     caller = api.wait(api.trigger("caller").run_id)
     child = caller.steps[0].last.child_run_id
     assert child
-    html = browser_client.get(f"/runs/{caller.run_id}").text
+    html = client.get(f"/runs/{caller.run_id}").text
     assert '<code class="quiet">call_job</code>' in html
     assert f'<dt>job</dt><dd><a href="/jobs/{caller.steps[0].last.child_job_id}">' in html
-    html = browser_client.get(f"/runs/{child}").text
+    html = client.get(f"/runs/{child}").text
     assert '<code class="quiet">python</code>' in html
     link = re.search(r'href="(/activity[^"]+)"[^>]*>events of this run', html)
     assert link is not None
-    events = browser_client.get(unescape(link[1])).text
+    events = client.get(unescape(link[1])).text
     assert "No event matches" not in events
     assert 'id="event-' in events
 
 
-def test_a_step_of_the_timeline_leads_to_its_try(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+def test_a_step_of_the_timeline_leads_to_its_try(console: ConsoleSystem, client: httpx.Client) -> None:
     """A step of a run that was called leads to the page of that run; a step that has no try leads nowhere."""
     api = console.system.api
     caller = api.wait(api.trigger("caller").run_id)
     child = caller.steps[0].last.child_run_id
     led = []
     for run_id in (caller.run_id, child):
-        html = browser_client.get(f"/runs/{run_id}").text
+        html = client.get(f"/runs/{run_id}").text
         for place, id in re.findall(r'href="([^"#]*)#(try-[^"]+)" class="name"', html):
-            assert f'id="{id}"' in (browser_client.get(place).text if place else html)
+            assert f'id="{id}"' in (client.get(place).text if place else html)
             led.append((place, id))
         assert html.count('<span class="name">summary</span>') == 1
     of_child = ["try-purge-1", "try-score-1"]
@@ -140,9 +140,7 @@ def test_a_step_of_the_timeline_leads_to_its_try(console: ConsoleSystem, browser
     assert led == [("", "try-call-1"), *there, *(("", each) for each in of_child)]
 
 
-def test_a_try_names_those_that_share_its_worker(
-    console: ConsoleSystem, browser_client: httpx.Client, tmp_path: Path
-) -> None:
+def test_a_try_names_those_that_share_its_worker(console: ConsoleSystem, client: httpx.Client, tmp_path: Path) -> None:
     """A neighbour may be why a step is slow: the page of its run and the look into it name it."""
     api, go = console.system.api, tmp_path / "go"
     talk = {"lines": 1, "pause_at": 1, "until": str(go)}
@@ -150,34 +148,28 @@ def test_a_try_names_those_that_share_its_worker(
     one, two = (api.trigger(order).run_id for _ in range(2))
     link = f'href="/runs/{two}?step=talk&amp;try=1"'
     try:
-        eventually(lambda: link in browser_client.get(f"/runs/{one}").text, seconds=60)
-        assert (
-            f'href="/runs/{one}?' not in browser_client.get(f"/runs/{one}").text.partition("a shared worker")[2][:500]
-        )
-        seen = browser_client.get(f"/runs/{one}/inspect/talk/1").text
+        eventually(lambda: link in client.get(f"/runs/{one}").text, seconds=60)
+        assert f'href="/runs/{one}?' not in client.get(f"/runs/{one}").text.partition("a shared worker")[2][:500]
+        seen = client.get(f"/runs/{one}/inspect/talk/1").text
         assert "It shares its worker with" in seen
         assert link in seen
     finally:
         go.touch()
         api.wait(one)
         api.wait(two)
-    assert (
-        "beside" not in browser_client.get(f"/runs/{one}").text.partition('id="run-tries"')[2].partition('id="log"')[0]
-    )
+    assert "beside" not in client.get(f"/runs/{one}").text.partition('id="run-tries"')[2].partition('id="log"')[0]
 
 
-def test_the_progress_of_a_step_does_not_hide_what_else_happens(
-    console: ConsoleSystem, browser_client: httpx.Client
-) -> None:
+def test_the_progress_of_a_step_does_not_hide_what_else_happens(console: ConsoleSystem, client: httpx.Client) -> None:
     """A step that runs may tell its progress each second: the list of all events has it for who asks for it."""
     api = console.system.api
     run = api.wait(api.trigger(TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 1, "pause_at": 0}})).run_id)
     about = f"run={run.run_id}&all=1"
-    kinds = [json.loads(line)["kind"] for line in browser_client.get(f"/activity.json?{about}").text.splitlines()]
+    kinds = [json.loads(line)["kind"] for line in client.get(f"/activity.json?{about}").text.splitlines()]
     assert "attempt.progress" in kinds
 
     def shown(query: str) -> list[str]:
-        html = browser_client.get(f"/activity?{about}{query}").text
+        html = client.get(f"/activity?{about}{query}").text
         return re.findall(r'<span class="quiet wide">([a-z._]+)</span>', html)[::-1]
 
     assert shown("") == [kind for kind in kinds if kind != "attempt.progress"]
@@ -186,10 +178,10 @@ def test_the_progress_of_a_step_does_not_hide_what_else_happens(
     assert shown("&kind=attempt.progress") == [kind for kind in tries if kind == "attempt.progress"]
 
 
-def test_a_cancel_that_is_refused_keeps_the_reason_and_the_way_back(browser_client: httpx.Client, waiting: str) -> None:
+def test_a_cancel_that_is_refused_keeps_the_reason_and_the_way_back(client: httpx.Client, waiting: str) -> None:
     """The form is shown again as it was sent."""
-    form = form_of(browser_client.get(f"/runs/{waiting}/cancel?next=/activity"), f"/runs/{waiting}/cancel")
-    refused = form.fill(why="x" * 5000).send(browser_client)
+    form = form_of(client.get(f"/runs/{waiting}/cancel?next=/activity"), f"/runs/{waiting}/cancel")
+    refused = form.fill(why="x" * 5000).send(client)
     assert refused.status_code == 409
     again = form_of(refused, f"/runs/{waiting}/cancel")
     assert (again.value("why"), again.value("next")) == ("x" * 5000, "/activity")
