@@ -56,7 +56,8 @@ class MetricsEndpoint:
     def __init__(self, place: MetricsPlace, *, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
         self._address = checked_address(place)
         self._token = None if place.token_file is None else MetricsToken(place.token_file)
-        self._certificate = _certificate(place)
+        cert, key = place.tls_cert, place.tls_key
+        self._certificate = None if cert is None or key is None else MetricsCertificate(cert, key)
         self._metrics = metrics
         self._read = read
         self._server: _Server | None = None
@@ -256,16 +257,6 @@ class _UnixServer(_Server):
         if self._bound:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-
-
-def _certificate(place: MetricsPlace) -> MetricsCertificate | None:
-    """Return the certificate that the settings name, if any.
-
-    :raises MetricsAddressRefused: if it cannot be used
-    """
-    if place.tls_cert is None or place.tls_key is None:
-        return None
-    return MetricsCertificate(place.tls_cert, place.tls_key)
 
 
 def _listens(path: str) -> bool:

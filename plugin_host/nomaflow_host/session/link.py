@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
     from nomaflow_host.identity.files import Identity, IdentityFolder
 
-if TYPE_CHECKING:
-    AttachCall = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
-else:
-    AttachCall = grpc.aio.StreamStreamCall
+AttachCall = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
 _OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 200,
