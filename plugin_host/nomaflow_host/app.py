@@ -161,13 +161,12 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             project=reader,
             sink=observation.sink,
             environ=environ,
+            on_load=state.loaded,
             on_reaper=functools.partial(_record, lock, me),
         )
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
-        runner = SupervisedRunner(
-            supervisor=supervisor, on_load=state.loaded, for_attempt=options.for_attempt, watch=observation.orders
-        )
+        runner = SupervisedRunner(supervisor=supervisor, for_attempt=options.for_attempt, watch=observation.orders)
         identity = _identity(me, project, limits, options)
         session = HostSession(
             identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ _log = logging.getLogger(__name__)
 class SupervisedRunner:
     """Gives the session what the rest of the host can do. No method blocks; the asynchronous ones may take long.
 
-    :param on_load: called with the outcome of each load
     :param for_attempt: the key of the one attempt that is accepted; empty for any
     :param watch: sees each order before the supervisor does; None if nothing is traced
     """
@@ -32,12 +30,10 @@ class SupervisedRunner:
         self,
         *,
         supervisor: Supervisor,
-        on_load: Callable[[LoadOutcome], None] = lambda _: None,
         for_attempt: str = "",
         watch: AttemptTracer | None = None,
     ) -> None:
         self._supervisor = supervisor
-        self._on_load = on_load
         self._watch = watch
         self._for_attempt = for_attempt
         self._drain_deadline_at_us = 0
@@ -126,7 +122,6 @@ class SupervisedRunner:
             self.serving.explicit = True
         self._loading = False
         self._log_load(outcome)
-        self._on_load(outcome)
         return outcome
 
     def _log_load(self, outcome: LoadOutcome) -> None:

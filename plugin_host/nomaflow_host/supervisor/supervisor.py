@@ -49,6 +49,7 @@ class Supervisor:
     :param project: reads the project at each load
     :param sink: receives the events of attempts
     :param environ: the host's variables, of which workers get a part; this process's own by default
+    :param on_load: called with the outcome of each load
     :param on_reaper: called with the identity of the reaper as soon as it runs, and of each replacement
     :ivar pool: its workers
     :ivar loader: loads the code that they run
@@ -62,12 +63,14 @@ class Supervisor:
         project: Callable[[], Project],
         sink: AttemptSink,
         environ: Mapping[str, str] | None = None,
+        on_load: Callable[[LoadOutcome], None] = lambda _: None,
         on_reaper: Callable[[ProcessIdentity], None] | None = None,
     ) -> None:
         self._settings = settings
         self._sink = sink
         environ = os.environ if environ is None else environ
         self._reaper_environ = reaper_environment(environ)
+        self._on_load = on_load
         self._on_reaper = on_reaper
         self.pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
         self.loader = GenerationLoader(
@@ -114,6 +117,7 @@ class Supervisor:
             self.loader.stop_template_if_idle(retired)
         if outcome.accepted and (serving := self.loader.serving) is not None:
             self.pool.prepare(serving)
+        self._on_load(outcome)
         return outcome
 
     async def drain(self, deadline_s: float) -> None:

@@ -33,6 +33,7 @@ from nomaflow_host.project.project import Project
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
+from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_kernel.engine.attempt_end import reported_end
 from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.models.settings_file import HostSection
@@ -175,6 +176,7 @@ class Host:
         self.named: tuple[str, ...] = ()
         self.connectors = connectors or ConnectorSet(root=str(root), variables=frozenset(secret_names))
         self.sink = Sink()
+        self.loads: list[LoadOutcome] = []
         self.spawn_only = spawn_only
         defaults: dict[str, Any] = {
             "cancel_grace_seconds": 0.3,
@@ -189,6 +191,7 @@ class Host:
             project=self.project,
             sink=self.sink,
             environ=environ,
+            on_load=self.loads.append,
             on_reaper=on_reaper,
         )
         self._number = 0

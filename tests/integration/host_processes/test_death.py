@@ -110,6 +110,7 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert not any(is_alive(pid) for pid in below)
     await eventually(lambda: (info := host.supervisor.loader.serving) is not None and info.number == 2)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+    assert [each.generation for each in host.loads] == [1, 2]  # each is told, also to the service manager
     assert host.supervisor.reaper_identity.pid != reaper
     assert reapers[0].pid == reaper
     assert reapers[1:] == [host.supervisor.reaper_identity]
