@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.text_forms import is_job_id
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 from nomaflow_project.reading.work_time import check_time
 
@@ -24,7 +25,7 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
             if step.target_job_id and step.target_job_id not in places:
                 at = places[job_id] / "steps" / index / "target_job_id"
                 message = f"these files have no job {step.target_job_id!r}; without it, the step fails"
-                others = (each for each in places if each != job_id)
+                others = (each for each in places if each != job_id and is_job_id(each))
                 fix = did_you_mean(step.target_job_id, others, noun="job")
                 yield job_id, at.warning("unknown_target", message, fix=fix)
     for job_id in _in_circles(calls):

@@ -159,6 +159,15 @@ def test_a_call_of_an_unknown_job_is_a_warning() -> None:
     assert the_problem(load_one(_calls("dinners", "dinner"))).fix == "the known jobs are good"  # no call of itself
 
 
+def test_the_place_of_a_job_without_a_good_id_is_not_offered_as_a_target() -> None:
+    """No step could call it by that."""
+    nameless = GOOD.replace('"good"', '"not an id"', 1)
+    caller = next(each for each in load(_calls("a", "goood") + GOOD + nameless).jobs if each.job_id == "a")
+    assert the_problem(caller).fix == "did you mean 'good'?"
+    caller = next(each for each in load(_calls("a", "dinner") + GOOD + nameless).jobs if each.job_id == "a")
+    assert the_problem(caller).fix == "the known jobs are good"
+
+
 def test_a_call_of_a_job_with_errors_is_no_call_of_an_unknown_job() -> None:
     """The error of the called job is told; the files have that job."""
     broken = GOOD.replace("[[jobs]]", "[[jobs]]\ntimout_seconds = 5", 1)
