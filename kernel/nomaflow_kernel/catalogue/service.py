@@ -148,7 +148,8 @@ class CatalogueService(Catalogue):
         except BadRequest as error:
             _LOG.error("%s; what was read before stays in effect", error)
             return None if before is None else before.load
-        for problem in (*load.problems, *(each for job in load.jobs if not job.kept for each in job.problems)):
+        of_jobs = (each for job in load.jobs if not job.kept for each in job.problems)
+        for problem in {str(each): each for each in (*load.problems, *of_jobs)}.values():  # a job has its file's, too
             _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
         _tell_kept(load)
         return load

@@ -333,13 +333,16 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     assert not any(known.load.problems for known in catalogue.hosts())
 
 
-async def test_a_file_that_is_not_named_any_more_leaves_its_jobs(stage: Stage) -> None:
+async def test_a_file_that_is_not_named_any_more_leaves_its_jobs(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     """They go on, marked, over starts and reloads, until a file is named again; one without jobs removes them."""
     stage.file.write_text(CENTRAL.format(id="a") + CENTRAL.format(id="b").replace("steps", "stepz", 1))
     await stage.start(with_file=True)
     digests = set()
     for _ in range(2):
         catalogue = await stage.start()
+        caplog.clear()
         load = await catalogue.reload_jobs_file(explicit=True)
         assert load is not None
         assert [(job.job_id, job.kept) for job in load.jobs] == [("a", True), ("b", False)]
@@ -352,6 +355,7 @@ async def test_a_file_that_is_not_named_any_more_leaves_its_jobs(stage: Stage) -
             "name a file with `jobs = []`"
         )
         assert [problem.code for known in catalogue.hosts() for problem in known.load.problems] == ["no_file_named"]
+        assert [each.levelname for each in caplog.records] == ["ERROR", "WARNING"]  # a problem is told once, not by job
         digests.add(catalogue.hosts()[0].digest)
     assert len(digests) == 1
     again = await stage.start(with_file=True)
