@@ -106,7 +106,11 @@ def _grants(grants: Sequence[str]) -> str:
 
 _TOKEN_COLUMNS: Sequence[Column[TokenView]] = (
     Column("token", lambda one: printable(one.token_id)),
-    Column("for", lambda one: f"{'one instance of ' if one.instance_seconds else ''}{one.kind} {printable(one.name)}"),
+    Column(
+        "for",
+        lambda one: f"{'one instance of ' if one.instance_seconds else ''}{one.kind} {printable(one.name)}",
+        folds=True,
+    ),
     Column("state", _state),
     Column("until", lambda one: when(one.expires_at)),
     Column("last used", lambda one: age(one.last_used_at) or "never", from_width=90),
@@ -114,7 +118,11 @@ _TOKEN_COLUMNS: Sequence[Column[TokenView]] = (
 )
 _CERTIFICATE_COLUMNS: Sequence[Column[CertificateView]] = (
     Column("certificate", lambda one: printable(one.serial)),
-    Column("for", lambda one: printable(f"host {one.host}/{one.token_id}" if one.instance else f"host {one.host}")),
+    Column(
+        "for",
+        lambda one: printable(f"host {one.host}/{one.token_id}" if one.instance else f"host {one.host}"),
+        folds=True,
+    ),
     Column("state", _state),
     Column("until", lambda one: when(one.expires_at)),
     Column("given to", lambda one: printable(one.issued_to), loose=True, from_width=110),

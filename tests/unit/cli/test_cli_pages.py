@@ -20,6 +20,7 @@ from nomaflow.client.values import (
     AttemptView,
     CancelView,
     CatalogueView,
+    CertificateView,
     EventView,
     FoldView,
     HostView,
@@ -33,6 +34,7 @@ from nomaflow.client.values import (
 )
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_cli.pages.access import tokens_page
 from nomaflow_cli.pages.cells import Column, Rows
 from nomaflow_cli.pages.events import event_line
 from nomaflow_cli.pages.hosts import hosts_page
@@ -241,6 +243,15 @@ def test_a_long_name_folds_and_takes_no_other_column_away() -> None:
         assert "".join(line[32 : 32 + lines[0].index("state") - 34].strip() for line in lines).endswith("monthly-" * 6)
         assert out.getvalue().count("SUCCEEDED") == 2
         assert max(map(len, lines)) <= width
+
+
+def test_a_serial_is_whole_at_80_columns() -> None:
+    """It is what ``token revoke`` takes; the name of the host gives way."""
+    ends = datetime.now(UTC) + timedelta(days=29, hours=1)
+    certificate = CertificateView(serial="5" * 40, host="reports-of-the-north", expires_at=ends)
+    out = io.StringIO()
+    Console(file=out, width=80).print(tokens_page([], [certificate]))
+    assert all(each in out.getvalue() for each in ("5" * 40, " good ", "in 29 d"))
 
 
 async def test_help_names_tables_of_settings(command: Command) -> None:
