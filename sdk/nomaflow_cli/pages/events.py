@@ -51,7 +51,7 @@ def counts_table(counts: Sequence[RunCountView], group_by: str) -> RenderableTyp
     """
     groups: list[Column[RunCountView]] = []
     if group_by != "state":
-        groups.append(Column(group_by, lambda each: Text(printable(each.group))))
+        groups.append(Column(group_by, lambda each: Text(printable(each.group)), folds=True))
     columns: list[Column[RunCountView]] = [
         *groups,
         Column("state", lambda each: state(each.state)),

@@ -28,6 +28,7 @@ from nomaflow.client.values import (
     JobView,
     KernelView,
     ProblemView,
+    RunCountView,
     RunView,
     StepView,
     TriggerView,
@@ -36,7 +37,7 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_cli.pages.access import tokens_page
 from nomaflow_cli.pages.cells import Column, Rows
-from nomaflow_cli.pages.events import event_line
+from nomaflow_cli.pages.events import counts_table, event_line
 from nomaflow_cli.pages.hosts import hosts_page
 from nomaflow_cli.pages.runs import headline, run_page, summary
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
@@ -243,6 +244,14 @@ def test_a_long_name_folds_and_takes_no_other_column_away() -> None:
         assert "".join(line[32 : 32 + lines[0].index("state") - 34].strip() for line in lines).endswith("monthly-" * 6)
         assert out.getvalue().count("SUCCEEDED") == 2
         assert max(map(len, lines)) <= width
+
+
+def test_counts_are_shown_beside_a_long_group() -> None:
+    """The numbers are what was asked for: a long job id left none on 80 columns."""
+    counts = [RunCountView(group="monthly-" * 12, state="SUCCEEDED", runs=41, fires=41, rows_affected=7)]
+    out = io.StringIO()
+    Console(file=out, width=80).print(counts_table(counts, "job"))
+    assert all(each in out.getvalue() for each in ("✔ SUCCEEDED", " 41", " 7"))
 
 
 def test_a_serial_is_whole_at_80_columns() -> None:
