@@ -42,6 +42,9 @@ _HOST_REPORTS = 64 * 1024 * 1024
 """The bytes of reports of all instances of one host that may wait for their answers: four commits of the engine."""
 _MOST_CALLS, _MOST_OF_STRANGERS = 500, 100
 """The calls of a principal at once at one door, and those of all callers without a credential."""
+_MOST_UNTAKEN, _SMALL = 128 * 1024 * 1024, 1024 * 1024
+"""The bytes of answers of a principal's calls that wait at one door until it takes them, and those that do not count:
+a call that has changed something is never refused for others. A run's answer may have 64 MiB."""
 _MOST_RECEIVED = 8
 """The requests of a principal's calls that come at once at one door."""
 
@@ -139,8 +142,11 @@ class Quotas:
             return
         most = self.limits.streams
         problem = f"has {most} streams open, as many as [access.quotas] streams allows; close one"
-        with self._held(self._streams, principal, 1, most, problem, retry_seconds=0.0):
+        end = _counted(self._streams, principal, 1, most, problem, retry_seconds=0.0)
+        try:
             yield
+        finally:
+            end()
 
     @contextmanager
     def report(self, principal: Principal, size: int) -> Iterator[None]:
@@ -153,34 +159,11 @@ class Quotas:
             yield
             return
         problem = f"has {_HOST_REPORTS:,} bytes of reports without an answer, the maximum; try again in a moment"
-        with self._held(self._reports, principal, size, _HOST_REPORTS, problem):
-            yield
-
-    @contextmanager
-    def _held(
-        self,
-        counts: Counter[str],
-        principal: Principal,
-        count: int,
-        most: int,
-        problem: str,
-        *,
-        retry_seconds: float | None = None,
-    ) -> Iterator[None]:
-        """Add to a principal's count for a while.
-
-        :param problem: says what the principal has if it is too much
-        """
-        name = str(principal)
-        if counts[name] + count > most:
-            raise QuotaExceeded(f"{name} {problem}", retry_seconds=retry_seconds)
-        counts[name] += count
+        end = _counted(self._reports, principal, size, _HOST_REPORTS, problem)
         try:
             yield
         finally:
-            counts[name] -= count
-            if not counts[name]:
-                del counts[name]
+            end()
 
     def _take(self, principal: Principal, what: str, key: str, cost: float) -> None:
         """Take from an allowance of a user or service; others are exempt."""
@@ -204,13 +187,14 @@ class Quotas:
 
 
 class CallsAtOnce:
-    """Counts the calls of each principal at one door, so that no caller can use it up.
+    """Counts the calls of each principal at one door, and what they hold, so that no caller can use it up.
 
     All callers without a credential are one.
     """
 
     def __init__(self) -> None:
         self._now: Counter[str] = Counter()
+        self._answers: Counter[str] = Counter()
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def begin(self, caller: Caller) -> Callable[[], None]:
@@ -218,18 +202,9 @@ class CallsAtOnce:
 
         :raises QuotaExceeded: if there are too many already
         """
-        name = str(caller.principal)
         most = _MOST_OF_STRANGERS if caller.principal.kind is PrincipalKind.ANYONE else _MOST_CALLS
-        if self._now[name] >= most:
-            raise QuotaExceeded(f"{name} has {most} calls at once at this door, the maximum; try again in a moment")
-        self._now[name] += 1
-
-        def end() -> None:
-            self._now[name] -= 1
-            if not self._now[name]:
-                del self._now[name]
-
-        return end
+        problem = f"has {most} calls at once at this door, the maximum; try again in a moment"
+        return _counted(self._now, caller.principal, 1, most, problem)
 
     def turn(self, caller: Caller) -> asyncio.Semaphore:
         """Return what a call holds while its request comes, which may have 4 MiB: the others of its caller wait.
@@ -238,3 +213,38 @@ class CallsAtOnce:
         """
         most = _MOST_OF_STRANGERS if caller.principal.kind is PrincipalKind.ANYONE else _MOST_RECEIVED
         return self._turns.setdefault(str(caller.principal), asyncio.Semaphore(most))
+
+    def answer(self, caller: Caller, size: int) -> Callable[[], None]:
+        """Count an answer until it is taken; return the function that ends the count. A small one does not count.
+
+        :param size: its bytes
+        :raises QuotaExceeded: if its caller leaves too much of earlier ones untaken
+        """
+        problem = f"leaves answers of more than {_MOST_UNTAKEN:,} bytes untaken; take them, or end their calls"
+        return _counted(self._answers, caller.principal, size if size > _SMALL else 0, _MOST_UNTAKEN, problem)
+
+
+def _counted(
+    counts: Counter[str],
+    principal: Principal,
+    count: int,
+    most: int,
+    problem: str,
+    *,
+    retry_seconds: float | None = None,
+) -> Callable[[], None]:
+    """Add to a principal's count; return the function that takes it away again.
+
+    :param problem: says what the principal does if it is too much
+    """
+    name = str(principal)
+    if counts[name] + count > most:
+        raise QuotaExceeded(f"{name} {problem}", retry_seconds=retry_seconds)
+    counts[name] += count
+
+    def end() -> None:
+        counts[name] -= count
+        if not counts[name]:
+            del counts[name]
+
+    return end

@@ -27,7 +27,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.access.quotas import CallsAtOnce
-from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, QuotaExceeded
 from nomaflow_kernel.rpc.decoding import decoded
 from nomaflow_kernel.rpc.failed_calls import CallStatus, internal_status, late_error, status_of
 from nomaflow_kernel.rpc.guard import Guard
@@ -75,7 +75,14 @@ class Endpoints:
                 return decoded(request, await self._body(raw, context, caller))
 
             told = await answer(received, caller, context)
-            return told.SerializeToString() if isinstance(told, Message) else await _end(context, told)
+            if isinstance(told, Message):
+                try:
+                    self._hold(caller, told.ByteSize(), context)
+                    return told.SerializeToString()
+                except QuotaExceeded as error:
+                    told = self._status(method, error)
+                    self._tell_refusal(method, None, told, caller)
+            return await _end(context, told)
 
         return behaviour
 
@@ -309,6 +316,12 @@ class Endpoints:
         if self.calls is not None:
             end = self.calls.begin(caller)
             context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # the stub asks for a class
+
+    def _hold(self, caller: Caller, size: int, context: _Context) -> None:
+        """Count an answer until the caller has taken it."""
+        if self.calls is not None:
+            end = self.calls.answer(caller, size)
+            context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # as above
 
     async def _while_admitted(self, method: str, context: _Context, caller: Caller, working: Awaitable[_T]) -> _T:
         """Serve a stream or a long call as long as its caller has access: a credential can be withdrawn meanwhile."""

@@ -1,8 +1,9 @@
-"""Requests that come to a door for strangers: how many of one caller come, or wait for their answers, at once."""
+"""The most that one caller may have in the kernel at once: requests that come, those that wait, and answers to them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -27,6 +28,7 @@ class _Call:
     def __init__(self, request: Message) -> None:
         self.asked = False
         self.sent = asyncio.Event()
+        self.ends: list[Callable[[object], None]] = []
         self.refused: list[Any] = []
         self._request = request.SerializeToString()
 
@@ -36,8 +38,13 @@ class _Call:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
-    def add_done_callback(self, _: object) -> None:
-        """Call nothing: it is never over."""
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        self.ends.append(callback)
+
+    def take_answer(self) -> None:
+        """Be over."""
+        for end in self.ends:
+            end(self)
 
     async def read(self) -> bytes:
         self.asked = True
@@ -112,3 +119,28 @@ async def test_a_report_is_refused_while_too_much_of_its_host_has_no_answer(
     await eventually(lambda: not world.parts.quotas._reports)
     working.cancel()
     await asyncio.wait((working,))
+
+
+async def test_answers_that_a_caller_does_not_take_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large is refused until those before are taken; a small one never is: its call may have changed something."""
+    monkeypatch.setattr(quotas, "_MOST_UNTAKEN", 1500)
+    monkeypatch.setattr(quotas, "_SMALL", 100)
+    sizes = [1000, 1000, 50, 1000]
+
+    async def answered(_: Any, _caller: Any) -> kernel.ListRunsResponse:
+        return kernel.ListRunsResponse(next_page_token="x" * sizes.pop(0))
+
+    ann = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("read job:mine"),))
+    endpoints = _endpoints(world, lambda *_: ann, calls=CallsAtOnce())
+    behaviour: Any = endpoints.unary("/nomaflow_api.v1.KernelService/ListRuns", answered, kernel.ListRunsRequest)
+    first, refused, small, last = calls = [_Call(kernel.ListRunsRequest()) for _ in range(4)]
+    for call in calls:
+        call.sent.set()
+    assert len(await behaviour(None, first)) > 1000
+    with pytest.raises(grpc.aio.AbortError):
+        await behaviour(None, refused)
+    assert refused.refused[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "ann leaves answers of more than 1,500 bytes untaken" in refused.refused[1]
+    assert len(await behaviour(None, small)) > 50
+    first.take_answer()
+    assert len(await behaviour(None, last)) > 1000
