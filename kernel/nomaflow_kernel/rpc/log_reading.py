@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from msgspec import structs
@@ -13,7 +15,7 @@ from nomaflow_api.log_levels import ALL_LEVELS, levels_from
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.letter_words import LogCodec
-from nomaflow_api.v1.log_lines import CONTINUED, SHARED, read_lines
+from nomaflow_api.v1.log_lines import CONTINUED, SHARED, LogLine, read_lines
 from nomaflow_api.v1.log_pb2 import ReadLogChunksRequest, ReadLogChunksResponse
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.principals import Caller
@@ -64,7 +66,7 @@ class LogCalls(Calls):
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
                 end = min(wanted.before_seq or MOST_NUMBER, detail.run.log_lines + 1)
-                for block in _blocks(await self._tail(query, structs.replace(wanted, before_seq=end))):
+                async for block in self._tail(query, structs.replace(wanted, before_seq=end)):
                     yield block
                 if not query.follow:
                     return
@@ -141,15 +143,24 @@ class LogCalls(Calls):
         detail = await read_run(self._store, run_id)
         return detail.run.state in RUN_TERMINAL
 
-    async def _tail(self, query: ReadLogsRequest, wanted: LogFilter) -> list[log_pb2.LogLine]:
-        """Return the last lines that are wanted, reading backwards."""
-        newest_first: list[log_pb2.LogLine] = []
+    async def _tail(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[ReadLogsResponse]:
+        """Yield blocks of the last lines that are wanted. None is kept: a host may have sent lines of 2 MiB."""
+        wanted = structs.replace(wanted, after_seq=await self._before_tail(query, wanted))
+        async for chunks in self._pages(query.run_id, wanted):
+            for block in _blocks(chain.from_iterable(_matching(chunk, wanted, query.min_level) for chunk in chunks)):
+                yield block
+
+    async def _before_tail(self, query: ReadLogsRequest, wanted: LogFilter) -> int:
+        """Return the number of the line before the last ones that are wanted, reading backwards."""
+        left = query.tail
         async for chunks in self._pages(query.run_id, wanted, newest_first=True):
             for chunk in chunks:
-                newest_first += reversed(list(_matching(chunk, wanted, query.min_level)))
-                if len(newest_first) >= query.tail:
-                    return newest_first[: query.tail][::-1]
-        return newest_first[::-1]
+                found = [seq for seq, _ in _lines(chunk, wanted, query.min_level)]
+                if len(found) >= left:
+                    return found[-left] - 1
+                left -= len(found)
+                await asyncio.sleep(0)  # a chunk takes up to 50 ms: others have a turn
+        return wanted.after_seq
 
     async def _stored(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
         """Yield blocks of wanted lines, each with the number of the last line read."""
@@ -181,7 +192,7 @@ def _chunk_message(source: LogChunkRecord | LogHead, **given: Any) -> log_pb2.Lo
     return encode(log_pb2.LogChunk, source, compressed=source.codec == LogCodec.JSONL_ZLIB, **given)
 
 
-def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterator[ReadLogsResponse]:
+def _blocks(lines: Iterator[log_pb2.LogLine]) -> Iterator[ReadLogsResponse]:
     block: list[log_pb2.LogLine] = []
     size = 0
     for line in lines:
@@ -195,17 +206,7 @@ def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterato
 
 
 def _matching(chunk: LogChunkRecord, wanted: LogFilter, min_level: int) -> Iterator[log_pb2.LogLine]:
-    lines = read_lines(
-        chunk.body,
-        compressed=chunk.codec == LogCodec.JSONL_ZLIB,
-        first_seq=chunk.first_seq,
-        line_count=chunk.line_count,
-        at_us=chunk.last_at_us,
-        after_seq=wanted.after_seq,
-        before_seq=wanted.before_seq,
-        min_level=min_level,
-    )
-    for seq, line in lines:
+    for seq, line in _lines(chunk, wanted, min_level):
         yield log_pb2.LogLine(
             seq=seq,
             at_us=line.at_us,
@@ -217,3 +218,16 @@ def _matching(chunk: LogChunkRecord, wanted: LogFilter, min_level: int) -> Itera
             continued=bool(line.flags & CONTINUED),
             shared=bool(line.flags & SHARED),
         )
+
+
+def _lines(chunk: LogChunkRecord, wanted: LogFilter, min_level: int) -> Iterator[tuple[int, LogLine]]:
+    return read_lines(
+        chunk.body,
+        compressed=chunk.codec == LogCodec.JSONL_ZLIB,
+        first_seq=chunk.first_seq,
+        line_count=chunk.line_count,
+        at_us=chunk.last_at_us,
+        after_seq=wanted.after_seq,
+        before_seq=wanted.before_seq,
+        min_level=min_level,
+    )

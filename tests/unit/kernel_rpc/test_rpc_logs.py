@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line
 from nomaflow_api.v1.message_codec import decode
+from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.rpc import log_reading
 from waiting import eventually
 
@@ -101,6 +103,26 @@ async def test_a_follower_that_begins_at_the_tail_misses_no_line_and_repeats_non
     assert [line.seq for line in (await anext(follower)).lines] == [2]
     await world.apply(chunk(4, "d", level=30), finish())
     assert [line.seq async for block in follower for line in block.lines] == [4]
+
+
+async def test_a_tail_of_large_lines_is_not_in_memory_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a host's chunks of 1 KiB may be a line of 2 MiB once it is unpacked, and a tail has up to 10,000."""
+    await begin(world)
+    await world.apply(*(chunk(number, "x" * 2**19) for number in range(1, 25)))
+    made, matching = [], log_reading._matching
+
+    def counted(*arguments: Any) -> Iterator[log_pb2.LogLine]:
+        for line in matching(*arguments):
+            made.append(line.seq)
+            yield line
+
+    monkeypatch.setattr(log_reading, "_matching", counted)
+    call = log_reading.LogCalls(world.parts).read_logs(
+        kernel.ReadLogsRequest(run_id=RUN_ID, tail=20), Caller(principal=OWNER, peer="unix:")
+    )
+    blocks = aiter(call)
+    assert [line.seq for line in (await anext(blocks)).lines] == made == [5]
+    assert [line.seq async for block in blocks for line in block.lines] == list(range(6, 25))
 
 
 async def test_a_log_is_read_as_it_is_stored(world: World) -> None:
