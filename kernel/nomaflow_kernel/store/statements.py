@@ -1,7 +1,7 @@
 """One statement over many rows, in the form that is fast on each database, made from the columns it writes.
 
 SQLite executes it once per row in one call of the driver; PostgreSQL gets the rows as one array per column and executes
-it once. Both return the number of changed rows.
+it once, or the values themselves if there is one row in a commit. Both return the number of changed rows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
@@ -42,14 +43,16 @@ _TYPE_NAMES: Mapping[type[Any], str] = {
 
 
 class Statement(Struct, frozen=True):
-    """A statement with its two renderings; build it with :func:`insert`, :func:`update` or :func:`delete`.
+    """A statement with its renderings; build it with :func:`insert`, :func:`update` or :func:`delete`.
 
     :param sqlite: the text for one row, with a numbered question mark for each value
     :param postgresql: the text for all rows, over arrays
+    :param postgresql_row: the text for one row, over its values: half of the work, most of which is to read arrays
     """
 
     sqlite: str
     postgresql: str
+    postgresql_row: str
 
     def execute(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
         """Execute over ``rows`` and return how many rows of the table changed."""
@@ -86,9 +89,10 @@ def execute_all(connection: Connection, writes: Sequence[Write]) -> bool:
 
 def _execute_together(connection: Connection, writes: Sequence[Write]) -> bool:
     writes = sorted(writes, key=_text)  # in whatever order they come, the server knows their statement
-    together = _together(tuple((write.statement, write.required) for write in writes))
+    together = _together(tuple((write.statement, write.required, len(write.rows) == 1) for write in writes))
+    values = (write.rows[0] if len(write.rows) == 1 else _columns(write.rows) for write in writes)
     try:
-        execute_on_postgres(connection, together, [column for write in writes for column in _columns(write.rows)])
+        execute_on_postgres(connection, together, [*chain.from_iterable(values)])
     except Exception as error:
         if getattr(error, "sqlstate", None) != _DIVISION_BY_ZERO:
             raise
@@ -105,18 +109,23 @@ def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
 
 
 @lru_cache(maxsize=128)
-def _together(statements: tuple[tuple[Statement, bool], ...]) -> str:
-    """Return one statement that executes all, and divides by zero if a required one changes too few rows."""
+def _together(statements: tuple[tuple[Statement, bool, bool], ...]) -> str:
+    """Return one statement that executes all, and divides by zero if a required one changes too few rows.
+
+    :param statements: each with whether it is required, and whether it gets one row
+    """
     parts: list[str] = []
     checks = ["true"]
     first = 0
-    for n, (statement, required) in enumerate(statements):
-        pieces = _PARAMETER.split(statement.postgresql)  # texts and numbers by turns
+    for n, (statement, required, of_row) in enumerate(statements):
+        text = statement.postgresql_row if of_row else statement.postgresql
+        pieces = _PARAMETER.split(text)  # texts and numbers by turns
         numbers = [int(number) for number in pieces[1::2]]
         pieces[1::2] = [f"${first + number}" for number in numbers]
         parts.append(f"w{n} AS ({''.join(pieces)} RETURNING 1)")
         if required:
-            checks.append(f"(SELECT count(*) FROM w{n}) = cardinality(${first + 1})")  # noqa: S608  # no value in it
+            rows = "1" if of_row else f"cardinality(${first + 1})"
+            checks.append(f"(SELECT count(*) FROM w{n}) = {rows}")  # noqa: S608  # no value in it
         first += max(numbers)
     return f"WITH {', '.join(parts)} SELECT 1 / CASE WHEN {' AND '.join(checks)} THEN 1 ELSE 0 END"
 
@@ -183,9 +192,13 @@ def _new(name: str, value: str) -> str:
 
 def _rendered(columns: Sequence[Column[Any]], body: Callable[[Sequence[str], str], str]) -> Statement:
     numbers = range(1, len(columns) + 1)
-    arrays = ", ".join(f"${n}::{_TYPE_NAMES[type(column.type)]}[]" for n, column in zip(numbers, columns, strict=True))
+    types = [_TYPE_NAMES[type(column.type)] for column in columns]
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in zip(numbers, types, strict=True))
+    values = ", ".join(f"${n}::{kind}" for n, kind in zip(numbers, types, strict=True))
     names = [f"p{n}" for n in numbers]
+    row = f"AS v({', '.join(names)})"
     return Statement(
         sqlite=body([f"?{n}" for n in numbers], ""),
-        postgresql=body(names, f"FROM unnest({arrays}) AS v({', '.join(names)})"),
+        postgresql=body(names, f"FROM unnest({arrays}) {row}"),
+        postgresql_row=body(names, f"FROM (VALUES ({values})) {row}"),
     )

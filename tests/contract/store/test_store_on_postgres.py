@@ -208,9 +208,9 @@ async def test_a_commit_finds_its_rows_by_their_key(store: Store, postgres_place
     await postgres_place.sql("VACUUM ANALYZE")  # the server knows now that there are no rows
 
     async def plans() -> str:
-        run_id = ids.new()
-        for change in (queue(run_id), start(run_id), opened(run_id), finished(run_id), finish(run_id)):
-            await store.apply([change], at_us=T0)
+        for run_ids in ([ids.new()], [ids.new(), ids.new()]):
+            for change in (queue, start, opened, finished, finish):
+                await store.apply([change(run_id) for run_id in run_ids], at_us=T0)
         return await store._write(plans_of_commits)
 
     for_none = await plans()

@@ -1,4 +1,4 @@
-"""One statement, two renderings."""
+"""One statement, three renderings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE = Table(
 
 
 def test_an_update_is_rendered_for_both_databases() -> None:
-    """Values become question marks for one row, and columns of one array each for all rows."""
+    """Values become question marks, or a row of values, for one row, and columns of one array each for all rows."""
     statement = update(TABLE, ["n", "log_lines", "report_seq"], key=["k"], sources=["A", "B"])
     assert " ".join(statement.sqlite.split()) == (
         "UPDATE t SET n = ?1, log_lines = log_lines + ?2,"
@@ -36,6 +36,11 @@ def test_an_update_is_rendered_for_both_databases() -> None:
         " FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::text[]) AS v(p1, p2, p3, p4)"
         " WHERE k = p4 AND state || '' IN ('A', 'B')"
     )
+    arrays, values = (
+        "unnest($1::integer[], $2::bigint[], $3::bigint[], $4::text[])",
+        "($1::integer, $2::bigint, $3::bigint, $4::text)",
+    )
+    assert statement.postgresql_row == statement.postgresql.replace(arrays, f"(VALUES {values})")
 
 
 def test_an_insert_is_rendered_for_both_databases() -> None:
