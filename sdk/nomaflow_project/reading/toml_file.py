@@ -37,7 +37,8 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
         if error.errno == errno.EFBIG:
             fix = "make it smaller; jobs may also be in the jobs.toml of each folder of plugins/"
             return place.error("unreadable_file", reason, fix=fix)
-        return place.error("unreadable_file", f"it cannot be read: {reason}", fix="make it a readable file")
+        fix = "make it a readable file, in a folder that may be entered"  # one that is closed hides whether it is there
+        return place.error("unreadable_file", f"it cannot be read: {reason}", fix=fix)
     return parse_toml(body, place)
 
 
