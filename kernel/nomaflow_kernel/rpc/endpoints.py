@@ -72,7 +72,7 @@ class Endpoints:
 
             async def received() -> Message:
                 self._count(caller, context)
-                return decoded(request, await self._body(raw, context, caller))
+                return decoded(request, await self._body(method, raw, context, caller))
 
             told = await answer(received, caller, context)
             if isinstance(told, Message):
@@ -269,7 +269,7 @@ class Endpoints:
                     if many:
                         responses = call(self._messages(_read, request, context, caller), caller)
                     else:
-                        message = decoded(request, await self._body(raw, context, caller))
+                        message = decoded(request, await self._body(method, raw, context, caller))
                         await self.guard.check(rule, message, caller)
                         responses = call(message, caller)
                     await self._while_admitted(method, context, caller, _send_all(responses, context))
@@ -281,17 +281,22 @@ class Endpoints:
 
         return behaviour
 
-    async def _body(self, raw: Any, context: _Context, caller: Caller) -> Any:
+    async def _body(self, method: str, raw: Any, context: _Context, caller: Caller) -> Any:
         """Return the request of a call, and count it. gRPC's own iterator would keep it: both hold each other.
 
         :param raw: what gRPC has read, if it is to
         :raises BadRequest: if it does not come in time
+        :raises NotAuthenticated: if the caller's credential was withdrawn while others had their turn
         """
         if self.body_seconds is None:
             self.guard.quotas.request(caller.principal, len(raw))
             return raw
         assert self.calls is not None  # a door that has one has both
-        async with self.calls.turn(caller):
+        turn = self.calls.turn(caller)
+        waits = turn.locked()
+        async with turn:
+            if waits:  # for minutes, if those before it never send theirs
+                self.guard.readmit(method, self._caller(context))
             body = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.body_seconds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access import quotas
 from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.grants import Grant
-from nomaflow_kernel.access.principals import Principal, PrincipalKind
+from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from waiting import eventually
@@ -73,7 +74,7 @@ async def test_eight_requests_of_a_caller_come_at_once(world: World) -> None:
     async def answered(_: Any, _caller: Any) -> kernel.ListRunsResponse:
         return kernel.ListRunsResponse()
 
-    names = iter(["ann"] * 20 + ["ben"])
+    names = itertools.chain(["ann"] * 20, ["ben"], itertools.repeat("ann"))
     granted = (Grant.parse("read job:mine"),)
     endpoints = _endpoints(
         world, lambda *_: Principal(kind=PrincipalKind.USER, name=next(names), grants=granted), calls=CallsAtOnce()
@@ -89,6 +90,29 @@ async def test_eight_requests_of_a_caller_come_at_once(world: World) -> None:
     for call in calls:
         call.sent.set()
     await asyncio.gather(*working)
+
+
+async def test_a_credential_that_is_withdrawn_while_a_call_waits_for_its_turn_ends_that_call(world: World) -> None:
+    """Else a few hundred calls before it, each without a request, would keep it good for minutes."""
+    served: list[Any] = []
+
+    async def answered(request: Any, _caller: Any) -> kernel.ListRunsResponse:
+        served.append(request)
+        return kernel.ListRunsResponse()
+
+    known = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("read job:mine"),))
+    good = [known]
+    endpoints = _endpoints(world, lambda *_: good[-1], calls=CallsAtOnce())
+    behaviour: Any = endpoints.unary("/nomaflow_api.v1.KernelService/ListRuns", answered, kernel.ListRunsRequest)
+    calls = [_Call(kernel.ListRunsRequest()) for _ in range(9)]
+    working = [asyncio.create_task(behaviour(None, call)) for call in calls]
+    await eventually(lambda: all(call.asked for call in calls[:8]))
+    good.append(ANYONE)
+    for call in calls:
+        call.sent.set()
+    await asyncio.wait(working)
+    assert len(served) == 8
+    assert calls[8].refused[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_report_is_refused_while_too_much_of_its_host_has_no_answer(
