@@ -190,7 +190,7 @@ class Endpoints:
         async def answer(
             received: Callable[[], Awaitable[Message]], caller: Caller, context: _Context
         ) -> Message | CallStatus:
-            message, audited = None, None
+            message, audited, limit = None, None, None
             try:
                 rule = self.guard.admit(method, caller)
                 message = await received()
@@ -206,11 +206,12 @@ class Endpoints:
                         await self.audit.done(audited, response, caller)
                 return response
             except asyncio.CancelledError:
+                limit = None  # it knows the task, whose error knows this frame: a circle, with the request in it
                 if audited is not None and audited.row_is_due:
                     self.audit.refused(method, message, "CANCELLED", caller)
                 raise
             except TimeoutError as error:
-                status = self._status(method, late_error(name, seconds) if limit.expired() else error)
+                status = self._status(method, late_error(name, seconds) if limit and limit.expired() else error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
             self._tell_refusal(method, message, status, caller)

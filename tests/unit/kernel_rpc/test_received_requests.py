@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -168,3 +170,32 @@ async def test_answers_that_a_caller_does_not_take_are_bounded(world: World, mon
     assert len(await behaviour(None, small)) > 50
     first.take_answer()
     assert len(await behaviour(None, last)) > 1000
+
+
+async def test_a_call_that_is_given_up_keeps_nothing_of_its_request(world: World) -> None:
+    """A circle would keep it until garbage is collected, which is rare: a host could fill gigabytes that way."""
+    kept: list[weakref.ref[Any]] = []
+
+    async def answered(_: Any, _caller: Any) -> kernel.ListRunsResponse:
+        of_request = asyncio.Event()  # stands for the request, to which there is no weak reference
+        kept.append(weakref.ref(of_request))
+        await of_request.wait()
+        return kernel.ListRunsResponse()
+
+    endpoints = _endpoints(world, lambda *_: Principal(kind=PrincipalKind.HOST, name="team"))
+    path = "/nomaflow_api.v1.HostGatewayService/StreamReports"
+    behaviour: Any = endpoints.one_way(path, answered, gateway.StreamReportsRequest)
+    call = _Call(gateway.StreamReportsRequest())
+    call.sent.set()
+    gc.collect()
+    gc.disable()
+    try:
+        working = asyncio.create_task(behaviour(None, call))
+        await eventually(lambda: kept)
+        working.cancel()
+        await asyncio.wait((working,))
+        del working
+        await asyncio.sleep(0)  # the loop lets go of it
+        assert kept[0]() is None
+    finally:
+        gc.enable()
