@@ -89,8 +89,10 @@ class Introducer:
             answered, self._answered = self._answered, asyncio.Event()
             answered.set()
             if not settled:
-                with contextlib.suppress(TimeoutError):  # whoever loads meanwhile waits for an answer
-                    await asyncio.wait_for(self._runner.another(manifest), backoff.next())
+                # Whoever loads meanwhile waits for an answer. wait_for of Python 3.11 would lose the session's end.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(backoff.next()):
+                        await self._runner.another(manifest)
 
     async def _introduce(self, link: Link, manifest: ServingGeneration) -> bool:
         """Introduce a manifest; return False if it has to be tried again."""
