@@ -83,7 +83,7 @@ class Introducer:
         while True:
             manifest = await self._runner.another(self._told)
             if settled := await self._introduce(link, manifest):
-                self._told, manifest.explicit = manifest, False
+                self._told, manifest.explicit, self._trouble = manifest, False, ""
                 backoff.reset()
                 on_verdict()
             answered, self._answered = self._answered, asyncio.Event()
@@ -115,7 +115,7 @@ class Introducer:
                 self._no_room_for = manifest
             _log.warning("the kernel did not accept the manifest, trying again: %s", failure)
             return False
-        self._refused, self._no_room_for, self._trouble = None, None, ""
+        self._refused = self._no_room_for = None
         _log.info("introduced manifest %s%s", manifest.digest[:19], "" if response.current else " (not current)")
         for job_id in response.disabled_job_ids:
             _log.warning("the kernel disabled job %r of this project; `nomaflow job %s` says why", job_id, job_id)
@@ -123,7 +123,6 @@ class Introducer:
 
     def _give_up(self, manifest: ServingGeneration, why: str) -> None:
         """Record that a manifest will not be accepted however often it is sent."""
-        self._trouble = why
         load = self._runner.newest_load
         if load is not None and load.accepted and load.digest == manifest.digest:
             # Its code serves, but the jobs stay as they were.

@@ -160,6 +160,25 @@ async def test_a_manifest_that_waits_is_a_problem_of_the_answer(
     assert not any(each.HasField("refused") for each in session.loads)
 
 
+async def test_a_manifest_that_waits_does_not_wait_for_what_another_was_refused_for(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason of a manifest that was refused for good is not that of the next one, which is not answered yet."""
+    kernel, mine = await gateway(), host()
+    Refusing(kernel, grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
+    mine.runner.offered = MANIFEST
+    session = await kernel.session()
+    assert not (await reload(kernel, mine, session, loaded(2))).accepted
+
+    async def hold(_request: pb.IntroduceManifestRequest, _context: Any) -> None:
+        await asyncio.Event().wait()
+
+    kernel.on_introduce = hold
+    monkeypatch.setattr(conversation, "_INTRODUCE_SECONDS", 0.1)
+    result = await reload(kernel, mine, session, loaded(3))
+    assert json.loads(result.problems_json)[0]["message"].endswith("the host keeps trying")
+
+
 async def test_a_reload_does_not_wait_for_room_in_the_store(
     gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
