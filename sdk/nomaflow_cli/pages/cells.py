@@ -24,6 +24,9 @@ _GAP = 2
 _LEGIBLE = 20
 """The width in characters that a column which shrinks has, if its longest cell has as many."""
 
+_FOLDED = 8
+"""The width that a column which folds keeps, likewise; from there on, those that shrink give more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[T]):
@@ -89,7 +92,7 @@ class Rows(Generic[T]):
             least = max(shown, key=lambda each: each.from_width)
             lacks = max(0, needed + _GAP * (len(shown) - 1) - options.max_width)
             if not (lacks and least.from_width):
-                return {each: max(1, widths[each] - lacks) for each in shown}
+                return {each: max(min(widths[each], _FOLDED), widths[each] - lacks) for each in shown}
             shown.remove(least)
 
     def _width(self, column: Column[T], console: Console, options: ConsoleOptions) -> int:

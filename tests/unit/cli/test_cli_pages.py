@@ -263,6 +263,21 @@ def test_a_serial_is_whole_at_80_columns() -> None:
     assert all(each in out.getvalue() for each in ("5" * 40, " good ", "in 29 d"))
 
 
+def test_a_name_that_folds_stays_legible() -> None:
+    """On 60 columns the job of each run was a column of single letters."""
+    columns: list[Column[str]] = [
+        Column("run", lambda _: "run_" + "0" * 26, min_width=30),
+        Column("job", lambda one: one, folds=True),
+        Column("state", lambda _: "SUCCEEDED"),
+        Column("why", lambda _: "because of all", loose=True),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=60).print(Rows(columns, ["nightly-load"]))
+    first, second = out.getvalue().splitlines()[2:4]
+    assert first.split()[1:3] == ["nightly-", "SUCCEEDED"]
+    assert second.split()[0] == "load"
+
+
 async def test_help_names_tables_of_settings(command: Command) -> None:
     """A name in square brackets is text, not a colour."""
     for words, text in (
