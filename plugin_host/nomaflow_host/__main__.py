@@ -15,8 +15,8 @@ from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.option_parser import OptionParser
 from nomaflow_host.process.errors import HostError
 from nomaflow_host.process.instance_flags import PREFIX, add_flags, positive_seconds
+from nomaflow_project.reading.misspelt_names import wrong_variable
 from nomaflow_project.reading.project_files import ProjectFiles
-from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 from nomaflow_telemetry.process_start import begin_process, parts_installed

@@ -17,9 +17,9 @@ from nomaflow_project.models.settings_file import AccessSection, KernelSection
 from nomaflow_project.models.settings_rules import kernel_problems, unknown_tables
 from nomaflow_project.reading.files import SETTINGS_FILE
 from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.misspelt_names import wrong_variable
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.project_files import ProjectFiles, read_section
-from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_telemetry.metrics_address import MetricsPlace
 

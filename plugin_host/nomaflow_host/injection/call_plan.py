@@ -12,7 +12,7 @@ from nomaflow_host.injection.callables import Kind, evaluated, innermost, kind_o
 from nomaflow_host.injection.coercion import Coercion, coercion_for
 from nomaflow_host.injection.errors import Misfit, PreparationFailed
 from nomaflow_host.injection.references import described, near, stable
-from nomaflow_project.reading.spelling import misspelt_name
+from nomaflow_project.reading.misspelt_names import misspelt_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

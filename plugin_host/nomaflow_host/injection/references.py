@@ -18,7 +18,7 @@ from msgspec import Struct
 from nomaflow_api.near_names import near_name
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.callable_references import reference_error
-from nomaflow_project.reading.spelling import misspelt_name
+from nomaflow_project.reading.misspelt_names import misspelt_name
 from nomaflow_project.reading.worker_environment import withheld_hint
 
 if TYPE_CHECKING:

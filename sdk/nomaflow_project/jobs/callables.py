@@ -10,8 +10,8 @@ from typing import Any
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.callable_references import reference_error
+from nomaflow_project.reading.misspelt_names import misspelt_name
 from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean
-from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.work_time import check_time, nearest
 
 _SIGNATURE = 500

@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from nomaflow_project.reading.misspelt_names import misspelt_name
 from nomaflow_project.reading.records import Record
-from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.work_time import may_search, nearest
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
