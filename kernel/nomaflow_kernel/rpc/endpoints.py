@@ -237,11 +237,15 @@ class Endpoints:
         if admitted:
             asked = list(admitted.values())
             self.audit.begin(method, rule, asked[0], caller)
+            limit = None
             try:
                 async with asyncio.timeout(seconds) as limit:
                     answers = await calls.answers(asked, caller)
+            except asyncio.CancelledError:
+                limit = None  # as in _answering
+                raise
             except TimeoutError as error:
-                late = late_error(name, seconds) if limit.expired() else error
+                late = late_error(name, seconds) if limit and limit.expired() else error
                 told.update(dict.fromkeys(admitted, self._status(method, late)))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 told.update(dict.fromkeys(admitted, self._status(method, error)))

@@ -19,9 +19,10 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access import quotas
 from nomaflow_kernel.access.doors import Identify
 from nomaflow_kernel.access.grants import Grant
-from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
+from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.rpc.endpoints import Endpoints
+from nomaflow_kernel.rpc.numbered_exchanges import ManyCalls
 from waiting import eventually
 
 
@@ -52,7 +53,11 @@ class _Call:
     async def read(self) -> bytes:
         self.asked = True
         await self.sent.wait()
+        self.sent.clear()
         return self._request
+
+    async def write(self, _: bytes) -> None:
+        """Send nothing."""
 
     async def abort(self, *status: Any) -> None:
         self.refused += status
@@ -140,7 +145,6 @@ async def test_a_report_is_refused_while_too_much_of_its_host_has_no_answer(
         await behaviour(None, second)
     assert second.refused[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "host:team has 1,500 bytes of reports without an answer" in second.refused[1]
-    first.sent.clear()
     answer.set()
     await eventually(lambda: not world.parts.quotas._reports)
     working.cancel()
@@ -172,20 +176,26 @@ async def test_answers_that_a_caller_does_not_take_are_bounded(world: World, mon
     assert len(await behaviour(None, last)) > 1000
 
 
-async def test_a_call_that_is_given_up_keeps_nothing_of_its_request(world: World) -> None:
+@pytest.mark.parametrize("method", ["StreamReports", "StreamTriggers"])
+async def test_a_call_that_is_given_up_keeps_nothing_of_its_request(world: World, method: str) -> None:
     """A circle would keep it until garbage is collected, which is rare: a host could fill gigabytes that way."""
     kept: list[weakref.ref[Any]] = []
 
-    async def answered(_: Any, _caller: Any) -> kernel.ListRunsResponse:
+    async def answered(*_: Any) -> Any:
         of_request = asyncio.Event()  # stands for the request, to which there is no weak reference
         kept.append(weakref.ref(of_request))
         await of_request.wait()
-        return kernel.ListRunsResponse()
 
-    endpoints = _endpoints(world, lambda *_: Principal(kind=PrincipalKind.HOST, name="team"))
-    path = "/nomaflow_api.v1.HostGatewayService/StreamReports"
-    behaviour: Any = endpoints.one_way(path, answered, gateway.StreamReportsRequest)
-    call = _Call(gateway.StreamReportsRequest())
+    endpoints = _endpoints(world, lambda *_: OWNER)
+    if method == "StreamReports":
+        path = "/nomaflow_api.v1.HostGatewayService/StreamReports"
+        behaviour: Any = endpoints.one_way(path, answered, gateway.StreamReportsRequest)
+        call = _Call(gateway.StreamReportsRequest())
+    else:
+        messages = kernel.DESCRIPTOR.services_by_name["KernelService"].methods_by_name[method]
+        unary, of_many = "/nomaflow_api.v1.KernelService/TriggerRun", ManyCalls(answered, lambda _: True)
+        behaviour = endpoints.numbered(f"/nomaflow_api.v1.KernelService/{method}", unary, of_many, messages)
+        call = _Call(kernel.StreamTriggersRequest(items=[{"number": 1}]))
     call.sent.set()
     gc.collect()
     gc.disable()
@@ -196,6 +206,6 @@ async def test_a_call_that_is_given_up_keeps_nothing_of_its_request(world: World
         await asyncio.wait((working,))
         del working
         await asyncio.sleep(0)  # the loop lets go of it
-        assert kept[0]() is None
+        assert not any(each() for each in kept)
     finally:
         gc.enable()
