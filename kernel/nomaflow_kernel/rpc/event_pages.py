@@ -48,8 +48,9 @@ class EventPages(Calls):
                     before, filter=filter, limit=_LOOKS_AT, looks_at=_LOOKS_AT, heads=True
                 )
                 seen = [event.seq for event in await sight.shown(heads.events)]
-                page = await self._store.events_of(seen[: left + 1], limit=left)
-                rest = page.next_seq or heads.next_seq
+                page = await self._store.events_of(seen[:left], limit=left)
+                # Of these, some may be gone by now: the page after this one begins where they end all the same.
+                rest = page.next_seq or (seen[left - 1] if len(seen) > left else heads.next_seq)
             whole = answer.take(await sight.shown(page.events))
             before = rest if whole else answer.entries[-1].seq
             if not (whole and before) or len(answer.entries) >= limit:

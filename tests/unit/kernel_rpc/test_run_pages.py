@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec import structs
 from rpc_histories import begin, finish
@@ -11,6 +13,7 @@ from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
+from nomaflow_kernel.history.lookups import EventPage
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc.event_pages import EventPages
 
@@ -64,6 +67,28 @@ async def test_the_next_page_tells_nothing_of_large_events_of_others(world: Worl
         event_pb2.ListEventsRequest(), Caller(principal=principal, peer="unix:")
     )
     assert ([event.job_id for event in page.events], page.next_before_seq) == (["mine"], 0)
+
+
+async def test_events_that_are_removed_while_a_page_is_read_hide_no_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention removes the events of a run wherever they are; what the caller may read is read after their heads."""
+    await world.apply(*(Notice(kind="attempt.late_result", job_id="mine") for _ in range(3)))
+    principal = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("read job:mine"),))
+    caller, pages = Caller(principal=principal, peer="unix:"), EventPages(world.parts)
+    first = await pages.list_events(event_pb2.ListEventsRequest(page_size=1), caller)
+    events_of, gone = world.store.events_of, first.events[0].seq - 1
+
+    async def without_one(seqs: Sequence[int], *, limit: int) -> EventPage:
+        return await events_of([seq for seq in seqs if seq != gone], limit=limit)
+
+    monkeypatch.setattr(world.store, "events_of", without_one)
+    found, before = list[int](), 0
+    while not found or before:
+        page = await pages.list_events(event_pb2.ListEventsRequest(page_size=1, before_seq=before), caller)
+        found += [event.seq for event in page.events]
+        before = page.next_before_seq
+    assert found == [gone + 1, gone - 1]
 
 
 async def _with_long_errors(world: World) -> list[str]:
