@@ -71,10 +71,10 @@ class Rows(Generic[T]):
             shape.add_column(
                 column.header,
                 justify="right" if column.right else "left",
-                no_wrap=not (column.loose or column.folds),
-                overflow="fold" if column.folds else "ellipsis",
-                min_width=column.min_width,
-                width=width if column.folds else None,
+                no_wrap=not (column.loose or width),
+                overflow="fold" if width else "ellipsis",
+                min_width=width or column.min_width,
+                width=width or None,
             )
         for row in self.rows:
             shape.add_row(*(column.cell(row) for column in shown))
@@ -83,7 +83,7 @@ class Rows(Generic[T]):
     def _shown(self, console: Console, options: ConsoleOptions) -> dict[Column[T], int]:
         """Return the columns that fit, so that those that shrink stay legible: the least important go first.
 
-        Each comes with the width that it should have; what still lacks is taken from the column that folds.
+        Each comes with the width to which it folds, 0 if it does not: what still lacks is taken from those that can.
         """
         shown = [column for column in self.columns if options.max_width >= column.from_width]
         widths = {column: self._width(column, console, options) for column in shown}
@@ -92,7 +92,8 @@ class Rows(Generic[T]):
             least = max(shown, key=lambda each: each.from_width)
             lacks = max(0, needed + _GAP * (len(shown) - 1) - options.max_width)
             if not (lacks and least.from_width):
-                return {each: max(min(widths[each], _FOLDED), widths[each] - lacks) for each in shown}
+                folded = {each: max(_FOLDED, widths[each] - lacks) if each.folds else 0 for each in shown}
+                return {each: width if width < widths[each] else 0 for each, width in folded.items()}
             shown.remove(least)
 
     def _width(self, column: Column[T], console: Console, options: ConsoleOptions) -> int:
