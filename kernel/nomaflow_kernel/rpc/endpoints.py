@@ -76,9 +76,10 @@ class Endpoints:
 
             told = await answer(received, caller, context)
             if isinstance(told, Message):
+                packed = told.SerializeToString()
                 try:
-                    self._hold(caller, told.ByteSize(), context)
-                    return told.SerializeToString()
+                    self._hold(caller, len(packed), context)
+                    return packed
                 except QuotaExceeded as error:
                     told = self._status(method, error)
                     self._tell_refusal(method, None, told, caller)
