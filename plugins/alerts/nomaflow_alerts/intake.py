@@ -186,9 +186,16 @@ class Intake:
             await self._note_gap(gaps[-1])
         through = max((item if isinstance(item, int) else getattr(item, "seq", 0)) for item in items)
         if events or await self._must_keep():
-            findings, quiet = await self._samples.findings(events), self.quiet
-            work = partial(fold, events=events, through=through, findings=findings, quiet=quiet)
-            await self._ledger.run(partial(work, policies=self._policies, store=self._store))
+            work = partial(
+                fold,
+                events=events,
+                through=through,
+                findings=await self._samples.findings(events),
+                policies=self._policies,
+                store=self._store,
+                quiet=self.quiet,
+            )
+            await self._ledger.run(work)
             self._kept_at = asyncio.get_running_loop().time()
         if not self.caught_up and (through >= self._behind_until or any(isinstance(item, int) for item in items)):
             await self._catch_up()
