@@ -97,14 +97,14 @@ class Authority:
         *,
         ends_in: timedelta = timedelta(days=30),
         begins_in: timedelta = timedelta(seconds=0),
-    ) -> bytes:
+    ) -> str:
         """Return the certificate of a host for its signing request, PEM, as the kernel's own authority makes it."""
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         built = _builder(_name(host), self._name, csr.public_key(), ends_in, begins_in)
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"nomaflow:host:{host}")])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         signed = built.add_extension(names, critical=False).add_extension(usage, critical=False)
-        return self._sign(signed).public_bytes(serialization.Encoding.PEM)
+        return self._sign(signed).public_bytes(serialization.Encoding.PEM).decode()
 
     def _sign(self, built: x509.CertificateBuilder) -> x509.Certificate:
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())

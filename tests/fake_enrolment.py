@@ -77,7 +77,7 @@ class FakeEnrolment(EnrolmentServiceServicer):
         if self.serves is not None:
             certificate = self.serves.sign_host(request.csr_pem, self.host).chain_pem
             return self._answer(certificate, self.serves.authorities_pem)
-        certificate = self.authority.sign_host(request.csr_pem, self.host).decode() if request.csr_pem else ""
+        certificate = self.authority.sign_host(request.csr_pem, self.host) if request.csr_pem else ""
         return self._answer(certificate, self.authority.file.read_text())
 
     def _answer(self, certificate: str, authorities: str) -> pb.EnrolResponse:

@@ -38,7 +38,7 @@ from nomaflow_api.v1.letters import (
     Started,
 )
 from nomaflow_api.v1.sealing import open_acks, open_cancel, open_dispatch, open_verdicts, seal
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import AttachCall, Link
 
@@ -107,7 +107,7 @@ class Instance:
             self._turn += 1
             pause = 0.2
             try:
-                async with Link(address=address, folder=IdentityFolder(Path("/nowhere"))) as link:
+                async with Link(address=address, identity_file=IdentityFile(Path("/nowhere"))) as link:
                     await self._session(link)
             except grpc.aio.AioRpcError as error:
                 failure = CallFailure.of(error)

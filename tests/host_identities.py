@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from certificate_authority import Authority
-from nomaflow_host.identity.files import Identity, IdentityFolder
+from nomaflow_host.identity.files import Identity, IdentityFile
 from nomaflow_host.identity.requests import read_certificate, signing_request
 
 __all__ = ["identity_of", "joined"]
@@ -28,12 +28,12 @@ def identity_of(
         host=host, kernel_id="kernel-1", addresses=("tls://127.0.0.1:9",), serial=facts.serial,
         issued_at=facts.issued_at, expires_at=facts.expires_at, joined_with=f"{time.time_ns():x}", joined_at=(),
         joining_authorities="", key=request.key, certificate=chain,
-        authorities=authority.file.read_bytes(),
+        authorities=authority.file.read_text(),
     )  # fmt: skip
 
 
-def joined(folder: Path, identity: Identity) -> IdentityFolder:
+def joined(folder: Path, identity: Identity) -> IdentityFile:
     """Keep an identity in a project's folder and return its place."""
-    place = IdentityFolder(folder / ".nomaflow" / "identity")
+    place = IdentityFile(folder / ".nomaflow" / "identity.json")
     place.write(identity)
     return place

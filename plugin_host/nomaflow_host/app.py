@@ -22,7 +22,7 @@ from nomaflow_api.addresses import has_known_form, is_tcp
 from nomaflow_api.time_spans import time_span
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation.manifest import manifest_bytes
-from nomaflow_host.identity.files import Identity, IdentityFolder
+from nomaflow_host.identity.files import Identity, IdentityFile
 from nomaflow_host.identity.joining import join_kernel, read_join_string
 from nomaflow_host.observing.observation import HostObservation
 from nomaflow_host.outbox.event_storage import SpillStore
@@ -144,13 +144,13 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     raise_file_limit(limits)
     make_state_dir(state_dir, given=options.state_dir is not None)
-    folder, lock = _identity_folder(options, project, state_dir), InstanceLock(state_dir=state_dir)
-    me = await _joined_alone(options, project, folder, lock)
+    file, lock = _identity_file(options, project, state_dir), InstanceLock(state_dir=state_dir)
+    me = await _joined_alone(options, project, file, lock)
     if me is None:
         return 0
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
-        addresses = _addresses(options, project, folder)
+        addresses = _addresses(options, project, file)
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=state_dir / "spill"))
         stack.callback(outbox.close)
@@ -169,7 +169,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         runner = SupervisedRunner(supervisor=supervisor, for_attempt=options.for_attempt, watch=observation.orders)
         identity = _identity(me, project, limits, options)
         session = HostSession(
-            identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session
+            identity=identity, addresses=addresses, identity_file=file, runner=runner, outbox=outbox, tell=state.session
         )
         await stack.enter_async_context(observation.of(supervisor, session))
         life = HostLife(
@@ -188,24 +188,24 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     return 0
 
 
-def _identity_folder(options: HostOptions, project: Project, state_dir: Path) -> IdentityFolder:
-    """Return the folder of the certificate: the instance's own if it joins by itself or has one, else the project's."""
-    shared = IdentityFolder(project.root / ".nomaflow" / "identity")
+def _identity_file(options: HostOptions, project: Project, state_dir: Path) -> IdentityFile:
+    """Return the file of the certificate: the instance's own if it joins by itself or has one, else the project's."""
+    shared = IdentityFile(project.root / ".nomaflow" / "identity.json")
     if options.state_dir is None:
         return shared
-    own = IdentityFolder(state_dir / "identity")
+    own = IdentityFile(state_dir / "identity.json")
     return own if options.join or own.exists else shared
 
 
 async def _joined_alone(
-    options: HostOptions, project: Project, folder: IdentityFolder, lock: InstanceLock
+    options: HostOptions, project: Project, file: IdentityFile, lock: InstanceLock
 ) -> Instance | None:
     """Join a kernel if told to, and become the one process of this host.
 
     :return: None if another process is this host; it then shows the new certificate
     :raises HostError: if it cannot join, or another process is this host and there was nothing to join
     """
-    joins = bool(options.join) and await _joined(options, project, folder)
+    joins = bool(options.join) and await _joined(options, project, file)
     me = Instance.new()
     try:
         return structs.replace(me, ended=lock.acquire(me))
@@ -216,7 +216,7 @@ async def _joined_alone(
     return None
 
 
-async def _joined(options: HostOptions, project: Project, folder: IdentityFolder) -> bool:
+async def _joined(options: HostOptions, project: Project, file: IdentityFile) -> bool:
     """Join a kernel; return whether the join string was used now.
 
     A host that ends when it is idle waits for as long for a kernel that is away: the engine that started it may have
@@ -228,7 +228,7 @@ async def _joined(options: HostOptions, project: Project, folder: IdentityFolder
     told = ""
     while True:
         try:
-            return await join_kernel(join, host=project.host, folder=folder)
+            return await join_kernel(join, host=project.host, file=file)
         except NotJoined as error:
             if error.exit_code == NotJoined.exit_code or time.monotonic() > until:
                 raise
@@ -321,14 +321,14 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, option
     )
 
 
-def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -> AddressSource:
+def _addresses(options: HostOptions, project: Project, file: IdentityFile) -> AddressSource:
     """Return the source of the kernel's addresses.
 
     :raises ProjectError: if the text given is not an address
     :raises NotJoined: if all addresses are on TCP, and the host has no identity to show there
     """
     given = options.kernel or project.settings.kernel
-    identity = _identity_of(folder, project.host) if folder.exists else None
+    identity = _identity_of(file, project.host) if file.exists else None
     joined = identity.addresses if identity else ()
     source = AddressSource(given=given, joined=joined, file=project.root / ".nomaflow" / "address")
     addresses = source.current() if source.fixed else ()
@@ -341,15 +341,15 @@ def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -
     return source
 
 
-def _identity_of(folder: IdentityFolder, host: str) -> Identity:
+def _identity_of(file: IdentityFile, host: str) -> Identity:
     """Return the host's identity.
 
     :raises NotJoined: if it cannot be used, or is another host's
     """
-    identity = folder.read()
+    identity = file.read()
     if identity.host != host:
         raise NotJoined(
-            f"the certificate in {str(folder.folder)!r} is for host {identity.host!r}, and this one is called {host!r}",
+            f"the certificate in {str(file.path)!r} is for host {identity.host!r}, and this one is called {host!r}",
             fix=f"start it with --name {identity.host}, or join again as {host!r}: "
             f"`nomaflow token create --host {host}` on the kernel's machine, then: nomaflow host DIR --join FILE",
         )

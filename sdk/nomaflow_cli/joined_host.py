@@ -25,7 +25,7 @@ class JoinedHost:
     def of(cls, project: Path) -> JoinedHost | None:
         """Return those of a project's host; None if it has not joined a kernel, or they cannot be read."""
         try:
-            facts = json.loads((project / ".nomaflow" / "identity" / "identity.json").read_bytes())
+            facts = json.loads((project / ".nomaflow" / "identity.json").read_bytes())
             return cls(
                 host=str(facts["host"]),
                 kernel_id=str(facts["kernel_id"]),

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.addresses import AddressSource
@@ -73,7 +73,7 @@ def session(name: str, address: Path, folder: Path) -> HostSession:
     return HostSession(
         identity=identity,
         addresses=AddressSource(given="", file=address),
-        folder=IdentityFolder(folder / "identity"),
+        identity_file=IdentityFile(folder / "identity.json"),
         runner=IdleRunner(),
         outbox=Outbox(store=SpillStore(directory=folder / name)),
     )

@@ -17,6 +17,7 @@ from faults_system import FaultSystem
 
 from certificate_authority import Authority
 from nomaflow.client import ClientError
+from nomaflow_api.private_file import write_private
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive
@@ -95,23 +96,21 @@ def started(project: Path, *flags: str) -> tuple[int, str]:
 
 def facts(system: FaultSystem, host: str = "team") -> dict[str, object]:
     """Return the facts of a host's identity."""
-    found: dict[str, object] = json.loads(identity(system, host).joinpath("identity.json").read_bytes())
+    found: dict[str, object] = json.loads(identity(system, host).read_bytes())
     return found
 
 
 def identity(system: FaultSystem, host: str = "team") -> Path:
-    """Return the folder of a host's identity."""
-    return system.root / host / ".nomaflow" / "identity"
+    """Return the file of a host's identity."""
+    return system.root / host / ".nomaflow" / "identity.json"
 
 
 def make_due(system: FaultSystem) -> None:
     """Have the host believe that its certificate began long ago, so that it is time to renew."""
     old = facts(system)
-    file = identity(system) / "identity.json"
+    file = identity(system)
     now = int(time.time())
-    draft = file.with_suffix(".draft")
-    draft.write_text(json.dumps({**old, "issued_at": now - 60, "expires_at": now + 20}))
-    draft.replace(file)
+    write_private(file, json.dumps({**old, "issued_at": now - 60, "expires_at": now + 20}).encode())
 
 
 def test_whoever_takes_the_port_of_a_kernel_hears_nothing(system: FaultSystem) -> None:
@@ -199,7 +198,7 @@ def test_the_authority_is_replaced_under_running_hosts(system: FaultSystem) -> N
     """Hosts that know only the old one go on over a restart of the kernel; at their renewal they learn the new one."""
     host = join(system)
     work = system.work("sync_ticks").under_way()
-    old = (identity(system) / "authorities.pem").read_bytes()
+    old = facts(system)["authorities"]
     with grpc.insecure_channel(system.kernel_address) as channel:
         request = access.RenewAuthorityRequest(replace=True)
         AccessServiceStub(channel).RenewAuthority(request, timeout=PATIENCE)
@@ -207,7 +206,7 @@ def test_the_authority_is_replaced_under_running_hosts(system: FaultSystem) -> N
     system.kill("kernel")
     system.start_kernel()
     eventually(lambda: host.log.count("attached to the kernel") >= 2)
-    assert (identity(system) / "authorities.pem").read_bytes() == old
+    assert facts(system)["authorities"] == old
     work.goes_on()
     system.counting_project("later", prefix="later_")
     join(system, "later")  # with a string that names the new authority
@@ -215,7 +214,7 @@ def test_the_authority_is_replaced_under_running_hosts(system: FaultSystem) -> N
     # The renewer looks at its files each ten minutes, and when a session begins.
     system.kill("kernel")
     system.start_kernel()
-    eventually(lambda: (identity(system) / "authorities.pem").read_bytes() != old)
+    eventually(lambda: facts(system)["authorities"] != old)
     system.until_state("team", "ATTACHED")
     work.succeeds_whole()
     assert host.process.poll() is None
@@ -239,7 +238,7 @@ def test_a_join_string_is_good_for_one_host_once(system: FaultSystem) -> None:
         assert "nomaflow token create --host" in told
         assert "Traceback" not in told
         assert text.strip() not in told
-    assert not (thief / ".nomaflow" / "identity").exists()
+    assert not (thief / ".nomaflow" / "identity.json").exists()
     system.kill("kernel")
     code, told = started(thief, "--name", "team", "--join", str(used))
     assert (code, "no kernel answers" in told) == (70, True), told

@@ -1,29 +1,25 @@
-"""The folder of a host's identity: written as a whole, read at each connection."""
+"""The file of a host's identity: written as a whole, read at each connection."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import shutil
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct, structs
 
-from nomaflow_api.private_file import mode_open_to_others, sync, write_private
+from nomaflow_api.private_file import mode_open_to_others, write_private
+from nomaflow_host.identity.requests import CertificateError, read_certificate
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_project.reading.regular_files import reason_of
 
-_KEY, _CERTIFICATE, _AUTHORITIES, _FACTS = "host.key", "host.pem", "authorities.pem", "identity.json"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """The certificate that a host shows to a kernel, and the authorities that it trusts.
 
     :param host: the name that the certificate proves
@@ -48,143 +44,94 @@ class Identity:
     joined_at: tuple[str, ...] = ()
     joining_authorities: str = ""
     instance: str = ""
-    key: bytes = field(default=b"", repr=False)
-    certificate: bytes = b""
-    authorities: bytes = b""
+    key: str
+    certificate: str
+    authorities: str
 
     @property
     def good_until(self) -> str:
         """The end of the certificate, for a person."""
         return datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"the certificate {self.serial} of host {self.host}, good until {self.good_until}"
 
 
-class IdentityFolder:
+class IdentityFile:
     """Reads and replaces a host's identity. A crash leaves the old one or the new one, whole.
 
-    :param folder: ``DIR/.nomaflow/identity``; need not exist
+    :param path: ``DIR/.nomaflow/identity.json``; need not exist
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._draft = folder.with_name(f"{folder.name}.new")
-        self._former = folder.with_name(f"{folder.name}.old")
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def exists(self) -> bool:
         """True if the host has joined a kernel."""
-        self._recover()
-        return self.folder.exists()
+        return self.path.exists()
 
     def read(self) -> Identity:
         """Return the identity as it is now.
 
         :raises NotJoined: if there is none, or it cannot be used
         """
-        self._recover()
         try:
-            facts = msgspec.json.decode((self.folder / _FACTS).read_bytes(), type=Identity)
-            self._check_mode(self.folder / _KEY)
-            self._check_contents()
-            return replace(
-                facts,
-                key=(self.folder / _KEY).read_bytes(),
-                certificate=(self.folder / _CERTIFICATE).read_bytes(),
-                authorities=(self.folder / _AUTHORITIES).read_bytes(),
-            )
+            identity = msgspec.json.decode(self.path.read_bytes(), type=Identity)
+            self._check_mode()
+            # Without authorities gRPC would trust the system's, and a key of another certificate would end the process.
+            read_certificate(identity.certificate, host=identity.host, key=identity.key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=identity.authorities)
         except FileNotFoundError:
             raise NotJoined("this host has not joined a kernel") from None
-        except (ssl.SSLError, ValueError, msgspec.MsgspecError):
-            raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
+        except (CertificateError, ValueError, ssl.SSLError, msgspec.MsgspecError):
+            raise NotJoined(f"this host's identity in {str(self.path)!r} is damaged") from None
         except OSError as error:
-            why = f"this host's identity in {str(self.folder)!r} cannot be read: {reason_of(error)}"
+            why = f"this host's identity in {str(self.path)!r} cannot be read: {reason_of(error)}"
             raise NotJoined(why) from None
+        return identity
 
     def write(self, identity: Identity) -> None:
         """Keep an identity in place of the previous one.
 
         :raises StateUnwritable: if it cannot be written; the previous one is still there then
         """
-        facts = asdict(identity)
-        contents = {
-            _KEY: facts.pop("key"),
-            _CERTIFICATE: facts.pop("certificate"),
-            _AUTHORITIES: facts.pop("authorities"),
-            _FACTS: json.dumps(facts, indent=1).encode(),  # last: a draft that has it is whole
-        }
         try:
-            self.folder.parent.mkdir(mode=0o700, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
             with self._alone():
-                self._replace(contents)
+                self._replace(identity)
         except OSError as error:
-            raise StateUnwritable(self.folder, error) from None
+            raise StateUnwritable(self.path, error) from None
 
     def keep_addresses(self, addresses: Sequence[str]) -> None:
         """Replace the kernel's addresses. The rest stays as it is now: another process may have renewed it.
 
+        :raises NotJoined: if there is no usable identity
         :raises StateUnwritable: if they cannot be written; the previous ones are still there then
         """
-        file = self.folder / _FACTS
         try:
             with self._alone():
-                facts = {**json.loads(file.read_bytes()), "addresses": addresses}
-                write_private(file, json.dumps(facts, indent=1).encode())
+                self._replace(structs.replace(self.read(), addresses=tuple(addresses)))
         except OSError as error:
-            raise StateUnwritable(self.folder, error) from None
+            raise StateUnwritable(self.path, error) from None
 
-    def _replace(self, contents: Mapping[str, bytes]) -> None:
-        self._finish()
-        shutil.rmtree(self._draft, ignore_errors=True)
-        self._draft.mkdir(mode=0o700)
-        self._draft.chmod(0o700)
-        for name, content in contents.items():
-            write_private(self._draft / name, content)
-        shutil.rmtree(self._former, ignore_errors=True)
-        if self.folder.exists():
-            self.folder.rename(self._former)
-        self._draft.rename(self.folder)
-        sync(self.folder.parent)
-        shutil.rmtree(self._former, ignore_errors=True)
-
-    def _recover(self) -> None:
-        """Finish a replacement that a crash has interrupted, or wait for one that another process is making."""
-        if self.folder.exists() or not (self._draft.exists() or self._former.exists()):
-            return
-        with contextlib.suppress(OSError), self._alone():
-            self._finish()
-
-    def _finish(self) -> None:
-        for found in (self._draft, self._former):
-            if not self.folder.exists() and (found / _FACTS).exists():
-                found.rename(self.folder)
+    def _replace(self, identity: Identity) -> None:
+        write_private(self.path, msgspec.json.format(msgspec.json.encode(identity), indent=1))
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes, such as a host that runs or one that joins, from replacing the identity meanwhile."""
-        number = os.open(
-            self.folder.with_name(f"{self.folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        number = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(number, fcntl.LOCK_EX)
             yield
         finally:
             os.close(number)
 
-    def _check_contents(self) -> None:
-        """Check key, certificate and authorities: without them gRPC would use the system's, or end the process.
-
-        :raises ssl.SSLError: if they are not what they should be, or do not belong together
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_cert_chain(self.folder / _CERTIFICATE, self.folder / _KEY, password=lambda: "")
-        context.load_verify_locations(self.folder / _AUTHORITIES)
-
-    def _check_mode(self, key: Path) -> None:
-        if mode := mode_open_to_others(key):
+    def _check_mode(self) -> None:
+        if mode := mode_open_to_others(self.path):
             raise NotJoined(
-                f"the key {str(key)!r} is open to others (mode {mode}), who can attach as this host",
+                f"the key in {str(self.path)!r} is open to others (mode {mode}), who can attach as this host",
                 fix=f"`nomaflow token revoke host:NAME` on the kernel's machine, then join again; "
-                f"if nobody has read it: chmod 600 {key}",
+                f"if nobody has read it: chmod 600 {self.path}",
             )

@@ -14,7 +14,7 @@ from msgspec import structs
 from nomaflow.client import ClientError, KernelUnreachable, NotTrusted
 from nomaflow_api.addresses import host_and_port
 from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
-from nomaflow_host.identity.files import Identity, IdentityFolder
+from nomaflow_host.identity.files import Identity, IdentityFile
 from nomaflow_host.identity.requests import read_certificate, signing_request
 from nomaflow_host.process.errors import NotJoined
 from nomaflow_project.reading.regular_files import reason_of
@@ -42,7 +42,7 @@ def read_join_string(file: str) -> JoinString:
     return join
 
 
-async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) -> bool:
+async def join_kernel(join: JoinString, *, host: str, file: IdentityFile) -> bool:
     """Exchange a join string for a certificate, and keep it.
 
     A string that this host has joined with before is not used again, so that it may stay in a command line.
@@ -62,7 +62,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     used = hashlib.sha256(join.encode().encode()).hexdigest()
     before: Identity | None = None
     with contextlib.suppress(NotJoined):
-        before = folder.read()
+        before = file.read()
     if before is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
         return False
@@ -72,20 +72,19 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
 
         # A host without a kernel trusts the string. A host that has joined one trusts what it knows already.
         known = before is None or _knows(before, join)
-        trusted = join if known or before is None else replace(join, authorities_pem=before.authorities.decode())
+        trusted = join if known or before is None else replace(join, authorities_pem=before.authorities)
         enrolled = await enrol(trusted, csr_pem=request.csr)
     except ClientError as error:
         if before is not None and not known and isinstance(error, NotThatKernel):
-            raise _other_kernel(before, folder, "nothing was sent to it") from None
+            raise _other_kernel(before, file, "nothing was sent to it") from None
         passes = isinstance(error, KernelUnreachable) and not isinstance(error, NotTrusted)
         raise NotJoined(error.message, fix=error.fix, exit_code=os.EX_SOFTWARE if passes else os.EX_CONFIG) from None
-    certificate = enrolled.certificate_pem.encode()
-    facts = read_certificate(certificate, host=host, key=request.key)
+    facts = read_certificate(enrolled.certificate_pem, host=host, key=request.key)
     if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
         raise NotJoined("the kernel has sent no authority that vouches for it")
     # With the same authorities it is the same kernel, even after a restore, which gives its history another id.
     if before is not None and not known and enrolled.kernel_id != before.kernel_id:
-        raise _other_kernel(before, folder, "the string is used up")
+        raise _other_kernel(before, file, "the string is used up")
     identity = Identity(
         host=host,
         kernel_id=enrolled.kernel_id,
@@ -96,10 +95,10 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         joining_authorities=join.authorities_pem,
         instance=enrolled.instance,
         key=request.key,
-        certificate=certificate,
-        authorities=enrolled.authorities_pem.encode(),
+        certificate=enrolled.certificate_pem,
+        authorities=enrolled.authorities_pem,
     )
-    folder.write(identity)
+    file.write(identity)
     _log.info("joined the kernel at %s as host %s, certificate %s", ", ".join(identity.addresses), host, facts.serial)
     return True
 
@@ -112,17 +111,17 @@ def _knows(before: Identity, join: JoinString) -> bool:
     authorities = certificates_in(join.authorities_pem)
     if not authorities:
         return not before.joining_authorities and _hosts(join.at) <= _hosts(before.joined_at)
-    return authorities <= certificates_in(before.authorities.decode()) | certificates_in(before.joining_authorities)
+    return authorities <= certificates_in(before.authorities) | certificates_in(before.joining_authorities)
 
 
 def _hosts(addresses: Iterable[str]) -> set[str]:
     return {found[0] for found in map(host_and_port, addresses) if found is not None}
 
 
-def _other_kernel(before: Identity, folder: IdentityFolder, what_became: str) -> NotJoined:
+def _other_kernel(before: Identity, file: IdentityFile, what_became: str) -> NotJoined:
     return NotJoined(
         "this join string is for a kernel other than the one that this host has joined, at "
         f"{', '.join(before.addresses)}; {what_became}",
-        fix=f"ask for a string for that kernel; to leave it for another: stop this host, remove {folder.folder}, and "
+        fix=f"ask for a string for that kernel; to leave it for another: stop this host, remove {file.path}, and "
         "join with a new string",
     )

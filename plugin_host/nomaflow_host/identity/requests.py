@@ -10,12 +10,16 @@ from nomaflow_api.addresses import HOST_URI
 from nomaflow_host.process.errors import NotJoined
 
 
+class CertificateError(NotJoined):
+    """Raised when a certificate is not one for a host and its key."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SigningRequest:
     """A signing request and the new key that it was made with, PEM."""
 
     csr: str
-    key: bytes = field(repr=False)
+    key: str = field(repr=False)
 
 
 class CertificateFacts(Struct, frozen=True, kw_only=True):
@@ -49,29 +53,29 @@ def signing_request(host: str) -> SigningRequest:
         csr=csr.public_bytes(serialization.Encoding.PEM).decode("ascii"),
         key=key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        ).decode("ascii"),
     )
 
 
-def read_certificate(chain: bytes, *, host: str, key: bytes) -> CertificateFacts:
-    """Read the certificate that a kernel has sent.
+def read_certificate(chain: str, *, host: str, key: str) -> CertificateFacts:
+    """Read a host's certificate.
 
     :param chain: PEM, the host's own first
-    :param key: the one of the request
-    :raises NotJoined: if it is not for this host and this key
+    :param key: PEM, the one of the request
+    :raises CertificateError: if it is not for this host and this key
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        certificate = x509.load_pem_x509_certificates(chain)[0]
+        certificate = x509.load_pem_x509_certificates(chain.encode())[0]
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         named = names.get_values_for_type(x509.UniformResourceIdentifier)
-        fits = certificate.public_key() == load_pem_private_key(key, password=None).public_key()
+        fits = certificate.public_key() == load_pem_private_key(key.encode(), password=None).public_key()
     except (ValueError, x509.ExtensionNotFound):
-        raise NotJoined("the kernel has sent something that is not a host's certificate") from None
+        raise CertificateError("what should be this host's certificate is none") from None
     if not fits or named != [f"{HOST_URI}{host}"]:
-        raise NotJoined(f"the kernel has sent a certificate that is not for host {host!r} and its key")
+        raise CertificateError(f"the certificate is not for host {host!r} and its key")
     return CertificateFacts(
         serial=f"{certificate.serial_number:x}",
         issued_at=int(certificate.not_valid_before_utc.timestamp()),

@@ -17,7 +17,7 @@ from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
-    from nomaflow_host.identity.files import Identity, IdentityFolder
+    from nomaflow_host.identity.files import Identity, IdentityFile
 
 AttachCall = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
@@ -36,17 +36,18 @@ class Link:
 
     On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for.
 
-    :param folder: of the host's identity, read now
+    :param identity_file: read now
     :raises NotJoined: if the address is on TCP and there is no usable identity
     :ivar identity: what is shown; None on a Unix socket
     """
 
-    def __init__(self, *, address: str, folder: IdentityFolder) -> None:
+    def __init__(self, *, address: str, identity_file: IdentityFile) -> None:
         self.identity: Identity | None = None
         ca, pair = None, None
         if is_tcp(address):
-            self.identity = folder.read()
-            ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
+            self.identity = identity_file.read()
+            ca = self.identity.authorities.encode()
+            pair = Pair(certificate=self.identity.certificate.encode(), key=self.identity.key.encode())
         self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
         self.introduce = self._bulk.IntroduceManifest

@@ -31,7 +31,7 @@ from nomaflow_host.session.link import AttachCall, Link, write
 from nomaflow_host.session.renewing import Renewer
 
 if TYPE_CHECKING:
-    from nomaflow_host.identity.files import IdentityFolder
+    from nomaflow_host.identity.files import IdentityFile
     from nomaflow_host.process.runner import SupervisedRunner
 
 _log = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ _STANDBY_SECONDS = 2.0  # a standby may lead at any time
 class HostSession:
     """Keeps the host attached to the kernel.
 
-    :param folder: the folder of what the host shows on TCP, read again at each try
+    :param identity_file: what the host shows on TCP, read again at each try
     :param tell: called with a text whenever the session begins or is lost
     """
 
     identity: HostIdentity
     addresses: AddressSource
-    folder: IdentityFolder
+    identity_file: IdentityFile
     runner: SupervisedRunner
     outbox: Outbox
     boot_clock: Callable[[], float] = boot_seconds
@@ -64,7 +64,7 @@ class HostSession:
         """Begin without a kernel."""
         self.clock = KernelClock(clock=self.boot_clock)
         self.introducer = Introducer(runner=self.runner, identity=self.identity)
-        self.renewer = Renewer(folder=self.folder)
+        self.renewer = Renewer(file=self.identity_file)
         self._guard = GraceGuard(clock=self.clock, outbox=self.outbox, runner=self.runner)
         self._backoff = Backoff(first=0.5, most=_LONGEST_PAUSE)
         self._conversation: Conversation | None = None
@@ -181,7 +181,7 @@ class HostSession:
     async def _one_session(self, address: str) -> None:
         status = self.runner.status()
         told = None if status.load is None else self.introducer.verdict(status.load)
-        async with Link(address=address, folder=self.folder) as link:
+        async with Link(address=address, identity_file=self.identity_file) as link:
             self._shown = str(link.identity or "")
             call = link.attach()
             try:
@@ -247,8 +247,8 @@ class HostSession:
             return
         _log.info("from now on the kernel is looked for at %s", ", ".join(known))
         try:
-            self.folder.keep_addresses(known)
-        except StateUnwritable as error:
+            self.identity_file.keep_addresses(known)
+        except (NotJoined, StateUnwritable) as error:
             _log.warning("these addresses are known until this process ends: %s", error)
 
     def _stop_watching(self) -> None:

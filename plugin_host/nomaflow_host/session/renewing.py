@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -24,7 +23,7 @@ from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_host.session.failures import CallFailure
 
 if TYPE_CHECKING:
-    from nomaflow_host.identity.files import Identity, IdentityFolder
+    from nomaflow_host.identity.files import Identity, IdentityFile
     from nomaflow_host.session.link import Link
 
 _log = logging.getLogger(__name__)
@@ -50,8 +49,8 @@ def due_at(identity: Identity) -> float:
 class Renewer:
     """Renews the certificate in time, with a new key each time; the previous one is good until it is replaced."""
 
-    def __init__(self, *, folder: IdentityFolder, draw: Callable[[float, float], float] = random.uniform) -> None:
-        self._folder = folder
+    def __init__(self, *, file: IdentityFile, draw: Callable[[float, float], float] = random.uniform) -> None:
+        self._file = file
         self._draw = draw
 
     async def run(self, link: Link) -> None:
@@ -75,7 +74,7 @@ class Renewer:
     async def _renewed(self, link: Link, shown: Identity, backoff: Backoff) -> float | None:
         """Renew if it is time, and return the seconds until the next check; None if the one shown is no longer ours."""
         try:
-            current = self._folder.read()
+            current = self._file.read()
             if current.serial != shown.serial:
                 return None
             left = due_at(current) - time.time()
@@ -95,25 +94,24 @@ class Renewer:
         request = signing_request(current.host)
         message = pb.RenewCertificateRequest(csr_pem=request.csr)
         answer = await link.renew(message, timeout=_CALL_SECONDS)
-        certificate = answer.certificate_pem.encode()
-        facts = read_certificate(certificate, host=current.host, key=request.key)
-        newest = self._folder.read()
+        facts = read_certificate(answer.certificate_pem, host=current.host, key=request.key)
+        newest = self._file.read()
         if newest.serial != current.serial:
             return  # the host has joined again meanwhile
-        renewed = replace(
+        renewed = structs.replace(
             newest,
             **structs.asdict(facts),
             key=request.key,
-            certificate=certificate,
-            authorities=answer.authorities_pem.encode() or current.authorities,
+            certificate=answer.certificate_pem,
+            authorities=answer.authorities_pem or current.authorities,
         )
-        self._folder.write(renewed)
+        self._file.write(renewed)
         _log.info("the certificate was renewed: %s, good until %s", renewed.serial, renewed.good_until)
 
     def _failed(self, why: str, backoff: Backoff) -> float:
         pause = backoff.next()
         until = ""
         with contextlib.suppress(NotJoined):
-            until = f"; the present one is good until {self._folder.read().good_until}"
+            until = f"; the present one is good until {self._file.read().good_until}"
         _log.warning("the certificate could not be renewed, trying again in %.0f s: %s%s", pause, why, until)
         return pause

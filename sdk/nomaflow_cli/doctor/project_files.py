@@ -56,8 +56,7 @@ def _permissions(project: Path) -> Iterator[Finding]:
         return
     private = (
         (state, "contains the history and the kernel's socket", 0o700),
-        (state / "identity", "holds the key that proves the host's identity", 0o700),
-        (state / "identity" / "host.key", "is that key", 0o600),
+        (state / "identity.json", "holds the key that proves the host's identity", 0o600),
         (state / "pki", "holds the key of the kernel's authority", 0o700),
         (state / "kernel.db", "contains the values given to jobs", 0o600),
         (state / "alerts.db", "contains messages about runs", 0o600),

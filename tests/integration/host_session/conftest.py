@@ -13,7 +13,7 @@ from fake_gateway import FakeGateway, Journal
 from host_process import JOBS, WORK, MakeKernel, Start
 from scripted_host import Host
 
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from processes import still_alive
 from real_system import PATIENCE, Running, launch
 
@@ -23,8 +23,8 @@ async def host(tmp_path: Path) -> AsyncIterator[Callable[..., Host]]:
     """Make hosts that find their kernel by the file `address` unless told otherwise."""
     async with AsyncExitStack() as stack:
 
-        def factory(*, given: str = "", folder: IdentityFolder | None = None, **caps: int) -> Host:
-            made = Host(tmp_path=tmp_path, given=given, folder=folder, **caps)
+        def factory(*, given: str = "", identity_file: IdentityFile | None = None, **caps: int) -> Host:
+            made = Host(tmp_path=tmp_path, given=given, identity_file=identity_file, **caps)
             stack.push_async_callback(made.close)
             return made
 

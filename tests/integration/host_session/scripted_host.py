@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from nomaflow_api.v1.letter_words import FinishedState, LogCodec
 from nomaflow_api.v1.letters import CancelOrder, CheckedStep, DispatchOrder, Finished, LogChunk, Started, ValueProblem
 from nomaflow_api.v1.sealing import open_checked_steps, seal
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.addresses import AddressSource
@@ -126,7 +126,7 @@ class ScriptedRunner:
 class Host:
     """One host under test: session, outbox and scripted runner."""
 
-    def __init__(self, *, tmp_path: Path, given: str, folder: IdentityFolder | None, **caps: int) -> None:
+    def __init__(self, *, tmp_path: Path, given: str, identity_file: IdentityFile | None, **caps: int) -> None:
         self.runner = ScriptedRunner()
         self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps))
         self.session = HostSession(
@@ -141,9 +141,9 @@ class Host:
                 ended_incarnations=("before-1",),
             ),
             addresses=AddressSource(
-                given=given, joined=folder.read().addresses if folder else (), file=tmp_path / "address"
+                given=given, joined=identity_file.read().addresses if identity_file else (), file=tmp_path / "address"
             ),
-            folder=folder or IdentityFolder(tmp_path / "identity"),
+            identity_file=identity_file or IdentityFile(tmp_path / "identity.json"),
             runner=self.runner,
             outbox=self.outbox,
         )

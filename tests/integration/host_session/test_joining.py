@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import shutil
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from fake_gateway import FakeGateway, abort_with
+from msgspec import structs
 
 import nomaflow_cli
 from certificate_authority import Authority
@@ -20,7 +20,7 @@ from fake_enrolment import FakeEnrolment
 from nomaflow.client import enrolment
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.identity.joining import join_kernel, read_join_string
 from nomaflow_host.process.errors import NotJoined
 from nomaflow_kernel.network.authority import Authority as KernelAuthority
@@ -34,9 +34,9 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> IdentityFolder:
+def file(tmp_path: Path) -> IdentityFile:
     """Return a place that holds no identity yet."""
-    return IdentityFolder(tmp_path / ".nomaflow" / "identity")
+    return IdentityFile(tmp_path / ".nomaflow" / "identity.json")
 
 
 @pytest.fixture
@@ -47,17 +47,17 @@ async def door(authority: Authority) -> AsyncIterator[FakeEnrolment]:
     await started.stop()
 
 
-async def join(text: str, folder: IdentityFolder, tmp_path: Path, host: str = "demo") -> None:
+async def join(text: str, file: IdentityFile, tmp_path: Path, host: str = "demo") -> None:
     """Join with a string in a file."""
-    file = tmp_path / "string"
-    file.write_text(text + "\n")
-    await join_kernel(read_join_string(str(file)), host=host, folder=folder)
+    string = tmp_path / "string"
+    string.write_text(text + "\n")
+    await join_kernel(read_join_string(str(string)), host=host, file=file)
 
 
-async def refusal(text: str, folder: IdentityFolder, tmp_path: Path, host: str = "demo") -> NotJoined:
+async def refusal(text: str, file: IdentityFile, tmp_path: Path, host: str = "demo") -> NotJoined:
     """Return the error of a string that cannot be joined with."""
     with pytest.raises(NotJoined) as raised:
-        await join(text, folder, tmp_path, host)
+        await join(text, file, tmp_path, host)
     error = raised.value
     assert error.fix
     assert "\n" not in error.problem + error.fix
@@ -65,15 +65,15 @@ async def refusal(text: str, folder: IdentityFolder, tmp_path: Path, host: str =
     return error
 
 
-async def test_a_string_works_once(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:
+async def test_a_string_works_once(door: FakeEnrolment, file: IdentityFile, tmp_path: Path) -> None:
     """The host keeps what it gets; it does not use the same string again, and nobody else can."""
-    await join(door.string(), folder, tmp_path)
-    kept = folder.read()
+    await join(door.string(), file, tmp_path)
+    kept = file.read()
     assert (kept.host, kept.kernel_id, kept.addresses) == ("demo", "kernel-1", ("tls://127.0.0.1:9",))
     assert b"PRIVATE KEY" not in door.requests[0].csr_pem.encode()
-    await join(door.string(), folder, tmp_path)
-    assert (len(door.requests), folder.read()) == (1, kept)
-    elsewhere = IdentityFolder(tmp_path / "elsewhere")
+    await join(door.string(), file, tmp_path)
+    assert (len(door.requests), file.read()) == (1, kept)
+    elsewhere = IdentityFile(tmp_path / "elsewhere")
     error = await refusal(door.string(), elsewhere, tmp_path)
     assert "it was used already, has expired, was withdrawn" in error.problem
     assert "nomaflow token create --host demo" in error.fix
@@ -82,16 +82,16 @@ async def test_a_string_works_once(door: FakeEnrolment, folder: IdentityFolder, 
 
 
 async def test_a_second_join_replaces_the_identity_once_it_is_whole(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """A string that is refused leaves the identity; a good one replaces it, with another key."""
-    await join(door.string(), folder, tmp_path)
-    before = folder.read()
-    await refusal(door.string(secret="wrong"), folder, tmp_path)
-    assert folder.read() == before
+    await join(door.string(), file, tmp_path)
+    before = file.read()
+    await refusal(door.string(secret="wrong"), file, tmp_path)
+    assert file.read() == before
     door.secrets.add("again")
-    await join(door.string(secret="again"), folder, tmp_path)
-    assert folder.read().key != before.key
+    await join(door.string(secret="again"), file, tmp_path)
+    assert file.read().key != before.key
 
     async def restored(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
         answer = door.answer(request)
@@ -99,8 +99,8 @@ async def test_a_second_join_replaces_the_identity_once_it_is_whole(
         return answer
 
     door.instead = restored
-    await join(door.string(secret="third"), folder, tmp_path)
-    assert folder.read().kernel_id == "kernel-2", "with the authority that the host knows it is the same kernel"
+    await join(door.string(secret="third"), file, tmp_path)
+    assert file.read().kernel_id == "kernel-2", "with the authority that the host knows it is the same kernel"
 
 
 @pytest.fixture
@@ -113,37 +113,37 @@ async def other(tmp_path: Path) -> AsyncIterator[FakeEnrolment]:
 
 
 async def test_a_string_of_another_kernel_does_not_replace_the_identity(
-    door: FakeEnrolment, other: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, other: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """Of other authorities, of the own one beside another, of those that the system knows: the secret is not said."""
-    await join(door.string(), folder, tmp_path)
-    before = folder.read()
+    await join(door.string(), file, tmp_path)
+    before = file.read()
     foreign = JoinString.decode(other.string())
     both = dataclasses.replace(
         foreign, authorities_pem=door.authority.file.read_text() + other.authority.file.read_text()
     )
     for string in (foreign, both, dataclasses.replace(foreign, authorities_pem="")):
-        error = await refusal(string.encode(), folder, tmp_path)
+        error = await refusal(string.encode(), file, tmp_path)
         assert "is for a kernel other than the one that this host has joined" in error.problem
-        assert str(folder.folder) in error.fix
+        assert str(file.path) in error.fix
         assert error.exit_code == 78
     assert other.requests == []
-    assert folder.read() == before
-    shutil.rmtree(folder.folder)
-    await join(other.string(), folder, tmp_path)
-    assert folder.read().authorities != before.authorities
+    assert file.read() == before
+    file.path.unlink()
+    await join(other.string(), file, tmp_path)
+    assert file.read().authorities != before.authorities
 
 
 async def test_an_authority_that_is_new_to_the_host_counts_for_its_own_kernel_only(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """The old authority may have vouched for several kernels: the id decides. A restore may change it."""
     kept = KernelAuthority(tmp_path / "pki", names=("127.0.0.1",))
     door.serves = kept
     await door.stop()
     await door.start()
-    await join(door.string(), folder, tmp_path)
-    before = folder.read()
+    await join(door.string(), file, tmp_path)
+    before = file.read()
 
     async def another(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
         answer = door.answer(request)
@@ -154,40 +154,40 @@ async def test_an_authority_that_is_new_to_the_host_counts_for_its_own_kernel_on
     kept.replace()
     await door.stop()
     await door.start()
-    error = await refusal(door.string(secret="again"), folder, tmp_path)
+    error = await refusal(door.string(secret="again"), file, tmp_path)
     assert "is for a kernel other than the one that this host has joined" in error.problem
     assert "the string is used up" in error.problem
     assert error.exit_code == 78
-    assert folder.read() == before
-    folder.write(dataclasses.replace(before, authorities=kept.authorities_pem.encode()))
-    await join(door.string(secret="again"), folder, tmp_path)
-    assert folder.read().kernel_id == "kernel-2"
+    assert file.read() == before
+    file.write(structs.replace(before, authorities=kept.authorities_pem))
+    await join(door.string(secret="again"), file, tmp_path)
+    assert file.read().kernel_id == "kernel-2"
 
 
 @pytest.mark.parametrize("renewed", [True, False], ids=["renewed-since", "knows-the-old-one-only"])
 async def test_a_host_joins_again_after_the_authority_was_replaced(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path, renewed: bool
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path, renewed: bool
 ) -> None:
     """A string names the new authority only. The old one vouches for it, whether or not the host has heard of it."""
     kept = KernelAuthority(tmp_path / "pki", names=("127.0.0.1",))
     door.serves = kept
     await door.stop()
     await door.start()
-    await join(door.string(), folder, tmp_path)
-    before = folder.read()
+    await join(door.string(), file, tmp_path)
+    before = file.read()
     kept.replace()
     if renewed:
-        folder.write(dataclasses.replace(before, authorities=kept.authorities_pem.encode()))
+        file.write(structs.replace(before, authorities=kept.authorities_pem))
     await door.stop()
     await door.start()
     door.secrets.add("again")
-    await join(door.string(secret="again"), folder, tmp_path)
-    assert folder.read().authorities == kept.authorities_pem.encode()
-    assert folder.read().serial != before.serial
+    await join(door.string(secret="again"), file, tmp_path)
+    assert file.read().authorities == kept.authorities_pem
+    assert file.read().serial != before.serial
 
 
 async def test_a_host_joins_again_through_a_door_of_a_given_certificate(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """The joining door may have a certificate of the operator's, whose authority vouches for no host."""
     (tmp_path / "operator").mkdir()
@@ -198,24 +198,24 @@ async def test_a_host_joins_again_through_a_door_of_a_given_certificate(
         door.secrets.add(secret)
         string = JoinString.decode(door.string(secret=secret))
         string = dataclasses.replace(string, authorities_pem=operator.file.read_text())
-        await join(string.encode(), folder, tmp_path)
-    assert folder.read().authorities == door.authority.file.read_bytes()
+        await join(string.encode(), file, tmp_path)
+    assert file.read().authorities == door.authority.file.read_text()
     assert len(door.requests) == 2
 
 
-async def test_the_string_must_be_for_this_host(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:
+async def test_the_string_must_be_for_this_host(door: FakeEnrolment, file: IdentityFile, tmp_path: Path) -> None:
     """The error names both names; the string is as good as before."""
-    error = await refusal(door.string(name="teamb"), folder, tmp_path)
+    error = await refusal(door.string(name="teamb"), file, tmp_path)
     assert "for host 'teamb', and this host is called 'demo'" in error.problem
-    assert "for user 'demo', not for a host" in (await refusal(door.string(kind="user"), folder, tmp_path)).problem
+    assert "for user 'demo', not for a host" in (await refusal(door.string(kind="user"), file, tmp_path)).problem
     assert door.requests == []
 
 
-async def test_what_is_no_join_string_is_told(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:
+async def test_what_is_no_join_string_is_told(door: FakeEnrolment, file: IdentityFile, tmp_path: Path) -> None:
     """Altered, cut short, empty, not there: one sentence each, and nothing is sent."""
     whole = door.string()
     for text in ("", "nft1.secret", whole[:-20], whole[:200] + "#" + whole[201:]):
-        assert "join string" in (await refusal(text, folder, tmp_path)).problem
+        assert "join string" in (await refusal(text, file, tmp_path)).problem
     with pytest.raises(NotJoined, match="no such file"):
         read_join_string(str(tmp_path / "none"))
     with pytest.raises(NotJoined, match="is a directory"):
@@ -227,12 +227,12 @@ async def test_what_is_no_join_string_is_told(door: FakeEnrolment, folder: Ident
 
 
 async def test_the_secret_is_not_said_to_another_server(
-    authority: Authority, door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    authority: Authority, door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """A server of another authority hears nothing; nor does one in plaintext."""
     (tmp_path / "stranger").mkdir()
     stranger = await FakeEnrolment(authority).start(by=Authority(tmp_path / "stranger"))
-    error = await refusal(stranger.string(), folder, tmp_path)
+    error = await refusal(stranger.string(), file, tmp_path)
     assert "is not the kernel that made this join string; nothing was sent to it" in error.problem
     assert error.exit_code == 78
     await stranger.stop()
@@ -243,30 +243,30 @@ async def test_the_secret_is_not_said_to_another_server(
         writer.close()
 
     plain = await asyncio.start_server(listen, "127.0.0.1", 0)
-    await refusal(door.string(port=plain.sockets[0].getsockname()[1]), folder, tmp_path)
+    await refusal(door.string(port=plain.sockets[0].getsockname()[1]), file, tmp_path)
     plain.close()
     assert heard
     assert not any(b"S3CRET" in each for each in heard)
     assert (stranger.requests, door.requests) == ([], [])
 
 
-async def test_a_clock_that_is_off_is_told(authority: Authority, folder: IdentityFolder, tmp_path: Path) -> None:
+async def test_a_clock_that_is_off_is_told(authority: Authority, file: IdentityFile, tmp_path: Path) -> None:
     """A machine that lives a day before or after the kernel is told to look at the clocks."""
     day = timedelta(days=1)
     for valid in ({"begins_in": day}, {"begins_in": -2 * day, "ends_in": -day}):
         door = await FakeEnrolment(authority).start(**valid)
-        error = await refusal(door.string(), folder, tmp_path)
+        error = await refusal(door.string(), file, tmp_path)
         assert "clock" in error.fix
         await door.stop()
 
 
 async def test_a_kernel_that_is_away_leaves_the_string_unused(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """The exit code is none of those after which our unit stays down, so systemd tries again; a lost answer says so."""
     text = door.string()
     await door.stop()
-    error = await refusal(text, folder, tmp_path)
+    error = await refusal(text, file, tmp_path)
     assert "no kernel answers" in error.problem
     assert "the string has not been used yet" in error.fix
     unit = (Path(nomaflow_cli.__file__).parent / "service/templates/host.service").read_text(encoding="utf-8")
@@ -279,26 +279,26 @@ async def test_a_kernel_that_is_away_leaves_the_string_unused(
         raise AssertionError
 
     door.instead = lose
-    error = await refusal(text, folder, tmp_path)
+    error = await refusal(text, file, tmp_path)
     assert "got lost" in error.problem
     door.instead = None
-    await join(text, folder, tmp_path)
+    await join(text, file, tmp_path)
 
 
 async def test_a_name_that_is_unknown_here_leaves_the_string_unused(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """The next address of the string is tried; where there is none, the error names the reason."""
     string = JoinString.decode(door.string())
     nowhere = dataclasses.replace(string, at=("tls://nowhere.invalid:7435",))
-    error = await refusal(nowhere.encode(), folder, tmp_path)
+    error = await refusal(nowhere.encode(), file, tmp_path)
     assert "its name is not known here" in error.problem
     assert "the string has not been used yet" in error.fix
-    await join(dataclasses.replace(string, at=(*nowhere.at, *string.at)).encode(), folder, tmp_path)
+    await join(dataclasses.replace(string, at=(*nowhere.at, *string.at)).encode(), file, tmp_path)
 
 
 async def test_a_kernel_that_stands_by_is_asked_again_until_it_leads(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An instance that starts while the lead changes joins; where nobody leads for longer, it says why it does not."""
 
@@ -312,22 +312,22 @@ async def test_a_kernel_that_stands_by_is_asked_again_until_it_leads(
     string, elsewhere = JoinString.decode(door.string()), f"tls://127.0.0.1:{free_ports(1)}"
     both = dataclasses.replace(string, at=(elsewhere, *string.at)).encode()
     door.instead = stand_by
-    await join(both, folder, tmp_path)
+    await join(both, file, tmp_path)
     assert len(door.requests) == 3
     door.instead, door.requests = stand_by, []
     monkeypatch.setattr(enrolment, "FAILOVER_SECONDS", 0.0)
-    error = await refusal(both, IdentityFolder(tmp_path / "other"), tmp_path)
+    error = await refusal(both, IdentityFile(tmp_path / "other"), tmp_path)
     assert (error.problem, "has not been used" in error.fix, error.exit_code) == ("not_leader", True, 70)
 
 
 async def test_a_kernel_that_signs_something_else_is_not_believed(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
     """A certificate for another name or another key is refused."""
 
     async def other_name(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
         answer = door.answer(request)
-        answer.certificate_pem = door.authority.sign_host(request.csr_pem, "teamb").decode()
+        answer.certificate_pem = door.authority.sign_host(request.csr_pem, "teamb")
         return answer
 
     async def nothing(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
@@ -335,8 +335,8 @@ async def test_a_kernel_that_signs_something_else_is_not_believed(
 
     for instead in (other_name, nothing):
         door.instead = instead
-        assert "certificate" in (await refusal(door.string(), folder, tmp_path)).problem
-    assert not folder.exists
+        assert "certificate" in (await refusal(door.string(), file, tmp_path)).problem
+    assert not file.exists
 
 
 async def test_a_host_process_joins_and_attaches(authority: Authority, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from session_steps import MakeGateway, MakeHost
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.addresses import AddressSource
@@ -135,7 +135,7 @@ async def test_no_pause_between_sessions_is_over_ten_seconds(tmp_path: Path) -> 
     session = HostSession(
         identity=identity,
         addresses=Nowhere(given=f"unix:{tmp_path}/nobody", file=tmp_path / "address"),
-        folder=IdentityFolder(tmp_path / "identity"),
+        identity_file=IdentityFile(tmp_path / "identity.json"),
         runner=ScriptedRunner(),
         outbox=outbox,
     )

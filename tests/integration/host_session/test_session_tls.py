@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from fake_gateway import FakeGateway, abort_with
+from msgspec import structs
 from session_steps import MakeGateway, MakeHost
 
 from certificate_authority import Authority
@@ -63,7 +63,7 @@ async def test_nothing_is_said_to_who_cannot_prove_to_be_the_kernel(
     (tmp_path / "stranger").mkdir()
     stranger = Authority(tmp_path / "stranger")
     port = free_ports(1)
-    mine = host(given=f"127.0.0.1:{port}", folder=joined(tmp_path, identity_of(authority, "demo")))
+    mine = host(given=f"127.0.0.1:{port}", identity_file=joined(tmp_path, identity_of(authority, "demo")))
     with caplog.at_level(logging.WARNING):
         plain = await serve(port, by=None)
         await eventually(lambda: "does not speak TLS" in caplog.text)
@@ -97,7 +97,7 @@ async def test_a_refused_certificate_is_told_and_tried_again(
     """Revoked: the log names the certificate and the command that mends it. Expired: the connection ends at once."""
     port = free_ports(1)
     identity = identity_of(authority, "demo")
-    folder = joined(tmp_path, identity)
+    file = joined(tmp_path, identity)
     kernel = await serve(port)
 
     async def refuse(_: pb.Hello, context: Any) -> None:
@@ -105,7 +105,7 @@ async def test_a_refused_certificate_is_told_and_tried_again(
 
     kernel.on_attach = refuse
     with caplog.at_level(logging.WARNING):
-        mine = host(given=f"127.0.0.1:{port}", folder=folder)
+        mine = host(given=f"127.0.0.1:{port}", identity_file=file)
         await eventually(
             lambda: f"{identity.serial} of host demo" in caplog.text and "Z, may have expired or been" in caplog.text
         )
@@ -114,11 +114,11 @@ async def test_a_refused_certificate_is_told_and_tried_again(
         await mine.close()
         kernel.on_attach = None
         expired = identity_of(authority, "demo", begins_in=timedelta(days=-31), ends_in=timedelta(days=-1))
-        folder.write(expired)
-        host(given=f"127.0.0.1:{port}", folder=folder)
+        file.write(expired)
+        host(given=f"127.0.0.1:{port}", identity_file=file)
         await eventually(lambda: f"does not accept the certificate {expired.serial}" in caplog.text)
         assert f"good until {expired.good_until}; if that persists, join again" in caplog.text
-    folder.write(identity)
+    file.write(identity)
     await kernel.session()
 
 
@@ -138,7 +138,7 @@ async def test_the_certificate_is_renewed_on_the_session(
     monkeypatch.setattr("nomaflow_host.session.renewing._SOON_SECONDS", 1.0)
     port = free_ports(1)
     first = identity_of(authority, "demo", begins_in=timedelta(seconds=-180), ends_in=timedelta(seconds=60))
-    folder = joined(tmp_path, first)
+    file = joined(tmp_path, first)
     kernel = await serve(port)
     (tmp_path / "next").mkdir()
     authorities = Authority(tmp_path / "next").file.read_text() + authority.file.read_text()
@@ -152,23 +152,23 @@ async def test_the_certificate_is_renewed_on_the_session(
         asked.append(b"".join(context.auth_context()["x509_subject_alternative_name"]))
         if len(asked) == 1:
             await abort_with(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA")
-        folder.keep_addresses(("tls://127.0.0.2:9",))  # as another instance of the host does
-        certificate = authority.sign_host(request.csr_pem, "demo").decode()
+        file.keep_addresses(("tls://127.0.0.2:9",))  # as another instance of the host does
+        certificate = authority.sign_host(request.csr_pem, "demo")
         return pb.RenewCertificateResponse(certificate_pem=certificate, authorities_pem=authorities)
 
     kernel.on_renew = renew
     kernel.on_attach = attach
-    host(given=f"127.0.0.1:{port}", folder=folder)
+    host(given=f"127.0.0.1:{port}", identity_file=file)
     await kernel.session()
-    await eventually(lambda: folder.read().serial != first.serial)
-    after = folder.read()
+    await eventually(lambda: file.read().serial != first.serial)
+    after = file.read()
     await eventually(lambda: len(shown) == 2)
-    assert [each.strip() for each in shown] == [each.certificate.strip() for each in (first, after)]
+    assert [each.strip() for each in shown] == [each.certificate.strip().encode() for each in (first, after)]
     assert len(asked) == 2
     assert asked[0] == b"nomaflow:host:demo"
     assert after.key != first.key
     assert after.addresses == ("tls://127.0.0.2:9",)
-    assert after.authorities.decode() == authorities
+    assert after.authorities == authorities
     assert after.expires_at - time.time() > 29 * 86_400
     assert "could not be renewed, trying again" in caplog.text
     assert "QUOTA" in caplog.text
@@ -180,13 +180,13 @@ async def test_the_next_connection_shows_the_renewed_certificate(
 ) -> None:
     """Files are read anew each time: an authority that is replaced between two connections is no obstacle."""
     port = free_ports(1)
-    folder = joined(tmp_path, identity_of(authority, "demo"))
+    file = joined(tmp_path, identity_of(authority, "demo"))
     kernel = await serve(port)
-    mine = host(given=f"127.0.0.1:{port}", folder=folder)
+    mine = host(given=f"127.0.0.1:{port}", identity_file=file)
     await kernel.session()
     (tmp_path / "next").mkdir()
     successor = Authority(tmp_path / "next")
-    folder.write(dataclasses.replace(identity_of(successor, "demo")))
+    file.write(identity_of(successor, "demo"))
     await kernel.kill()
     again = await serve(port, by=successor)
     await again.session()
@@ -199,17 +199,17 @@ async def test_addresses_that_a_kernel_tells_take_nothing_away(
     """A host still finds its kernel after that has named useless addresses: known good ones are kept."""
     port = free_ports(3)
     own, wrong, other = (f"tls://127.0.0.1:{port + number}" for number in range(3))
-    folder = joined(tmp_path, dataclasses.replace(identity_of(authority, "demo"), addresses=(other, own)))
+    file = joined(tmp_path, structs.replace(identity_of(authority, "demo"), addresses=(other, own)))
     kernel = await serve(port)
     kernel.welcome["addresses"] = [wrong, "unix:/tmp/kernel.sock", "kernel.example.org"]
-    host(folder=folder)
-    await eventually(lambda: folder.read().addresses == (wrong, own, other))
+    host(identity_file=file)
+    await eventually(lambda: file.read().addresses == (wrong, own, other))
     await kernel.kill()
     again = await serve(port)
     again.welcome["addresses"] = [f"tls://127.0.0.1:{port + number}" for number in range(1, 20)]
-    await eventually(lambda: len(folder.read().addresses) > 3)
-    assert len(folder.read().addresses) == 8
-    assert own in folder.read().addresses
+    await eventually(lambda: len(file.read().addresses) > 3)
+    assert len(file.read().addresses) == 8
+    assert own in file.read().addresses
 
 
 async def test_addresses_that_a_person_gives_stay_alone(
@@ -217,12 +217,12 @@ async def test_addresses_that_a_person_gives_stay_alone(
 ) -> None:
     """A host that is told where to look keeps nothing else."""
     port = free_ports(1)
-    folder = joined(tmp_path, identity_of(authority, "demo"))
+    file = joined(tmp_path, identity_of(authority, "demo"))
     kernel = await serve(port)
     kernel.welcome["addresses"] = ["tls://127.0.0.2:9"]
-    mine = host(given=f"127.0.0.1:{port}", folder=folder)
+    mine = host(given=f"127.0.0.1:{port}", identity_file=file)
     await asyncio.wait_for(mine.session.attached.wait(), 30)
-    assert folder.read().addresses == ("tls://127.0.0.1:9",)
+    assert file.read().addresses == ("tls://127.0.0.1:9",)
 
 
 async def test_only_a_kernel_that_has_proved_itself_tells_addresses(
@@ -230,7 +230,7 @@ async def test_only_a_kernel_that_has_proved_itself_tells_addresses(
 ) -> None:
     """On a Unix socket, to which a kernel that stands by may send a host, nothing proves which kernel it is."""
     own = f"tls://127.0.0.1:{free_ports(1)}"
-    folder = joined(tmp_path, dataclasses.replace(identity_of(authority, "demo"), addresses=(own,)))
+    file = joined(tmp_path, structs.replace(identity_of(authority, "demo"), addresses=(own,)))
     local = await gateway(addresses=["tls://127.0.0.2:9"])
 
     async def stand_by(_: pb.Hello, context: Any) -> None:
@@ -238,7 +238,7 @@ async def test_only_a_kernel_that_has_proved_itself_tells_addresses(
 
     kernel = await serve(int(own.rpartition(":")[2]))
     kernel.on_attach = stand_by
-    mine = host(folder=folder)
+    mine = host(identity_file=file)
     await asyncio.wait_for(mine.session.attached.wait(), 30)
     assert mine.session.address == f"unix:{local.path}"
-    assert folder.read().addresses == (own,)
+    assert file.read().addresses == (own,)

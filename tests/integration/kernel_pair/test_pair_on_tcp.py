@@ -144,5 +144,5 @@ def test_a_host_that_has_joined_learns_of_a_kernel_that_is_added(lone: JoinedPai
     lone.stop("b")
     lone.start("b", *UNNAMED)
     lone.await_host(5)
-    identity = lone.folder / "team" / ".nomaflow" / "identity" / "identity.json"
+    identity = lone.folder / "team" / ".nomaflow" / "identity.json"
     assert json.loads(identity.read_bytes())["addresses"] == hosts

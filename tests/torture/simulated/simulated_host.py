@@ -14,7 +14,7 @@ from simulated_time import START_US
 from nomaflow_api.v1.letter_words import FinishedState, LogCodec, TimeoutKind
 from nomaflow_api.v1.letters import CallOutcome, CancelOrder, DispatchOrder, Finished, LogChunk, Progress, Started
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.outbox.event_storage import SpillStore
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotNeeded
@@ -270,7 +270,7 @@ class SimulatedHost:
         self._session = HostSession(
             identity=identity,
             addresses=_OneAddress(address),  # type: ignore[arg-type]  # has what a session asks of it
-            folder=IdentityFolder(Path("/nowhere")),
+            identity_file=IdentityFile(Path("/nowhere")),
             runner=self.code,
             outbox=self.outbox,
             boot_clock=clock,

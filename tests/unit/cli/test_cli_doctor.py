@@ -181,31 +181,31 @@ def test_files_that_others_may_read_are_named_with_the_command_that_mends_them(t
     assert (found.level, found.fix) == (Level.PROBLEM, f"chmod 700 {state / 'run'}")
 
 
-@pytest.mark.parametrize("name", ["pki", "identity", "host-team"])
-def test_folders_with_keys_and_reports_are_their_owners_alone(tmp_path: Path, name: str) -> None:
-    """A folder that others may enter is named with the command that closes it."""
-    folder = tmp_path / ".nomaflow" / name
-    for each in (folder.parent, folder):
-        each.mkdir(mode=0o700)
+@pytest.mark.parametrize(("name", "mode"), [("pki", 0o700), ("host-team", 0o700), ("identity.json", 0o600)])
+def test_keys_and_reports_are_their_owners_alone(tmp_path: Path, name: str, mode: int) -> None:
+    """A file or folder that others may read is named with the command that closes it."""
+    path = tmp_path / ".nomaflow" / name
+    path.parent.mkdir(mode=0o700)
+    path.mkdir(mode) if mode == 0o700 else path.touch(mode)
     assert _files(tmp_path)["project.permissions"].level is Level.OK
-    folder.chmod(0o750)
+    path.chmod(mode | 0o040)
     found = _files(tmp_path)["project.permissions"]
-    assert (found.level, found.fix) == (Level.WARNING, f"chmod 700 {folder}")
+    assert (found.level, found.fix) == (Level.WARNING, f"chmod {mode:o} {path}")
 
 
 @pytest.mark.parametrize(("days", "level"), [(25, Level.OK), (3, Level.WARNING), (-1, Level.PROBLEM)])
 def test_the_end_of_a_host_s_certificate_is_told(tmp_path: Path, days: int, level: Level) -> None:
     """Good, late in its renewal, or over: then the commands to join again are named. Damage is the host's to tell."""
-    folder = tmp_path / ".nomaflow" / "identity"
-    folder.mkdir(parents=True, mode=0o700)
+    file = tmp_path / ".nomaflow" / "identity.json"
+    file.parent.mkdir(mode=0o700)
     expires_at = (datetime.now(UTC) + timedelta(days=days)).timestamp()
     facts = {"host": "teamb", "kernel_id": "k", "addresses": ["tls://kernel:7434"], "expires_at": int(expires_at)}
-    (folder / "identity.json").write_text(json.dumps(facts))
+    file.write_text(json.dumps(facts))
     found = _files(tmp_path)["project.identity"]
     assert found.level is level
     assert "tls://kernel:7434" in found.message
     assert ("nomaflow token create --host teamb" in found.fix) is (level is not Level.OK)
-    (folder / "identity.json").write_text("{}")
+    file.write_text("{}")
     assert "project.identity" not in _files(tmp_path)
 
 

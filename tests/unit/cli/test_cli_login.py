@@ -159,14 +159,15 @@ async def test_a_project_s_host_leads_to_the_login_at_its_kernel(
 ) -> None:
     """The host's certificate is for the host only: a command uses the login at the same kernel, or asks for one."""
     project = tmp_path / "team"
-    (project / ".nomaflow" / "identity").mkdir(parents=True)
-    (project / ".nomaflow" / "identity" / "identity.json").write_text(facts("kernel-1"))
+    identity = project / ".nomaflow" / "identity.json"
+    identity.parent.mkdir(parents=True)
+    identity.write_text(facts("kernel-1"))
     done = await command("jobs", "--project", str(project))
     assert done.code == 2
     assert "the host's certificate is for the host only" in done.err
     await login(command, door, tmp_path)
     assert (await command("jobs", "--project", str(project))).code == 0
-    (project / ".nomaflow" / "identity" / "identity.json").write_text(facts("another"))
+    identity.write_text(facts("another"))
     assert (await command("jobs", "--project", str(project))).code == 2
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from nomaflow_host import app
-from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.files import IdentityFile
 from nomaflow_host.process.errors import NotJoined
 
 
@@ -30,5 +30,5 @@ async def test_the_log_says_in_plain_words_how_long_a_host_tries(
     monkeypatch.setattr(app, "read_join_string", lambda _: None)
     monkeypatch.setattr(app, "_JOIN_AGAIN_SECONDS", 0.0)
     options = app.HostOptions(project=tmp_path, join="join", idle_exit_seconds=7200.0)
-    assert await app._joined(options, cast(Any, SimpleNamespace(host="team")), IdentityFolder(tmp_path))
+    assert await app._joined(options, cast(Any, SimpleNamespace(host="team")), IdentityFile(tmp_path))
     assert caplog.messages == ["no kernel answers; trying for 2 h"]

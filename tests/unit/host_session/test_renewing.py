@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from certificate_authority import Authority
 from host_identities import identity_of, joined
@@ -19,9 +19,9 @@ from nomaflow_host.session.renewing import Renewer
 @pytest.mark.parametrize(("instance", "renews"), [("", True), ("tok_0123456789ab", False)])
 async def test_only_the_certificate_of_a_whole_host_is_renewed(tmp_path: Path, instance: str, renews: bool) -> None:
     """That of one instance ends with it, and the kernel would refuse another."""
-    identity = replace(identity_of(Authority(tmp_path), "demo"), instance=instance)
-    folder = joined(tmp_path, identity)
-    assert folder.read().instance == instance
+    identity = structs.replace(identity_of(Authority(tmp_path), "demo"), instance=instance)
+    file = joined(tmp_path, identity)
+    assert file.read().instance == instance
     begun: list[float] = []
 
     def draw(_least: float, most: float) -> float:
@@ -29,7 +29,7 @@ async def test_only_the_certificate_of_a_whole_host_is_renewed(tmp_path: Path, i
         return 0.0
 
     link = cast(Link, SimpleNamespace(identity=identity))
-    renewing: asyncio.Task[Any] = asyncio.create_task(Renewer(folder=folder, draw=draw).run(link))
+    renewing: asyncio.Task[Any] = asyncio.create_task(Renewer(file=file, draw=draw).run(link))
     await asyncio.sleep(0)
     assert bool(begun) is renews
     renewing.cancel()
