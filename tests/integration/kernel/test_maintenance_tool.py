@@ -121,7 +121,7 @@ async def test_a_disk_without_room_is_no_damage(history: Path, tmp_path: Path) -
 
     async def without_room(*arguments: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        command = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, *arguments)
+        command = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-B", *arguments)
         return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
 
     code, told = await ended(await without_room(*TOOL, "inspect", "--project", str(history.parents[1])))

@@ -96,9 +96,13 @@ def test_a_file_that_fails_while_it_is_used_ends_the_process_for_a_new_start(tmp
 def test_a_start_without_room_may_be_tried_again(tmp_path: Path) -> None:
     """It ends with 1, after which whoever supervises it starts it again, and not as if another one had the file."""
     (tmp_path / "nomaflow.toml").write_text(SETTINGS)
-    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "nomaflow_alerts", "--project"]
+    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-B", "-m", "nomaflow_alerts"]
     done = subprocess.run(
-        [*command, str(tmp_path)], env={**os.environ, "KEY": "k"}, capture_output=True, text=True, check=False
+        [*command, "--project", str(tmp_path)],
+        env={**os.environ, "KEY": "k"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, "check the disk" in done.stderr) == (1, True), done
 

@@ -62,9 +62,9 @@ def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> No
     """A full disk is reported in words, with the way out and an exit code after which the host is restarted."""
     (tmp_path / "jobs.toml").write_text("")
     # Its writes fail as on a full disk. Set by a shell: where code of ours runs in the forked child, so does gRPC's.
-    without_room = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]
+    without_room = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-B", "-P", "-m"]
     done = subprocess.run(
-        [*without_room, sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), "--name", "team"],
+        [*without_room, "nomaflow_host", "--project", str(tmp_path), "--name", "team"],
         capture_output=True,
         text=True,
         timeout=60,
