@@ -1,8 +1,9 @@
-"""Files that only their owner may read: written whole and durably, and checked before they are used."""
+"""Files that only their owner may read: written whole and durably, checked before they are used, and locked."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
@@ -52,6 +53,24 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def locked(path: Path, *, waits: bool = False) -> int:
+    """Take the lock that a file stands for, and return the descriptor that holds it until it is closed.
+
+    The file is made if there is none, and stays: to remove it would let two processes lock two files.
+
+    :param waits: whether to wait until nobody else has it
+    :raises BlockingIOError: if somebody has it, such as another descriptor of this process
+    :raises OSError: if the file cannot be made, or its disk has no locks
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @contextlib.contextmanager

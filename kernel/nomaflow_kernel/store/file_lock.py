@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+from pathlib import Path
 
+from nomaflow_api.private_file import locked
 from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable
 
 
@@ -29,30 +30,28 @@ class FileLock:
         """
         if os.path.exists(self._database) and not os.path.isfile(self._database):
             raise StoreUnavailable(f"{self._database!r} is not a file")  # before a lock file is left beside it
-        path = os.path.realpath(self._database) + ".lock"
+        path = Path(os.path.realpath(self._database) + ".lock")
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(f"cannot open {path!r}: {error.strerror}") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._fd = locked(path)
         except BlockingIOError:
-            pid, work = read_holder(os.pread(fd, 64, 0))
-            os.close(fd)
-            raise StoreInUse(self._database, pid, work) from None
+            raise StoreInUse(self._database, *read_holder(path)) from None
+        except OSError as error:
+            raise StoreUnavailable(f"cannot lock {str(path)!r}: {error.strerror}") from error
         with contextlib.suppress(OSError):  # the holder is for people; there may be no room for it
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()} {self._work}".rstrip().encode() + b"\n", 0)
-        self._fd = fd
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()} {self._work}".rstrip().encode() + b"\n", 0)
 
     def release(self) -> None:
-        """Release the lock; twice is allowed. The file stays: removing it would let two processes lock two files."""
+        """Release the lock; twice is allowed."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
-def read_holder(content: bytes) -> tuple[int, str]:
-    """Return, from a lock file's content, the holder's pid (0 if unknown) and the purpose of its lock."""
-    pid, _, work = content.decode("ascii", "replace").strip().partition(" ")
+def read_holder(path: Path) -> tuple[int, str]:
+    """Return, from a lock file, the holder's pid (0 if unknown) and the purpose of its lock.
+
+    :raises OSError: if it cannot be read
+    """
+    pid, _, work = path.read_bytes()[:64].decode("ascii", "replace").strip().partition(" ")
     return (int(pid), work) if pid.isdigit() else (0, "")

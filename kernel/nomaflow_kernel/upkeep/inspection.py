@@ -90,7 +90,7 @@ def _holder(history: Path) -> tuple[int, str]:
     lock = beside(history.resolve(), ".lock")
     try:
         inode = str(lock.stat().st_ino)
-        _, work = read_holder(lock.read_bytes()[:64])
+        _, work = read_holder(lock)
         table = Path("/proc/locks").read_text(encoding="ascii")
     except (FileNotFoundError, NotADirectoryError):
         return 0, ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import ssl
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from nomaflow_api.private_file import mode_open_to_others, write_private
+from nomaflow_api.private_file import locked, mode_open_to_others, write_private
 from nomaflow_host.identity.requests import CertificateError, read_certificate
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_project.reading.regular_files import reason_of
@@ -121,9 +120,8 @@ class IdentityFile:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes, such as a host that runs or one that joins, from replacing the identity meanwhile."""
-        number = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        number = locked(self.path.with_suffix(".lock"), waits=True)
         try:
-            fcntl.flock(number, fcntl.LOCK_EX)
             yield
         finally:
             os.close(number)

@@ -6,7 +6,6 @@ next one can make sure that the processes of an earlier life are gone and tell t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import select
@@ -17,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from nomaflow_api.private_file import locked
 from nomaflow_host.process.errors import HostBusy, LeftoverAlive, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
 from nomaflow_host.reaper.proc import ProcessIdentity
@@ -77,19 +77,16 @@ class InstanceLock:
         :raises StateUnwritable: if the directory is not writable
         """
         try:
-            self._fd = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StateUnwritable(self._state_dir, error) from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._fd = locked(self._state_dir / "lock")
         except BlockingIOError:
-            self.release()
             raise HostBusy(
                 f"another process is this host already: {self._holder()}holds {self._state_dir}\n"
                 "  fix: stop it first; one that is stopping already ends within its drain_seconds. "
                 "If two hosts are meant, give this one a --name of its own; "
                 "for one more instance of this host, a --state-dir"
             ) from None
+        except OSError as error:
+            raise StateUnwritable(self._state_dir, error) from None
         ended: list[str] = []
         previous = self._previous()
         if previous is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView, InstanceView, KernelView
 from nomaflow_api.event_loop import happens_within
+from nomaflow_api.private_file import locked
 from nomaflow_launchers.ended_instances import Witness
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError
@@ -247,16 +247,15 @@ def _only_one(project: Path) -> Iterator[None]:
     state = project / ".nomaflow"
     try:
         state.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(state / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = locked(state / "launcher.lock")
+    except BlockingIOError:
+        raise CannotStart(f"another launcher of {project} runs already", exit_code=os.EX_TEMPFAIL) from None
     except OSError as error:
         why = f"{str(state)!r} cannot be used: {error.strerror}"
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise CannotStart(f"{why}; it has to be a folder of the user that runs this") from None
         raise CannotStart(f"{why}; check that folder and its disk", exit_code=1) from None  # a new start may succeed
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError:
-        raise CannotStart(f"another launcher of {project} runs already", exit_code=os.EX_TEMPFAIL) from None
     finally:
         os.close(fd)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -9,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_api.private_file import create_private, write_private
+from nomaflow_alerts.ledger.ledger import Ledger
+from nomaflow_alerts.settings import CannotServe
+from nomaflow_api.private_file import create_private, locked, write_private
+from nomaflow_host.process.errors import StateUnwritable
+from nomaflow_host.project.instance_lock import Instance, InstanceLock
+from nomaflow_kernel.store.errors import StoreUnavailable
+from nomaflow_kernel.store.file_lock import FileLock
+from nomaflow_launchers import app as launcher
+from nomaflow_launchers.settings import CannotStart
 
 
 @pytest.mark.parametrize("write", [write_private, create_private])
@@ -53,3 +64,38 @@ def test_the_name_is_durable_once_a_file_is_written(
     monkeypatch.setattr(os, "fsync", noted)
     write(file, b"secret")
     assert synced[-1] == (str(tmp_path), True)
+
+
+def test_a_lock_is_one_holders_until_it_is_closed(tmp_path: Path) -> None:
+    """Who may not have it keeps no descriptor."""
+    held = locked(tmp_path / "lock")
+    open_files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(BlockingIOError):
+        locked(tmp_path / "lock")
+    assert len(os.listdir("/proc/self/fd")) == open_files
+    os.close(held)
+    os.close(locked(tmp_path / "lock"))
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("take", "refusal"),
+    [
+        (lambda folder: FileLock(str(folder / "kernel.db")).acquire(), StoreUnavailable),
+        (lambda folder: InstanceLock(state_dir=folder).acquire(Instance.new()), StateUnwritable),
+        (lambda folder: launcher._only_one(folder).__enter__(), CannotStart),
+        (lambda folder: asyncio.run(Ledger(folder / "alerts.db").open()), CannotServe),
+    ],
+    ids=["kernel", "host", "launcher", "alerts"],
+)
+def test_a_disk_without_locks_is_told(
+    take: Callable[[Path], object], refusal: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared disk may have none: that ended a part with a traceback."""
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(refusal, match=r"(?i)no locks available"):
+        take(tmp_path)

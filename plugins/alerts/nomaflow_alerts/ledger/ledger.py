@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import sqlite3
 import time
@@ -16,6 +15,7 @@ from typing import TypeVar
 from nomaflow_alerts.ledger.book import Book
 from nomaflow_alerts.ledger.schema import SCHEMA, VERSION
 from nomaflow_alerts.settings import CannotServe
+from nomaflow_api.private_file import locked
 
 T = TypeVar("T")
 
@@ -130,17 +130,14 @@ def _locked(path: Path) -> int:
     """Return the descriptor of the lock file beside the file, which holds the lock until it is closed."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = locked(path.with_name(f"{path.name}.lock"))
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # readable by nobody else
+    except BlockingIOError:
+        raise LedgerInUse(str(path)) from None
     except OSError as error:
         why = f"{path.name} in {str(path.parent)!r} cannot be opened: {error.strerror}"
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             fix = "it has to be a folder of the user that runs this"
             raise CannotServe(f"{why}; {fix}", exit_code=os.EX_TEMPFAIL) from None
         raise CannotServe(why, exit_code=1) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise LedgerInUse(str(path)) from None
     return descriptor
