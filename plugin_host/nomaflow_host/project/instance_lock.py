@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from nomaflow_api.private_file import locked
+from nomaflow_api.private_file import locked, write_private
 from nomaflow_host.process.errors import HostBusy, LeftoverAlive, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
 from nomaflow_host.reaper.proc import ProcessIdentity
@@ -100,11 +100,8 @@ class InstanceLock:
 
         :raises StateUnwritable: if that fails; the previous record stays
         """
-        target = self._state_dir / _FILE
-        fresh = target.with_suffix(".new")
         try:
-            fresh.write_bytes(msgspec.json.encode(me))
-            fresh.replace(target)
+            write_private(self._state_dir / _FILE, msgspec.json.encode(me))
         except OSError as error:
             raise StateUnwritable(self._state_dir, error) from None
 

@@ -58,6 +58,20 @@ def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
     second.release()
 
 
+def test_a_record_outlives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a reboot it is what proves the end of the earlier life: file and name are on the disk."""
+    synced, sync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    InstanceLock(state_dir=tmp_path).record(Instance.new())
+    assert (synced[0].parent, synced[1]) == (tmp_path, tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["instance.json"]
+
+
 def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> None:
     """A full disk is reported in words, with the way out and an exit code after which the host is restarted."""
     (tmp_path / "jobs.toml").write_text("")
