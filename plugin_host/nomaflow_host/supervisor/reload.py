@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import re
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
+from nomaflow_api.private_file import write_private
 from nomaflow_host.attempt.masking import Masker
 from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
@@ -299,7 +301,7 @@ def _write_down(withheld: Sequence[str], state_dir: str) -> None:
     """Write the names of withheld variables where ``nomaflow doctor`` reads them."""
     if state_dir:
         with contextlib.suppress(OSError):
-            Path(state_dir, "withheld").write_text("\n".join(withheld), "utf-8")
+            write_private(Path(state_dir, "withheld"), os.fsencode("\n".join(withheld)))
 
 
 def _vanished(serving: ServingGeneration | None, project: Project) -> bool:

@@ -64,8 +64,8 @@ def _withheld(project: Path) -> Iterator[Finding]:
     """Yield what each host that ran here withholds, as it has written down at its last load."""
     for file in sorted((project / ".nomaflow").glob("host-*/withheld")):
         try:
-            names = file.read_text("utf-8").split()
-        except (OSError, UnicodeDecodeError):
+            names = file.read_text("utf-8", "replace").split()
+        except OSError:
             continue
         host = file.parent.name.removeprefix("host-")
         names = [name for name in names if name not in _NOBODYS]

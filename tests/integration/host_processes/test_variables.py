@@ -93,6 +93,15 @@ async def test_code_that_misses_a_variable_is_told_how_to_get_it(start_host: Sta
     assert (await host.result("looking:looks_up", {"name": "NOBODY_HAS_IT"})).error == "KeyError: 'NOBODY_HAS_IT'"
 
 
+async def test_a_variable_whose_name_is_no_text_is_withheld(start_host: StartHost, project: Path) -> None:
+    """The system takes any bytes as a name; they are written down for ``doctor`` with the others."""
+    (project / "state").mkdir()
+    environ = {**os.environ, "NAM\udcff": "x"}
+    host = await start_host(project, environ=environ, state_dir=str(project / "state"))
+    assert (await host.result("looking:told", {"value": "x"})).state is FinishedState.SUCCEEDED
+    assert b"NAM\xff" in (project / "state" / "withheld").read_bytes().split()
+
+
 async def test_a_module_that_misses_a_variable_is_told_how_to_get_it(start_host: StartHost, project: Path) -> None:
     """A module that reads a withheld variable when it is imported fails with the way out; pass_env is that way."""
     (project / "plugins" / "early.py").write_text(TOP_LEVEL)
