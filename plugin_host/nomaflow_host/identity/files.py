@@ -68,7 +68,7 @@ class IdentityFile:
     @property
     def exists(self) -> bool:
         """True if the host has joined a kernel."""
-        return self.path.exists()
+        return os.path.exists(self.path)  # False, too, if another user has the folder
 
     def read(self) -> Identity:
         """Return the identity as it is now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from msgspec import structs
 
 from certificate_authority import Authority
 from host_identities import identity_of
+from machine_parts import need
 from nomaflow_host.identity.files import Identity, IdentityFile
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_host.session.renewing import due_at
@@ -55,6 +57,17 @@ def test_a_host_that_has_not_joined_is_told_how(file: IdentityFile) -> None:
     with pytest.raises(NotJoined, match="--join FILE"):
         file.read()
     assert not file.exists
+
+
+def test_one_in_a_folder_of_another_user_is_none(file: IdentityFile, identity: Identity) -> None:
+    """Such a user's instance has its own place, with ``--state-dir``; it ended with a traceback."""
+    need(root=True)
+    file.write(identity)
+    os.seteuid(65_534)
+    try:
+        assert not file.exists
+    finally:
+        os.seteuid(0)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": "teamb"}', b"\x00", b'{"host": "\xff"}'])
