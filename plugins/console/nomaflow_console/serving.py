@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import uvicorn
 
+from nomaflow_api.private_file import write_private
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
@@ -106,12 +107,9 @@ def _tell(settings: ConsoleSettings, place: Place) -> None:
     :raises SettingsRefused: if it cannot be written
     """
     told = settings.told_address
-    fresh = told.with_name(f".{told.name}.{os.getpid()}")
     try:
-        fresh.write_text(f"{place.url}\n{os.getpid()}\n", encoding="utf-8")
-        fresh.replace(told)
+        write_private(told, f"{place.url}\n{os.getpid()}\n".encode())
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise SettingsRefused(
             f"the console cannot say in {str(told)!r} where it is: {(error.strerror or str(error)).lower()}",
             fix="check that folder and its disk",
