@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from starlette.requests import cookie_parser
 
 from nomaflow_api.private_file import write_private
 from nomaflow_console.access.secret import ConsoleSecret
+
+_log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 12 * 3600
 LIFE_SECONDS = 7 * 24 * 3600
@@ -95,11 +98,18 @@ class Sessions:
         return self._header(self._sealed(session), left)
 
     def end(self, session: Session) -> str:
-        """End a session for good; return the header's value that takes it from the browser."""
+        """End a session for good; return the header's value that takes it from the browser.
+
+        If that cannot be written down, it is ended until the console is started again; a later end writes it, too.
+        """
         now = self.clock()
         self._ended = {each: until for each, until in self._ended.items() if until > now}
         self._ended[session.id] = session.created + LIFE_SECONDS
-        write_private(self.ended_file, json.dumps(self._ended).encode())
+        try:
+            write_private(self.ended_file, json.dumps(self._ended).encode())
+        except OSError as error:
+            what = "cannot write %s: %s; a session has ended, and a copy of its cookie works again after a restart"
+            _log.error(what, self.ended_file, error.strerror)
         return self._header("", 0)
 
     def read(self, headers: Mapping[str, str]) -> Session | None:
