@@ -13,11 +13,10 @@ from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reason_texts import Reason
-from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRecord
+from nomaflow_kernel.history.records import PREVIOUS_STEPS_BYTES, AttemptRecord, CancelRequest, RunRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition
 
-_PREVIOUS_STEPS_BYTES = 512 * 1024
 _quoted = lru_cache(maxsize=1024)(json.dumps)  # step names, the same in every run
 
 
@@ -140,18 +139,20 @@ class ActiveRun:
             return None
         return self.started_at_us + int(self.definition.timeout_seconds * 1_000_000)
 
-    def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes) -> None:
+    def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes | None) -> None:
         """Add a finished step to the sums and to the data that later steps may read.
 
         Extras that would make the whole larger than 512 KiB are left out, marked ``"extras_omitted"``.
+
+        :param extras_json: None if they were left out before
         """
         if rows is not None:
             # Each count fits into 64 bits; a sum that does not is capped at the largest value the store can hold.
             self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
-        self.prev_rows, self.last_extras = rows, extras_json
+        self.prev_rows, self.last_extras = rows, extras_json or b""
         head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
         extras = extras_json.decode() if extras_json else "{}"
-        if self.previous_bytes + len(head) + len(extras) > _PREVIOUS_STEPS_BYTES:
+        if extras_json is None or self.previous_bytes + len(head) + len(extras) > PREVIOUS_STEPS_BYTES:
             text = head + '"extras":{},"extras_omitted":true}'
         else:
             text = f'{head}"extras":{extras}}}'

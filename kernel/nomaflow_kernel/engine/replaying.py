@@ -120,16 +120,15 @@ def _reuse(definition: JobDefinition, detail: RunDetail, command: TriggerCommand
                 f"leave {name!r} as it was",
                 field="step_switches",
             )
-        attempt = last_tries.get(name)
-        if attempt is not None and attempt.state is AttemptState.SUCCEEDED:
-            outputs[name] = {
-                "run_id": detail.run.run_id,
-                "rows_affected": attempt.rows_affected,
-                "extras_json": attempt.extras_json.decode(),
-            }
-        else:
-            outputs[name] = {"run_id": detail.run.run_id, "no_output": True}
+        outputs[name] = detail.run.request.reuse.get(name) or _output(detail.run.run_id, last_tries.get(name))
     return outputs
+
+
+def _output(run_id: str, attempt: AttemptRecord | None) -> Mapping[str, Any]:
+    if attempt is None or attempt.state is not AttemptState.SUCCEEDED:
+        return {"run_id": run_id, "no_output": True}
+    extras = None if attempt.extras_json is None else attempt.extras_json.decode()
+    return {"run_id": run_id, "rows_affected": attempt.rows_affected, "extras_json": extras}
 
 
 def _did_not_succeed(attempt: AttemptRecord | None) -> bool:

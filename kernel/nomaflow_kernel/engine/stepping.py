@@ -223,9 +223,11 @@ def _reuse(batch: Batch, run: ActiveRun, step: PlannedStep, output: Mapping[str,
         why = "the replay starts after this step, and the replayed run has no output of it"
         _settled(batch, run, step, AttemptState.SKIPPED, Reason("before_replay", why))
         return
-    rows, extras = output.get("rows_affected"), str(output.get("extras_json", "")).encode()
+    rows, text = output.get("rows_affected"), output.get("extras_json", "")
+    extras = None if text is None else str(text).encode()
     reason = Reason("reused", f"the output was taken from run {output.get('run_id', '')}")
-    _settled(batch, run, step, AttemptState.SUCCEEDED, reason, rows_affected=rows, extras_json=extras, has_result=True)
+    result = {"rows_affected": rows, "extras_json": extras or b"", "has_result": True}
+    _settled(batch, run, step, AttemptState.SUCCEEDED, reason, **result)
     run.note_result(step.name, AttemptState.SUCCEEDED, rows, extras)
 
 

@@ -64,7 +64,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     :param preset: name of a preset of the job, or empty
     :param log_level: empty for the job's own
     :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step
-        reuses instead of running the step
+        reuses instead of running the step; extras that later steps would not see are None
     :param allow_overlap: start regardless of the job's overlap policy
     :param traceparent: the W3C trace context of its trigger, or empty
     """
@@ -194,9 +194,14 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     queue_timeout_seconds: float | None = None
 
 
+PREVIOUS_STEPS_BYTES = 512 * 1024
+"""The most bytes of the results of a run's steps that later steps may read."""
+
+
 class AttemptRecord(Struct, frozen=True, kw_only=True):
     """One try at one step of one run.
 
+    :param extras_json: its result; None if it was not read
     :param report_seq: the highest contiguous event number of the host that is stored
     :param not_before_us: when a PENDING attempt may be dispatched
     :param child_run_id: the run that a call_job step started
@@ -215,7 +220,7 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     incarnation: str = ""
     epoch: int = 0
     rows_affected: int | None = None
-    extras_json: bytes = b""
+    extras_json: bytes | None = b""
     has_result: bool = False
     report_seq: int = 0
     not_before_us: int | None = None

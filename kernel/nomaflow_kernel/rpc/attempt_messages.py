@@ -19,9 +19,9 @@ from nomaflow_project.jobs.definitions import JobDefinition
 VALUES_BYTES = 2 * 1024 * 1024
 """The most bytes of step values in one message."""
 
-_RUN_BYTES = 32 * 1024 * 1024
+RUN_BYTES = 32 * 1024 * 1024
 """The most bytes of the attempts of a run, results and texts included; more would be refused by gRPC."""
-_LISTED_RUN_BYTES = 256 * 1024
+LISTED_RUN_BYTES = 256 * 1024
 """The same of a run in a list, which may have 50 of them."""
 _LEAST_BYTES = 1_000
 """An attempt of less is never shortened."""
@@ -65,7 +65,7 @@ def step_messages(
                 if left >= 0 and (attempt.dispatched_at_us is not None or attempt.child_run_id):
                     told.kwargs_json = values
         messages.append(message)
-    _leave_out_results(messages, most=_LISTED_RUN_BYTES if logs is None else _RUN_BYTES)
+    _leave_out_results(messages, most=LISTED_RUN_BYTES if logs is None else RUN_BYTES)
     return messages
 
 
@@ -98,6 +98,8 @@ def _attempt_message(attempt: AttemptRecord, step: PlannedStep, deadline_us: int
         attempt.facts,
         attempt_key=attempt_key(attempt.run_id, attempt.step, attempt.attempt),
         progress=progress,
+        extras_json=attempt.extras_json or b"",
+        warnings=attempt.facts.warnings if attempt.extras_json is not None else (*attempt.facts.warnings, _LEFT_OUT),
         child_job_id=step.target_job_id if attempt.child_run_id else "",
         kwargs_json=b"",
         not_before=attempt.not_before_us if attempt.attempt > 1 else None,

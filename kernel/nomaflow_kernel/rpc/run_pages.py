@@ -18,6 +18,7 @@ from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.rpc.attempt_messages import LISTED_RUN_BYTES
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
@@ -31,7 +32,7 @@ _MOST_BYTES = 3 * 1024 * 1024
 """More than other pages have, as pages are made of many runs; gRPC's own limit for a message is 4 MiB."""
 _MOST_KEPT = 500
 _READ_TOGETHER = 10
-"""Runs whose steps are in memory at a time, with results that the page does not show."""
+"""Runs whose steps are in memory at a time."""
 
 
 class RunPages(Calls):
@@ -67,7 +68,8 @@ class RunPages(Calls):
         ids = [run.run_id for run in page.runs]
         found = []
         for start in range(0, len(ids), _READ_TOGETHER):
-            details = await self._store.run_details(ids[start : start + _READ_TOGETHER])
+            some = ids[start : start + _READ_TOGETHER]
+            details = await self._store.run_details(some, result_bytes=LISTED_RUN_BYTES, newest_first=True)
             found += [run_detail_message(detail) for detail in details]
         return found
 

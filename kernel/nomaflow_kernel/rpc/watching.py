@@ -19,7 +19,7 @@ from nomaflow_kernel.history.feed import RUN_END
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
+from nomaflow_kernel.rpc.attempt_messages import RUN_BYTES, AttemptLogs
 from nomaflow_kernel.rpc.hidden_values import event_without_values
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
@@ -38,18 +38,19 @@ async def whole_run(store: Store, run_id: str) -> tuple[RunDetail, AttemptLogs]:
 
     :raises UnknownRun: if there is no such run
     """
-    detail = await read_run(store, run_id)
+    detail = await read_run(store, run_id, result_bytes=RUN_BYTES)
     return detail, await store.attempt_logs(run_id) if detail.run.log_lines else {}
 
 
-async def read_run(store: Store, run_id: str, *, step: str = "") -> RunDetail:
+async def read_run(store: Store, run_id: str, *, step: str = "", result_bytes: int = 0) -> RunDetail:
     """Return a stored run.
 
     :param step: one that it is asked about; empty for none
+    :param result_bytes: how much is read of the results of its attempts, of the newest ones first
     :raises UnknownRun: if no run has the id
     :raises BadRequest: if it has no such step
     """
-    found = await store.run_details([run_id])
+    found = await store.run_details([run_id], result_bytes=result_bytes, newest_first=True)
     if not found:
         raise UnknownRun(run_id)
     names = [str(each["name"]) for each in found[0].definition.get("steps", ())]

@@ -1,11 +1,14 @@
-"""Attempts that start, are reported on and end in one batch, which the store changes once."""
+"""Attempts that start, are reported on and end in one batch, which is stored once; and how their results are read."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, reported, start, started
 
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.sql_store import Store
@@ -41,3 +44,44 @@ async def test_a_whole_attempt_in_one_batch(store: Store, state: AttemptState) -
     assert late.lost == frozenset({0, 2})
     (kept,) = await store.run_details([given_up])
     assert kept.attempts[0].state is AttemptState.LOST
+
+
+async def test_results_are_read_as_far_as_there_is_room(store: Store) -> None:
+    """Of each run for itself, from the newest or the oldest; a small one always, and one that is not read is None."""
+    sizes = (90_000, 50_000, 3, 0, 60_000, 40_000)
+    runs = [ids.new(), ids.new()]
+    for run_id in runs:
+        await store.apply([queue(run_id), start(run_id)], at_us=T0)
+        ended = {"state": AttemptState.SUCCEEDED, "has_result": True}
+        tries = [
+            opened(run_id, step_index=n // 2, attempt=1 + n % 2, extras_json=b"x" * size, **ended)
+            for n, size in enumerate(sizes)
+        ]
+        await store.apply(tries, at_us=T0)
+
+    def read(found: Sequence[RunDetail]) -> list[list[int | None]]:
+        return [[None if a.extras_json is None else len(a.extras_json) for a in run.attempts] for run in found]
+
+    assert read(await store.run_details(runs)) == [[None, None, 3, 0, None, None]] * 2
+    newest = await store.run_details(runs, result_bytes=120_000, newest_first=True)
+    assert read(newest) == [[None, None, 3, 0, 60_000, 40_000]] * 2
+    oldest = await store.run_details(runs, result_bytes=140_010)
+    assert read(oldest) == [[90_000, 50_000, 3, 0, None, None]] * 2
+    assert read(await store.run_details(runs, result_bytes=1_000_000)) == [list(sizes)] * 2
+    rebuilt = [run for run in (await store.active_runs()).running if run.run.run_id in runs]
+    assert read(rebuilt) == [list(sizes)] * 2
+
+
+async def test_a_kernel_that_takes_over_reads_no_results_that_later_steps_may_not(store: Store) -> None:
+    """Else a few runs with many large results would fill its memory as it starts."""
+    run_id = ids.new()
+    await store.apply([queue(run_id), start(run_id)], at_us=T0)
+    tries = [
+        opened(run_id, AttemptState.SUCCEEDED, step_index=n, extras_json=b"x" * size)
+        for n, size in enumerate((300_000, 1_900_000, 200_000))
+    ]
+    await store.apply(tries, at_us=T0)
+    (found,) = (run for run in (await store.active_runs()).running if run.run.run_id == run_id)
+    assert [None if each.extras_json is None else len(each.extras_json) for each in found.attempts] == [
+        300_000, None, 200_000,
+    ]  # fmt: skip

@@ -144,7 +144,7 @@ def test_who_may_not_read_logs_reads_no_values_of_attempts() -> None:
     assert json.loads(event.data_json) == data
 
 
-@pytest.mark.parametrize(("bound", "logs"), [("_RUN_BYTES", {}), ("_LISTED_RUN_BYTES", None)])
+@pytest.mark.parametrize(("bound", "logs"), [("RUN_BYTES", {}), ("LISTED_RUN_BYTES", None)])
 def test_the_oldest_attempts_are_shortened_if_all_are_too_large_together(
     monkeypatch: pytest.MonkeyPatch, bound: str, logs: Any
 ) -> None:
@@ -159,3 +159,14 @@ def test_the_oldest_attempts_are_shortened_if_all_are_too_large_together(
     assert (second.error, third.error, fourth.extras) == ("x" * 200, "x" * 2_000, {"text": "y" * 2_000})
     assert [each.warnings for each in (third, fourth)] == [("slow",), ()]
     assert second.warnings == ("its result is left out here: those of this run are too large together",)
+
+
+def test_a_result_that_was_not_read_is_told_as_left_out() -> None:
+    """Those of a run that are too large together stay in the store; the other warnings of the attempt are kept."""
+    read, unread = attempt(1, facts=AttemptFacts(warnings=("slow",))), attempt(2, extras_json=None)
+    first, second = shown(read, unread, logs={}).steps[0].attempts
+    assert first.warnings == ("slow",)
+    assert (second.extras, second.warnings) == (
+        {},
+        ("its result is left out here: those of this run are too large together",),
+    )

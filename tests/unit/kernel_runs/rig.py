@@ -388,7 +388,7 @@ class Rig:
 
     async def detail(self, run_id: str) -> RunDetail:
         """Return a run as stored."""
-        return (await self.store.run_details([run_id]))[0]
+        return (await self.store.run_details([run_id], result_bytes=1024 * 1024))[0]
 
     async def state(self, run_id: str) -> RunState:
         """Return a run's state as stored."""

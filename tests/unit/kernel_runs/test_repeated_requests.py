@@ -80,6 +80,27 @@ async def test_a_replay_never_runs_a_step_before_the_one_named(rig: Rig) -> None
     assert detail.run.state is RunState.SUCCEEDED
 
 
+async def test_a_replay_takes_over_no_results_that_later_steps_may_not_read(rig: Rig) -> None:
+    """Its request, which lists of runs read, would have them all. A replay of that replay takes over as much."""
+    rig.jobs.add(job("a", step("one"), step("two"), step("three"), step("four")))
+    host = await rig.host()
+    old = (await rig.trigger("a")).run_id
+    for count, size in enumerate((400_000, 300_000, 50_000), start=1):
+        result = finished(rows_affected=count, extras_json=b'{"k":"%s"}' % (b"v" * size))
+        await host.finish((await host.dispatch(count)).attempt_key, result)
+    live = await host.dispatch(4)
+    await host.finish(live.attempt_key)
+    first = await rig.replay(old, from_step="four")
+    order = await host.dispatch(5)
+    assert opened(order).previous_steps_json == opened(live).previous_steps_json
+    await host.finish(order.attempt_key)
+    await rig.replay(first, from_step="four")
+    assert opened(await host.dispatch(6)).previous_steps_json == opened(live).previous_steps_json
+    replayed = await rig.detail(first)
+    assert [len(each.extras_json or b"") for each in replayed.attempts] == [400_008, 0, 50_008, 0]
+    assert len(json.dumps(replayed.run.request.to_json())) < 512 * 1024
+
+
 async def test_a_replay_keeps_switches_preset_and_values_and_lays_changes_over(rig: Rig) -> None:
     """The snapshot's layers are those of the first run; changed values win over them."""
     rig.jobs.add(job("a", step("one", op_kwargs={"k": 0}), step("two"), params={"p": 0}))

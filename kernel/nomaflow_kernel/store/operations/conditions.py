@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, func, or_, tuple_
 
 _CHUNK = 500
+_T = TypeVar("_T")
 
 
-def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+def chunks(values: Iterable[_T]) -> Iterator[list[_T]]:
     """Yield values in lists that are short enough for one statement."""
     iterator = iter(values)
     while chunk := list(islice(iterator, _CHUNK)):

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, or_, select
+from msgspec.structs import replace
+from sqlalchemy import Connection, bindparam, case, func, or_, select, tuple_
 
 from nomaflow_kernel.history.lookups import ActiveRuns, RunDetail, RunSubject
 from nomaflow_kernel.history.records import (
     NO_HOST,
     PLAN_FIELDS,
+    PREVIOUS_STEPS_BYTES,
     AttemptRecord,
     QueuedRun,
     RunRecord,
@@ -32,10 +34,16 @@ _SHORT = 256
 """The most characters of a request that is remembered."""
 _TRIGGER_KINDS = {kind.value: kind for kind in TriggerKind}
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+_SMALL_RESULT = 4096
+_SIZE = func.length(attempts.c.extras_json)  # is read from the row's header: the result stays on its pages
+_SMALL = {"extras_json": case((_SIZE <= _SMALL_RESULT, attempts.c.extras_json)).label("extras_json")}
 _SELECT_ATTEMPTS = (
-    select(attempts)
+    select(*(_SMALL.get(column.name, column) for column in attempts.c), _SIZE.label("size"))
     .where(attempts.c.run_id.in_(bindparam("ids", expanding=True)))
     .order_by(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt)
+)
+_RESULTS = select(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt, attempts.c.extras_json).where(
+    tuple_(attempts.c.run_id, attempts.c.step_index, attempts.c.attempt).in_(bindparam("keys", expanding=True))
 )
 _DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(bindparam("digests", expanding=True))
@@ -106,7 +114,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
     )
     known = {digest: msgspec.json.decode(body, type=_Definition) for digest, body in connection.execute(_OF_WAITING)}
     return ActiveRuns(
-        running=run_details(connection, running.all()),
+        running=run_details(connection, running.all(), result_bytes=PREVIOUS_STEPS_BYTES),
         queued=[_queued(known, *row) for row in queued],
     )
 
@@ -158,16 +166,27 @@ _known_wishes = lru_cache(maxsize=1024)(_wishes)
 """A hundred thousand runs that wait have few different requests, and a kernel that takes over reads them all."""
 
 
-def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetail]:
-    """Return the runs that exist, in the order asked for."""
+def run_details(
+    connection: Connection, run_ids: Sequence[str], *, result_bytes: int = 0, newest_first: bool = False
+) -> list[RunDetail]:
+    """Return the runs that exist, in the order asked for.
+
+    :param result_bytes: for each run, how much of its attempts' results is read besides the small ones
+    :param newest_first: whether the newest attempts take it first, else the oldest
+    """
     found: dict[str, RunRecord] = {}
     tries: dict[str, list[AttemptRecord]] = {}
     for chunk in chunks(run_ids):
         for row in connection.execute(_SELECT_RUNS, {"ids": chunk}):
             run = RUNS.record(row)
             found[run.run_id] = run
-        for row in connection.execute(_SELECT_ATTEMPTS, {"ids": chunk}):
+        rows = connection.execute(_SELECT_ATTEMPTS, {"ids": chunk}).all()
+        results = _large_results(connection, rows[::-1] if newest_first else rows, result_bytes)
+        for row in rows:
             attempt = ATTEMPTS.record(row)
+            if attempt.extras_json is None:
+                key = attempt.run_id, attempt.step_index, attempt.attempt
+                attempt = replace(attempt, extras_json=results.get(key))
             tries.setdefault(attempt.run_id, []).append(attempt)
     bodies = _definitions(connection, {run.definition_digest for run in found.values()})
     return [
@@ -179,6 +198,22 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
         for run_id in run_ids
         if run_id in found
     ]
+
+
+def _large_results(connection: Connection, rows: Sequence[Any], most_bytes: int) -> dict[tuple[str, int, int], bytes]:
+    """Return the results that were not read with their attempts, as far as there is room for them in each run."""
+    left = {row.run_id: most_bytes for row in rows}
+    wanted: list[tuple[str, int, int]] = []
+    for row in rows:
+        if row.size <= left[row.run_id]:
+            left[row.run_id] -= row.size
+            if row.extras_json is None:
+                wanted.append((row.run_id, row.step_index, row.attempt))
+    return {
+        (run_id, step_index, attempt): extras_json
+        for chunk in chunks(wanted)
+        for run_id, step_index, attempt, extras_json in connection.execute(_RESULTS, {"keys": chunk})
+    }
 
 
 def run_subjects(connection: Connection, run_ids: Sequence[str]) -> list[RunSubject]:
