@@ -37,7 +37,7 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import RunCount, StoreInfo
 from nomaflow_kernel.history.reason_texts import Reason
-from nomaflow_kernel.history.records import PREVIOUS_STEPS_BYTES, CancelRequest, Fold, PauseRecord, RunRecord
+from nomaflow_kernel.history.records import CancelRequest, Fold, PauseRecord, RunRecord
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.store.sql_store import Store
@@ -138,7 +138,7 @@ class Engine:
     async def _with_replayed(self, command: TriggerCommand) -> TriggerCommand:
         if not command.replay_of or command.replayed is not None:
             return command
-        found = await self._store.run_details([command.replay_of], result_bytes=PREVIOUS_STEPS_BYTES)
+        found = await self._store.run_details([command.replay_of], as_steps_see=True)
         if not found:
             raise UnknownRun(command.replay_of)
         return replace(command, replayed=found[0])

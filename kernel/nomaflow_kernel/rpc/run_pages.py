@@ -69,7 +69,7 @@ class RunPages(Calls):
         found = []
         for start in range(0, len(ids), _READ_TOGETHER):
             some = ids[start : start + _READ_TOGETHER]
-            details = await self._store.run_details(some, result_bytes=LISTED_RUN_BYTES, newest_first=True)
+            details = await self._store.run_details(some, result_bytes=LISTED_RUN_BYTES)
             found += [run_detail_message(detail) for detail in details]
         return found
 

@@ -50,7 +50,7 @@ async def read_run(store: Store, run_id: str, *, step: str = "", result_bytes: i
     :raises UnknownRun: if no run has the id
     :raises BadRequest: if it has no such step
     """
-    found = await store.run_details([run_id], result_bytes=result_bytes, newest_first=True)
+    found = await store.run_details([run_id], result_bytes=result_bytes)
     if not found:
         raise UnknownRun(run_id)
     names = [str(each["name"]) for each in found[0].definition.get("steps", ())]

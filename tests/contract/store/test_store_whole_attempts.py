@@ -47,7 +47,7 @@ async def test_a_whole_attempt_in_one_batch(store: Store, state: AttemptState) -
 
 
 async def test_results_are_read_as_far_as_there_is_room(store: Store) -> None:
-    """Of each run for itself, from the newest or the oldest; a small one always, and one that is not read is None."""
+    """Of each run for itself, the newest first; a small one always, and one that is not read is None."""
     sizes = (90_000, 50_000, 3, 0, 60_000, 40_000)
     runs = [ids.new(), ids.new()]
     for run_id in runs:
@@ -63,25 +63,25 @@ async def test_results_are_read_as_far_as_there_is_room(store: Store) -> None:
         return [[None if a.extras_json is None else len(a.extras_json) for a in run.attempts] for run in found]
 
     assert read(await store.run_details(runs)) == [[None, None, 3, 0, None, None]] * 2
-    newest = await store.run_details(runs, result_bytes=120_000, newest_first=True)
+    newest = await store.run_details(runs, result_bytes=120_000)
     assert read(newest) == [[None, None, 3, 0, 60_000, 40_000]] * 2
-    oldest = await store.run_details(runs, result_bytes=140_010)
-    assert read(oldest) == [[90_000, 50_000, 3, 0, None, None]] * 2
     assert read(await store.run_details(runs, result_bytes=1_000_000)) == [list(sizes)] * 2
-    rebuilt = [run for run in (await store.active_runs()).running if run.run.run_id in runs]
-    assert read(rebuilt) == [list(sizes)] * 2
 
 
-async def test_a_kernel_that_takes_over_reads_no_results_that_later_steps_may_not(store: Store) -> None:
-    """Else a few runs with many large results would fill its memory as it starts."""
+async def test_a_kernel_that_takes_over_reads_the_results_that_later_steps_and_the_run_s_caller_see(
+    store: Store,
+) -> None:
+    """Others would fill its memory as it starts. Tries that were repeated take no room; the newest result is whole."""
     run_id = ids.new()
     await store.apply([queue(run_id), start(run_id)], at_us=T0)
+    steps = ((400_000, 300_000), (1_900_000,), (200_000,), (1_800_000,), (0,))
     tries = [
-        opened(run_id, AttemptState.SUCCEEDED, step_index=n, extras_json=b"x" * size)
-        for n, size in enumerate((300_000, 1_900_000, 200_000))
+        opened(run_id, AttemptState.SUCCEEDED, step_index=n, attempt=attempt, extras_json=b"x" * size)
+        for n, sizes in enumerate(steps)
+        for attempt, size in enumerate(sizes, start=1)
     ]
     await store.apply(tries, at_us=T0)
     (found,) = (run for run in (await store.active_runs()).running if run.run.run_id == run_id)
     assert [None if each.extras_json is None else len(each.extras_json) for each in found.attempts] == [
-        300_000, None, 200_000,
+        None, 300_000, None, 200_000, 1_800_000, 0,
     ]  # fmt: skip

@@ -67,7 +67,7 @@ def test_the_name_is_durable_once_a_file_is_written(
 
 
 def test_a_lock_is_one_holders_until_it_is_closed(tmp_path: Path) -> None:
-    """Who may not have it keeps no descriptor."""
+    """A process that may not have it keeps no descriptor."""
     held = locked(tmp_path / "lock")
     open_files = len(os.listdir("/proc/self/fd"))
     with pytest.raises(BlockingIOError):

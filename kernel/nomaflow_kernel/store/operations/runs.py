@@ -114,7 +114,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
     )
     known = {digest: msgspec.json.decode(body, type=_Definition) for digest, body in connection.execute(_OF_WAITING)}
     return ActiveRuns(
-        running=run_details(connection, running.all(), result_bytes=PREVIOUS_STEPS_BYTES),
+        running=run_details(connection, running.all(), as_steps_see=True),
         queued=[_queued(known, *row) for row in queued],
     )
 
@@ -167,12 +167,13 @@ _known_wishes = lru_cache(maxsize=1024)(_wishes)
 
 
 def run_details(
-    connection: Connection, run_ids: Sequence[str], *, result_bytes: int = 0, newest_first: bool = False
+    connection: Connection, run_ids: Sequence[str], *, result_bytes: int = 0, as_steps_see: bool = False
 ) -> list[RunDetail]:
     """Return the runs that exist, in the order asked for.
 
-    :param result_bytes: for each run, how much of its attempts' results is read besides the small ones
-    :param newest_first: whether the newest attempts take it first, else the oldest
+    :param result_bytes: for each run, how much of its attempts' results is read besides the small ones, newest first
+    :param as_steps_see: whether to read instead those that later steps see, and that of the last step, which is the
+        result of the run
     """
     found: dict[str, RunRecord] = {}
     tries: dict[str, list[AttemptRecord]] = {}
@@ -181,7 +182,7 @@ def run_details(
             run = RUNS.record(row)
             found[run.run_id] = run
         rows = connection.execute(_SELECT_ATTEMPTS, {"ids": chunk}).all()
-        results = _large_results(connection, rows[::-1] if newest_first else rows, result_bytes)
+        results = _results(connection, _seen_by_steps(rows) if as_steps_see else _within(result_bytes, rows[::-1]))
         for row in rows:
             attempt = ATTEMPTS.record(row)
             if attempt.extras_json is None:
@@ -200,18 +201,27 @@ def run_details(
     ]
 
 
-def _large_results(connection: Connection, rows: Sequence[Any], most_bytes: int) -> dict[tuple[str, int, int], bytes]:
-    """Return the results that were not read with their attempts, as far as there is room for them in each run."""
+def _seen_by_steps(rows: Sequence[Any]) -> list[Any]:
+    last_tries = list({(row.run_id, row.step_index): row for row in rows}.values())
+    of_runs = {row.run_id: row for row in last_tries if row.size}
+    return [*_within(PREVIOUS_STEPS_BYTES, last_tries), *of_runs.values()]
+
+
+def _within(most_bytes: int, rows: Sequence[Any]) -> Iterator[Any]:
+    """Yield the rows whose results there is room for in each run."""
     left = {row.run_id: most_bytes for row in rows}
-    wanted: list[tuple[str, int, int]] = []
     for row in rows:
         if row.size <= left[row.run_id]:
             left[row.run_id] -= row.size
-            if row.extras_json is None:
-                wanted.append((row.run_id, row.step_index, row.attempt))
+            yield row
+
+
+def _results(connection: Connection, rows: Iterable[Any]) -> dict[tuple[str, int, int], bytes]:
+    """Return the results that were not read with their rows."""
+    keys = {(row.run_id, row.step_index, row.attempt) for row in rows if row.extras_json is None}
     return {
         (run_id, step_index, attempt): extras_json
-        for chunk in chunks(wanted)
+        for chunk in chunks(keys)
         for run_id, step_index, attempt, extras_json in connection.execute(_RESULTS, {"keys": chunk})
     }
 
