@@ -347,16 +347,13 @@ async def test_a_host_process_joins_and_attaches(authority: Authority, tmp_path:
     credentials = grpc.ssl_server_credentials(
         [(pair.key.read_bytes(), pair.cert.read_bytes())], authority.file.read_bytes(), require_client_auth=True
     )
-    kernel = FakeGateway(tmp_path / "unused")
-    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = probe.sockets[0].getsockname()[1]
-    probe.close()
-    await kernel.start(f"127.0.0.1:{port}", credentials)
-    door = await FakeEnrolment(authority, addresses=(f"tls://127.0.0.1:{port}",)).start()
+    kernel, address = FakeGateway(tmp_path / "unused"), f"127.0.0.1:{free_ports(1)}"
+    await kernel.start(address, credentials)
+    door = await FakeEnrolment(authority, addresses=(f"tls://{address}",)).start()
     (tmp_path / "string").write_text(door.string())
     first = launch("nomaflow_host", project, "--join", str(tmp_path / "string"), log_file=tmp_path / "first.log")
     await kernel.session()
-    assert first.stop() == 0
+    assert await asyncio.to_thread(first.stop) == 0
     second = launch("nomaflow_host", project, log_file=tmp_path / "second.log")
     await kernel.session(2)
     assert await asyncio.to_thread(second.stop) == 0
