@@ -121,7 +121,7 @@ def test_a_kernel_that_hangs_or_is_killed_is_started_again(stage: Stage) -> None
     ledger, runs, before = stage.start_steps()
     epoch = stage.client.get_kernel().epoch
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        os.kill(stage.machine.pid(KERNEL), number)
+        os.kill(eventually(lambda: stage.machine.pid(KERNEL)), number)
         epoch += 1
         stage.says(HOST, f"epoch {epoch}")
     assert stage.machine.property(KERNEL, "NRestarts") == "2"

@@ -228,7 +228,7 @@ def test_a_killed_host_is_started_again(lasting: Lasting, tmp_path: Path) -> Non
     with closing(SyncKernelClient(ProjectAddress(project=lasting.project))) as client:
         first = client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)})).run_id
         ledger.wait_for("may_finish")
-        host = _pid_of(client, "host")
+        host = eventually(lambda: _pid_of(client, "host"))
         good = lasting.break_settings("[host\n")
         os.kill(host, signal.SIGKILL)
         crashed = _lines_until(lasting.up, type="part", pid=host)[-1]
