@@ -252,7 +252,8 @@ def test_a_page_opens_from_the_installed_wheel(
         link = console.nomaflow("console", "link", str(project)).stdout.strip()
         address, _, code = link.partition("/login#")
         base = f"http://127.0.0.1:{address.rpartition(':')[2]}"
-        with httpx.Client(base_url=base, headers={"origin": base, "accept": "text/html"}) as browser:
+        headers = {"origin": base, "accept": "text/html"}
+        with httpx.Client(base_url=base, headers=headers, timeout=PATIENCE) as browser:
             page = browser.post("/login", data={"code": code}, follow_redirects=True)
             assert page.status_code == 200, page.text
             files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)

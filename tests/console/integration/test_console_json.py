@@ -12,7 +12,7 @@ import pytest
 from console_system import ConsoleSystem, running_console, written_project
 
 from nomaflow.client import TriggerOrder
-from real_system import eventually
+from real_system import PATIENCE, eventually
 
 JOBS = """
 [[jobs]]
@@ -274,7 +274,7 @@ def test_the_only_run_of_a_job_is_not_compared_with_itself(console: ConsoleSyste
 
 def test_without_a_session_json_is_a_401_and_no_login_page(console: ConsoleSystem) -> None:
     """A program gets an error that it can read."""
-    answer = httpx.get(f"{console.base}/runs.json")
+    answer = httpx.get(f"{console.base}/runs.json", timeout=PATIENCE)
     assert (answer.status_code, answer.json()["error"]["reason"]) == (401, "SESSION_OVER")
 
 

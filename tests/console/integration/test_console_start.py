@@ -115,7 +115,8 @@ def test_a_unix_socket_serves_whoever_forwards_it(project: Path, start: Launch) 
     stale.close()
     start("--listen", "unix:c.sock")
     assert path.stat().st_mode & 0o777 == 0o660
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost:9999") as client:
+    transport = httpx.HTTPTransport(uds=str(path))
+    with httpx.Client(transport=transport, base_url="http://localhost:9999", timeout=PATIENCE) as client:
         own = {"origin": "http://localhost:9999"}
         assert client.post("/login", data={"code": code_of(project)}, headers=own).status_code == 303
         assert client.post("/login", data={"code": code_of(project)}, headers={"origin": "http://x"}).status_code == 403
@@ -130,7 +131,8 @@ def test_a_proxy_is_believed_for_its_origin_and_the_name_of_the_person_only(proj
     start("--listen", "127.0.0.1:0", "--origin", "https://ops.example.org", "--user-header", "X-User")
     assert url_of(project) == "https://ops.example.org"
     base = listening_port(project)
-    with httpx.Client(base_url=f"http://127.0.0.1:{base}", headers={"host": "ops.example.org"}) as client:
+    host = {"host": "ops.example.org"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{base}", headers=host, timeout=PATIENCE) as client:
         named = {"accept": "text/html", "x-user": "zoe"}
         assert client.get("/preferences", headers=named).status_code == 303
         own = {"origin": "https://ops.example.org"}
@@ -158,7 +160,8 @@ def test_own_tls_serves_with_a_secure_cookie(project: Path, start: Launch, tmp_p
     start("--listen", "127.0.0.1:0", "--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
     url = url_of(project)
     assert url.startswith("https://127.0.0.1:")
-    with httpx.Client(base_url=url, verify=ssl.create_default_context(cafile=str(authority.file))) as client:
+    trusted = ssl.create_default_context(cafile=str(authority.file))
+    with httpx.Client(base_url=url, verify=trusted, timeout=PATIENCE) as client:
         answer = client.post("/login", data={"code": code_of(project)}, headers={"origin": url})
         assert answer.headers["set-cookie"].startswith("__Host-nomaflow-")
         plain = {"origin": url.replace("https", "http")}
@@ -173,7 +176,7 @@ def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project:
     first = start()
     url = url_of(project)
     base = f"http://127.0.0.1:{url.rpartition(':')[2]}"
-    with httpx.Client(base_url=base, headers={"origin": base}) as client:
+    with httpx.Client(base_url=base, headers={"origin": base}, timeout=PATIENCE) as client:
         client.post("/login", data={"code": code_of(project)})
         unused = code_of(project)
         first.kill()

@@ -16,7 +16,7 @@ from page_forms import form_of
 from nomaflow.client import TriggerOrder
 from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
-from real_system import eventually, launch
+from real_system import PATIENCE, eventually, launch
 
 PROJECT = RUN_PAGE_PROJECT
 _COUNTS = re.compile(r"starts in <span class=\"ticks\" data-until=\"[0-9T:.Z-]+\">1[0-9] min(?: [0-9]{2} s)?</span>")
@@ -197,7 +197,8 @@ def test_a_report_has_the_address_at_which_a_proxy_shows_the_run(
     try:
         eventually(lambda: (tmp_path / ".nomaflow" / "console").exists() or other.ended)
         socket = httpx.HTTPTransport(uds=str(tmp_path / "c.sock"))
-        with httpx.Client(transport=socket, base_url="http://ops.example.org", headers={"origin": origin}) as client:
+        host, headers = "http://ops.example.org", {"origin": origin}
+        with httpx.Client(transport=socket, base_url=host, headers=headers, timeout=PATIENCE) as client:
             code = make_code(ConsoleSecret.of(tmp_path / ".nomaflow"), "ann")
             cookie = client.post("/login", data={"code": code}).headers["set-cookie"].partition(";")[0]
             report = client.get(f"/runs/{failed_run}/report.txt", headers={"cookie": cookie}).text
