@@ -10,10 +10,6 @@ from nomaflow_api.addresses import HOST_URI
 from nomaflow_host.process.errors import NotJoined
 
 
-class CertificateError(NotJoined):
-    """Raised when a certificate is not one for a host and its key."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SigningRequest:
     """A signing request and the new key that it was made with, PEM."""
@@ -58,11 +54,11 @@ def signing_request(host: str) -> SigningRequest:
 
 
 def read_certificate(chain: str, *, host: str, key: str) -> CertificateFacts:
-    """Read a host's certificate.
+    """Read the certificate that a kernel has sent.
 
     :param chain: PEM, the host's own first
     :param key: PEM, the one of the request
-    :raises CertificateError: if it is not for this host and this key
+    :raises NotJoined: if it is not for this host and this key
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -73,9 +69,9 @@ def read_certificate(chain: str, *, host: str, key: str) -> CertificateFacts:
         named = names.get_values_for_type(x509.UniformResourceIdentifier)
         fits = certificate.public_key() == load_pem_private_key(key.encode(), password=None).public_key()
     except (ValueError, x509.ExtensionNotFound):
-        raise CertificateError("what should be this host's certificate is none") from None
+        raise NotJoined("the kernel has sent something that is not a host's certificate") from None
     if not fits or named != [f"{HOST_URI}{host}"]:
-        raise CertificateError(f"the certificate is not for host {host!r} and its key")
+        raise NotJoined(f"the kernel has sent a certificate that is not for host {host!r} and its key")
     return CertificateFacts(
         serial=f"{certificate.serial_number:x}",
         issued_at=int(certificate.not_valid_before_utc.timestamp()),
