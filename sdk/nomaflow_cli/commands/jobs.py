@@ -63,6 +63,10 @@ def job(*, invocation: Invocation, job: str = argument("The job's id.")) -> None
     """
 
     async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView], JobStatsView | None]:
+        if ":" in job:  # no id has one: it is the place that `jobs` shows where a file gives no good id
+            for view in (await kernel.list_jobs_page(text=job)).jobs:
+                if view.job_id == job:
+                    return view, [], None
         view = await kernel.get_job(job)
         recent = await first(_RECENT, kernel.list_runs(job_id=job, page_size=_RECENT))
         return view, recent, (await kernel.job_stats([job], last=_MEASURED)).get(job)

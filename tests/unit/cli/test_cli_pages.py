@@ -307,13 +307,14 @@ async def test_a_problem_of_a_job_is_shown_with_its_line(kernel: FakeKernel, com
 async def test_a_problem_of_a_table_without_an_id_has_its_line(
     kernel: FakeKernel, command: Command, tmp_path: Path
 ) -> None:
-    """The kernel calls its job by the table's place."""
+    """The kernel calls its job by the table's place, and `job` shows it by that."""
     (tmp_path / "cwd" / "jobs.toml").write_text('[[jobs]]\nschedule = "x"\n')
     job = job_pb2.Job(job_id="jobs.toml:jobs[0]")
     job.problems.add(severity="error", code="bad_schedule", file="jobs.toml", path="jobs[0].schedule", message="no")
     kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=[job])
     kernel.replies["ListHosts"] = pb.ListHostsResponse()
-    assert "in jobs.toml:2 › jobs[0].schedule" in (await command("jobs", "--address", kernel.address)).out
+    for words in (["jobs"], ["job", "jobs.toml:jobs[0]"]):
+        assert "in jobs.toml:2 › jobs[0].schedule" in (await command(*words, "--address", kernel.address)).out
 
 
 async def test_schedule_names_the_jobs_that_it_cannot_plan(command: Command, tmp_path: Path) -> None:
