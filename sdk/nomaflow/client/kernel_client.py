@@ -74,6 +74,9 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         on_connected: Callable[[bool], None] | None = None,
     ) -> None:
         source = FixedAddress(address=address, token=token) if isinstance(address, str | Sequence) else address
+        if not hasattr(source, "addresses"):
+            wanted = "a text such as 'unix:/path/kernel.sock', a list of texts, or ProjectAddress(project=DIR)"
+            raise TypeError(f"address is {address!r}, expected {wanted}")
         self._by = by
         self._connection = Connection(
             source=source,

@@ -6,12 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from fake_kernel import FakeKernel, Refusal, make_run
-from nomaflow.client import KernelClient, KernelUnreachable
+from nomaflow.client import KernelClient, KernelUnreachable, SyncKernelClient
 from nomaflow.client.values import EventView
 from nomaflow_api.addresses import split_addresses
 
@@ -138,6 +139,14 @@ async def test_no_address_at_all_is_said() -> None:
         with pytest.raises(KernelUnreachable, match="no address") as caught:
             await client.get_kernel()
     assert "--address" in caught.value.fix
+
+
+@pytest.mark.parametrize("client", [KernelClient, SyncKernelClient])
+@pytest.mark.parametrize("address", [None, Path("/srv/team")])
+def test_what_is_no_address_is_refused_at_once(client: type[KernelClient | SyncKernelClient], address: Any) -> None:
+    """Nothing, or a folder, gets the forms of an address, and the source that reads one in a folder."""
+    with pytest.raises(TypeError, match=rf"address is .*{address}.*, expected .*'unix:/.*ProjectAddress"):
+        client(address)
 
 
 async def test_a_stream_is_not_cut_by_a_call_that_goes_elsewhere(kernel: FakeKernel, standby: FakeKernel) -> None:
