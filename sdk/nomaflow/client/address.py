@@ -75,7 +75,7 @@ class ProjectAddress:
         if not text:
             raise KernelUnreachable(
                 f"no kernel runs in {str(self.project)!r}: there is no .nomaflow/address",
-                fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}",
+                fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}; or name the address of another",
             )
         return (text.splitlines()[0],)
 

@@ -214,11 +214,12 @@ async def test_a_socket_that_this_user_may_not_use_is_named() -> None:
 
 
 async def test_a_project_without_an_address_is_named(tmp_path: Path) -> None:
-    """A project whose kernel never ran says so, and may be given as a text."""
+    """A project whose kernel never ran says so, and may be given as a text; its kernel may be elsewhere."""
     for project in (tmp_path, str(tmp_path)):
         async with KernelClient(ProjectAddress(project=project), connect_seconds=0.1) as client:
-            with pytest.raises(KernelUnreachable, match="no kernel runs"):
+            with pytest.raises(KernelUnreachable, match="no kernel runs") as caught:
                 await client.get_kernel()
+        assert "or name the address of another" in caught.value.fix
 
 
 async def test_a_kernel_that_comes_back_elsewhere_is_found(kernel: FakeKernel, tmp_path: Path) -> None:
