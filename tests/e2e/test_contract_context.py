@@ -49,6 +49,12 @@ def test_previous_steps(stage: Stage) -> None:
     assert ran.run.rows_affected == 4
 
 
+def test_extras_that_are_too_large_to_pass_on_are_not_taken_for_none(stage: Stage) -> None:
+    """A step that reads the extras of 600 KB of an earlier step fails, and is told why."""
+    ran = stage.run_job("heavy")
+    assert ran.run.error.startswith("the extras of step 'much' are not passed on"), ran.run.state
+
+
 def test_parent_chain(stage: Stage) -> None:
     """A run that call_job started knows its ancestors, root first."""
     root = stage.run_job("root")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from nomaflow import PreviousStep, RunContext, Trigger
+from nomaflow import PreviousStep, RunContext, StepFailed, Trigger
 from nomaflow_api.v1.lossless_json import ValueCodecError, loads
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.environment import Values, resolve_tree
@@ -110,7 +110,22 @@ class _PreviousSteps(Sequence[PreviousStep]):
                 name=step["name"],
                 state=step["state"],
                 rows_affected=step.get("rows_affected"),
-                extras=step.get("extras") or {},
+                extras=_LeftOutExtras(step["name"]) if "extras_omitted" in step else step["extras"],
             )
             for step in json.loads(self._text)
         )
+
+
+class _LeftOutExtras(Mapping[str, Any]):
+    """The extras of a step that the kernel has left out for their size: a step that reads them fails."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise StepFailed(
+            f"the extras of step {self._step!r} are not passed on: with those of earlier steps they have more than "
+            "512 KiB (put data in a table, and return its row count and key)"
+        )
+
+    __getitem__ = __iter__ = __len__ = _refuse

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from generation_orders import Project, order_of
 
+from nomaflow import StepFailed
 from nomaflow_host.generation.contexts import context_of
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.errors import PreparationFailed
@@ -268,6 +271,21 @@ def test_context_of_an_order() -> None:
     assert ctx.is_cancelled() is False
     flag.append(True)
     assert ctx.is_cancelled() is True
+
+
+def test_extras_that_the_kernel_left_out_are_not_taken_for_none() -> None:
+    """A step that reads them fails and is told why; its copies of ctx know, too; the others are as they were."""
+    steps = '[{"name":"small","state":"SUCCEEDED","rows_affected":1,"extras":{"table":"orders"}},'
+    steps += '{"name":"load","state":"SUCCEEDED","rows_affected":4,"extras":{},"extras_omitted":true}]'
+    ctx = context_of(order_of("m:f", previous_steps_json=steps), environ={})
+    for each in (ctx, copy.deepcopy(ctx), pickle.loads(pickle.dumps(ctx))):
+        small, load = each.previous_steps
+        assert (small.extras["table"], load.rows_affected) == ("orders", 4)
+        for read in (dict, len, lambda extras: extras.get("table"), lambda extras: "table" in extras):
+            with pytest.raises(StepFailed, match=r"extras of step 'load' are not passed on: .* more than 512 KiB"):
+                read(load.extras)
+        with pytest.raises(StepFailed):
+            _ = load.child_run_id
 
 
 @pytest.mark.parametrize(

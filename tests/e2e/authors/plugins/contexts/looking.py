@@ -34,6 +34,14 @@ async def rows(*, n: int):
     return {"rows_affected": n, "note": f"made {n}"}
 
 
+async def much():
+    return {"table": "orders", "rows": "x" * 600_000}
+
+
+async def looks_at_much(*, ctx):
+    return {"table": ctx.previous_step("much").extras.get("table")}
+
+
 async def no_rows():
     return {"note": "none"}
 
