@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -115,7 +116,18 @@ def exception_types(error: BaseException) -> tuple[str, ...]:
     """Return the qualified names of an exception's classes, most derived first, of a group those of its members too."""
     each_of = (error, *_members(error))
     kinds = dict.fromkeys(kind for each in each_of for kind in type(each).__mro__ if kind is not object)
-    return tuple(fitting(f"{kind.__module__}.{kind.__qualname__}") for kind in itertools.islice(kinds, _MAX_NOTES))
+    names = (fitting(f"{module}.{kind.__qualname__}") for kind in kinds for module in _modules_of(kind))
+    return tuple(itertools.islice(names, _MAX_NOTES))
+
+
+def _modules_of(kind: type) -> Iterator[str]:
+    """Yield the module of a class, and the packages above it that offer it, by which authors import it."""
+    module = str(kind.__module__)
+    yield module
+    while package := module.rpartition(".")[0]:
+        if getattr(sys.modules.get(package), "__dict__", {}).get(kind.__qualname__) is kind:
+            yield package
+        module = package
 
 
 def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> str:
