@@ -51,7 +51,7 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
         return Reason("unknown_job", _no_job_to_call(state, run, target))
     request = RunRequest(
         inherited=run.plan.job_params,
-        params={**run.plan.run_params, **step.child_params},
+        params={**run.plan.run_params, **step.child_params[0]},
         inherited_of_files=inherited_of_files,
         params_of_files=params_of_files,
         log_level=run.plan.asked_log_level,
@@ -117,8 +117,9 @@ def _keys_of_files(state: EngineState, run: ActiveRun, step: PlannedStep) -> tup
     if _caller(state, run) and (child is None or child.host != run.host):
         return (), ()
     plan = run.plan
-    literal = plan.literal_run_params.difference(step.child_params) | step.literal_child_params
-    params = {*plan.run_params, *step.child_params} - literal
+    of_child, literal_of_child = step.child_params
+    literal = plan.literal_run_params.difference(of_child) | literal_of_child
+    params = {*plan.run_params, *of_child} - literal
     return sorted(plan.job_params.keys() - plan.literal_job_params), sorted(params)
 
 

@@ -59,7 +59,7 @@ def _letter(state: EngineState, run: ActiveRun, current: CurrentAttempt, timeout
         callable=step.callable,
         kwargs_json=_json_bytes(kwargs_json),
         strict_keys=step.strict_keys,
-        literal_kwargs=tuple(step.literal_keys),
+        literal_kwargs=tuple(step.values[1]),
         params_json=_json_bytes(params_json),
         literal_params=tuple(run.plan.literal_params),
         secret_keys=tuple(sorted(hidden)),

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from nomaflow_kernel.engine.value_layers import NOTHING, child_params, job_params, run_params, step_values, strict_keys
+from nomaflow_kernel.engine.value_layers import Values, child_params, job_params, run_params, step_values, strict_keys
 from nomaflow_kernel.history.records import NO_HOST, RunRequest
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, PresetDefinition, StepDefinition
 from nomaflow_project.jobs.resources import Resources
@@ -17,13 +17,9 @@ from nomaflow_project.jobs.step_types import CALL_JOB_STEP
 
 
 class PlannedStep(Struct, frozen=True, kw_only=True):
-    """One step with its merged values.
+    """One step. Its values are merged when they are asked for: each of a thousand steps gets all params of its run.
 
-    :param kwargs_json: all layers merged
-    :param strict_keys: keys from op_kwargs, which the callable must accept
-    :param literal_keys: keys of literal values
-    :param child_params: params that a call_job step itself gives to its child
-    :param literal_child_params: the keys of those that are literal
+    :param layers: what the values are merged of
     :param reuse: the output to reuse instead of running the step, in the form of RunRequest
     """
 
@@ -33,23 +29,36 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
     callable: str
     target_job_id: str
     enabled: bool
-    kwargs_json: str
-    strict_keys: tuple[str, ...]
-    literal_keys: frozenset[str]
+    layers: tuple[StepDefinition, JobDefinition, PresetDefinition | None, RunRequest]
     retry: RetryPolicy
     timeout_seconds: float | None
     isolation: IsolationChoice
     cancel_grace_seconds: float | None
     resources: Resources | None = None
     image: str = ""
-    child_params: Mapping[str, Any] = field(default_factory=dict)
-    literal_child_params: frozenset[str] = frozenset()
     reuse: Mapping[str, Any] | None = None
 
     @property
-    def given_keys(self) -> frozenset[str]:
-        """The keys given by any layer."""
-        return frozenset(json.loads(self.kwargs_json))
+    def values(self) -> Values:
+        """All layers merged."""
+        return step_values(*self.layers)
+
+    @property
+    def kwargs_json(self) -> str:
+        """The text of the values."""
+        return _dump(self.values[0])
+
+    @property
+    def strict_keys(self) -> tuple[str, ...]:
+        """The keys from op_kwargs, which the callable must accept."""
+        step, _, preset, request = self.layers
+        return strict_keys(step, preset, request)
+
+    @property
+    def child_params(self) -> Values:
+        """The params that a call_job step itself gives to its child."""
+        step, _, preset, request = self.layers
+        return child_params(step, preset, request)
 
     @property
     def runs(self) -> bool:
@@ -131,8 +140,6 @@ def _plan_step(
     preset: PresetDefinition | None,
     request: RunRequest,
 ) -> PlannedStep:
-    kwargs, literal = step_values(step, definition, preset, request)
-    of_child, literal_child = child_params(step, preset, request) if step.calls_job else NOTHING
     enabled = step.enabled
     if preset and step.name in preset.steps:
         enabled = preset.steps[step.name]
@@ -143,17 +150,13 @@ def _plan_step(
         callable=step.callable,
         target_job_id=step.target_job_id,
         enabled=request.switches.get(step.name, enabled),
-        kwargs_json=_dump(kwargs),
-        strict_keys=strict_keys(step, preset, request),
-        literal_keys=literal,
+        layers=(step, definition, preset, request),
         retry=definition.retry_of(step),
         timeout_seconds=step.timeout_seconds,
         isolation=definition.isolation_of(step),
         cancel_grace_seconds=definition.cancel_grace_of(step),
         resources=step.resources,
         image=step.image,
-        child_params=of_child,
-        literal_child_params=literal_child,
         reuse=request.reuse.get(step.name),
     )
 

@@ -215,7 +215,7 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
     for step in draft.plan.steps:
         if step.runs and step.strict_keys and not step.calls_job:
             manifest = state.jobs.manifest(draft.host)
-            refusal, ignored = check_keys(step.callable, manifest, step.strict_keys, step.given_keys)
+            refusal, ignored = check_keys(step.callable, manifest, step.strict_keys, step.values[0])
             if refusal is not None:
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]

@@ -23,8 +23,6 @@ Values = tuple[Mapping[str, Any], frozenset[str]]
 _Layer = tuple[Mapping[str, Any], Collection[str]]
 """The values of one layer, and the keys of those that are from a file of the host."""
 
-NOTHING: Values = ({}, frozenset())
-
 
 def job_params(definition: JobDefinition, request: RunRequest) -> Values:
     """Return the params of the job, with the inherited ones on top."""

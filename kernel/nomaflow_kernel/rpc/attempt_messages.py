@@ -58,7 +58,7 @@ def step_messages(
             ],
         )
         if logs is not None:
-            values = given_values(step, definition.secret_params)
+            values = given_values(step, definition.secret_params) if left >= 0 and message.attempts else b""
             for attempt, told in zip(tries.get(step.index, ()), message.attempts, strict=True):
                 told.log.CopyFrom(_log_message(attempt, logs.get((step.name, attempt.attempt))))
                 left -= len(values)
@@ -83,7 +83,7 @@ def _leave_out_results(steps: Sequence[run_pb2.Step], *, most: int) -> None:
 
 def given_values(step: PlannedStep, secret_params: Sequence[str]) -> bytes:
     """Return what a step is given, merged from all layers, references unresolved; secret values are ``***``."""
-    text = json.dumps(step.child_params, separators=(",", ":")) if step.calls_job else step.kwargs_json
+    text = json.dumps(step.child_params[0], separators=(",", ":")) if step.calls_job else step.kwargs_json
     return hidden(text, secret_params).encode("utf-8", "surrogatepass")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
@@ -13,10 +12,13 @@ from nomaflow_api.v1.sealing import LetterError, open_problems, seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand
+from nomaflow_kernel.engine.run_plan import PlannedStep
 from nomaflow_kernel.hosts.errors import HostLoading
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.pending_loads import PendingLoads, ask
+
+_Given = tuple[PlannedStep, tuple[str, ...]]
 
 Admitted = tuple[TriggerCommand, tuple[str, ...]]
 """A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
@@ -80,12 +82,13 @@ class TriggerChecks:
         :raises ValuesRefused: if a step would refuse one
         """
         draft, given = command.draft, command.request
-        try:
-            steps = [] if draft is None else list(self._given_steps(draft, given.params, given.op_kwargs))
-        except SecretParamsUnreadable:
-            steps = []  # of a replay; its attempts say so
+        steps = [] if draft is None else _given_steps(draft, given.params, given.op_kwargs)
         if draft is None or not steps:
             return ()
+        try:
+            checked = self._first(steps, draft.definition.secret_params)
+        except SecretParamsUnreadable:
+            return ()  # of a replay; its attempts say so
         loaded = [each for each in self._sessions.of_host(draft.host) if not each.loading]
         # One that was started for an attempt may leave at any moment.
         session = min(loaded, key=lambda each: bool(each.hello.for_attempt), default=None)
@@ -94,7 +97,6 @@ class TriggerChecks:
                 f"the values were not checked: no instance of host {draft.host!r} has code loaded; {_AT_THE_ATTEMPT}"
             )
             return (absent,) if says_absent else ()
-        checked = _first(steps)
         answer = await ask(session, gateway.CheckCommand(steps=seal(checked)))
         problems = None if answer is None or not answer.checked else _problems(answer.problems)
         if problems is None:
@@ -109,30 +111,43 @@ class TriggerChecks:
         some = f"the values of {len(checked)} of {len(steps)} steps were checked: together they are too large"
         return (f"{some}; {_AT_THE_ATTEMPT}",)
 
-    def _given_steps(
-        self, draft: Draft, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
-    ) -> Iterator[CheckedStep]:
-        """Yield the steps that will run in a host and get a value from the caller."""
-        for step in draft.plan.steps:
-            given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
-            if given and step.runs and not step.calls_job:
-                yield CheckedStep(
+    def _first(self, steps: Sequence[_Given], secret_params: Sequence[str]) -> Sequence[CheckedStep]:
+        """Return the first steps whose values are not too large together for one message; at least one.
+
+        Every step gets all params, and gRPC would end the host's session for a message over its limit.
+        """
+        checked: list[CheckedStep] = []
+        size = 0
+        for step, given_keys in steps:
+            text = step.kwargs_json
+            values = self._engine.secrets.opened(text).encode("utf-8", "surrogatepass")
+            size += len(values) + sum(map(len, given_keys))
+            if checked and size > VALUES_BYTES:
+                break
+            checked.append(
+                CheckedStep(
                     step=step.name,
                     callable=step.callable,
-                    kwargs_json=self._engine.secrets.opened(step.kwargs_json).encode("utf-8", "surrogatepass"),
+                    kwargs_json=values,
                     strict_keys=step.strict_keys,
-                    given_keys=tuple(given),
-                    secret_keys=secret_keys(step.kwargs_json, draft.definition.secret_params),
+                    given_keys=given_keys,
+                    secret_keys=secret_keys(text, secret_params),
                 )
+            )
+        return checked
 
 
-def _first(steps: Sequence[CheckedStep]) -> Sequence[CheckedStep]:
-    """Return the first steps whose values are not too large together for one message; at least one.
-
-    Every step gets all params, and gRPC would end the host's session for a message over its limit.
-    """
-    sizes = accumulate(len(step.kwargs_json) + sum(map(len, step.given_keys)) for step in steps)
-    return steps[: max(1, sum(size <= VALUES_BYTES for size in sizes))]
+def _given_steps(
+    draft: Draft, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
+) -> Sequence[_Given]:
+    """Return the steps that will run in a host and get a value from the caller, each with the keys of those."""
+    of_all = tuple(params)
+    given = (
+        (step, tuple(dict.fromkeys((*params, *op_kwargs[step.name]))) if op_kwargs.get(step.name) else of_all)
+        for step in draft.plan.steps
+        if step.runs and not step.calls_job
+    )
+    return [each for each in given if each[1]]
 
 
 def _field(problem: ValueProblem, op_kwargs: Mapping[str, Mapping[str, Any]]) -> str:
