@@ -151,7 +151,6 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
         addresses = _addresses(options, project, file)
-        lock.record(me)
         outbox = Outbox(store=SpillStore(directory=state_dir / "spill"))
         stack.callback(outbox.close)
         metrics = MetricsPlace.of(project.root, project.settings, address=options.metrics)
@@ -200,18 +199,24 @@ def _identity_file(options: HostOptions, project: Project, state_dir: Path) -> I
 async def _joined_alone(
     options: HostOptions, project: Project, file: IdentityFile, lock: InstanceLock
 ) -> Instance | None:
-    """Join a kernel if told to, and become the one process of this host.
+    """Become the one process of this host, and join a kernel if told to.
+
+    A disk without room is told before the join string is used up.
 
     :return: None if another process is this host; it then shows the new certificate
     :raises HostError: if it cannot join, or another process is this host and there was nothing to join
     """
-    joins = bool(options.join) and await _joined(options, project, file)
     me = Instance.new()
     try:
-        return structs.replace(me, ended=lock.acquire(me))
+        me = structs.replace(me, ended=lock.acquire(me))
+        lock.record(me)
     except HostBusy:
-        if not joins:
+        if not options.join or not await _joined(options, project, file):
             raise
+    else:
+        if options.join:
+            await _joined(options, project, file)
+        return me
     _log.info("this host already runs as another process, which shows the new certificate at its next connection")
     return None
 

@@ -339,6 +339,16 @@ async def test_a_kernel_that_signs_something_else_is_not_believed(
     assert not file.exists
 
 
+async def test_a_disk_that_takes_nothing_leaves_the_string_unused(door: FakeEnrolment, tmp_path: Path) -> None:
+    """It is told before, so that the host joins once there is room."""
+    project, string = tmp_path / "demo", tmp_path / "string"
+    (project / ".nomaflow" / "host-demo" / "instance.json").mkdir(parents=True)
+    string.write_text(door.string())
+    flags = ("--project", str(project), "--join", str(string))
+    code, told = await asyncio.to_thread(run_to_end, "nomaflow_host", *flags)
+    assert (code, "state cannot be written" in told, door.requests) == (70, True, []), told
+
+
 async def test_a_host_process_joins_and_attaches(authority: Authority, tmp_path: Path) -> None:
     """`--join FILE` the first time, from standard input too; afterwards it starts without."""
     project = tmp_path / "demo"
