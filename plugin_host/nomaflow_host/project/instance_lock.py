@@ -128,11 +128,11 @@ def _over(previous: Instance, me: Instance) -> bool:
 
     :raises LeftoverAlive: if something of it cannot be removed
     """
+    if previous.pid_namespace != me.pid_namespace:
+        return False  # of a container, whose machine's id may be its image's: other machines have that, too
     if previous.boot_id != me.boot_id:
         # The machine was booted again since, if it is the same machine.
         return bool(me.machine_id) and previous.machine_id == me.machine_id
-    if previous.pid_namespace != me.pid_namespace:
-        return False
     if previous.reaper is not None:
         _wait_or_kill(previous.reaper, _REAPER_SECONDS)
     if not previous.mark:

@@ -206,10 +206,11 @@ def test_a_stranger_with_the_same_pid_is_never_touched(tmp_path: Path, sleeper: 
         ({"boot_id": "before", "machine_id": "m"}, True),
         ({"boot_id": "before", "machine_id": "other"}, False),
         ({"pid_namespace": "pid:[1]"}, False),
+        ({"boot_id": "before", "machine_id": "m", "pid_namespace": "pid:[1]"}, False),
     ],
 )
 def test_what_cannot_be_proved_is_not_said(tmp_path: Path, changes: dict[str, str], *, over: bool) -> None:
-    """A reboot of the same machine is proof, another machine or another container is not."""
+    """A reboot of the same machine is proof, another machine or container is not, though its image's id is the same."""
     write(tmp_path, previous(**changes))
     lock = InstanceLock(state_dir=tmp_path)
     assert bool(lock.acquire(replace(Instance.new(), machine_id="m"))) is over
