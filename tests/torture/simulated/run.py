@@ -105,7 +105,7 @@ class Scene:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
         shutil.copyfile(self._template, self._path)
         schedule = Schedule(seed, path=self._path, database=self._engine, directory=self._directory)
-        session_module.Link = lambda *, address, folder: SimulatedLink(schedule.link(address))
+        session_module.Link = lambda *, address, identity_file: SimulatedLink(schedule.link(address))
         gc.disable()
         try:
             return schedule.run()
