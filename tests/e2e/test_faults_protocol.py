@@ -19,7 +19,7 @@ from team_system import reason_of
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.reason_statuses import read_details
-from real_system import Running, eventually
+from real_system import CLOCKS, Running, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -83,7 +83,8 @@ UNKNOWN_FIELD = b"\xfa\x3f\x05hello"
 def system() -> Iterator[FaultSystem]:
     """Start a kernel."""
     root = Path(tempfile.mkdtemp(prefix="nf-"))
-    with open_faults(root) as started:
+    clocks = (*CLOCKS[:2], "--lease-seconds", "20")  # a busy machine ends no session
+    with open_faults(root, *clocks) as started:
         started.counting_project("team", more_steps=MORE_STEPS, more_jobs=MORE_JOBS)
         yield started
     shutil.rmtree(root)
