@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from waiting import PATIENCE
+
 __all__ = ["NotifySocket", "Told"]
 
 Told = dict[str, str]
@@ -40,7 +42,7 @@ class NotifySocket:
         self.told.append(dict(line.split("=", 1) for line in lines))
         return self.told[-1]
 
-    def wait_for(self, wanted: Callable[[Told], object], *, seconds: float = 30.0) -> Told:
+    def wait_for(self, wanted: Callable[[Told], object], *, seconds: float = PATIENCE) -> Told:
         """Return the first message from now on that is wanted."""
         until = time.monotonic() + seconds
         while True:

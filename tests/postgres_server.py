@@ -19,8 +19,9 @@ from pathlib import Path
 
 import psutil
 
+from waiting import PATIENCE
+
 SUPERUSER = "nomaflow"
-START_SECONDS = 20.0
 _KEPT = Path(__file__).parents[1] / ".pytest_cache" / "postgres"
 
 
@@ -69,7 +70,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
@@ -79,7 +80,7 @@ class PostgresServer:
         """Stop the server, by default breaking off what its sessions do, and start it again on its data."""
         assert self._process is not None
         self._process.send_signal(number)
-        self._process.wait(timeout=20)
+        self._process.wait(PATIENCE)
         self.start()
 
     @contextmanager
@@ -102,7 +103,7 @@ class PostgresServer:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=20)
+            process.wait(PATIENCE)
         shutil.rmtree(self.folder)
 
     def url(self, database: str) -> str:
