@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import CatalogueView, JobStatsView, JobView, RefusedLoadView, RunView
 
-_NO_JOBS = "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
+_NO_JOBS = "no jobs: no host brings any; nomaflow hosts lists the hosts"
 _RECENT = 5
 _MEASURED = 50
 """Newest runs that the usual figures are of."""

@@ -74,7 +74,7 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
 @pytest.mark.parametrize(
     ("grant", "told"),
     [
-        ("read *", {"hosts": "no host has attached yet", "jobs": "no jobs yet", "runs": "no runs yet"}),
+        ("read *", {"hosts": "no host has attached yet", "jobs": "no jobs: no host brings any", "runs": "no runs yet"}),
         ("read host:team", {name: f"there are no {name} that you may see" for name in ("hosts", "jobs", "runs")}),
     ],
 )
