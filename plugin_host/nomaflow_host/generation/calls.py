@@ -134,15 +134,18 @@ class CallMaker:
     def _injections(self, plan: CallPlan, info: StepCall, values: Mapping[str, Any]) -> dict[str, Any]:
         if not (plan.catch_all or plan.named):
             return {}
-        given: dict[str, Any] = {}
-        results = self._guarded(lambda: self._hooks.call.nomaflow_contribute_injections(call=info), "inject")
-        for mapping in reversed(results):
-            given.update(mapping)
+        given: dict[str, Any] = self._guarded(lambda: self._offered(info), "inject")
         for name, value in given.items():
             if isinstance(value, Factory):
                 needed = name not in values and plan.injectable(name)
                 given[name] = self._guarded(value.make, "inject") if needed else None
         return given
+
+    def _offered(self, info: StepCall) -> dict[str, Any]:
+        offered: dict[str, Any] = {}
+        for mapping in reversed(self._hooks.call.nomaflow_contribute_injections(call=info)):
+            offered.update(**mapping)  # raises if it is no mapping, or a name is no text
+        return offered
 
     def _guarded(self, action: Callable[[], Any], what: str) -> Any:
         try:

@@ -130,6 +130,15 @@ def test_raising_hooks_fail_the_attempt(project: Project, hook: str, code: str) 
     assert "p.py:" in caught.value.message
 
 
+@pytest.mark.parametrize(("offer", "words"), [("[1]", "must be a mapping, not list"), ("{1: 2}", "must be strings")])
+def test_an_offer_that_is_no_mapping_of_names_is_the_plugin_s_failure(project: Project, offer: str, words: str) -> None:
+    """The attempt fails before the call, and the error tells that a plugin injects what cannot be injected."""
+    source = f"{_IMPORTS}@hookimpl\ndef nomaflow_contribute_injections(): return {offer}\ndef f(**kw): ..."
+    with pytest.raises(PreparationFailed, match=f"a plugin failed to inject: TypeError: .*{words}") as caught:
+        project({"p.py": source}).prepare(order_of("p:f"), environ={})
+    assert caught.value.reason_code == "hook_failed"
+
+
 def test_a_declared_field_is_no_misspelling(project: Project) -> None:
     """A field that a step type declares reaches the callable's ``**``, however near it is to a parameter's name."""
     types = "[StepType(name='t', callable='p:f', schema={'properties': {'timeouts': {}}})]"
