@@ -52,6 +52,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
 
     The host resolves references to its environment in values of its own files only; all others are literal.
 
+    :param preset: name of a preset of the job, or empty; the stored text begins with it, for lists
+    :param log_level: empty for the job's own; follows it there
     :param inherited: tagged JSON object laid over the job's params, below all other layers: the job params of a parent
     :param params: tagged JSON object laid over the job's and the preset's params
     :param inherited_of_files: the keys of ``inherited`` whose values are from the files of the host that runs it
@@ -61,14 +63,14 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     :param sealed_by: the principal that gave the secret params which a replay repeats; empty for the run's author
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
-    :param preset: name of a preset of the job, or empty
-    :param log_level: empty for the job's own
     :param reuse: step name → ``{"run_id", "rows_affected", "extras_json"}``: outputs that a replay from a later step
         reuses instead of running the step; extras that later steps would not see are None
     :param allow_overlap: start regardless of the job's overlap policy
     :param traceparent: the W3C trace context of its trigger, or empty
     """
 
+    preset: str = ""
+    log_level: str = ""
     inherited: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     inherited_of_files: Sequence[str] = ()
@@ -77,8 +79,6 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     sealed_by: str = ""
     op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     switches: Mapping[str, bool] = field(default_factory=dict)
-    preset: str = ""
-    log_level: str = ""
     reuse: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     allow_overlap: bool = False
     traceparent: str = ""

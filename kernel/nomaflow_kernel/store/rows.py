@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 import msgspec
 from msgspec import Struct
 from msgspec.inspect import is_struct_type
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table, func
 
 from nomaflow_kernel.history.access_records import AuditRecord, CertificateRecord, TokenRecord
 from nomaflow_kernel.history.attempt_facts import dump_facts, load_facts
@@ -183,11 +184,26 @@ CERTIFICATES = Rows(schema.certificates, CertificateRecord)
 AUDIT = Rows(schema.audit, AuditRecord)
 
 _SHORT, _KEPT = 2_000, 500
+_REQUEST = schema.runs.columns.keys().index("request")
+_LISTED = re.compile(r'\{("preset":"([^"\\]|\\.)*",?)?("log_level":"\w*")?')
+LISTED_RUN: Mapping[str, ColumnElement[Any]] = {
+    **dict(schema.runs.c.items()),
+    "request": func.substr(schema.runs.c.request, 1, _SHORT).label("request"),
+}
+"""The columns of a run in a list: of its request, which may have megabytes, only the beginning."""
+
+
+def listed_request(text: str) -> str:
+    """Return the whole of a short request, of another one its preset and its level, with which its text begins."""
+    if len(text) < _SHORT:
+        return text
+    found = _LISTED.match(text)
+    return found[0].rstrip(",") + "}" if found else "{}"
 
 
 def run_of(row: Sequence[Any]) -> RunRecord:
-    """Return the run of a row. Lists read the same rows repeatedly, so the runs of short ones are kept."""
-    values = tuple(row)
+    """Return the run of a row in a list. Lists read the same rows repeatedly, so the runs of short ones are kept."""
+    values = (*row[:_REQUEST], listed_request(row[_REQUEST]), *row[_REQUEST + 1 :])
     short = sum(len(each) for each in values if type(each) is str) <= _SHORT
     return _known_run(values) if short else RUNS.record(values)
 

@@ -305,3 +305,29 @@ async def test_the_newest_runs_of_many_jobs_come_at_once(store: Store, monkeypat
     newest = (await store.recent_runs(["a"], last=1))["a"][0]
     assert (newest.state, newest.started_at_us, newest.finished_at_us) == (RunState.SUCCEEDED, T0 + 1, T0 + 9)
     assert (newest.queued_at_us, newest.rows_affected) == (T0 + 11, 4)
+
+
+async def test_of_a_large_request_lists_read_the_preset_and_the_level(store: Store) -> None:
+    """Runs may be many, and each request of 4 MiB takes up to 90 MiB in memory. A short one is read whole."""
+    ids = Ids()
+    values = {"params": {"preset": "other", "text": "x" * 5_000}, "op_kwargs": {"one": {"log_level": "INFO"}}}
+    requests = [
+        RunRequest(preset="eu", log_level="DEBUG", **values),
+        RunRequest(preset='"東\\\udcff' * 30, **values),
+        RunRequest(log_level="DEBUG", **values),
+        RunRequest(**values),
+        RunRequest(preset="eu", params={"n": 1}),
+    ]
+    runs = [ids.new() for _ in requests]
+    queued = [queue(r, job_id=r, request=request) for r, request in zip(runs, requests, strict=True)]
+    await store.apply(queued, at_us=T0)
+    shown = [replace(request, params={}, op_kwargs={}) for request in requests[:4]] + requests[4:]
+    page = await store.list_runs(RunFilter(), before="", limit=9)
+    assert [run.request for run in page.runs] == shown[::-1]
+    named = await store.list_runs(RunFilter(run_ids=tuple(runs)), before="", limit=9)
+    seen = await store.list_runs(RunFilter(job_ids=tuple(runs)), before="", limit=9)
+    assert list(named.runs) == list(seen.runs) == list(page.runs)
+    last = await store.last_runs(runs)
+    assert [last[run_id].request for run_id in runs] == shown
+    recent = await store.recent_runs(runs, last=1, preset="eu")
+    assert [job_id for job_id, found in recent.items() if found] == [runs[4], runs[0]]

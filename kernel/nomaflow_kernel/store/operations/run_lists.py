@@ -19,7 +19,7 @@ from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.conditions import is_by, of_value, plain, within
 from nomaflow_kernel.store.operations.runs import begun_job_ids
-from nomaflow_kernel.store.rows import run_of
+from nomaflow_kernel.store.rows import LISTED_RUN, run_of
 from nomaflow_kernel.store.schema import attempts, runs
 
 _LOOKED_AT = 10_000
@@ -225,7 +225,9 @@ def _named_ids(connection: Connection, filter: RunFilter) -> Sequence[str] | Non
 
 def _read_named(connection: Connection, filter: RunFilter, ids: Sequence[str], before: str) -> list[RunRecord]:
     exact = within(runs.c.queued_at_us, filter.since_us, filter.until_us)
-    query = select(runs).where(runs.c.run_id.in_(ids), *exact, *_checked(filter)).order_by(_order(filter))
+    query = (
+        select(*LISTED_RUN.values()).where(runs.c.run_id.in_(ids), *exact, *_checked(filter)).order_by(_order(filter))
+    )
     return [run for run in map(run_of, connection.execute(query)) if _keeps(filter, run, before)]
 
 
@@ -276,10 +278,10 @@ def _read(connection: Connection, filter: RunFilter, search: _Search, limit: int
         search.ids(walk, *search.of(walk), oldest_first=filter.oldest_first).limit(limit) for walk in search.walks
     ]
     if len(queries) == 1:
-        rows = connection.execute(queries[0].with_only_columns(*runs.c))
+        rows = connection.execute(queries[0].with_only_columns(*LISTED_RUN.values()))
         return [run_of(row) for row in rows]
     ids = sorted(_union(connection, queries), reverse=not filter.oldest_first)[:limit]
-    query = select(runs).where(runs.c.run_id.in_(ids)).order_by(_order(filter))
+    query = select(*LISTED_RUN.values()).where(runs.c.run_id.in_(ids)).order_by(_order(filter))
     return [run_of(row) for row in connection.execute(query)]
 
 

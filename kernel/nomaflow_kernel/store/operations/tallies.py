@@ -27,7 +27,7 @@ from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.conditions import equal, of_value, within
 from nomaflow_kernel.store.operations.run_lists import id_range
-from nomaflow_kernel.store.rows import run_of
+from nomaflow_kernel.store.rows import LISTED_RUN, listed_request, run_of
 from nomaflow_kernel.store.schema import runs
 
 _STATES = {state.value: state for state in RunState}
@@ -142,10 +142,10 @@ def _newest_of_each(dialect: str, *names: str) -> Select[Any]:
     newest_first = one.c.job_id.desc(), one.c.run_id.desc()
     ids = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value)).order_by(*newest_first)
     oldest = ids.limit(1).offset(bindparam("newer", type_=Integer)).correlate(jobs).scalar_subquery()
-    columns: list[Any] = [runs.c[name] for name in names] or [runs]
+    columns = [LISTED_RUN[name] for name in names or LISTED_RUN]
     query = select(*columns).select_from(jobs).join(runs, runs.c.job_id == jobs.c.value)
     return query.where(runs.c.run_id >= func.coalesce(oldest, ""))
 
 
 def _preset(request: str) -> Any:
-    return json.loads(request).get("preset", "") if '"preset"' in request else ""
+    return json.loads(listed_request(request)).get("preset", "") if '"preset"' in request else ""
