@@ -129,18 +129,18 @@ class WaitingRuns:
         """Return the jobs that have waiting runs of a host."""
         return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id, _ in lane))
 
-    def next_ids(self, host: str, limit: int) -> list[str]:
-        """Return up to ``limit`` ids of runs of a host whose turn comes soon, by priority; the jobs take turns."""
+    def coming(self, host: str, limit: int) -> list[QueuedRun]:
+        """Return up to ``limit`` runs of a host whose turn comes soon, by priority; the jobs take turns."""
         lanes = self._hosts.get(host, {})
-        in_order = (run_id for priority in sorted(lanes, reverse=True) for run_id in self._in_turn(lanes[priority]))
+        in_order = (run for priority in sorted(lanes, reverse=True) for run in self._in_turn(lanes[priority]))
         return list(islice(in_order, limit))
 
-    def _in_turn(self, lane: _Lane) -> Iterator[str]:
-        lines = deque(map(iter, lane.values()))
+    def _in_turn(self, lane: _Lane) -> Iterator[QueuedRun]:
+        lines = deque(iter(runs.values()) for runs in lane.values())
         while lines:
             line = lines.popleft()
-            if run_id := next(line, ""):
-                yield run_id
+            if (run := next(line, None)) is not None:
+                yield run
                 lines.append(line)
 
     def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:

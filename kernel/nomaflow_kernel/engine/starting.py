@@ -62,7 +62,9 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             # All hosts together must not ask for more than is kept: it would be dropped before it is used.
             together = max(1, min(_LOADED_TOGETHER, state.specs.size // max(1, len(state.waiting.hosts()))))
             state.wanted_specs.update(
-                run_id for run_id in state.waiting.next_ids(host, together) if run_id not in state.specs
+                following.run_id
+                for following in state.waiting.coming(host, together)
+                if following.run_id not in state.specs and not following.large
             )
             state.wanted_specs.add(entry.run_id)
             return

@@ -19,12 +19,14 @@ from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import (
+    LARGE_REQUEST,
     Fold,
     QueuedRun,
     RunRecord,
     RunRequest,
     RunTrigger,
     TriggerKind,
+    is_large,
 )
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FoldRun, QueueRun
@@ -296,7 +298,11 @@ def _queue(
     ignored: Collection[str],
 ) -> TriggerOutcome:
     batch.add(QueueRun(run=record, definition_json=draft.definition_json))
-    run, lane = ActiveRun.new(record, draft.definition, draft.plan), lane_of(draft.plan.first, draft.host)
+    lane = lane_of(draft.plan.first, draft.host)
+    large = is_large(record.request) or (
+        command.replayed is not None
+        and len(draft.definition_json) > LARGE_REQUEST  # its copy of the definition is its own
+    )
     entry = QueuedRun(
         run_id=record.run_id,
         job_id=record.job_id,
@@ -311,9 +317,11 @@ def _queue(
         kind=record.trigger.kind,
         definition_digest="" if record.request.changes_plan else record.definition_digest,
         queue_timeout_seconds=draft.definition.queue_timeout_seconds,
+        large=large,
     )
     state.waiting.add(entry)
-    state.specs.put(record.run_id, run)
+    if not large:
+        state.specs.put(record.run_id, ActiveRun.new(record, draft.definition, draft.plan))
     state.last_folds.pop((record.job_id, record.request.preset), None)
     if lane not in state.dirty_hosts:
         kind = explaining.slot_kind(state, entry)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from msgspec import structs
 from rig import PlayedHost, Rig, command, job, step
 
 from nomaflow_kernel.domain.errors import QuotaExceeded
-from nomaflow_kernel.engine import explaining
+from nomaflow_kernel.engine import explaining, triggering
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
 from nomaflow_kernel.history.lookups import RunDetail
@@ -26,9 +27,9 @@ def read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     details = rig.store.run_details
 
-    async def run_details(run_ids: Sequence[str]) -> Sequence[RunDetail]:
+    async def run_details(run_ids: Sequence[str], **results: Any) -> Sequence[RunDetail]:
         found.extend(run_ids)
-        return await details(run_ids)
+        return await details(run_ids, **results)
 
     monkeypatch.setattr(rig.store, "run_details", run_details)
     return found
@@ -110,7 +111,7 @@ async def test_the_next_runs_are_read_in_the_order_of_their_turns(rig: Rig, read
     for name in ("a", "a", "a", "a", "b", "b", "c"):
         runs[name].append((await rig.take(command(name))).run_id)
     rig.engine._state.specs.clear()
-    assert rig.engine._state.waiting.next_ids("demo", 5) == [
+    assert [each.run_id for each in rig.engine._state.waiting.coming("demo", 5)] == [
         runs["a"][0], runs["b"][0], runs["c"][0], runs["a"][1], runs["b"][1],
     ]  # fmt: skip
     for number in range(1, 8):
@@ -118,6 +119,27 @@ async def test_the_next_runs_are_read_in_the_order_of_their_turns(rig: Rig, read
     last = await host.dispatch(8)
     assert last.run_id == runs["a"][3]
     assert len(read) == len(set(read)) == 7
+
+
+async def test_large_runs_are_read_one_by_one_when_it_is_their_turn(
+    rig: Rig, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request of 4 MiB takes up to 90 MiB, and thousands may wait; a replay may have a large definition, too."""
+    host = await _full(rig, kept=100)
+    await rig.take(command("sync"))
+    orders = [await host.dispatch(number) for number in (1, 2)]
+    runs = [(await rig.take(command("a", params={"values": [{}] * 3_000}))).run_id for _ in range(2)]
+    runs += [(await rig.take(command("a", params={"n": 1}))).run_id]
+    kept = rig.engine._state.specs
+    assert (list(kept), read) == ([runs[2]], [])
+    kept.clear()
+    await host.finish(orders[0].attempt_key)
+    assert ((await host.dispatch(3)).run_id, read) == (runs[0], [runs[0], runs[2]])
+    small = await rig.replay(orders[0].run_id)
+    monkeypatch.setattr(triggering, "LARGE_REQUEST", 10)
+    await rig.replay(orders[0].run_id)
+    assert list(kept) == [runs[2], small]
+    assert [each.large for each in (await rig.store.active_runs()).queued] == [True, False, True, True]
 
 
 async def test_runs_that_end_while_they_wait_leave_the_queue(rig: Rig) -> None:

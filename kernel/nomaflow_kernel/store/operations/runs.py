@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, case, func, or_, select, tuple_
 
 from nomaflow_kernel.history.lookups import ActiveRuns, RunDetail, RunSubject
 from nomaflow_kernel.history.records import (
+    LARGE_REQUEST,
     NO_HOST,
     PLAN_FIELDS,
     PREVIOUS_STEPS_BYTES,
@@ -142,6 +143,7 @@ def _queued(
         kind=kind,
         definition_digest="" if changes_plan else sys.intern(digest),
         queue_timeout_seconds=None if definition is None else definition.queue_timeout_seconds,
+        large=kind is TriggerKind.REPLAY or len(request) > LARGE_REQUEST,
     )
 
 
