@@ -72,6 +72,10 @@ class Inbox:
         self._wake.set()
         return True
 
+    def withdraw(self, turn: Turn) -> None:
+        """Forget a turn that nobody waits for, unless it was taken."""
+        self._turns = [each for each in self._turns if each is not turn]
+
     def wake(self) -> None:
         """Have the loop check timers and dirty hosts, even without a turn."""
         self._wake.set()

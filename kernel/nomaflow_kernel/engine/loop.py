@@ -116,7 +116,11 @@ class EngineLoop:
         turn = Turn(decide=decide, settle=settle, future=future, repeatable=repeatable, audit=audit, size=size)
         if not self._inbox.put(turn):
             raise KernelStopping
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._inbox.withdraw(turn)  # it may have megabytes of reports, which nobody counts from now on
+            raise
 
     def tell(self, decide: Callable[[Batch], object], *, repeatable: bool = False) -> None:
         """Have ``decide`` called in the next turn, without an answer; again after a failed commit if it is repeatable.

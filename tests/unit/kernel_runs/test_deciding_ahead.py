@@ -248,6 +248,22 @@ async def test_a_caller_that_gives_up_ends_nothing(rig: Rig, held: HeldStore, er
     assert rig.ended == []
 
 
+async def test_a_report_that_is_given_up_leaves_the_inbox(rig: Rig, held: HeldStore) -> None:
+    """A host that ends its calls while a commit is slow would fill the kernel's memory: nobody counts them any more."""
+    first = _trigger(rig, "a")
+    await held.under_way()
+    large = {"size": 16 * 1024 * 1024}
+    ahead, waiting = (asyncio.create_task(rig.engine.report(("demo", "i"), [], **large)) for _ in range(2))
+    await held.ahead()
+    assert rig.engine._loop.turns == 1
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert rig.engine._loop.turns == 0
+    held.let_go()
+    await first
+    assert await ahead == []
+
+
 async def test_a_store_taken_over_refuses_what_was_decided_ahead(rig: Rig, held: HeldStore) -> None:
     """A takeover by a newer kernel leaves no caller of this one waiting."""
     first = _trigger(rig, "a")
