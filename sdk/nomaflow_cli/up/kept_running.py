@@ -224,7 +224,8 @@ class Part:
         try:
             with self.log.open("rb") as output:
                 size = output.seek(0, os.SEEK_END)
-                output.seek(max(self._log_start, size - _TAIL_BYTES))
+                began = self._log_start if self._log_start <= size else 0  # logrotate has cut it off
+                output.seek(max(began, size - _TAIL_BYTES))
                 return output.read().decode("utf-8", "replace").splitlines()[-12:]
         except OSError:
             return []

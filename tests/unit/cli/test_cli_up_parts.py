@@ -133,6 +133,17 @@ async def test_a_part_that_never_was_ready_is_given_up(tmp_path: Path) -> None:
     assert caught.value.tail == ("no such store",)
 
 
+async def test_a_log_that_was_cut_off_meanwhile_still_says_why(tmp_path: Path) -> None:
+    """Its end is shown after logrotate's ``copytruncate``, too: nobody is told that the disk may be full."""
+    log = tmp_path / "state" / "kernel.log"
+    log.parent.mkdir()
+    log.write_text("an earlier life\n" * 100)
+    watched = _Watched(tmp_path, "import os, sys; os.ftruncate(1, 0); sys.exit('no such store')")
+    with pytest.raises(PartFailed, match=r"exit code 1$") as caught:
+        await watched.running
+    assert caught.value.tail == ("no such store",)
+
+
 async def test_a_part_that_the_others_go_on_without_is_started_until_it_runs(tmp_path: Path) -> None:
     """There may be room on the disk later; only what a new start does not change gives it up."""
     room = tmp_path / "room"
