@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from nomaflow_api.private_file import locked, write_private
 from nomaflow_host.process.errors import HostBusy, LeftoverAlive, StateUnwritable
@@ -35,6 +35,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     :param pid_namespace: processes of another namespace cannot be looked for
     :param ended: earlier incarnations that have provably ended, newest last
     :param mark: mark of every process below its reaper; 0 if the system allows none
+    :param lock: device and inode of the lock that it holds
     """
 
     incarnation: str
@@ -45,6 +46,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     reaper: ProcessIdentity | None = None
     ended: tuple[str, ...] = ()
     mark: int = 0
+    lock: tuple[int, int] = (0, 0)
 
     @classmethod
     def new(cls) -> Instance:
@@ -91,7 +93,7 @@ class InstanceLock:
         previous = self._previous()
         if previous is not None:
             ended += previous.ended
-            if _over(previous, me):
+            if _over(previous, structs.replace(me, lock=self._held())):
                 ended.append(previous.incarnation)
         return tuple(ended[-_REMEMBERED:])
 
@@ -101,7 +103,7 @@ class InstanceLock:
         :raises StateUnwritable: if that fails; the previous record stays
         """
         try:
-            write_private(self._state_dir / _FILE, msgspec.json.encode(me))
+            write_private(self._state_dir / _FILE, msgspec.json.encode(structs.replace(me, lock=self._held())))
         except OSError as error:
             raise StateUnwritable(self._state_dir, error) from None
 
@@ -110,6 +112,10 @@ class InstanceLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _held(self) -> tuple[int, int]:
+        found = os.fstat(self._fd)
+        return found.st_dev, found.st_ino
 
     def _holder(self) -> str:
         previous = self._previous()
@@ -133,6 +139,8 @@ def _over(previous: Instance, me: Instance) -> bool:
     if previous.boot_id != me.boot_id:
         # The machine was booted again since, if it is the same machine.
         return bool(me.machine_id) and previous.machine_id == me.machine_id
+    if previous.lock != me.lock:
+        return False  # its folder was copied, and it may be running there
     if previous.reaper is not None:
         _wait_or_kill(previous.reaper, _REAPER_SECONDS)
     if not previous.mark:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def previous(**changes: object) -> Instance:
 
 
 def write(state_dir: Path, instance: Instance) -> None:
+    (state_dir / "lock").touch()
+    found = (state_dir / "lock").stat()
+    instance = replace(instance, lock=(found.st_dev, found.st_ino))
     (state_dir / "instance.json").write_text(json.dumps(to_builtins(instance)))
 
 
@@ -67,9 +71,12 @@ def test_a_record_outlives_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.M
         synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
 
     monkeypatch.setattr(os, "fsync", noted)
-    InstanceLock(state_dir=tmp_path).record(Instance.new())
+    lock = InstanceLock(state_dir=tmp_path)
+    lock.acquire(Instance.new())
+    lock.record(Instance.new())
+    lock.release()
     assert (synced[0].parent, synced[1]) == (tmp_path, tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["instance.json"]
+    assert {each.name for each in tmp_path.iterdir()} == {"lock", "instance.json"}
 
 
 def test_a_host_that_cannot_write_who_it_is_does_not_start(tmp_path: Path) -> None:
@@ -115,6 +122,22 @@ except HostError as error:
 """
 
 
+def test_a_copied_folder_leaves_the_host_of_the_original_alone(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """A copy that was made while that host ran has its record, and nothing of it is left over: it runs."""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    before = previous(reaper=ProcessIdentity.of(sleeper.pid))
+    assert put_mark(sleeper.pid, before.mark)
+    write(original, before)
+    shutil.copytree(original, copy)
+    lock = InstanceLock(state_dir=copy)
+    assert lock.acquire(Instance.new()) == ()
+    assert sleeper.poll() is None
+    lock.release()
+
+
 def test_a_leftover_that_cannot_be_killed_is_no_other_host(sleeper: subprocess.Popen[bytes]) -> None:
     """It is told as what it is: whoever joins a kernel must not hear that this host runs already."""
     need(root=True)
@@ -122,7 +145,8 @@ def test_a_leftover_that_cannot_be_killed_is_no_other_host(sleeper: subprocess.P
         before = previous(reaper=ProcessIdentity(1 << 22, 5))
         assert put_mark(sleeper.pid, before.mark)
         write(folder, before)
-        os.chown(folder, 65534, 65534)
+        for each in (folder, folder / "lock"):
+            os.chown(each, 65534, 65534)
         command = [sys.executable, "-c", AS_NOBODY, str(folder)]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.startswith("False 75 processes of this host's earlier life are left and cannot be killed: ")
