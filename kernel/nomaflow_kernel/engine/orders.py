@@ -9,7 +9,7 @@ from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.run_plan import PlannedStep
+from nomaflow_kernel.engine.run_plan import PlannedStep, dump_values
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import CancelRequest
@@ -46,7 +46,8 @@ def dispatch_order(state: EngineState, run: ActiveRun, instance: Instance, now: 
 def _letter(state: EngineState, run: ActiveRun, current: CurrentAttempt, timeout_ms: int) -> bytes:
     """Return the sealed letter that the worker opens."""
     record, definition, step = run.record, run.definition, current.step
-    kwargs_json, params_json = step.kwargs_json, run.plan.params_json
+    values, literal = step.values
+    kwargs_json, params_json = dump_values(values), run.plan.params_json
     hidden = {key for text in (kwargs_json, params_json) for key in secret_keys(text, definition.secret_params)}
     if hidden:
         kwargs_json, params_json = _opened(state, kwargs_json), _opened(state, params_json)
@@ -59,7 +60,7 @@ def _letter(state: EngineState, run: ActiveRun, current: CurrentAttempt, timeout
         callable=step.callable,
         kwargs_json=_json_bytes(kwargs_json),
         strict_keys=step.strict_keys,
-        literal_kwargs=tuple(step.values[1]),
+        literal_kwargs=tuple(literal),
         params_json=_json_bytes(params_json),
         literal_params=tuple(run.plan.literal_params),
         secret_keys=tuple(sorted(hidden)),

@@ -46,7 +46,7 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
     @property
     def kwargs_json(self) -> str:
         """The text of the values."""
-        return _dump(self.values[0])
+        return dump_values(self.values[0])
 
     @property
     def strict_keys(self) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
         first=next((step for step in steps if step.runs), None),
         job_params=of_job,
         run_params=of_run,
-        params_json=_dump({**of_job, **of_run}),
+        params_json=dump_values({**of_job, **of_run}),
         log_level=asked_log_level or definition.log_level,
         asked_log_level=asked_log_level,
         literal_job_params=literal_job,
@@ -161,7 +161,8 @@ def _plan_step(
     )
 
 
-def _dump(values: Mapping[str, Any]) -> str:
+def dump_values(values: Mapping[str, Any]) -> str:
+    """Return the text of values, as a worker reads it."""
     if not values:
         return "{}"
     return json.dumps(values, separators=(",", ":"), allow_nan=False)
