@@ -20,7 +20,7 @@ from nomaflow_host.session.encoding import heartbeat, load_message, reload_messa
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.link import AttachCall, Link, write
 from nomaflow_host.session.reporting import Reporter
-from nomaflow_host.supervisor.values import LoadOutcome, Refused, WorkerStatus
+from nomaflow_host.supervisor.values import Refused, WorkerStatus
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class Conversation:
     Commands are carried out in order; slow ones run as tasks beside it.
 
     :param host: has the parts that outlive the session
-    :param told: the load that the hello reported
     """
 
     host: HostSession
@@ -49,7 +48,6 @@ class Conversation:
     link: Link
     call: AttachCall
     welcome: pb.Welcome
-    told: LoadOutcome | None
 
     def __post_init__(self) -> None:
         """Begin with nothing said."""
@@ -129,8 +127,8 @@ class Conversation:
     async def _tell_load(self) -> None:
         """Report the outcome of the newest load, once, and again if the kernel then refuses its manifest."""
         load = self.host.runner.newest_load
-        if load is not None and (told := self.host.introducer.verdict(load)) is not self.told:
-            self.told = told
+        if load is not None and (told := self.host.introducer.verdict(load)) is not self.host.told_load:
+            self.host.told_load = told
             await self._write(load_message(told))
 
     def _take_verdicts(self) -> None:

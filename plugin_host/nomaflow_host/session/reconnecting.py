@@ -33,6 +33,7 @@ from nomaflow_host.session.renewing import Renewer
 if TYPE_CHECKING:
     from nomaflow_host.identity.files import IdentityFile
     from nomaflow_host.process.runner import SupervisedRunner
+    from nomaflow_host.supervisor.values import LoadOutcome
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class HostSession:
         self._address = ""
         self.trouble = ""
         """Reason why the host is not attached; empty if it is, or has not tried yet."""
+        self.told_load: LoadOutcome | None = None
+        """The newest load of which a kernel knows how it ended."""
         self._leaving = False
         self._watch: asyncio.Task[None] | None = None
         self._shown = ""
@@ -180,17 +183,20 @@ class HostSession:
 
     async def _one_session(self, address: str) -> None:
         status = self.runner.status()
-        told = None if status.load is None else self.introducer.verdict(status.load)
+        load = None if status.load is None else self.introducer.verdict(status.load)
         async with Link(address=address, identity_file=self.identity_file) as link:
             self._shown = str(link.identity or "")
             call = link.attach()
             try:
                 sent_at = self.boot_clock()
-                welcome = await self._welcome(call, replace(status, load=told))
+                welcome = await self._welcome(call, replace(status, load=load))
                 self._take(welcome, address, sent_at)
                 if link.identity is not None:  # on a Unix socket nobody has proved to be the kernel that was joined
                     self._learn(welcome.addresses, at=address)
-                self._conversation = Conversation(self, link=link, call=call, welcome=welcome, told=told)
+                refusal_stands = self.told_load is not None and not self.told_load.accepted
+                if load is not None and not (load.accepted and refusal_stands):  # which no hello ends
+                    self.told_load = load
+                self._conversation = Conversation(self, link=link, call=call, welcome=welcome)
                 self.attached.set()
                 await self._conversation.hold()
                 self._leaders = [address]

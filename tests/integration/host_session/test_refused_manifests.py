@@ -116,6 +116,25 @@ async def test_a_refusal_is_told_again_until_the_kernel_accepts_the_manifest(
     assert refusing.calls == 2
 
 
+async def test_a_load_while_the_kernel_is_away_ends_the_refusal_before_it(gateway: MakeGateway, host: MakeHost) -> None:
+    """The next kernel is told that it serves, once; no hello says so, and the refusal would stand for ever."""
+    first = await gateway()
+    mine = host()
+    mine.runner.now = replace(mine.runner.now, load=structs.replace(loaded(1), accepted=False))
+    session = await first.session()
+    await first.journal.until(lambda: session.hello.HasField("refused_load") or bool(session.loads))
+    await first.kill()
+    await eventually(lambda: not mine.session.attached.is_set())
+    mine.runner.now = replace(mine.runner.now, load=loaded(2))
+    second = await gateway(epoch=2)
+    session = await second.session()
+    await second.journal.until(lambda: [each.loaded.generation for each in session.loads] == [2])
+    session.end()
+    later = await second.session(2)
+    await second.journal.until(lambda: len(later.heartbeats) > 2)
+    assert not later.loads
+
+
 async def test_a_load_that_the_host_refuses_replaces_the_refusal_of_the_kernel(
     gateway: MakeGateway, host: MakeHost
 ) -> None:
