@@ -30,7 +30,8 @@ class SessionRegistry:
     def add(self, session: Session) -> None:
         """Add a session; it replaces an older one of the same instance."""
         self._sessions[session.hello.key] = session
-        self._expected_until = 0.0
+        if not session.loading:
+            self._expected_until = 0.0
         self.note_change()
 
     def check_room(self, hello: InstanceHello, *, known: Collection[str]) -> None:
@@ -60,7 +61,7 @@ class SessionRegistry:
     # --- waiting for hosts, before triggers ------------------------------------------------------------------------
 
     def expect_host(self, seconds: float) -> None:
-        """Treat a host that is starting as loading, until the first instance attaches, for ``seconds`` at most."""
+        """Treat a host that is starting as loading, until an instance has loaded, for ``seconds`` at most."""
         self._expected_until = time.monotonic() + seconds
 
     def loaded(self, key: InstanceKey, *, digest: str = "") -> None:
@@ -73,6 +74,7 @@ class SessionRegistry:
             session.digest = digest
         if session is not None and session.loading:
             session.loading = False
+            self._expected_until = 0.0
             self.note_change()
 
     @property
@@ -83,7 +85,7 @@ class SessionRegistry:
     def loading(self) -> Sequence[str]:
         """Return the hosts with an instance that loads its first generation; an empty name is an expected host."""
         names = {session.hello.host for session in self._sessions.values() if session.open and session.loading}
-        return sorted(names | {""} if self._expects() else names)
+        return sorted(names or ({""} if self._expects() else ()))
 
     def watching(self) -> Sequence[Session]:
         """Return the open sessions of instances that reload on save."""

@@ -26,6 +26,7 @@ from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import load_job_files
 from nomaflow_project.jobs.loaded import LoadedJob
 from nomaflow_project.reading.files import JobFile
+from waiting import eventually
 
 JOB = {
     "jobs": [
@@ -229,11 +230,16 @@ async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: Chec
 
 
 async def test_a_host_that_is_expected_counts_as_loading(world: World, host: CheckingHost) -> None:
-    """A kernel that expects a host waits for it until its first instance attaches."""
+    """A kernel that expects a host waits for it until one has loaded: it may break off before that, and come again."""
     world.sessions.expect_host(30)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))
     assert "a host that is being started is still loading" in caught.value.details()
+    await host.attach(heartbeat={"loading": True})
+    await host.leave()
+    await eventually(lambda: not world.sessions.hosts())
+    with pytest.raises(grpc.aio.AioRpcError, match="a host that is being started is still loading"):
+        await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))
     await host.attach(heartbeat={"generation": 1})
     assert (await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))).run_id == RUN_ID
 
