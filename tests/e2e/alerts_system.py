@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from nomaflow.client.values.alerts import IncidentsView
 from nomaflow_api.v1.alerts_service_pb2 import ListIncidentsRequest
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceStub
 from nomaflow_api.v1.message_codec import decode
-from real_system import PATIENCE, Running, eventually, launch, nothing_left
+from real_system import CLOCKS, PATIENCE, Running, eventually, launch, nothing_left
 from receivers import WebReceiver
 
 __all__ = ["SECRET", "AlertsSystem", "open_alerts"]
@@ -44,6 +44,7 @@ channels.hook = {{ type = "webhook", url = "{url}/hook", secret = "{secret}" }}
 class AlertsSystem(ProjectSystem):
     """The processes of one project, and what its channel received."""
 
+    kernel_flags: Sequence[str] = CLOCKS
     web: WebReceiver = field(default_factory=WebReceiver)
 
     def settings(self, more: str = "", *, group_wait: float = 0.3, group: float = 0.3) -> None:

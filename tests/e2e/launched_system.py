@@ -33,6 +33,7 @@ class LaunchedSystem(TeamSystem):
     :param on_tcp: whether the kernel has doors on TCP too, and launchers come there, with a token
     """
 
+    kernel_flags: Sequence[str] = ("--heartbeat-seconds", "0.3", "--lease-seconds", "3")
     on_tcp: bool = False
 
     def begin(self, more_jobs: str = "") -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from real_system import Running, System, eventually, nothing_left
+from real_system import CLOCKS, Running, System, eventually, nothing_left
 
 __all__ = ["CODE", "ProjectSystem", "open_system"]
 
@@ -65,10 +65,11 @@ async def die():
 
 @dataclass(kw_only=True)
 class ProjectSystem(System):
-    """The processes of one project."""
+    """The processes of one project; no busy machine ends a session."""
 
     root: Path = field(init=False)
     project: Path
+    kernel_flags: Sequence[str] = (*CLOCKS[:2], "--lease-seconds", "20")
 
     def __post_init__(self) -> None:
         self.root = self.kernel_project = self.project

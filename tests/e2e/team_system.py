@@ -62,9 +62,9 @@ class Ledger:
 
 @dataclass(kw_only=True)
 class TeamSystem(System):
-    """A kernel with a folder of its own, and hosts on the projects of their names."""
+    """A kernel with a folder of its own, and hosts on the projects of their names; no busy machine ends a session."""
 
-    kernel_flags: Sequence[str] = ("--heartbeat-seconds", "0.3", "--lease-seconds", "3")
+    kernel_flags: Sequence[str] = ("--heartbeat-seconds", "0.3", "--lease-seconds", "20")
     _number: int = 0
 
     def project(self, name: str, files: Mapping[str, str] | None = None) -> Path:

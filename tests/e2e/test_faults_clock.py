@@ -107,7 +107,6 @@ def system(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> I
         settings = '[host]\nname = "team"\ndrain_seconds = 0.2\npass_env = ["CLOCK_SHIFT_FILE"]\n'
         (tmp_path / "nomaflow.toml").write_text(settings)
         monkeypatch.setenv("CLOCK_SHIFT_FILE", str(clocks.kernel))
-        opened.kernel_flags = ("--heartbeat-seconds", "0.5", "--lease-seconds", "20")  # no host seems away that is slow
         opened.start_kernel()
         monkeypatch.setenv("CLOCK_SHIFT_FILE", str(clocks.host))
         opened.start_host()

@@ -15,7 +15,7 @@ from fault_stage import Caller, Refusal, digest_of_log, file_limit, held_lock, l
 from project_system import ProjectSystem, open_system
 
 from cli_command import run_command
-from real_system import eventually
+from real_system import CLOCKS, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
     """A kernel and a host, for all tests of this module."""
     folder = tmp_path_factory.mktemp("store")
     for opened in open_system(folder, forks_templates=True):
-        start(opened, jobs=JOBS)
+        start(opened, *CLOCKS, jobs=JOBS)
         yield opened
 
 

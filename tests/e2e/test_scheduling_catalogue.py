@@ -9,7 +9,7 @@ import pytest
 from project_system import CODE, ProjectSystem, open_system
 
 from nomaflow.client import InvalidRequest, Refused, TriggerOrder
-from real_system import CLOCKS, eventually
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -69,7 +69,6 @@ step_defaults = { timeout = 5 }
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A system whose project has one good job."""
     for opened in open_system(tmp_path, forks_templates=True):
-        opened.kernel_flags = (*CLOCKS[:2], "--lease-seconds", "20")  # a busy machine ends no session
         opened.write(GOOD.replace("@FOLDER@", str(tmp_path)))
         (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
         yield opened

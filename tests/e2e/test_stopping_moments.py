@@ -23,8 +23,7 @@ _AFTER = ("SUCCEEDED", "CANCELED")
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
     """A kernel with one host, which it does not give up while a test freezes it: values are checked there, too."""
-    flags = ("--heartbeat-seconds", "0.3", "--lease-seconds", "20")
-    made = TeamSystem(root=tmp_path_factory.mktemp("moments"), kernel_flags=flags)
+    made = TeamSystem(root=tmp_path_factory.mktemp("moments"))
     made.start_kernel()
     made.project("hostile")
     made.start_host("hostile", settings=("max_sync = 20",))
