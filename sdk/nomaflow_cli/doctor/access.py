@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -16,13 +17,23 @@ _UNUSED = timedelta(days=60)
 def examine_access(
     tokens: Sequence[TokenView], certificates: Sequence[CertificateView], *, now: datetime
 ) -> Iterator[Finding]:
-    """Yield the owner, then every user, service and host with good credentials, and what is weaker than it could be."""
+    """Yield the owner, then every user, service and host with good credentials, and what is weaker than it could be.
+
+    Those of single instances, which a launcher has made, are counted: there may be thousands.
+    """
     yield fine("access.owner", "the owner, who may enter the folder of the Unix socket: everything")
+    waiting = Counter(token.name for token in tokens if token.instance_seconds)
+    joined = Counter(each.host for each in certificates if each.instance)
     for token in tokens:
-        yield from _token(token, tokens, now)
+        if not token.instance_seconds:
+            yield from _token(token, tokens, now)
+    for host in sorted(waiting | joined):
+        text = f"{count(joined[host], 'certificate')}, {count(waiting[host], 'unused join string')}"
+        yield fine("access.instances", f"single instances of host {host}, as a launcher starts them: {text}")
     hosts: dict[str, list[CertificateView]] = {}
     for each in certificates:
-        hosts.setdefault(each.host, []).append(each)
+        if not each.instance:
+            hosts.setdefault(each.host, []).append(each)
     for host, those in sorted(hosts.items()):
         until = max((each.expires_at for each in those if each.expires_at is not None), default=None)
         serials = ", ".join(each.serial for each in those)

@@ -106,7 +106,10 @@ def test_hosts_are_found_among_the_processes(tmp_path: Path, named: str) -> None
 
 
 def test_who_may_do_what_is_one_page() -> None:
-    """The owner, each user, service and host has a line with its grants; what ends soon or is not used is a warning."""
+    """The owner, each user, service and host has a line with its grants; what ends soon or is not used is a warning.
+
+    The credentials of single instances share one line for each host.
+    """
     day = timedelta(days=1)
     made = {"created_at": NOW - 70 * day, "expires_at": NOW + 20 * day, "last_used_at": NOW - day}
     tokens = [
@@ -115,10 +118,15 @@ def test_who_may_do_what_is_one_page() -> None:
         TokenView(token_id="t3", kind="user", name="bob", grants=("admin *",), **{**made, "expires_at": NOW + day}),  # type: ignore[arg-type]
         TokenView(token_id="t4", kind="host", name="teamb", joins=True, uses_left=1, **made),  # type: ignore[arg-type]
     ]
+    alone = [structs.replace(tokens[3], token_id=f"i{number}", instance_seconds=60) for number in range(3)]
     certificates = [CertificateView(serial="ab", host="teama", expires_at=NOW + 9 * day)]
-    findings = list(examine_access(tokens, certificates, now=NOW))
+    certificates += [structs.replace(certificates[0], serial="cd", instance=True)]
+    findings = list(examine_access([*tokens, *alone], certificates, now=NOW))
     found = by_check(findings)
-    assert len(findings) == len(tokens) + 2
+    assert [each.message.partition(": ")[2] for each in findings if each.check == "access.instances"] == [
+        "1 certificate, 0 unused join strings", "0 certificates, 3 unused join strings",
+    ]  # fmt: skip
+    assert len(findings) == len(tokens) + 4
     assert "everything" in found["access.owner"].message
     assert found["access.user"].message == (
         "user alice: read *, trigger job:x; until 2026-12-16, last used 1 d ago (token t1)"
