@@ -26,6 +26,7 @@ from nomaflow_project.reading.sources import (
     ENCRYPTED,
     FILE,
     VARIABLE,
+    EnvironmentMissing,
     ProjectSources,
     Reference,
     ReferenceMissing,
@@ -79,7 +80,7 @@ def secret_uses(root: Path, environ: Mapping[str, str]) -> tuple[SecretUse, ...]
     """
     files = ProjectFiles(root, environ)
     uses = [
-        _use(at, reference, files.sources)
+        _use(at, text, reference, files.sources)
         for name, tree, all_secret in _trees(files)
         for at, text in texts_in(tree, Place(name))
         for reference in sorted(references_in(text, files=all_secret))
@@ -192,7 +193,7 @@ def _trees(files: ProjectFiles) -> Iterator[tuple[str, Any, bool]]:
         yield file.path, file.tree, False
 
 
-def _use(at: Place, reference: Reference, sources: ProjectSources) -> SecretUse:
+def _use(at: Place, text: str, reference: Reference, sources: ProjectSources) -> SecretUse:
     names = {VARIABLE: f"variable {reference.rest}", FILE: f"file {reference.rest}", ENCRYPTED: "encrypted"}
     source = names.get(reference.scheme)
     use = SecretUse(file=at.file, path=at.path, source=source or f"plugin {reference.scheme}", state="ok")
@@ -203,5 +204,7 @@ def _use(at: Place, reference: Reference, sources: ProjectSources) -> SecretUse:
             return replace(use, key_id=sources.keys().opened(reference.rest)[1])
         sources.value_of(reference)
     except (ReferenceMissing, Undecipherable) as error:
+        if isinstance(error, EnvironmentMissing) and f"${{{reference.rest}:-" in text:
+            return use  # its default counts
         return replace(use, state="unreadable", problem=f"{error.problem} ({error.fix})")
     return use

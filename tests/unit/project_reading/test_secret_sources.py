@@ -288,7 +288,7 @@ def test_list_names_every_reference_with_its_source_and_state(tmp_path: Path, ke
         tmp_path / "nomaflow.toml",
         '[host]\nsecret_key_file = "keys"\nkernel = "${KERNEL}"\n[alerts]\nheartbeat_url = "file:pw"\n',
     )
-    _file(tmp_path / "connectors.toml", '[pools.a]\nurl = "${DB}"\npassword = "file:pw"\n')
+    _file(tmp_path / "connectors.toml", '[pools.a]\nurl = "${DB:-x}${NO:-}"\npassword = "file:pw"\n')
     _file(
         tmp_path / "jobs.toml",
         f"""
@@ -298,18 +298,19 @@ params = {{ a = "{encrypted}", b = "${{vault:kv/x#y}}", c = "${{PLAIN}}", d = "$
 steps = [{{ callable = "os:getcwd" }}]
 """,
     )
-    uses = secret_uses(tmp_path, {"DB": "sqlite://", "KERNEL": "h:1"})
+    uses = secret_uses(tmp_path, {"DB": "sqlite://", "KERNEL": "h:1"})  # NO has a default
     told = [(each.file, each.line, each.path, each.source, each.state) for each in uses]
     assert told == [
         ("nomaflow.toml", 3, "host.kernel", "variable KERNEL", "ok"),
         ("nomaflow.toml", 5, "alerts.heartbeat_url", "file pw", "unreadable"),
         ("connectors.toml", 2, "pools.a.url", "variable DB", "ok"),
+        ("connectors.toml", 2, "pools.a.url", "variable NO", "ok"),
         ("connectors.toml", 3, "pools.a.password", "file pw", "unreadable"),
         ("jobs.toml", 4, "jobs[0].params.a", "encrypted", "ok"),
         ("jobs.toml", 4, "jobs[0].params.b", "plugin vault", "at each attempt"),
         ("jobs.toml", 4, "jobs[0].params.d", "variable MY_TOKEN", "unreadable"),
     ]
-    assert uses[4].key_id == ring_of(key, "").ids[0]
+    assert uses[5].key_id == ring_of(key, "").ids[0]
     assert VALUE not in str(uses)
 
 
