@@ -142,7 +142,8 @@ class AttemptRun:
             outcome = CallOutcome(state=FinishedState.FAILED, reason_code="step_failed", reason=_UNTOLD, error=_UNTOLD)
             letter = seal(outcome)
         clean = await self._settle(outcome.state, letter)
-        self._finish(outcome.state, letter, cpu_before, clean=clean)
+        # Some step may have broken what the worker itself needs, and all later ones would end in the same way.
+        self._finish(outcome.state, letter, cpu_before, clean=clean and outcome.reason != _UNTOLD)
 
     def ask_to_stop(self) -> None:
         """Take the first rung of the stop ladder: cancel the task. ``is_cancelled()`` is already True, by the ring."""

@@ -69,6 +69,19 @@ async def test_an_exception_that_cannot_be_looked_at_ends_its_step(host: Host) -
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
+async def test_a_worker_that_a_step_has_broken_fails_no_more_than_one_step(
+    start_host: StartHost, tmp_path: Path
+) -> None:
+    """A step that has broken a module of its worker may fail the next one, and not all that come after it."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "breaking.py").write_text(
+        "import threading\ndef breaks(**_):\n    threading.Thread.start = None\ndef step(**_):\n    return 1\n"
+    )
+    host = await start_host(tmp_path)
+    ends = [(await host.result(f"breaking:{name}")).state for name in ("breaks", "step", "step", "step")]
+    assert ends.count(FAILED) <= 1
+
+
 async def test_a_step_without_a_thread_fails(start_host: StartHost, tmp_path: Path) -> None:
     """A sync step fails by name if the system gives its worker no thread, as at a limit of processes."""
     (tmp_path / "plugins").mkdir()
