@@ -25,7 +25,7 @@ class AttemptLog:
     """Gathers encoded lines into chunks; waiting lines go out after a moment at the latest.
 
     :param put: receives each chunk
-    :param max_bytes: the most bytes of encoded lines that are kept; 0 for no limit
+    :param max_bytes: the most bytes of encoded lines that are kept, besides the last line; 0 for no limit
     :ivar dropped_lines: lines that were over that limit so far
     :ivar dropped_bytes: their size in bytes
     """
@@ -38,6 +38,7 @@ class AttemptLog:
         self._kept_bytes = 0
         self.dropped_lines = 0
         self.dropped_bytes = 0
+        self._newest_dropped = b""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, lines: Sequence[bytes]) -> None:
@@ -61,13 +62,17 @@ class AttemptLog:
         self._put(packed)
 
     def close(self) -> None:
-        """Send the gathered lines, with the exact count of dropped ones."""
+        """Send the gathered lines, with the exact count of dropped ones, and the last line, such as a traceback."""
+        last = [self._newest_dropped] if self.dropped_lines else []
+        self.dropped_lines -= len(last)
+        self.dropped_bytes -= sum(len(line) + 1 for line in last)
         if self.dropped_lines:
             self.host_line(
                 logging.WARNING,
                 f"max_log_bytes of {self._max_bytes} reached: {self.dropped_lines} lines of "
                 f"{self.dropped_bytes} bytes were dropped",
             )
+        self._gather(last)
         self.flush()
 
     def _gather(self, lines: Sequence[bytes]) -> None:
@@ -96,6 +101,7 @@ class AttemptLog:
             if self.dropped_lines or self._kept_bytes + size > self._max_bytes:
                 self.dropped_lines += 1
                 self.dropped_bytes += size
+                self._newest_dropped = line
             else:
                 self._kept_bytes += size
                 kept.append(line)

@@ -202,7 +202,10 @@ class JobDefinition(Entry):
     priority: int = key(0, "Runs of higher priority are dispatched first.", ge=-1000, le=1000)
     queue_timeout_seconds: float | None = seconds(None, "A run that waited longer FAILS. Default: it keeps waiting.")
     max_log_bytes: int | None = key(
-        None, "Log kept of one attempt; what exceeds it is dropped and counted. Default: all.", unit="bytes", ge=1024
+        None,
+        "Log kept of one attempt; what exceeds it is dropped and counted, but for the last line. Default: all.",
+        unit="bytes",
+        ge=1024,
     )
     install_step: int | None = key(None, "Of the original; has no effect.", of_file=True)
     presets: tuple[PresetDefinition, ...] = key(tuple, "Presets.")

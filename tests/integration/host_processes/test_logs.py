@@ -162,12 +162,12 @@ async def test_a_closed_sink_holds_the_worker_back(host: Host) -> None:
 
 @shared
 async def test_max_log_bytes_drops_with_exact_counts(host: Host) -> None:
-    """Lines over max_log_bytes are dropped, and one line says how many."""
+    """Lines over max_log_bytes are dropped, and one line says how many; the last line stays."""
     key = host.run("polite:floods", {"count": 5000}, max_log_bytes=100_000)
     await host.sink.end_of(key)
-    *kept, marker = host.sink.lines(key)
-    assert marker.logger == "nomaflow.host"
-    assert f"{5000 - len(kept)} lines of" in marker.message
+    *kept, marker, last = host.sink.lines(key)
+    assert (marker.logger, last.message) == ("nomaflow.host", f"line 0004999 {'x' * 60}")
+    assert f"{4999 - len(kept)} lines of" in marker.message
     assert sum("max_log_bytes" in line.message for line in host.sink.lines(key)) == 1
 
 

@@ -151,18 +151,29 @@ async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:
 
 
 async def test_a_bounded_log_counts_what_it_drops() -> None:
-    """A line that does not fit is dropped and counted, with all after it; the host's own lines stay."""
+    """A line that does not fit is dropped and counted, with all after it but the last; the host's own lines stay."""
     chunks: list[LogChunk] = []
     log = AttemptLog(put=chunks.append, max_bytes=200)
     line = encode_line(20, 1, "a", "x" * 50).rstrip()
     log.add([line] * 10)
     log.host_line(20, "of the host")
+    log.add([encode_line(40, 1, "a", "the traceback").rstrip()])
     log.close()
     kept = 200 // (len(line) + 1)
-    *_, host, marker = _lines(chunks)
-    assert _lines(chunks)[:-2] == ["x" * 50] * kept
-    assert host == "of the host"
+    *others, host, marker, last = _lines(chunks)
+    assert others == ["x" * 50] * kept
+    assert (host, last) == ("of the host", "the traceback")
     assert f"{10 - kept} lines of {(10 - kept) * (len(line) + 1)} bytes were dropped" in marker
+    assert (log.dropped_lines, log.dropped_bytes) == (10 - kept, (10 - kept) * (len(line) + 1))
+
+
+async def test_a_log_of_which_only_the_last_line_is_too_long_is_whole() -> None:
+    """Nothing is said to be dropped where nothing is."""
+    chunks: list[LogChunk] = []
+    log = AttemptLog(put=chunks.append, max_bytes=100)
+    log.add([encode_line(20, 1, "a", text).rstrip() for text in ("short", "y" * 200)])
+    log.close()
+    assert (_lines(chunks), log.dropped_lines, log.dropped_bytes) == (["short", "y" * 200], 0, 0)
 
 
 def test_a_pipe_gives_lines_in_pieces() -> None:
