@@ -74,13 +74,16 @@ class Imports:
         """Import the modules of the plugin folders, and check that each name gave the module of the folder."""
         self.known = find_modules(plugin_dirs)
         for name, file in self.known.items():
-            self.get(name)
-            loaded = self.loaded.get(name)
-            if loaded is not None and not _is_from(loaded, file):
-                other = getattr(loaded, "__file__", None) or "a built-in module"
-                del self.loaded[name]
+            found = self.get(name)
+            if isinstance(found, ImportReport):
+                hiding = _imported(name) if found.code == "callable_not_found" else ""
+            else:
+                hiding = "" if _is_from(found, file) else name
+            if hiding:
+                other = getattr(sys.modules.get(hiding), "__file__", None) or "a built-in module"
+                self.loaded.pop(name, None)
                 problem = (
-                    f"the module {name!r} ({file}) is hidden by another of the same name, {other} "
+                    f"the module {name!r} ({file}) is hidden by another {hiding!r}, {other} "
                     "(rename the file or its folder)"
                 )
                 self.failed[name] = ImportReport(code="import_failed", message=stable(problem))
@@ -104,6 +107,13 @@ def import_plugins(folder: str) -> dict[str, ModuleType]:
     with restored_process():
         imports.add_folders([folder])
     return imports.loaded
+
+
+def _imported(name: str) -> str:
+    """Return a module, or the nearest package above it, that is imported; empty if there is none."""
+    while name and name not in sys.modules:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def _is_from(module: ModuleType, file: str) -> bool:

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,15 @@ def test_a_module_that_no_job_names_is_told_once(project: Project) -> None:
 
 
 def test_hidden_modules(project: Project) -> None:
-    """A plugin named like a module of the standard library is reported and hides nothing."""
-    generation = project({"json.py": "def f(): ...", "colorsys.py": "def f(): ..."})
+    """A plugin named like a module of the standard library, or in a folder that is, is reported and hides nothing."""
+    names = ("json", "colorsys", "email.to.send", "queue.send")
+    generation = project({f"{name.replace('.', '/')}.py": "def f(): ..." for name in names})
     modules = generation.manifest()["modules"]
-    for name in ("json", "colorsys"):
-        assert "is hidden by another of the same name" in modules[name]["error"]
+    for name in names:
+        assert (
+            f") is hidden by another {name.partition('.')[0]!r}, {sysconfig.get_path('stdlib')}"
+            in modules[name]["error"]
+        )
     assert generation.manifest()["callables"] == {}
 
 
