@@ -116,6 +116,10 @@ def _problem(
         return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
     if "fix" in context or kind == "wrong_type":
         return place.error(kind, error["msg"], fix=context.get("fix", ""))
+    tables = _tables_at(model, location)
+    if kind == "tuple_type" and isinstance(error["input"], dict) and tables != _tables_at(model, location[:-1]):
+        name = re.sub(r"\[[0-9]+\]", "", place.path)
+        return place.error("wrong_type", f"expected [[{name}]] tables, got a single table", fix=f"write [[{name}]]")
     key = str(location[-1]) if location else ""
     secret = hide_values or names_credential(key) or key.endswith("url") or (bool(location) and location[0] in hidden)
     got = kind_of(error["input"]) if secret else shown(error["input"])

@@ -71,3 +71,13 @@ def test_a_key_of_a_job_outside_of_it(text: str, fix: str) -> None:
 def test_jobs_that_are_no_tables(value: str, got: str) -> None:
     """The message names what the file has."""
     assert load(f"jobs = {value}\n").problems[0].message == f"expected [[jobs]] tables, got {got}"
+
+
+def test_steps_in_single_brackets() -> None:
+    """``[jobs.steps]`` is told in the form of the file; a table in place of a list of texts is no table of its own."""
+    problem = the_problem(load_one('[[jobs]]\nid = "x"\n[jobs.steps]\ncallable = "app.work:run"\n'))
+    assert (problem.message, problem.fix) == (
+        "expected [[jobs.steps]] tables, got a single table",
+        "write [[jobs.steps]]",
+    )
+    assert the_problem(load_one(f'[[jobs]]\nid = "x"\ntags = {{ a = 1 }}\n{_STEP}')).fix == ""
