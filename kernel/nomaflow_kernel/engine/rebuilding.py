@@ -11,13 +11,14 @@ from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.run_queue import WaitingRuns
-from nomaflow_kernel.engine.state import EndedAttempt, EngineState
+from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.engine.timers import DueTimes, TimerKind
-from nomaflow_kernel.history.ids import split_attempt_key
-from nomaflow_kernel.history.lookups import RunDetail
+from nomaflow_kernel.history.lookups import EndedAttempt, RunDetail
 from nomaflow_kernel.history.records import QueuedRun
-from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.sql_store import Store
+
+_MISSING = EndedAttempt(job_id="", host="", incarnation="", state=AttemptState.LOST, final_seq=0, exists=False)
 
 
 async def rebuild(state: EngineState, store: Store) -> None:
@@ -131,38 +132,11 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
 
 async def recall_attempts(state: EngineState, store: Store, attempt_keys: Sequence[str]) -> None:
     """Look up attempts that are neither current nor remembered, so that reports on them can be answered."""
-    by_run: dict[str, list[str]] = {}
-    for key in attempt_keys:
-        run_id = key.partition("/")[0]
-        if key not in state.ended and find_attempt(state, key) is None:
-            by_run.setdefault(run_id, []).append(key)
-    if not by_run:
-        return
-    details = {detail.run.run_id: detail for detail in await store.run_details(list(by_run))}
-    for run_id, keys in by_run.items():
-        for key in keys:
-            state.ended.put(key, _recall(details.get(run_id), key))
-
-
-def _recall(detail: RunDetail | None, key: str) -> EndedAttempt:
-    missing = EndedAttempt(job_id="", host="", incarnation="", state=AttemptState.LOST, final_seq=0, exists=False)
-    if detail is None:
-        return missing
-    try:
-        _, step, number = split_attempt_key(key)
-    except ValueError:
-        return missing
-    for attempt in detail.attempts:
-        if attempt.step == step and attempt.attempt == number and attempt.state in ATTEMPT_TERMINAL:
-            return EndedAttempt(
-                job_id=detail.run.job_id,
-                host=detail.run.host,
-                incarnation=attempt.incarnation,
-                state=attempt.state,
-                final_seq=attempt.report_seq,
-                retry_on_lost=bool(detail.definition.get("retry_on_lost")),
-            )
-    return missing
+    unknown = [key for key in attempt_keys if key not in state.ended and find_attempt(state, key) is None]
+    if unknown:
+        found = await store.ended_attempts({key.partition("/")[0] for key in unknown})
+        for key in unknown:
+            state.ended.put(key, found.get(key, _MISSING))
 
 
 def discard(state: EngineState, run_id: str) -> None:

@@ -16,8 +16,9 @@ from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active_run import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.attempt_end import reported_end
 from nomaflow_kernel.engine.host_messages import InstanceKey
-from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.ids import split_attempt_key
+from nomaflow_kernel.history.lookups import EndedAttempt
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState

@@ -25,10 +25,9 @@ from nomaflow_kernel.engine.run_plan import RunPlan, lane_of, plan_run
 from nomaflow_kernel.engine.run_queue import WaitingRuns
 from nomaflow_kernel.engine.timers import DueTimes, TimerKind
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.lookups import RunOfRequest
+from nomaflow_kernel.history.lookups import EndedAttempt, RunOfRequest
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest
-from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
 from nomaflow_project.jobs.definitions import JobDefinition
 
@@ -77,28 +76,6 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     grace_margin_seconds: float = 30.0
     max_waiting: int = 1_000_000
     max_waiting_of_author: int = 10_000
-
-
-class EndedAttempt(Struct, frozen=True, kw_only=True):
-    """The remembered facts about a terminal attempt, to answer late or repeated reports.
-
-    :param host: the host that it was given to
-    :param final_seq: the highest event number that is stored
-    :param exists: False for a key that the store does not know
-    """
-
-    job_id: str
-    host: str
-    incarnation: str
-    state: AttemptState
-    final_seq: int
-    exists: bool = True
-    retry_on_lost: bool = False
-
-    @property
-    def result_is_wanted(self) -> bool:
-        """True if its code may still run, and what it reports at its end is kept as an event."""
-        return self.exists and self.state is AttemptState.LOST and not self.retry_on_lost
 
 
 @dataclass(kw_only=True, slots=True)

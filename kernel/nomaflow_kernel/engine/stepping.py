@@ -13,9 +13,10 @@ from nomaflow_kernel.engine.next_try import next_try
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
 from nomaflow_kernel.engine.placement import is_exclusive, pick
 from nomaflow_kernel.engine.run_plan import PlannedStep
-from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.lookups import EndedAttempt
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest
 from nomaflow_kernel.history.states import AttemptState, RunState

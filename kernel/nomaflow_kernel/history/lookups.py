@@ -16,7 +16,7 @@ from nomaflow_kernel.history.records import (
     RunRecord,
     TriggerKind,
 )
-from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Transition
 
 _Chunk = TypeVar("_Chunk", LogChunkRecord, LogHead)
@@ -226,6 +226,28 @@ CommitObserver = Callable[[Sequence[Transition], ApplyResult, float], None]
 
 It runs on the event loop, after the commit and before the effects of the commit.
 """
+
+
+class EndedAttempt(Struct, frozen=True, kw_only=True):
+    """The remembered facts about a terminal attempt, to answer late or repeated reports.
+
+    :param host: the host that it was given to
+    :param final_seq: the highest event number that is stored
+    :param exists: False for a key that the store does not know
+    """
+
+    job_id: str
+    host: str
+    incarnation: str
+    state: AttemptState
+    final_seq: int
+    exists: bool = True
+    retry_on_lost: bool = False
+
+    @property
+    def result_is_wanted(self) -> bool:
+        """True if its code may still run, and what it reports at its end is kept as an event."""
+        return self.exists and self.state is AttemptState.LOST and not self.retry_on_lost
 
 
 class RunDetail(Struct, frozen=True, kw_only=True):

@@ -109,6 +109,7 @@ class Store:
     active_runs = _reading(runs.active_runs)
     run_details = _reading(runs.run_details)
     run_subjects = _reading(runs.run_subjects)
+    ended_attempts = _reading(runs.ended_attempts)
     list_runs = _reading(run_lists.list_runs)
     recent_runs = _reading(tallies.recent_runs)
     last_runs = _reading(tallies.last_runs)

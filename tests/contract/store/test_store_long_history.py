@@ -167,6 +167,7 @@ OTHERS: Mapping[str, tuple[Read, int]] = {
     "by host, of a job": (lambda c: _counts(c, job_id="legacy", by=["host"]), _DAY_OF_RUNS),
     "by trigger, of a host": (lambda c: _counts(c, host="old", by=["trigger_kind"]), _DAY_OF_RUNS),
     "runs with their steps": (lambda c: runs.run_details(c, _SOME), _FOR_A_PAGE),
+    "their ended attempts": (lambda c: runs.ended_attempts(c, _SOME), _FOR_A_PAGE),
     "the facts that decide on access": (lambda c: runs.run_subjects(c, _SOME), _FOR_A_PAGE),
     "events after": (lambda c: events.events_after(c, 50_000, limit=50), _FOR_A_PAGE),
     "a log": (_log(LogFilter()), _FOR_A_PAGE),

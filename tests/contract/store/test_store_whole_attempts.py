@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, reported, start, started
 
-from nomaflow_kernel.history.lookups import RunDetail
+from nomaflow_kernel.history.lookups import EndedAttempt, RunDetail
 from nomaflow_kernel.history.reason_texts import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.sql_store import Store
@@ -85,3 +85,24 @@ async def test_a_kernel_that_takes_over_reads_the_results_that_later_steps_and_t
     assert [None if each.extras_json is None else len(each.extras_json) for each in found.attempts] == [
         None, 300_000, None, 200_000, 1_800_000, 0,
     ]  # fmt: skip
+
+
+async def test_ended_attempts_are_found_by_their_keys(store: Store) -> None:
+    """A late report on one needs a few facts about it: not its result, its run's request nor the whole definition."""
+    one, other, gone = (ids.new() for _ in range(3))
+    body = '{"id":"nightly","params":{"retry_on_lost":true},"retry_on_lost":%s}'
+    await store.apply(
+        [
+            queue(one, definition=body % "false"),
+            queue(other, definition=body % "true", definition_digest="d2", job_id="b", host="two"),
+            start(one), start(other), opened(one), opened(other, attempt=2, step_index=1),
+            opened(one, step="open", step_index=2),
+        ],
+        at_us=T0,
+    )  # fmt: skip
+    late = finished(other, AttemptState.LOST)
+    ends = [reported(one, 4), finished(one), replace(late, attempt=2, step_index=1)]
+    await store.apply(ends, at_us=T0)
+    first = EndedAttempt(job_id="nightly", host="demo", incarnation="i1", state=AttemptState.SUCCEEDED, final_seq=4)
+    second = replace(first, job_id="b", host="two", state=AttemptState.LOST, final_seq=0, retry_on_lost=True)
+    assert await store.ended_attempts({one, other, gone}) == {f"{one}/purge/1": first, f"{other}/purge/2": second}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, case, func, or_, select, tuple_
 
-from nomaflow_kernel.history.lookups import ActiveRuns, RunDetail, RunSubject
+from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.lookups import ActiveRuns, EndedAttempt, RunDetail, RunSubject
 from nomaflow_kernel.history.records import (
     LARGE_REQUEST,
     NO_HOST,
@@ -25,7 +26,7 @@ from nomaflow_kernel.history.records import (
     TriggerKind,
     author_of,
 )
-from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
 from nomaflow_kernel.store.operations.conditions import chunks
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
@@ -65,6 +66,21 @@ _OF_WAITING = select(definitions.c.digest, definitions.c.body).where(
 
 The text of a definition is canonical, so it has no blanks.
 """
+_ENDED = (
+    select(
+        attempts.c.run_id,
+        attempts.c.step,
+        attempts.c.attempt,
+        attempts.c.state,
+        attempts.c.incarnation,
+        attempts.c.report_seq,
+        runs.c.job_id,
+        runs.c.host,
+        runs.c.definition_digest,
+    )
+    .join(runs, runs.c.run_id == attempts.c.run_id)
+    .where(attempts.c.run_id.in_(bindparam("ids", expanding=True)))
+)
 _SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kind, runs.c.trigger_by).where(
     runs.c.run_id.in_(bindparam("ids", expanding=True))
 )
@@ -91,6 +107,12 @@ class _Definition(Struct):
     steps: tuple[_Step, ...] = ()
     presets: tuple[_Preset, ...] = ()
     queue_timeout_seconds: float | None = None
+
+
+class _OnLost(Struct):
+    """A definition, as an answer to a late report needs it."""
+
+    retry_on_lost: bool = False
 
 
 def active_runs(connection: Connection) -> ActiveRuns:
@@ -225,6 +247,29 @@ def _results(connection: Connection, rows: Iterable[Any]) -> dict[tuple[str, int
         (run_id, step_index, attempt): extras_json
         for chunk in chunks(keys)
         for run_id, step_index, attempt, extras_json in connection.execute(_RESULTS, {"keys": chunk})
+    }
+
+
+def ended_attempts(connection: Connection, run_ids: Collection[str]) -> dict[str, EndedAttempt]:
+    """Return the ended attempts of the runs that exist, by their keys."""
+    rows = [row for chunk in chunks(run_ids) for row in connection.execute(_ENDED, {"ids": chunk})]
+    retried = {
+        digest
+        for chunk in chunks({row.definition_digest for row in rows})
+        for digest, body in connection.execute(_DEFINITIONS, {"digests": chunk})
+        if msgspec.json.decode(body, type=_OnLost).retry_on_lost
+    }
+    return {
+        attempt_key(row.run_id, row.step, row.attempt): EndedAttempt(
+            job_id=row.job_id,
+            host=row.host,
+            incarnation=row.incarnation,
+            state=AttemptState(row.state),
+            final_seq=row.report_seq,
+            retry_on_lost=row.definition_digest in retried,
+        )
+        for row in rows
+        if row.state in ATTEMPT_TERMINAL
     }
 
 
