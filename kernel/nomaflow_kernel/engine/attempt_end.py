@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from msgspec import structs
 
-from nomaflow_api.v1.letters import Finished
+from nomaflow_api.v1.letters import MAX_TEXT, Finished
 from nomaflow_api.v1.lossless_json import ValueCodecError, loads_plain
 from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_kernel.engine.active_run import ActiveRun
@@ -40,6 +42,7 @@ def reported_end(event: Finished) -> AttemptEnd:
             code, reason = told.reason_code, told.reason
         if not (event.reason_code and told.cancelled_error):
             error, exception_types = told.error, told.exception_types
+    warnings = _fitting(warnings)
     data: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
     if not_started:
         data["not_started"] = True
@@ -53,9 +56,15 @@ def reported_end(event: Finished) -> AttemptEnd:
         exception_types=exception_types,
         peak_rss_bytes=event.peak_rss_bytes,
         cpu_seconds=event.cpu_seconds if math.isfinite(event.cpu_seconds) else 0.0,
-        facts=_facts(event, tuple(warnings)),
+        facts=_facts(event, warnings),
         data=data,
     )
+
+
+def _fitting(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Return the first warnings, all of them together no longer than one text: each look at the run reads them."""
+    sizes = accumulate(map(len, warnings))
+    return tuple(each for each, size in zip(warnings, sizes, strict=True) if size <= MAX_TEXT)
 
 
 def finish(run: ActiveRun, end: AttemptEnd, at_us: int) -> FinishAttempt:

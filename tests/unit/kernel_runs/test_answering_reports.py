@@ -44,3 +44,15 @@ async def test_a_report_is_answered_right_after_the_orders_that_follow_from_it(r
     async with asyncio.timeout(20):
         await counting
     assert times["answer"] == (times["order"][0], [key, key.replace("/one/", "/two/")])
+
+
+async def test_the_warnings_of_an_attempt_are_no_longer_than_a_text(rig: Rig) -> None:
+    """Each look at a run reads those of all its attempts, and an event has them; a host could send 3 MB of them."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    run_id = (await rig.trigger("a")).run_id
+    warnings = ("first", *("x" * 5_000 for _ in range(99)))
+    await host.finish((await host.dispatch()).attempt_key, finished(warnings=warnings))
+    kept = (await rig.detail(run_id)).attempts[0].facts.warnings
+    assert kept == warnings[:4]
+    assert [event.data["warnings"] for event in await rig.events(run_id) if "warnings" in event.data] == [list(kept)]
