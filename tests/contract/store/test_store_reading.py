@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from store_places import SqlitePlace
 
 from nomaflow_kernel.engine.run_plan import lane_of, plan_run
 from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, VisibleRuns
-from nomaflow_kernel.history.records import LogHead, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.records import LARGE_REQUEST, LogHead, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.sql_store import Store, open_store
@@ -173,6 +174,7 @@ async def test_a_queued_run_waits_for_its_host_unless_it_begins_with_a_call_job(
     for definition, request, lane in (
         (called_first, RunRequest(), "*"),
         (called_first, RunRequest(preset="p"), "demo"),
+        (called_first, RunRequest(preset="p", params={"text": "x" * LARGE_REQUEST}), "demo"),
         (called_first, RunRequest(preset="p", switches={"call": True}), "*"),
         (called_first, RunRequest(switches={"call": False, "code": False}), "*"),
         (called_first, RunRequest(reuse={"call": {"no_output": True}}), "demo"),
@@ -188,6 +190,21 @@ async def test_a_queued_run_waits_for_its_host_unless_it_begins_with_a_call_job(
         await store.apply([queued], at_us=T0)
         assert lane == lane_of(plan_run(definition, request).first, "demo")
     assert {each.run_id: each.host for each in (await store.active_runs()).queued} == lanes
+
+
+async def test_large_requests_of_queued_runs_are_read_one_at_a_time(store: Store) -> None:
+    """Else a kernel could not start with a long queue: a request may have 4 MiB, and 10,000 runs of a user may wait."""
+    ids = Ids()
+    request = RunRequest(params={"text": "x" * 1_000_000})
+    await store.apply([queue(ids.new(), request=request) for _ in range(30)], at_us=T0)
+    tracemalloc.start()
+    try:
+        found = (await store.active_runs()).queued
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [each.large for each in found] == [True] * 30
+    assert peak < 10_000_000
 
 
 async def test_a_queued_run_names_its_definition_if_it_is_run_as_that_says(store: Store) -> None:

@@ -36,6 +36,8 @@ _SHORT = 256
 """The most characters of a request that is remembered."""
 _TRIGGER_KINDS = {kind.value: kind for kind in TriggerKind}
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+_REQUEST = select(runs.c.request).where(runs.c.run_id == bindparam("id"))
+"""A large request, one at a time: PostgreSQL's driver reads all rows before it gives the first."""
 _SMALL_RESULT = 4096
 _SIZE = func.length(attempts.c.extras_json)  # is read from the row's header: the result stays on its pages
 _SMALL = {"extras_json": case((_SIZE <= _SMALL_RESULT, attempts.c.extras_json)).label("extras_json")}
@@ -121,12 +123,12 @@ def active_runs(connection: Connection) -> ActiveRuns:
         select(runs.c.run_id).where(runs.c.state == RunState.RUNNING.value).order_by(runs.c.run_id)
     ).scalars()
     columns = (
+        case((func.length(runs.c.request) <= LARGE_REQUEST, runs.c.request)),
         runs.c.run_id,
         runs.c.job_id,
         runs.c.host,
         runs.c.priority,
         runs.c.queued_at_us,
-        runs.c.request,
         runs.c.definition_digest,
         runs.c.trigger_kind,
         runs.c.trigger_at_us,
@@ -138,13 +140,18 @@ def active_runs(connection: Connection) -> ActiveRuns:
     known = {digest: msgspec.json.decode(body, type=_Definition) for digest, body in connection.execute(_OF_WAITING)}
     return ActiveRuns(
         running=run_details(connection, running.all(), as_steps_see=True),
-        queued=[_queued(known, *row) for row in queued],
+        queued=[
+            _queued(
+                known, connection.execute(_REQUEST, {"id": facts[0]}).scalar_one() if text is None else text, *facts
+            )
+            for text, *facts in queued
+        ],
     )
 
 
 def _queued(
-    known: Mapping[str, _Definition],
-    run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
+    known: Mapping[str, _Definition], request: str,
+    run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
     wishes, changes_plan = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
