@@ -187,6 +187,10 @@ class Session:
         self._asked[seq] = waiting
         try:
             answer = await waiting
+        except asyncio.CancelledError:
+            # A host that never reads would leave all that it was asked in memory: a check may have 2 MiB.
+            self._commands = deque(each for each in self._commands if each.command_seq != seq)
+            raise
         finally:
             self._asked.pop(seq, None)
         if not isinstance(answer, kind):

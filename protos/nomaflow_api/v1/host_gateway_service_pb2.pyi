@@ -682,7 +682,7 @@ class Command(google.protobuf.message.Message):
     CHECK_FIELD_NUMBER: builtins.int
     INSPECT_FIELD_NUMBER: builtins.int
     command_seq: builtins.int
-    """command_seq rises by one within a session."""
+    """command_seq rises within a session; it may skip the number of a command that was given up before it was sent."""
     dispatch: builtins.bytes
     """dispatch runs an attempt: a letter, a DispatchOrder."""
     cancel: builtins.bytes

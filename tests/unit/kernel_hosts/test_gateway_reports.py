@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -195,6 +196,20 @@ async def test_answers_that_are_read_leave_room_for_others() -> None:
         session.answer(number, acks)
         assert [answer.number for answer in (await anext(messages)).commands.answers] == [number]
     assert session.open
+
+
+async def test_a_question_that_is_given_up_leaves_nothing_for_a_host_that_never_reads() -> None:
+    """A check may have 2 MiB, and each trigger with values asks one."""
+    session = Session(hello=InstanceHello(host="team", incarnation=INCARNATION))
+    checks = [asyncio.create_task(session.check(gateway.CheckCommand(steps=b"x"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert session.queued == 3
+    checks[1].cancel()
+    await asyncio.wait(checks[1:2])
+    batch = (await anext(session.messages())).commands.commands
+    assert [command.command_seq for command in batch] == [1, 3]
+    session.leave()
+    await asyncio.gather(*checks, return_exceptions=True)
 
 
 async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
