@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -60,9 +59,7 @@ async def join_kernel(join: JoinString, *, host: str, file: IdentityFile) -> boo
             f"or ask for a string for {host!r}: nomaflow token create --host {host}",
         )
     used = hashlib.sha256(join.encode().encode()).hexdigest()
-    before: Identity | None = None
-    with contextlib.suppress(NotJoined):
-        before = file.read()
+    before, unusable = _present(file)
     if before is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
         return False
@@ -78,7 +75,8 @@ async def join_kernel(join: JoinString, *, host: str, file: IdentityFile) -> boo
         if before is not None and not known and isinstance(error, NotThatKernel):
             raise _other_kernel(before, file, "nothing was sent to it") from None
         passes = isinstance(error, KernelUnreachable) and not isinstance(error, NotTrusted)
-        raise NotJoined(error.message, fix=error.fix, exit_code=os.EX_SOFTWARE if passes else os.EX_CONFIG) from None
+        exit_code = os.EX_SOFTWARE if passes else os.EX_CONFIG
+        raise NotJoined(f"{unusable}{error.message}", fix=error.fix, exit_code=exit_code) from None
     facts = read_certificate(enrolled.certificate_pem, host=host, key=request.key)
     if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
         raise NotJoined("the kernel has sent no authority that vouches for it")
@@ -101,6 +99,14 @@ async def join_kernel(join: JoinString, *, host: str, file: IdentityFile) -> boo
     file.write(identity)
     _log.info("joined the kernel at %s as host %s, certificate %s", ", ".join(identity.addresses), host, facts.serial)
     return True
+
+
+def _present(file: IdentityFile) -> tuple[Identity | None, str]:
+    """Return the identity that a host has, or why it cannot be used, as the beginning of a sentence."""
+    try:
+        return file.read(), ""
+    except NotJoined as error:
+        return None, f"{error.problem}, and " if file.exists else ""
 
 
 def _knows(before: Identity, join: JoinString) -> bool:

@@ -81,6 +81,17 @@ async def test_a_string_works_once(door: FakeEnrolment, file: IdentityFile, tmp_
     assert not elsewhere.exists
 
 
+async def test_a_used_string_beside_an_identity_that_cannot_be_used(
+    door: FakeEnrolment, file: IdentityFile, tmp_path: Path
+) -> None:
+    """The error begins with the identity: a restore with other modes, say, is not told as a string that was stolen."""
+    await join(door.string(), file, tmp_path)
+    file.path.chmod(0o644)
+    problem = (await refusal(door.string(), file, tmp_path)).problem
+    assert problem.startswith(f"the key in {str(file.path)!r} is open to others (mode 644), who can attach")
+    assert "this join string: it was used already" in problem
+
+
 async def test_a_second_join_replaces_the_identity_once_it_is_whole(
     door: FakeEnrolment, file: IdentityFile, tmp_path: Path
 ) -> None:
