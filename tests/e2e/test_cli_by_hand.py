@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from cli_command import Command, command_in
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -63,7 +64,7 @@ class Up:
     async def line(self, **wanted: Any) -> dict[str, Any]:
         """Return the next line of ``up`` that has these values."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 text = await self.process.stdout.readline()
                 assert text, "up has ended"
@@ -100,7 +101,7 @@ async def stop_up(started: Up) -> None:
     """Stop ``up`` if it still runs, and check that nothing is left of the project."""
     if started.process.returncode is None:
         started.process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         await started.process.communicate()
     left = [
         process.info["cmdline"]
