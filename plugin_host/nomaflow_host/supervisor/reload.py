@@ -76,6 +76,7 @@ class GenerationLoader:
         self._spec: ProjectSpec | None = None
         self._stamp: DiskStamp = {}
         self._ended = asyncio.Event()
+        self._given_up = False
         self.serving: ServingGeneration | None = None
         self.newest: LoadOutcome | None = None
 
@@ -161,6 +162,8 @@ class GenerationLoader:
             project = await self._read()
         except (ProjectError, OSError) as error:
             return self._refused((_unreadable(error),)), None
+        if self._given_up:
+            raise Refused("host_draining", "the host is stopping")
         self._number += 1
         stamp = self._stamp
         variables = self._variables(project)
@@ -223,7 +226,8 @@ class GenerationLoader:
             self.template_exited({"template": number, "error": "the host's reaper process has died"})
 
     def give_up(self) -> None:
-        """End a load that is under way, since the host stops."""
+        """End a load that is under way, since the host stops, and refuse any that has read no more than the project."""
+        self._given_up = True
         for template in self._templates.values():
             template.give_up()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from harness import StartHost, descriptors_left, is_alive, pids_below
 
 from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_host.supervisor import reload
+from nomaflow_host.supervisor.values import Refused
 from waiting import eventually
 
 GOOD = "def step(**_):\n    return {version}\n\n\nasync def astep(**_):\n    return {version}\n"
@@ -239,3 +243,18 @@ async def test_spawned_workers_run_the_code_that_was_loaded(start_host: StartHos
     for _ in range(2):
         assert (await host.result("work:step")).rows_affected == 1
     assert (await host.result("poison:anything")).reason_code == "import_failed"
+
+
+async def test_a_stop_while_a_load_reads_the_project_is_no_fault_of_the_code(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no template yet that could be given up: none is made, and nothing tells of a load that was refused."""
+    host = await start_host(load=False)
+    read = threading.Event()
+    monkeypatch.setattr(reload, "disk_stamp", lambda _: {} if read.wait(60) else None)
+    load = asyncio.ensure_future(host.supervisor.load())
+    await asyncio.sleep(0)
+    await host.supervisor.stop()
+    read.set()
+    with pytest.raises(Refused, match="the host is stopping"):
+        await load
