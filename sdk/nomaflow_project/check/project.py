@@ -23,7 +23,13 @@ from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.models.settings_rules import TABLES, kernel_problems, unknown_tables
-from nomaflow_project.reading.environment import UNSET_VARIABLE, kept_texts, resolve_text, texts_in
+from nomaflow_project.reading.environment import (
+    UNSET_VARIABLE,
+    has_nested_reference,
+    kept_texts,
+    resolve_text,
+    texts_in,
+)
 from nomaflow_project.reading.files import SETTINGS_FILE, JobFile
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import host_name_of
@@ -218,7 +224,7 @@ def _only_here(problem: Problem) -> Problem:
 
 
 def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:
-    """Yield a warning for each value of a job that cannot be read here, and for each reference without its end.
+    """Yield a warning for each value of a job that cannot be read here, and for each reference that is open or nested.
 
     Only attempts that need the value fail. References of plugins are left to the host.
     """
@@ -228,6 +234,9 @@ def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem
             if "${" in text and "}" not in text[text.rindex("${") :]:
                 message = "a '${' has no '}' after it, so the text is passed as it is"
                 yield place.warning("unclosed_reference", message, fix="write ${NAME}")
+            elif has_nested_reference(text):
+                message = "a reference in the default of another is not resolved, so its text is passed as it is"
+                yield place.warning("unclosed_reference", message, fix="give the default as plain text")
         for place, text in kept_texts(job, at):
             try:
                 resolve_text(text, values)

@@ -108,6 +108,11 @@ def resolve_text(text: str, values: Values, *, path: str = "") -> str:
         raise (error.at(path) if path else error) from None
 
 
+def has_nested_reference(text: str) -> bool:
+    """Return whether a reference stands in the default of another, where nothing resolves it."""
+    return any("${" in (match["default"] or "") for match in _REFERENCE.finditer(text))
+
+
 def resolve_tree(tree: Any, values: Values, *, path: str = "") -> Any:
     """Return a tree of dicts and lists with the references in its texts resolved; keys stay as they are.
 

@@ -133,12 +133,13 @@ def test_a_variable_of_an_env_file_wins_over_a_default(tmp_path: Path) -> None:
 
 
 def test_a_reference_without_its_end_is_told(tmp_path: Path) -> None:
-    """Each text that an open reference leaves as it is gets a warning, without the text; closed ones get none."""
-    texts = 'params = { a = "${TOKEN", b = "${TOKEN:-x}", c = "$TOKEN", d = "${A:-1}/${B" }'
+    """Each text that an open or nested reference leaves as it is gets a warning, without the text; others get none."""
+    texts = 'params = { a = "${TOKEN", b = "${TOKEN:-x}", c = "$TOKEN", d = "${A:-1}/${B", e = "${A:-${B:-x}}" }'
     _write(tmp_path / "jobs.toml", f'[[jobs]]\nid = "main"\n{texts}\n[[jobs.steps]]\ncallable = "m:f"\n')
     report = check_project(tmp_path, environ={"TOKEN": "x"})
     found = [(each.path, each.severity, each.fix) for each in report.problems if each.code == "unclosed_reference"]
-    assert found == [(f"jobs[0].params.{key}", "warning", "write ${NAME}") for key in "ad"]
+    fixes = {"a": "write ${NAME}", "d": "write ${NAME}", "e": "give the default as plain text"}
+    assert found == [(f"jobs[0].params.{key}", "warning", fix) for key, fix in fixes.items()]
 
 
 def test_a_folder_without_jobs_says_so(tmp_path: Path) -> None:
