@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from nomaflow_api.deadlines import LONG_CALLS, answer_seconds
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify
-from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.access.quotas import CallsAtOnce
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, QuotaExceeded
 from nomaflow_kernel.rpc.decoding import decoded
@@ -278,7 +278,7 @@ class Endpoints:
                         message = decoded(request, await self._body(method, raw, context, caller))
                         await self.guard.check(rule, message, caller)
                         responses = call(message, caller)
-                    await self._while_admitted(method, context, caller, _send_all(responses, context))
+                    await self._while_admitted(method, context, caller, self._send_all(responses, context, caller))
                 return
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
@@ -334,6 +334,19 @@ class Endpoints:
             end = self.calls.answer(caller, size)
             context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # as above
 
+    async def _send_all(self, responses: AsyncIterator[Message], context: _Context, caller: Caller) -> None:
+        """Send the responses of a stream, each as an answer: it counts until it is taken. A host's orders do not."""
+        calls = None if caller.principal.kind is PrincipalKind.HOST else self.calls
+        # Closed here and not by the garbage collector, so that a client that leaves is released at once.
+        async with aclosing(responses) as open_responses:  # type: ignore[type-var]  # services yield: these are generators
+            async for response in open_responses:
+                packed = response.SerializeToString()
+                del response  # it may have 32 MiB, and the caller may never take it
+                with contextlib.ExitStack() as taken:
+                    if calls is not None:
+                        taken.callback(calls.answer(caller, len(packed)))
+                    await context.write(packed)
+
     async def _while_admitted(self, method: str, context: _Context, caller: Caller, working: Awaitable[_T]) -> _T:
         """Serve a stream or a long call as long as its caller has access: a credential can be withdrawn meanwhile."""
         if caller.principal.is_owner:
@@ -362,13 +375,6 @@ class Endpoints:
             _LOG.debug("%s ends with %s: %s", method, status.reason, status.message)
         error.__traceback__ = None  # such a circle is collected rarely, and a request may take 200 MiB
         return status
-
-
-async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:
-    # Closed here and not by the garbage collector, so that a client that leaves is released at once.
-    async with aclosing(responses) as open_responses:  # type: ignore[type-var]  # services yield: these are generators
-        async for response in open_responses:
-            await context.write(response.SerializeToString())
 
 
 async def _end(context: _Context, status: CallStatus) -> NoReturn:

@@ -17,7 +17,7 @@ from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStoppin
 from nomaflow_kernel.engine.replaying import unknown_name
 from nomaflow_kernel.history.feed import RUN_END
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail
-from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.records import EventRecord, RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import RUN_BYTES, AttemptLogs
 from nomaflow_kernel.rpc.hidden_values import event_without_values
@@ -81,11 +81,9 @@ class Watching(Calls):
         """
         check_run_id(request.run_id)
         run_id, cursor = request.run_id, min(request.after_seq, MOST_NUMBER)
-        detail, logs = await whole_run(self._store, run_id)
-        await self._refuse_ahead(cursor)
-        whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
-        (snapshot,) = await self._sight.shown([run_detail_message(detail, logs)], caller)
-        yield kernel.WatchRunResponse(snapshot=snapshot)
+        run, first = await self._first(run_id, cursor, caller)
+        whole = self._guard.sees_values(run.job_id, run.host, caller)
+        yield first.pop()  # it may have 32 MiB, and nothing else of it stays while the client takes it
         of_run = EventFilter(run_id=run_id)
         pages = self._stored(cursor, of_run)  # at first: few of the events that the feed has are of this run
         spoke_at = time.monotonic()
@@ -98,7 +96,7 @@ class Watching(Calls):
                 cursor = max(cursor, through)
                 if told and told[-1].kind == RUN_END:
                     return
-            if detail.run.state in RUN_TERMINAL:
+            if run.state in RUN_TERMINAL:
                 return
             if time.monotonic() - spoke_at >= self._bookmark_seconds:
                 spoke_at = time.monotonic()
@@ -108,6 +106,13 @@ class Watching(Calls):
             if self._feed.closed:
                 raise KernelStopping
             pages = self._news(cursor, of_run)
+
+    async def _first(self, run_id: str, cursor: int, caller: Caller) -> tuple[RunRecord, list[kernel.WatchRunResponse]]:
+        """Return a run and the only first message of its watch."""
+        detail, logs = await whole_run(self._store, run_id)
+        await self._refuse_ahead(cursor)
+        (snapshot,) = await self._sight.shown([run_detail_message(detail, logs)], caller)
+        return detail.run, [kernel.WatchRunResponse(snapshot=snapshot)]
 
     async def watch_events(
         self, request: kernel.WatchEventsRequest, caller: Caller

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc.aio
@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.message import Message
 from rpc_world import World
 
+from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access import quotas
@@ -30,8 +31,8 @@ class _Call:
     """A call as gRPC hands it over: its request comes once it is let go."""
 
     def __init__(self, request: Message) -> None:
-        self.asked = False
-        self.sent = asyncio.Event()
+        self.asked = self.written = False
+        self.sent, self.taken = asyncio.Event(), asyncio.Event()
         self.ends: list[Callable[[object], None]] = []
         self.refused: list[Any] = []
         self._request = request.SerializeToString()
@@ -57,7 +58,9 @@ class _Call:
         return self._request
 
     async def write(self, _: bytes) -> None:
-        """Send nothing."""
+        """Return once the message is taken."""
+        self.written = True
+        await self.taken.wait()
 
     async def abort(self, *status: Any) -> None:
         self.refused += status
@@ -174,6 +177,34 @@ async def test_answers_that_a_caller_does_not_take_are_bounded(world: World, mon
     assert len(await behaviour(None, small)) > 50
     first.take_answer()
     assert len(await behaviour(None, last)) > 1000
+
+
+async def test_messages_of_streams_that_a_caller_does_not_take_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty watches of a run with large results would each hold them, whether they are read or not."""
+    monkeypatch.setattr(quotas, "_MOST_UNTAKEN", 1500)
+    monkeypatch.setattr(quotas, "_SMALL", 100)
+
+    async def told(_: Any, _caller: Any) -> AsyncIterator[kernel.WatchEventsResponse]:
+        yield kernel.WatchEventsResponse(events=[event_pb2.Event(kind="x" * 1000)])
+
+    ann = Principal(kind=PrincipalKind.USER, name="ann", grants=(Grant.parse("read job:mine"),))
+    endpoints = _endpoints(world, lambda *_: ann, calls=CallsAtOnce())
+    path = "/nomaflow_api.v1.KernelService/WatchEvents"
+    behaviour: Any = endpoints.stream(path, told, kernel.WatchEventsRequest, many=False)
+    first, refused, last = calls = [_Call(kernel.WatchEventsRequest()) for _ in range(3)]
+    for call in calls:
+        call.sent.set()
+    watching = asyncio.create_task(behaviour(None, first))
+    await eventually(lambda: first.written)
+    with pytest.raises(grpc.aio.AbortError):
+        await behaviour(None, refused)
+    assert "ann leaves answers of more than 1,500 bytes untaken" in refused.refused[1]
+    first.taken.set()
+    await watching
+    last.taken.set()
+    await behaviour(None, last)
 
 
 @pytest.mark.parametrize("method", ["StreamReports", "StreamTriggers"])
