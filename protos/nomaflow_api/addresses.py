@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 TLS_SCHEME = "tls://"
 HOST_URI = "nomaflow:host:"
@@ -39,3 +40,19 @@ def has_known_form(address: str) -> bool:
 def with_scheme(address: str) -> str:
     """Return an address as it is written and published: ``tls://`` in front of a TCP one."""
     return f"{TLS_SCHEME}{address.removeprefix(TLS_SCHEME)}" if is_tcp(address) else address
+
+
+def address_in(file: Path) -> str:
+    """Return the address that a process has left in a file of its project.
+
+    A project that is copied while its kernel runs has the file, too: what leads to another project's socket is none.
+
+    :raises OSError: if the file cannot be read, or holds none
+    :raises ValueError: if it holds no text
+    """
+    address = file.read_text(encoding="utf-8").strip().partition("\n")[0]
+    run = Path(address.removeprefix(_UNIX)).parent
+    foreign = run.parts[-2:] == (".nomaflow", "run") and not run.parent.samefile(file.resolve().parent)
+    if foreign or not address:
+        raise FileNotFoundError(f"{str(file)!r} holds no address of its project")
+    return address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_a_command_asks_the_kernel_that_the_host_dials(central: ProjectSystem, t
     assert [job["job_id"] for job in team.ask("jobs")["jobs"]] == ["tagged"]
     assert "elsewhere.sock" in team.cli("jobs", "--address", f"unix:{tmp_path}/elsewhere.sock", code=5).err
     assert "cannot be read" in _project(tmp_path / "b", "kernel = ").cli("jobs", code=2).err
+
+
+def test_a_command_in_a_copied_project_asks_no_kernel(central: ProjectSystem, tmp_path: Path) -> None:
+    """The address of the kernel that runs in the original came along."""
+    copy = _project(tmp_path / "copy")
+    (copy.project / ".nomaflow").mkdir()
+    shutil.copy(central.project / ".nomaflow" / "address", copy.project / ".nomaflow")
+    assert "there is no .nomaflow/address of its own" in " ".join(copy.cli("jobs", code=5).err.split())
 
 
 def test_the_host_s_certificate_is_not_a_client_s(

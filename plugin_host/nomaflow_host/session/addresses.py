@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses, with_scheme
+from nomaflow_api.addresses import address_in, has_known_form, is_tcp, split_addresses, with_scheme
 from nomaflow_project.reading.regular_files import file_stamp
 
 _log = logging.getLogger(__name__)
@@ -41,10 +41,9 @@ class AddressSource:
         if self._fixed:
             return self._fixed
         try:
-            line = self._file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+            return (address_in(self._file),)
+        except (OSError, ValueError):
             return ()
-        return (line,) if line else ()
 
     def learn(self, told: Iterable[str], *, at: str) -> tuple[str, ...]:
         """Take the addresses that a joined kernel tells; return all known ones if they have changed, otherwise none.

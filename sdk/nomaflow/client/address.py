@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nomaflow.client.errors import KernelUnreachable, Unauthenticated
-from nomaflow_api.addresses import split_addresses
+from nomaflow_api.addresses import address_in, split_addresses
 from nomaflow_api.join_string import JOIN_PREFIX
 
 
@@ -61,23 +61,21 @@ class ProjectAddress:
     def addresses(self) -> tuple[str, ...]:
         """Return the current address in the file.
 
-        :raises KernelUnreachable: if the file is missing or empty
+        :raises KernelUnreachable: if the file is missing, empty, or that of another project
         """
         try:
-            text = self.file.read_text(encoding="utf-8").strip()
+            return (address_in(self.file),)
         except PermissionError:
             raise KernelUnreachable(
                 f"cannot read {str(self.file)!r}: permission denied",
                 fix="run it as the user whom the project belongs to",
             ) from None
-        except (OSError, UnicodeDecodeError):
-            text = ""
-        if not text:
+        except (OSError, ValueError):
+            own = " of its own" if self.file.exists() else ""
             raise KernelUnreachable(
-                f"no kernel runs in {str(self.project)!r}: there is no .nomaflow/address",
+                f"no kernel runs in {str(self.project)!r}: there is no .nomaflow/address{own}",
                 fix=f"start one with: nomaflow up {shlex.quote(str(self.project))}; or name the address of another",
-            )
-        return (text.splitlines()[0],)
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

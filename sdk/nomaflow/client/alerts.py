@@ -28,6 +28,7 @@ from nomaflow.client.values.alerts import (
     MuteView,
     TestedChannelView,
 )
+from nomaflow_api.addresses import address_in
 from nomaflow_api.v1 import alerts_service_pb2 as service
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceStub
 from nomaflow_api.v1.message_codec import decode
@@ -144,8 +145,8 @@ class AlertsClient:
 
     async def _open(self) -> grpc.aio.Channel:
         try:
-            address = alerts_address_file(self._project).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+            address = address_in(alerts_address_file(self._project))
+        except (OSError, ValueError):
             raise self._unreachable() from None
         if self._channel is None or address != self._address:
             await self.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from nomaflow_api.addresses import has_known_form, host_and_port, is_tcp, with_scheme
+from nomaflow_api.addresses import address_in, has_known_form, host_and_port, is_tcp, with_scheme
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,32 @@ def test_a_unix_address_has_no_scheme_to_add() -> None:
 def test_another_form_is_no_address(address: str) -> None:
     assert not has_known_form(address)
     assert host_and_port(address) is None
+
+
+def test_an_address_that_was_copied_with_its_project_is_none(tmp_path: Path) -> None:
+    """It leads to the kernel that runs in the original. By a link to project or file it is the project's own."""
+    original, copy, link = tmp_path / "original", tmp_path / "copy", tmp_path / "link"
+    (original / ".nomaflow" / "run").mkdir(parents=True)
+    file = original / ".nomaflow" / "address"
+    own = f"unix:{original}/.nomaflow/run/kernel.sock"
+    file.write_text(f"{own}\n")
+    link.symlink_to(original)
+    (tmp_path / "address").symlink_to(file)
+    for good in (file, link / ".nomaflow" / "address", tmp_path / "address"):
+        assert address_in(good) == own
+    shutil.copytree(original, copy)
+    with pytest.raises(FileNotFoundError, match="no address of its project"):
+        address_in(copy / ".nomaflow" / "address")
+    shutil.rmtree(original)
+    with pytest.raises(FileNotFoundError):
+        address_in(copy / ".nomaflow" / "address")
+
+
+@pytest.mark.parametrize("address", ["unix:/run/nomaflow/kernel.sock", "tls://127.0.0.1:7433"])
+def test_an_address_elsewhere_is_read_from_its_first_line(address: str, tmp_path: Path) -> None:
+    """A person may have given it to the kernel; an empty file holds none."""
+    (tmp_path / "address").write_text(f"{address}\nanother\n")
+    assert address_in(tmp_path / "address") == address
+    (tmp_path / "address").write_text("\n")
+    with pytest.raises(FileNotFoundError):
+        address_in(tmp_path / "address")
