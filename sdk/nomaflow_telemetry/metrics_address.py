@@ -182,7 +182,7 @@ class MetricsCertificate:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._cert, self._key)
+        context.load_cert_chain(self._cert, self._key, password=_no_password)  # else OpenSSL asks the terminal
         return context
 
 
@@ -223,3 +223,7 @@ class MetricsToken:
     def _read(self) -> str:
         with self._file.open("rb") as stream:
             return stream.read(_MOST_BYTES).decode().strip()
+
+
+def _no_password() -> str:
+    raise OSError("the key has a password; give one without")

@@ -371,7 +371,7 @@ async def test_metrics_over_tls(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    """One file without the other, a key of another certificate, a missing file, a key that others may read."""
+    """One file alone, a key of another certificate or with a password, a missing file, a key that others may read."""
     authority = Authority(tmp_path)
     pair, other = authority.issue("pair", "127.0.0.1"), authority.issue("other", "127.0.0.1")
 
@@ -383,6 +383,8 @@ def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     refused("needs both", tls_cert=pair.cert)
     refused("needs both", tls_key=pair.key)
     refused("cannot be used: .*mismatch", tls_cert=pair.cert, tls_key=other.key)
+    locked = authority.issue("locked", "127.0.0.1", password=b"open sesame")
+    refused("cannot be used: the key has a password", tls_cert=locked.cert, tls_key=locked.key)
     refused("cannot be used: no such file", tls_cert=tmp_path / "none", tls_key=pair.key)
     pair.key.chmod(0o644)
     refused("chmod 600", tls_cert=pair.cert, tls_key=pair.key)
