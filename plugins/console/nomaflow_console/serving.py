@@ -139,13 +139,14 @@ def _config(app: object, settings: ConsoleSettings) -> uvicorn.Config:
         timeout_graceful_shutdown=_DRAIN_SECONDS, proxy_headers=False,
         timeout_keep_alive=15, h11_max_incomplete_event_size=64 * 1024, limit_concurrency=1_000,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key and str(settings.tls_key),
+        ssl_keyfile_password="none",  # noqa: S106  # else OpenSSL asks the terminal
     )  # fmt: skip
     try:
         config.load()
     except OSError as error:  # also ssl.SSLError
         raise SettingsRefused(
             f"the console's certificate {str(settings.tls_cert)!r} cannot be used: {error}",
-            fix="correct tls_cert and tls_key",
+            fix="correct tls_cert and tls_key, a key that has no password",
         ) from None
     return config
 

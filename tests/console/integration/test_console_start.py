@@ -166,9 +166,10 @@ def test_own_tls_serves_with_a_secure_cookie(project: Path, start: Launch, tmp_p
         assert answer.headers["set-cookie"].startswith("__Host-nomaflow-")
         plain = {"origin": url.replace("https", "http")}
         assert client.post("/login", data={"code": code_of(project)}, headers=plain).status_code == 403
-    other = authority.issue("other", "localhost")
-    code, told = refused(project, "--listen", "127.0.0.1:0", "--tls-cert", str(pair.cert), "--tls-key", str(other.key))
-    assert (code, "cannot be used" in told) == (78, True)
+    other, locked = authority.issue("other", "localhost"), authority.issue("locked", "localhost", password=b"sesame")
+    for cert, key in ((pair.cert, other.key), (locked.cert, locked.key)):
+        code, told = refused(project, "--listen", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key))
+        assert (code, "cannot be used" in told, "no password" in told) == (78, True, True), told
 
 
 def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project: Path, start: Launch) -> None:
