@@ -40,8 +40,8 @@ class Target:
 
     @property
     def over(self) -> bool:
-        """True when the time is over."""
-        return time.monotonic() > self.until
+        """True when the time is over and something was begun: a busy machine may hold the attack up for as long."""
+        return self.count > 0 and time.monotonic() > self.until
 
     def raw(self) -> socket.socket:
         """Return a new TCP connection."""
@@ -66,9 +66,9 @@ def _in_threads(target: Target, once: Callable[[Target], None], threads: int = _
 
     def again() -> None:
         while not target.over:
+            target.count += 1
             with contextlib.suppress(OSError):
                 once(target)
-            target.count += 1
             time.sleep(0.001)
 
     workers = [threading.Thread(target=again, daemon=True) for _ in range(threads)]
@@ -174,10 +174,10 @@ async def _calls(target: Target, *, bodies: bool) -> None:
         shown = () if open_to_all else (("authorization", f"Bearer nft1.{number:043d}"),)
         call = channel.unary_unary(path) if bodies else channel.stream_unary(path)
         while not target.over:
+            target.count += 1
             left = max(target.until - time.monotonic(), 0.1)
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
                 await call(b"" if bodies else never(), metadata=shown, timeout=left)
-            target.count += 1
 
     await asyncio.gather(*(again(number) for number in range(target.size)))
 
