@@ -250,10 +250,16 @@ async def test_a_stop_while_a_load_reads_the_project_is_no_fault_of_the_code(
 ) -> None:
     """There is no template yet that could be given up: none is made, and nothing tells of a load that was refused."""
     host = await start_host(load=False)
-    read = threading.Event()
-    monkeypatch.setattr(reload, "disk_stamp", lambda _: {} if read.wait(60) else None)
+    reads, read = threading.Event(), threading.Event()
+
+    def stamp(_: object) -> dict[str, object]:
+        reads.set()
+        read.wait(60)
+        return {}
+
+    monkeypatch.setattr(reload, "disk_stamp", stamp)
     load = asyncio.ensure_future(host.supervisor.load())
-    await asyncio.sleep(0)
+    await eventually(reads.is_set)
     await host.supervisor.stop()
     read.set()
     with pytest.raises(Refused, match="the host is stopping"):
