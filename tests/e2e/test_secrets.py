@@ -176,6 +176,7 @@ def test_a_reference_that_no_plugin_resolves_says_so(system: TeamSystem) -> None
     last = system.end(system.start("unknown", None)).steps[0].last
     assert (last.state, reason_of(last)) == ("FAILED", "secret_unreadable")
     assert "no plugin resolves 'nobody'" in last.error
+    assert "those of the plugins folder are not asked" in last.error
     assert "write $${nobody:…} for a literal text" in last.error
 
 

@@ -77,7 +77,8 @@ def _read(readers: Mapping[str, SecretReader], problems: list[str], scheme: str,
     reader = readers.get(scheme)
     if reader is None:
         known = f"installed plugins resolve {', '.join(sorted(readers))}" if readers else "no installed plugin does"
-        return _failed("; ".join([f"no plugin resolves {scheme!r}: {known}", *problems[:3]]))
+        told = f"no plugin resolves {scheme!r}: {known}, and those of the plugins folder are not asked"
+        return _failed("; ".join([told, *problems[:3]]))
     try:
         value = reader(rest)
     except SecretUnavailable as error:
