@@ -176,7 +176,9 @@ def _findings(errors: list[Any], annotation: Any) -> str:
     for error in errors[:_MAX_SHOWN]:
         *table, key = location = error["loc"] or ("",)
         place = ".".join(str(part) for part in location)
-        message = error["msg"][:1].lower() + error["msg"][1:]
+        message = str(error["msg"])
+        if not message[:2].isupper():  # UUID, URL, JSON
+            message = message[:1].lower() + message[1:]
         if error["type"] in _UNKNOWN_KEY:
             message = f"unknown key{near(str(key), _keys_of(annotation, table))}"
         shown.append(f"{place}: {message}" if place else message)

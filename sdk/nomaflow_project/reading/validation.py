@@ -148,7 +148,9 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
     if not expected or (expected == _EXPECTED["string"] and kind != "string_type"):
         said = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
         code = "wrong_type" if kind.endswith(("_type", "_parsing")) else "bad_value"
-        return place.error(code, f"{said[:1].lower()}{said[1:]}, got {got}")
+        if not said[:2].isupper():  # UUID, URL, JSON
+            said = said[:1].lower() + said[1:]
+        return place.error(code, f"{said}, got {got}")
     return place.error("wrong_type", f"expected {expected}, got {got}")
 
 

@@ -355,6 +355,12 @@ def test_unknown_keys_of_a_table(annotation: Any, value: Any, told: str) -> None
     assert told in f"{caught.value.message})"
 
 
+def test_an_abbreviation_keeps_its_capitals() -> None:
+    """A message that pydantic begins with one is no word with a capital."""
+    with pytest.raises(PreparationFailed, match="UUID input should be a string"):
+        bound(typed(uuid.UUID), {"x": 5})
+
+
 def test_a_class_may_take_unknown_keys() -> None:
     """A class with a configuration of its own decides what happens to unknown keys."""
     assert bound(typed(Open), {"x": {"n": 1, "m": 2}})["x"] == {"n": 1, "m": 2}
