@@ -29,7 +29,7 @@ class RetryPolicy(Entry):
     retry_on: ExceptionNames = key(
         tuple,
         "Exceptions to retry on, by class name, bare or qualified, base classes and members of an exception group "
-        "included. Empty: any failure.",
+        "included. Empty: any failure, timeouts and dead workers too, which no name covers.",
     )
     no_retry_on: ExceptionNames = key(tuple, "Exceptions never retried; wins over `retry_on`.")
 
