@@ -24,10 +24,12 @@ def mode_open_to_others(path: Path) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Put a file of mode 0600 in place of the one before.
+    """Put a file of mode 0600 in place of the one before, unless that is the same: there may be no room for another.
 
     :raises OSError: if it cannot be written; the one before is still there then, unless the disk fails at the end
     """
+    if path.is_file() and path.read_bytes() == content and not mode_open_to_others(path):
+        return
     with draft_of(path, content) as draft:
         draft.replace(path)
     sync(path.parent)

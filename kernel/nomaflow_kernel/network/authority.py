@@ -88,13 +88,13 @@ class Authority:
         made = not self._file.exists()
         self._held = self._made() if made else self._read()
         if made:
-            _write(self._file, _bundle(self._held))
+            write_private(self._file, _bundle(self._held))
             _LOG.info("made an authority of this kernel's own in %s, %s", folder, self.fingerprint)
         elif self.expires_at - self._time() < _AUTHORITY_WARNING:
             _LOG.warning(
                 "this kernel's authority ends on %s; run `nomaflow pki replace`", f"{self.expires_at:%Y-%m-%d}"
             )
-        _write(self._exported, self.authorities_pem.encode())
+        write_private(self._exported, self.authorities_pem.encode())
         if not self._serves():
             self._issue()
 
@@ -176,7 +176,7 @@ class Authority:
             name = _authority_name(request)
             if all(each.subject != name for each in (self._held.own, *self._held.older)):
                 self._succeed(name)
-            _write(self._exported, self.authorities_pem.encode())
+            write_private(self._exported, self.authorities_pem.encode())
             self._issue()
 
     def _succeed(self, name: x509.Name) -> None:
@@ -187,7 +187,7 @@ class Authority:
         crosses = tuple(each for each in (crossed, *old.crosses) if each.not_valid_after_utc > now)
         older = tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now)
         new = _Held(key=key, own=_self_signed(key, name, now), crosses=crosses[:_MOST_OLDER], older=older[:_MOST_OLDER])
-        _write(self._file, _bundle(new))
+        write_private(self._file, _bundle(new))
         self._held = new
         _LOG.info("the authority was replaced; the new one is %s", self.fingerprint)
 
@@ -247,8 +247,8 @@ class Authority:
             held, key.public_key(), _named("nomaflow kernel"), self._names,
             lasts=timedelta(days=_SERVER_DAYS), usage=ExtendedKeyUsageOID.SERVER_AUTH,
         )  # fmt: skip
-        _write(self.key, _key_pem(key))
-        _write(self.cert, _pem((signed, *held.crosses)).encode())
+        write_private(self.key, _key_pem(key))
+        write_private(self.cert, _pem((signed, *held.crosses)).encode())
 
     def _signed(
         self,
@@ -351,9 +351,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _pem(certificates: Iterable[x509.Certificate]) -> str:
     return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file for this user only, unless it has that content."""
-    if not path.is_file() or path.read_bytes() != content:
-        write_private(path, content)

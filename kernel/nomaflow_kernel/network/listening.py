@@ -19,11 +19,8 @@ def publish_address(file: Path, address: str) -> None:
 
     :raises CannotStart: if it cannot be written
     """
-    text = f"{address}\n".encode()
     try:
-        if file.is_file() and file.read_bytes() == text:
-            return  # a killed kernel left it, and the disk may have no room for another
-        write_private(file, text)
+        write_private(file, f"{address}\n".encode())
     except OSError as error:
         raise CannotStart(
             f"cannot write {str(file)!r}: {reason_of(error)}; "

@@ -42,6 +42,18 @@ def test_writing_replaces_and_creating_does_not(tmp_path: Path) -> None:
     assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"three", 0o600)
 
 
+def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    """A full disk has no room for it; a file that others may read is replaced all the same."""
+    path = tmp_path / "key"
+    write_private(path, b"one")
+    before = path.stat().st_ino
+    write_private(path, b"one")
+    assert path.stat().st_ino == before
+    path.chmod(0o644)
+    write_private(path, b"one")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     """The file keeps its text, and no draft lies beside it."""
     (tmp_path / "key").mkdir()
