@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stopping.ledgers import note
-from stopping.sync_steps import beats
+from stopping.sync_steps import beats, swallows_everything
 
 _pool = ThreadPoolExecutor(4)
 _kept = []
@@ -49,12 +49,7 @@ async def tight_loop(*, ledger, **_):
 async def deaf_worker(*, ledger, **_):
     """Make the worker itself deaf to SIGTERM, and swallow everything."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    note(ledger, "start")
-    while True:
-        with contextlib.suppress(BaseException):
-            while True:
-                note(ledger, "beat")
-                time.sleep(0.02)
+    swallows_everything(ledger=ledger)
 
 
 async def in_to_thread(*, ledger, **_):

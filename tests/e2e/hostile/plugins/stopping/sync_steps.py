@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
@@ -43,12 +44,12 @@ def beats(*, ledger, **_):
 
 
 def swallows_everything(*, ledger, **_):
-    """Catch every exception and continue, with signs of life."""
-    note(ledger, "start")
+    """Catch every exception and continue, with signs of life: it begins where none would end it any more."""
+    signs = itertools.chain(["start"], itertools.repeat("beat"))
     while True:
         with contextlib.suppress(BaseException):
-            while True:
-                note(ledger, "beat")
+            for sign in signs:
+                note(ledger, sign)
                 time.sleep(0.02)
 
 
