@@ -198,6 +198,7 @@ async def test_messages_of_streams_that_a_caller_does_not_take_are_bounded(
         call.sent.set()
     watching = asyncio.create_task(behaviour(None, first))
     await eventually(lambda: first.written)
+    refused.taken.set()
     with pytest.raises(grpc.aio.AbortError):
         await behaviour(None, refused)
     assert "ann leaves answers of more than 1,500 bytes untaken" in refused.refused[1]
