@@ -28,8 +28,9 @@ def write_private(path: Path, content: bytes) -> None:
 
     :raises OSError: if it cannot be written; the one before is still there then, unless the disk fails at the end
     """
-    if path.is_file() and path.read_bytes() == content and not mode_open_to_others(path):
-        return
+    with contextlib.suppress(PermissionError):  # another user's is replaced unread
+        if path.is_file() and path.read_bytes() == content and not mode_open_to_others(path):
+            return
     with draft_of(path, content) as draft:
         draft.replace(path)
     sync(path.parent)

@@ -7,11 +7,13 @@ import errno
 import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from machine_parts import need
 from nomaflow_alerts.ledger.ledger import Ledger
 from nomaflow_alerts.settings import CannotServe
 from nomaflow_api.private_file import create_private, locked, write_private
@@ -52,6 +54,21 @@ def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
     path.chmod(0o644)
     write_private(path, b"one")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_of_another_user_is_replaced_unread() -> None:
+    """Root may have left it: a host that joins again would use up its string, and could not keep the identity."""
+    need(root=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "key")
+        write_private(path, b"one")
+        os.chown(folder, 65_534, 65_534)
+        os.seteuid(65_534)
+        try:
+            write_private(path, b"two")
+            assert path.read_bytes() == b"two"
+        finally:
+            os.seteuid(0)
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
