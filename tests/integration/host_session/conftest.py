@@ -82,9 +82,9 @@ async def kernels(project: Path) -> AsyncIterator[MakeKernel]:
     journal, numbers = Journal(), itertools.count()
     async with AsyncExitStack() as stack:
 
-        async def factory(*, epoch: int = 1) -> FakeGateway:
+        async def factory(*, epoch: int = 1, **welcome: int) -> FakeGateway:
             path = project.parent / f"k{next(numbers)}.sock"
-            made = FakeGateway(path, journal=journal, epoch=epoch)
+            made = FakeGateway(path, journal=journal, epoch=epoch, **welcome)
             stack.push_async_callback(made.kill)
             await made.start()
             (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")

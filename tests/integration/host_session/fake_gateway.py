@@ -135,7 +135,7 @@ class FakeGateway(HostGatewayServiceServicer):
         self.path = path
         self.journal = journal or Journal()
         self.epoch = epoch
-        self.welcome: dict[str, Any] = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
+        self.welcome: dict[str, Any] = {"heartbeat_interval_ms": 100, "lease_ms": 20_000, "grace_ms": 60_000, **welcome}
         self.sessions: list[Session] = []
         self.verdicts: Callable[[InventoryLine], Verdict] = self._keep
         self.on_report: Callable[[pb.StreamReportsRequest, Any], Awaitable[bytes | None]] | None = None

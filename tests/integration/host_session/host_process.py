@@ -61,9 +61,11 @@ async def exit_code(of: Running) -> int:
     return await asyncio.to_thread(of.process.wait, 60.0)
 
 
-async def within_a_step(kernels: MakeKernel, start: Start, *, seconds: int) -> tuple[FakeGateway, Running, Session]:
+async def within_a_step(
+    kernels: MakeKernel, start: Start, *, seconds: int, **welcome: int
+) -> tuple[FakeGateway, Running, Session]:
     """Start a kernel and a host, and wait until the host runs a step that takes so long if nothing stops it."""
-    kernel, mine = await kernels(), await start()
+    kernel, mine = await kernels(**welcome), await start()
     session = await kernel.session()
     session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": %d}' % seconds)
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])

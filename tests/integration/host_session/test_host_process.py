@@ -223,7 +223,7 @@ async def test_an_address_that_can_never_be_reached_is_refused(start: Start, pro
 
 async def test_a_frozen_host_attaches_again_and_reports_once(kernels: MakeKernel, start: Start) -> None:
     """A host stopped by SIGSTOP beyond the lease gets a new session; the step continues and has one outcome."""
-    kernel, mine, session = await within_a_step(kernels, start, seconds=4)
+    kernel, mine, session = await within_a_step(kernels, start, seconds=4, lease_ms=2000)
     mine.process.send_signal(signal.SIGSTOP)
     with pytest.raises(TimeoutError):
         await kernel.session(2, seconds=2.5)
