@@ -286,9 +286,9 @@ class EngineLoop:
 
         :raises StoreError: if it cannot be read
         """
-        wanted = sorted(self._state.wanted_specs)
-        await rebuilding.load_specs(self._state, self._store, wanted)
-        self._state.wanted_specs.difference_update(wanted)
+        await rebuilding.load_specs(self._state, self._store, sorted(self._state.wanted_specs))
+        # A run that was decided ahead of a commit is not in the store yet: it is still wanted.
+        self._state.wanted_specs.difference_update(self._state.specs)
         self.wake()
 
     async def _load_specs(self, run_ids: Sequence[str]) -> None:

@@ -293,6 +293,20 @@ async def test_a_waiting_run_is_loaded_once_it_is_in_the_store(rig: Rig, held: H
     assert [(await host.dispatch(number)).run_id for number in range(1, 7)] == run_ids
 
 
+async def test_a_large_run_that_a_launcher_asks_for_too_early_starts(rig: Rig, held: HeldStore) -> None:
+    """Its data is not in the store yet when the demand is asked for: it is read once more after its commit."""
+    host = await _attached(rig, held)
+    first = _trigger(rig, "a")
+    await held.under_way(2)
+    large = _trigger(rig, "b", params={"values": [{}] * 3_000})
+    await held.ahead()
+    await rig.engine.whole_demand()
+    for _ in range(4):
+        held.let_go()
+    await first
+    assert (await host.dispatch(2)).run_id == (await large).run_id
+
+
 def _block(size: int) -> LogChunk:
     return LogChunk(line_count=1, first_at_us=1, last_at_us=1, levels=4, codec=LogCodec.JSONL, body=bytes(size))
 
