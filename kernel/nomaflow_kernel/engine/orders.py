@@ -78,8 +78,10 @@ def _letter(state: EngineState, run: ActiveRun, current: CurrentAttempt, timeout
 
 def unreadable_secrets(state: EngineState, run: ActiveRun, step: PlannedStep) -> Reason | None:
     """Return why an attempt cannot be given its secret params; None if it can, or has none."""
+    # A sealed value of the step is in one of these. All of its values are not merged for each look at an attempt that
+    # waits.
     try:
-        for text in (step.kwargs_json, run.plan.params_json):
+        for text in (run.plan.params_json, dump_values(run.record.request.op_kwargs.get(step.name, {}))):
             state.secrets.opened(text)
     except SecretParamsUnreadable as error:
         return Reason("secret_params_unreadable", str(error))

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from rig import Rig, failed, job, opened, step
 
 from nomaflow_kernel.access.secret_params import KEY_FILE, SecretParams, hidden
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, RequestIdReused
+from nomaflow_kernel.engine.orders import unreadable_secrets
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc.messages import run_detail_message
@@ -177,6 +179,21 @@ async def test_a_history_without_its_key_fails_the_run_by_name(rig: Rig, other: 
     assert json.loads(run_detail_message(detail).params_json) == SHOWN
     await rig.trigger("b")
     assert (await host.dispatch()).run_id != run_id
+
+
+async def test_a_look_at_an_attempt_that_waits_merges_none_of_its_values(rig: Rig) -> None:
+    """Each change on its host looks at all that wait for a slot there; a step may have thousands of values."""
+    _add(rig)
+    host = await rig.host()
+    run_id = (await rig.trigger("a", op_kwargs={"one": {"api_key": VALUE}})).run_id
+    await host.dispatch()
+    state = rig.engine._state
+    run = state.active[run_id]
+    unmerged = structs.replace(run.attempt.step, layers=())
+    assert unreadable_secrets(state, run, unmerged) is None
+    state.secrets = SecretParams()  # has no key
+    why = unreadable_secrets(state, run, unmerged)
+    assert (why and why.code) == "secret_params_unreadable"
 
 
 async def test_a_missing_key_is_not_tried_a_thousand_times(rig: Rig) -> None:
