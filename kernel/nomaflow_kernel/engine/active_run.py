@@ -142,7 +142,7 @@ class ActiveRun:
     def note_result(self, step: str, state: AttemptState, rows: int | None, extras_json: bytes | None) -> None:
         """Add a finished step to the sums and to the data that later steps may read.
 
-        Extras that would make the whole larger than 512 KiB are left out, marked ``"extras_omitted"``.
+        Extras that would make those of all steps larger than 512 KiB are left out, marked ``"extras_omitted"``.
 
         :param extras_json: None if they were left out before
         """
@@ -151,13 +151,12 @@ class ActiveRun:
             self.rows_affected = max(-(2**63), min((self.rows_affected or 0) + rows, 2**63 - 1))
         self.prev_rows, self.last_extras = rows, extras_json or b""
         head = f'{{"name":{_quoted(step)},"state":"{state}","rows_affected":{"null" if rows is None else rows},'
-        extras = extras_json.decode() if extras_json else "{}"
-        if extras_json is None or self.previous_bytes + len(head) + len(extras) > PREVIOUS_STEPS_BYTES:
+        if extras_json is None or self.previous_bytes + len(extras_json) > PREVIOUS_STEPS_BYTES:
             text = head + '"extras":{},"extras_omitted":true}'
         else:
-            text = f'{head}"extras":{extras}}}'
+            text = f'{head}"extras":{extras_json.decode() or "{}"}}}'
+            self.previous_bytes += len(extras_json)
         self.previous.append(text)
-        self.previous_bytes += len(text)
 
     def previous_steps_json(self) -> str:
         """Return the JSON array of the finished steps."""

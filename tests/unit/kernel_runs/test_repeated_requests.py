@@ -80,16 +80,21 @@ async def test_a_replay_never_runs_a_step_before_the_one_named(rig: Rig) -> None
     assert detail.run.state is RunState.SUCCEEDED
 
 
-async def test_a_replay_takes_over_no_results_that_later_steps_may_not_read(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "taken"), [((400_000, 300_000, 50_000), (0, 2)), ((510_000, 14_200, 5_000), (0, 1))], ids=["over", "full"]
+)
+async def test_a_replay_takes_over_no_results_that_later_steps_may_not_read(
+    rig: Rig, sizes: tuple[int, ...], taken: tuple[int, ...]
+) -> None:
     """Its request, which lists of runs read, would have them all. A replay of that replay takes over as much."""
     rig.jobs.add(job("a", step("one"), step("two"), step("three"), step("four")))
     host = await rig.host()
     old = (await rig.trigger("a")).run_id
-    for count, size in enumerate((400_000, 300_000, 50_000), start=1):
+    for count, size in enumerate(sizes, start=1):
         result = finished(rows_affected=count, extras_json=b'{"k":"%s"}' % (b"v" * size))
         await host.finish((await host.dispatch(count)).attempt_key, result)
     live = await host.dispatch(4)
-    await host.finish(live.attempt_key)
+    await host.finish(live.attempt_key, finished(extras_json=b'{"k":"last"}'))
     first = await rig.replay(old, from_step="four")
     order = await host.dispatch(5)
     assert opened(order).previous_steps_json == opened(live).previous_steps_json
@@ -97,8 +102,10 @@ async def test_a_replay_takes_over_no_results_that_later_steps_may_not_read(rig:
     await rig.replay(first, from_step="four")
     assert opened(await host.dispatch(6)).previous_steps_json == opened(live).previous_steps_json
     replayed = await rig.detail(first)
-    assert [len(each.extras_json or b"") for each in replayed.attempts] == [400_008, 0, 50_008, 0]
-    assert len(json.dumps(replayed.run.request.to_json())) < 512 * 1024
+    assert [len(each.extras_json or b"") for each in replayed.attempts] == [
+        sizes[index] + 8 if index in taken else 0 for index in range(4)
+    ]
+    assert len(json.dumps(replayed.run.request.to_json())) < 520 * 1024
 
 
 async def test_a_replay_keeps_switches_preset_and_values_and_lays_changes_over(rig: Rig) -> None:
