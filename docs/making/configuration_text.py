@@ -127,7 +127,7 @@ PROBLEM_CODES = {
     "too_large": "A job is larger than what can be stored and sent.",
     "too_many_jobs": "A host brings more jobs than a kernel takes.",
     "too_many_labels": "An instance or a step has more labels than the kernel takes.",
-    "unclosed_reference": "Warning: a text of a job has a `${` without a `}`, or in a default: it refers to nothing.",
+    "unclosed_reference": "Warning: a `${` of a job refers to nothing: it has no `}`, or is in a default.",
     "unknown_callable": "The host does not offer the callable.",
     "unknown_key": "A key is unknown; the message names the near match.",
     "unknown_op_kwarg": "A callable does not take a key of `op_kwargs`; the message shows its signature.",
