@@ -124,7 +124,7 @@ class _LeftOutExtras(Mapping[str, Any]):
 
     def _refuse(self, *_: object) -> NoReturn:
         raise StepFailed(
-            f"the extras of step {self._step!r} are not passed on: with those of earlier steps they have more than "
+            f"the extras of step {self._step!r} are not passed on: with those of earlier steps they take more than "
             "512 KiB (put data in a table, and return its row count and key)"
         )
 

@@ -146,7 +146,7 @@ def _config(app: object, settings: ConsoleSettings) -> uvicorn.Config:
     except OSError as error:  # also ssl.SSLError
         raise SettingsRefused(
             f"the console's certificate {str(settings.tls_cert)!r} cannot be used: {error}",
-            fix="correct tls_cert and tls_key, a key that has no password",
+            fix="correct tls_cert and tls_key; the key must have no password",
         ) from None
     return config
 
