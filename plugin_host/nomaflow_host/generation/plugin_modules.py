@@ -26,8 +26,8 @@ def find_modules(plugin_dirs: Iterable[str]) -> dict[str, str]:
     """Return the modules of the folders: dotted name to absolute file, sorted by name. Imports nothing.
 
     Packages, with or without ``__init__.py``, and single files are found, at any depth. Tests, ``setup.py`` and
-    ``__main__.py`` are not plugins; names that cannot be imported, or that no reference can hold, are skipped. If two
-    modules have the same name, the earlier folder's counts.
+    ``__main__.py`` are not plugins; names that cannot be imported, or that no reference can hold, and links to nothing
+    are skipped. If two modules have the same name, the earlier folder's counts.
     """
     found: dict[str, str] = {}
     for folder in plugin_dirs:
@@ -45,8 +45,9 @@ def _modules_below(folder: Path) -> Iterator[tuple[str, str]]:
             if suffix != ".py" or not _IDENTIFIER.fullmatch(stem) or _SKIPPED_FILES.fullmatch(file):
                 continue
             parts = package if stem == "__init__" else (*package, stem)
-            if 0 < len(name := ".".join(parts)) <= MAX_LENGTH:
-                yield name, str(Path(current, file))
+            path = os.path.join(current, file)
+            if 0 < len(name := ".".join(parts)) <= MAX_LENGTH and os.path.exists(path):
+                yield name, path
 
 
 def extend_sys_path(entries: Iterable[str]) -> None:

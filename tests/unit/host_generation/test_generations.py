@@ -162,6 +162,13 @@ def test_hidden_modules(project: Project) -> None:
     assert generation.manifest()["callables"] == {}
 
 
+def test_a_link_to_nothing_is_no_module(project: Project, tmp_path: Path) -> None:
+    """It was told as hidden by its own folder, "a built-in module"."""
+    (tmp_path / "plugins" / "shop").mkdir(parents=True)
+    (tmp_path / "plugins" / "shop" / "gone.py").symlink_to("nowhere.py")
+    assert list(project({"shop/orders.py": ""}).manifest()["modules"]) == ["shop.orders"]
+
+
 def test_manifest_is_the_same_for_the_same_code(tmp_path: Path) -> None:
     """Two interpreters with other hash seeds give the same bytes, whatever defaults and messages hold."""
     plugins = tmp_path / "plugins"
