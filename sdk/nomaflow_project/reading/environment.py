@@ -110,7 +110,8 @@ def resolve_text(text: str, values: Values, *, path: str = "") -> str:
 
 def has_nested_reference(text: str) -> bool:
     """Return whether a reference stands in the default of another, where nothing resolves it."""
-    return any("${" in (match["default"] or "") for match in _REFERENCE.finditer(text))
+    found = (match for match in _REFERENCE.finditer(text) if not match[0].startswith("$$"))
+    return any("${" in (match["default"] or "") for match in found)
 
 
 def resolve_tree(tree: Any, values: Values, *, path: str = "") -> Any:

@@ -134,7 +134,8 @@ def test_a_variable_of_an_env_file_wins_over_a_default(tmp_path: Path) -> None:
 
 def test_a_reference_without_its_end_is_told(tmp_path: Path) -> None:
     """Each text that an open or nested reference leaves as it is gets a warning, without the text; others get none."""
-    texts = 'params = { a = "${TOKEN", b = "${TOKEN:-x}", c = "$TOKEN", d = "${A:-1}/${B", e = "${A:-${B:-x}}" }'
+    texts = 'params = { a = "${TOKEN", b = "${TOKEN:-x}", c = "$TOKEN", d = "${A:-1}/${B", e = "${A:-${B:-x}}"'
+    texts += ', literal = "$${A:-${B}}" }'
     _write(tmp_path / "jobs.toml", f'[[jobs]]\nid = "main"\n{texts}\n[[jobs.steps]]\ncallable = "m:f"\n')
     report = check_project(tmp_path, environ={"TOKEN": "x"})
     found = [(each.path, each.severity, each.fix) for each in report.problems if each.code == "unclosed_reference"]
