@@ -345,6 +345,7 @@ class AttemptRun:
         return outcome
 
     def _say(self, level: int, text: str) -> None:
+        self.scope.flush_printed()  # came before; as the last line it would stay in place of a traceback
         self.scope.emit(level, time.time_ns() // 1000, _STEP_LOGGER, text)
 
     async def _settle(self, state: FinishedState, letter: bytes) -> bool:

@@ -171,6 +171,18 @@ async def test_max_log_bytes_drops_with_exact_counts(host: Host) -> None:
     assert sum("max_log_bytes" in line.message for line in host.sink.lines(key)) == 1
 
 
+async def test_a_traceback_comes_after_what_was_printed_before_it(start_host: StartHost, tmp_path: Path) -> None:
+    """Text without a line feed, such as a progress bar's, is no last line that stays in place of the traceback."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "work.py").write_text(
+        "def bar(**_):\n    print('x' * 2000)\n    print('90%', end='')\n    1 / 0\n"
+    )
+    host = await start_host(tmp_path)
+    key = host.run("work:bar", max_log_bytes=1024)
+    await host.sink.end_of(key)
+    assert host.sink.lines(key)[-1].message.endswith("ZeroDivisionError: division by zero")
+
+
 @shared
 async def test_progress_comes_coalesced(host: Host) -> None:
     """A thousand progress calls send few events, the last one among them, before finished."""
