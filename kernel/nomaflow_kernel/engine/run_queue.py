@@ -45,8 +45,8 @@ class WaitingRuns:
         """Return the entry, or None."""
         return self._entries.get(run_id)
 
-    def add(self, run: QueuedRun, *, first: bool = False) -> None:
-        """Put a run into the queue; ``first`` puts it back at the front."""
+    def add(self, run: QueuedRun) -> None:
+        """Put a run into the queue."""
         self._entries[run.run_id] = run
         lane = self._hosts.setdefault(run.host, {}).setdefault(run.priority, OrderedDict())
         line = _line(run)
@@ -55,9 +55,6 @@ class WaitingRuns:
             runs = lane[line] = OrderedDict()
             self._jobs.setdefault(run.job_id, {})[run.host, run.priority, run.allow_overlap] = runs
         runs[run.run_id] = run
-        if first:
-            runs.move_to_end(run.run_id, last=False)
-            lane.move_to_end(line, last=False)
         self._host_counts[run.host] += 1
         self._author_counts[run.author] += 1
         self._group_counts[_group(run)] += 1
@@ -143,24 +140,22 @@ class WaitingRuns:
                 yield run
                 lines.append(line)
 
-    def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
-        """Take the next run of a host out of the queue.
+    def next_of(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
+        """Return the next run of a host, which keeps its place.
 
         :param may_start: called with the oldest run of each line in turn
         :returns: None if none may start
         """
         lanes = self._hosts.get(host, {})
         lines = (runs for priority in sorted(lanes, reverse=True) for runs in lanes[priority].values())
-        in_turn = (next(iter(runs.values())) for runs in lines)
-        run = next(filter(may_start, in_turn), None)
-        if run is None:
-            return None
-        lane = lanes[run.priority]
+        return next(filter(may_start, (next(iter(runs.values())) for runs in lines)), None)
+
+    def take(self, run: QueuedRun) -> None:
+        """Take a run out of the queue; the next turn is that of another line."""
+        lane, line = self._hosts[run.host][run.priority], _line(run)
         self.remove(run.run_id)
-        line = _line(run)
         if line in lane:
             lane.move_to_end(line)
-        return run
 
 
 def _line(run: QueuedRun) -> _Line:

@@ -51,14 +51,13 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
     while state.waiting.count_of_host(host):
         if host != NO_HOST and len(full := full_kinds(state, host)) == 2:
             return
-        entry = state.waiting.take(host, may_start)
+        entry = state.waiting.next_of(host, may_start)
         if entry is None:
             return
         run = state.specs.pop(entry.run_id, None)
         if run is None:
             # It is this run's turn, but its data is not in memory: it keeps its place while the data is loaded, and the
             # runs behind it wait.
-            state.waiting.add(entry, first=True)
             # All hosts together must not ask for more than is kept: it would be dropped before it is used.
             together = max(1, min(_LOADED_TOGETHER, state.specs.size // max(1, len(state.waiting.hosts()))))
             state.wanted_specs.update(
@@ -68,6 +67,7 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             )
             state.wanted_specs.add(entry.run_id)
             return
+        state.waiting.take(entry)
         stepping.start_run(state, batch, run)
 
 

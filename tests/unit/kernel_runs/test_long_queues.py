@@ -81,13 +81,13 @@ async def test_a_trigger_that_finds_no_slot_costs_no_look_at_the_others(
     """Its host may have thousands of jobs with waiting runs; they are looked at once a slot is free."""
     host = await _full(rig)
     looked: list[str] = []
-    take = WaitingRuns.take
+    next_of = WaitingRuns.next_of
 
-    def taken(waiting: WaitingRuns, name: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
+    def noted(waiting: WaitingRuns, name: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
         looked.append(name)
-        return take(waiting, name, may_start)
+        return next_of(waiting, name, may_start)
 
-    monkeypatch.setattr(WaitingRuns, "take", taken)
+    monkeypatch.setattr(WaitingRuns, "next_of", noted)
     waiting = [(await rig.take(command(name))).run_id for name in ("a", "b", "c")]
     assert looked == []
     await host.finish((await host.dispatch(1)).attempt_key)
@@ -140,6 +140,20 @@ async def test_large_runs_are_read_one_by_one_when_it_is_their_turn(
     await rig.replay(orders[0].run_id)
     assert list(kept) == [runs[2], small]
     assert [each.large for each in (await rig.store.active_runs()).queued] == [True, False, True, True]
+
+
+async def test_jobs_with_large_runs_take_turns_with_the_others(rig: Rig) -> None:
+    """A run that is read only now keeps its place: else it would go before all other jobs, and so would the next."""
+    host = await _full(rig, kept=100)
+    large = {"values": [{}] * 3_000}
+    runs = [
+        (await rig.take(command(name, params=params))).run_id
+        for _ in range(3)
+        for name, params in (("a", {"n": 1}), ("b", large), ("c", {"n": 1}))
+    ]
+    for number, run_id in enumerate(runs, start=2):
+        await host.finish((await host.dispatch(number - 1)).attempt_key)
+        assert (await host.dispatch(number)).run_id == run_id
 
 
 async def test_runs_that_end_while_they_wait_leave_the_queue(rig: Rig) -> None:
