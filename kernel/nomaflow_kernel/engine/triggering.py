@@ -315,7 +315,7 @@ def _queue(
         slot_us=record.slot_us,
         author=command.author,
         kind=record.trigger.kind,
-        definition_digest="" if record.request.changes_plan else record.definition_digest,
+        definition_digest="" if record.request.changes_steps else record.definition_digest,
         queue_timeout_seconds=draft.definition.queue_timeout_seconds,
         large=large,
     )

@@ -88,6 +88,11 @@ class RunRequest(Struct, frozen=True, kw_only=True):
         """True if a run with this request differs from what its job says."""
         return any(getattr(self, name) for name in PLAN_FIELDS)
 
+    @property
+    def changes_steps(self) -> bool:
+        """True if a run with this request may begin with another step than its job says."""
+        return any(getattr(self, name) for name in STEP_FIELDS)
+
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON-ready dict, without empty fields."""
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name))}
@@ -179,6 +184,8 @@ def is_large(request: RunRequest) -> bool:
 
 PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_level", "reuse", "brought_by")
 """The fields of a request that make a run differ from what its job says."""
+STEP_FIELDS = ("switches", "preset", "reuse")
+"""Those of them that may make it begin with another step."""
 
 
 NO_HOST = "*"
@@ -193,7 +200,7 @@ class QueuedRun(Struct, frozen=True, kw_only=True):
     :param slot_us: its scheduled start time
     :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     :param kind: the kind of its trigger
-    :param definition_digest: the digest of its definition, if the run follows it; empty if its request changes anything
+    :param definition_digest: the digest of its definition; empty if its request may make it begin with another step
     :param queue_timeout_seconds: how long it may wait; None without a limit
     :param large: whether its data is read only when it is its turn: a request of 4 MiB may take 90 MiB of memory
     """

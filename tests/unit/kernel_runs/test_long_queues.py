@@ -142,7 +142,7 @@ async def test_large_runs_are_read_one_by_one_when_it_is_their_turn(
     assert [each.large for each in (await rig.store.active_runs()).queued] == [True, False, True, True]
 
 
-async def test_jobs_with_large_runs_take_turns_with_the_others(rig: Rig) -> None:
+async def test_jobs_with_large_runs_take_turns_with_the_others(rig: Rig, read: list[str]) -> None:
     """A run that is read only now keeps its place: else it would go before all other jobs, and so would the next."""
     host = await _full(rig, kept=100)
     large = {"values": [{}] * 3_000}
@@ -151,6 +151,7 @@ async def test_jobs_with_large_runs_take_turns_with_the_others(rig: Rig) -> None
         for _ in range(3)
         for name, params in (("a", {"n": 1}), ("b", large), ("c", {"n": 1}))
     ]
+    assert read == []
     for number, run_id in enumerate(runs, start=2):
         await host.finish((await host.dispatch(number - 1)).attempt_key)
         assert (await host.dispatch(number)).run_id == run_id

@@ -18,8 +18,8 @@ from nomaflow_kernel.history.lookups import ActiveRuns, EndedAttempt, RunDetail,
 from nomaflow_kernel.history.records import (
     LARGE_REQUEST,
     NO_HOST,
-    PLAN_FIELDS,
     PREVIOUS_STEPS_BYTES,
+    STEP_FIELDS,
     AttemptRecord,
     QueuedRun,
     RunRecord,
@@ -154,7 +154,7 @@ def _queued(
     run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, digest: str,
     trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
 ) -> QueuedRun:  # fmt: skip
-    wishes, changes_plan = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
+    wishes, changes_steps = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
     kind = _TRIGGER_KINDS[trigger_kind]
     author = author_of(kind, trigger_by)
     definition = known.get(digest)
@@ -170,7 +170,7 @@ def _queued(
         slot_us=trigger_at_us if kind is TriggerKind.CRON else None,
         author="" if author == "owner" else author,
         kind=kind,
-        definition_digest="" if changes_plan else sys.intern(digest),
+        definition_digest="" if changes_steps else sys.intern(digest),
         queue_timeout_seconds=None if definition is None else definition.queue_timeout_seconds,
         large=kind is TriggerKind.REPLAY or len(request) > LARGE_REQUEST,
     )
@@ -188,9 +188,9 @@ def _needs_host(definition: _Definition, wishes: Mapping[str, Any]) -> bool:
 
 
 def _wishes(request: str) -> tuple[Mapping[str, Any], bool]:
-    """Return what a request asks for, and whether the run differs from what its job says."""
+    """Return what a request asks for, and whether the run may begin with another step than its job."""
     said = json.loads(request)
-    return said, any(map(said.get, PLAN_FIELDS))
+    return said, any(map(said.get, STEP_FIELDS))
 
 
 _known_wishes = lru_cache(maxsize=1024)(_wishes)
