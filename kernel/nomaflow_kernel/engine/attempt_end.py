@@ -34,7 +34,7 @@ def reported_end(event: Finished) -> AttemptEnd:
     exception_types: tuple[str, ...] = ()
     if event.outcome:
         told = open_outcome(event.outcome)
-        warnings, not_started = (*told.warnings, *warnings), told.not_started
+        warnings, not_started = (*warnings, *told.warnings), told.not_started
         if told.state == "SUCCEEDED":
             _check_extras(told.extras_json)
             rows_affected, extras_json, has_result = told.rows_affected, told.extras_json, told.has_result

@@ -8,7 +8,7 @@ import pytest
 from rig import START_US, Rig, job, opened, started, step
 
 from nomaflow_api.v1.letter_words import AckStatus, FinishedState, LogCodec
-from nomaflow_api.v1.letters import AttemptReport, CallOutcome, Event, Finished, LogChunk, Progress
+from nomaflow_api.v1.letters import MAX_TEXT, AttemptReport, CallOutcome, Event, Finished, LogChunk, Progress
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.history.states import AttemptState, RunState
 
@@ -92,7 +92,8 @@ async def test_the_hosts_own_verdict_stands_over_the_workers_outcome(rig: Rig) -
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
     key = (await host.dispatch()).attempt_key
-    outcome = CallOutcome(state=FinishedState.SUCCEEDED, rows_affected=7, has_result=True, warnings=("large",))
+    said = ("large", "l" * MAX_TEXT)
+    outcome = CallOutcome(state=FinishedState.SUCCEEDED, rows_affected=7, has_result=True, warnings=said)
     verdict = Finished(
         at_us=START_US, state=FinishedState.FAILED, reason_code="timed_out", reason="too long", warnings=("left",),
         outcome=seal(outcome),
@@ -103,7 +104,7 @@ async def test_the_hosts_own_verdict_stands_over_the_workers_outcome(rig: Rig) -
     assert attempt.reason is not None
     assert (attempt.reason.code, attempt.reason.message) == ("timed_out", "too long")
     (event,) = [event for event in await rig.events(run_id) if event.kind == "attempt.finished"]
-    assert event.data["warnings"] == ["large", "left"]
+    assert event.data["warnings"] == ["left", "large"]
 
 
 async def test_times_and_sizes_that_no_machine_has_reach_the_host(rig: Rig) -> None:
