@@ -120,15 +120,17 @@ def _reuse(definition: JobDefinition, detail: RunDetail, command: TriggerCommand
                 f"leave {name!r} as it was",
                 field="step_switches",
             )
-        outputs[name] = detail.run.request.reuse.get(name) or _output(detail.run.run_id, last_tries.get(name))
+        outputs[name] = _output(detail.run, last_tries.get(name))
     return outputs
 
 
-def _output(run_id: str, attempt: AttemptRecord | None) -> Mapping[str, Any]:
+def _output(run: RunRecord, attempt: AttemptRecord | None) -> Mapping[str, Any]:
     if attempt is None or attempt.state is not AttemptState.SUCCEEDED:
-        return {"run_id": run_id, "no_output": True}
+        return {"run_id": run.run_id, "no_output": True}
+    if (taken_over := run.request.reuse.get(attempt.step)) is not None:
+        return taken_over
     extras = None if attempt.extras_json is None else attempt.extras_json.decode()
-    return {"run_id": run_id, "rows_affected": attempt.rows_affected, "extras_json": extras}
+    return {"run_id": run.run_id, "rows_affected": attempt.rows_affected, "extras_json": extras}
 
 
 def _did_not_succeed(attempt: AttemptRecord | None) -> bool:

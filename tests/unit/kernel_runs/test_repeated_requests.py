@@ -331,6 +331,24 @@ async def test_a_step_before_the_start_of_a_replay_is_not_switched_on(rig: Rig) 
     assert (order.step, opened(order).prev_rows_affected) == ("two", None)
 
 
+async def test_a_replay_of_a_replay_takes_over_nothing_that_the_first_one_had_switched_off(rig: Rig) -> None:
+    """The first one was given the output as well, but its steps did not see it."""
+    host = await rig.host()
+    last = ""
+    seen = []
+    for number, enabled in enumerate((True, False, True)):
+        rig.jobs.add(job("a", step("one", enabled=enabled), step("two")))
+        if number:
+            last = await rig.replay(last, current_definition=True, from_step="two")
+        else:
+            last = (await rig.trigger("a")).run_id
+            await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=1))
+        order = await host.dispatch(number + 2)
+        await host.finish(order.attempt_key)
+        seen.append(opened(order).prev_rows_affected)
+    assert seen == [1, None, None]
+
+
 async def test_a_repeat_is_answered_as_the_first_request_was(rig: Rig) -> None:
     """With the state in which its run was accepted, whether memory or the store knows it."""
     rig.jobs.add(job("a"))
