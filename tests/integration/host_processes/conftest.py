@@ -98,13 +98,13 @@ async def start_host() -> AsyncIterator[StartHost]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def host_of_module() -> AsyncIterator[Host]:
-    """Start a host with the usual settings for the tests of a module that leave it as they find it.
+async def host_of_module(request: pytest.FixtureRequest) -> AsyncIterator[Host]:
+    """Start a host, with the module's ``HOST_SETTINGS``, for the tests of a module that leave it as they find it.
 
     One whose step costs others their worker has a host of its own: no code that was in it shares a worker again.
     """
     async with hosts_to_start() as start:
-        yield await start()
+        yield await start(**getattr(request.module, "HOST_SETTINGS", {}))
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -12,6 +12,8 @@ from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_host.reaper.proc import ProcessIdentity, ticks_now
 from waiting import eventually
 
+HOST_SETTINGS = {"kill_seconds": 10.0}
+"""A busy machine must not cost a shared worker: the host kills it if a step's children are not dead by then."""
 SCRIPTS = ["ends_at_sigterm", "has_a_child", "ignores_sigterm", "has_a_child_that_ignores_sigterm"]
 
 
@@ -76,7 +78,7 @@ async def test_a_process_started_without_subprocess_ends_with_its_step(host: Hos
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_pool_ends_with_its_step(start_host: StartHost, marker: Path, kept: bool) -> None:
     """A pool that replaces its dead processes starts none once they are killed; neighbours run on."""
-    host = await start_host(shared_workers=1)
+    host = await start_host(shared_workers=1, **HOST_SETTINGS)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
     end = await host.result("hostile.children:keeps_a_pool", {"kept": kept})
@@ -89,7 +91,7 @@ async def test_processes_started_in_several_threads_at_once_end_with_their_step(
     start_host: StartHost, marker: Path
 ) -> None:
     """None is forgotten if another thread starts one at the same moment."""
-    host = await start_host(shared_workers=1, term_seconds=20)
+    host = await start_host(shared_workers=1, term_seconds=20, **HOST_SETTINGS)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
     end = await host.result("hostile.children:starts_many", {"threads": 8, "each": 10})
@@ -119,7 +121,7 @@ async def test_an_orphan_counts_for_no_step_that_has_started_no_process(host: Ho
 
 async def test_dead_orphans_are_reaped_beside_other_steps(start_host: StartHost, marker: Path) -> None:
     """Zombies would stay, and be looked at when a step ends, as long as the worker always has some step."""
-    host = await start_host(shared_workers=1)
+    host = await start_host(shared_workers=1, **HOST_SETTINGS)
     go = marker.with_name("go")
     neighbour, worker = await neighbour_of(host, go)
     end = await host.result("hostile.children:leaves_short_orphans", {"count": 5})
