@@ -215,9 +215,9 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
         return []
     warnings = _misspelt_params(state, command, draft)
     for step in draft.plan.steps:
-        if step.runs and step.strict_keys and not step.calls_job:
+        if step.runs and not step.calls_job and (strict_keys := step.strict_keys):
             manifest = state.jobs.manifest(draft.host)
-            refusal, ignored = check_keys(step.callable, manifest, step.strict_keys, step.values[0])
+            refusal, ignored = check_keys(step.callable, manifest, strict_keys, step.values[0])
             if refusal is not None:
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]

@@ -16,6 +16,7 @@ from typing import Any
 
 from nomaflow_host.injection.errors import Misfit
 from nomaflow_host.injection.references import described, near
+from nomaflow_project.reading.problems import within_sentence
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -176,9 +177,7 @@ def _findings(errors: list[Any], annotation: Any) -> str:
     for error in errors[:_MAX_SHOWN]:
         *table, key = location = error["loc"] or ("",)
         place = ".".join(str(part) for part in location)
-        message = str(error["msg"])
-        if not message[:2].isupper():  # UUID, URL, JSON
-            message = message[:1].lower() + message[1:]
+        message = within_sentence(error["msg"])
         if error["type"] in _UNKNOWN_KEY:
             message = f"unknown key{near(str(key), _keys_of(annotation, table))}"
         shown.append(f"{place}: {message}" if place else message)

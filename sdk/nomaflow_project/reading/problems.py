@@ -144,6 +144,11 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwis
     return f"the known {noun}s are {listed}"
 
 
+def within_sentence(message: str) -> str:
+    """Return a message as it stands after a colon: with a small letter first, unless an abbreviation begins it."""
+    return message if message[:2].isupper() else message[:1].lower() + message[1:]
+
+
 def kind_of(value: object) -> str:
     """Return a value that may be a credential as shown in a message: its kind alone."""
     if isinstance(value, str):

@@ -16,7 +16,7 @@ from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_api.credential_signs import names_credential
 from nomaflow_project.reading.environment import plain_texts, unresolved_references
 from nomaflow_project.reading.keys import Entry, refusal
-from nomaflow_project.reading.problems import Place, Problem, did_you_mean, kind_of, shown
+from nomaflow_project.reading.problems import Place, Problem, did_you_mean, kind_of, shown, within_sentence
 
 E = TypeVar("E")
 
@@ -148,9 +148,7 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
     if not expected or (expected == _EXPECTED["string"] and kind != "string_type"):
         said = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
         code = "wrong_type" if kind.endswith(("_type", "_parsing")) else "bad_value"
-        if not said[:2].isupper():  # UUID, URL, JSON
-            said = said[:1].lower() + said[1:]
-        return place.error(code, f"{said}, got {got}")
+        return place.error(code, f"{within_sentence(said)}, got {got}")
     return place.error("wrong_type", f"expected {expected}, got {got}")
 
 

@@ -47,7 +47,7 @@ async def test_a_whole_attempt_in_one_batch(store: Store, state: AttemptState) -
 
 
 async def test_results_are_read_as_far_as_there_is_room(store: Store) -> None:
-    """Of each run for itself, the newest first; a small one always, and one that is not read is None."""
+    """Each run has its own room, the newest results come first, small ones are always read; an unread one is None."""
     sizes = (90_000, 50_000, 3, 0, 60_000, 40_000)
     runs = [ids.new(), ids.new()]
     for run_id in runs:

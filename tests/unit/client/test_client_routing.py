@@ -144,7 +144,7 @@ async def test_no_address_at_all_is_said() -> None:
 @pytest.mark.parametrize("client", [KernelClient, SyncKernelClient])
 @pytest.mark.parametrize("address", [None, Path("/srv/team")])
 def test_what_is_no_address_is_refused_at_once(client: type[KernelClient | SyncKernelClient], address: Any) -> None:
-    """Nothing, or a folder, gets the forms of an address, and the source that reads one in a folder."""
+    """The error for None or a folder names the forms of an address, and the source that reads one in a folder."""
     with pytest.raises(TypeError, match=rf"address is .*{address}.*, expected .*'unix:/.*ProjectAddress"):
         client(address)
 

@@ -168,7 +168,7 @@ async def test_a_bounded_log_counts_what_it_drops() -> None:
 
 
 async def test_a_log_of_which_only_the_last_line_is_too_long_is_whole() -> None:
-    """Nothing is said to be dropped where nothing is."""
+    """No line says that lines were dropped where none were."""
     chunks: list[LogChunk] = []
     log = AttemptLog(put=chunks.append, max_bytes=100)
     log.add([encode_line(20, 1, "a", text).rstrip() for text in ("short", "y" * 200)])
